@@ -1,0 +1,21 @@
+"""What a model is called with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Positional and keyword arguments of one forward call; tensors are real, on the CPU."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def call(self, model: nn.Module) -> Any:
+        """Call `model` with these inputs."""
+        return model(*self.args, **self.kwargs)

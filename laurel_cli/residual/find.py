@@ -1,0 +1,264 @@
+"""From a trace to the residual connections, their streams, their blocks and their widths."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from laurel_cli.residual.channels import channel_dims
+from laurel_cli.residual.relation import Relation, relate
+from laurel_cli.residual.trace import Addition, Call, Node, Trace
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A place where a skip path rejoins a branch by addition.
+
+    Attributes:
+        name: path of the module whose method adds, and the ordinal of the connection in it: "layer1.0:0".
+        kind: "identity" or "projection".
+        width: D, the size of the channel dimension.
+        shape: of the sum for the example inputs; `channel_dim` its channel dimension (not negative).
+        stream: number of the row of connections of one shape to which it belongs, and `position` in that row.
+        block: path of the repeated unit around it.
+        owner: path of the module whose method adds.
+        layer: connections with the same number share one LAuReL, because the module is called several times.
+        additions: the sum, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
+        skips: for each of the additions, which of its operands holds the skip.
+        dtype: of the sum.
+    """
+
+    name: str
+    kind: Literal["identity", "projection"]
+    width: int
+    shape: tuple[int, ...]
+    channel_dim: int
+    stream: int
+    position: int
+    block: str
+    owner: str
+    layer: int
+    additions: tuple[Addition, ...]
+    skips: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def tokens(self) -> int:
+        """Positions that the sum holds: its elements over its width."""
+        elements = 1
+        for size in self.shape:
+            elements *= size
+        return elements // self.width
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An addition of two activations that is no residual connection, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResidualMap:
+    """All residual connections of a model in the order of execution, and the additions that are none."""
+
+    connections: tuple[Connection, ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Paths of the blocks that hold a connection, in order."""
+        return tuple(dict.fromkeys(connection.block for connection in self.connections))
+
+
+@dataclass(frozen=True)
+class _Found:
+    addition: Addition
+    relation: Relation
+    partial: tuple[_Found, ...] = ()
+
+
+def find(trace: Trace, model: nn.Module) -> ResidualMap:
+    """Find the residual connections of a traced model.
+
+    Args:
+        trace: of one forward pass of `model`.
+        model: for the names and the nesting of its modules.
+    """
+    found, reasons = _accept(trace)
+    nested = _nested_in_another(found, trace.nodes)
+    for item in nested:
+        found.remove(item)
+        reasons[item.addition.node] = "the skip is scaled by a parameter inside another connection's branch"
+    channels = channel_dims(trace.nodes)
+    paths = {name: module for name, module in model.named_modules()}
+    streams = _streams(found, trace.nodes)
+    ordinals: Counter[str] = Counter()
+    layers: dict[tuple[object, ...], int] = {}
+    executions: Counter[tuple[object, ...]] = Counter()
+    connections = []
+    for item, (stream, position) in zip(found, streams, strict=True):
+        node = trace.nodes[item.addition.node]
+        skip = item.addition.operands[item.relation.skip]
+        owner_call = owner_of(item.addition)
+        owner = owner_call.module or "" if owner_call else ""
+        place = site_of(item.addition)
+        activation = owner_call.activation if owner_call else -1
+        executions[place, activation] += 1
+        layer_key = (owner, place, executions[place, activation])
+        dim = channels.get(skip, channels.get(node.index, len(node.shape) - 1))
+        connections.append(
+            Connection(
+                name=f"{owner or '(root)'}:{ordinals[owner]}",
+                kind=item.relation.kind,
+                width=node.shape[dim],
+                shape=node.shape,
+                channel_dim=dim,
+                stream=stream,
+                position=position,
+                block=_block(item, owner, trace.nodes, paths),
+                owner=owner,
+                layer=layers.setdefault(layer_key, len(layers)),
+                additions=(*(part.addition for part in item.partial), item.addition),
+                skips=(*(part.relation.skip for part in item.partial), item.relation.skip),
+                dtype=item.addition.dtype,
+            )
+        )
+        ordinals[owner] += 1
+    refused = tuple(
+        Refused(_place_name(addition), reasons[addition.node])
+        for addition in trace.additions
+        if addition.node in reasons
+    )
+    return ResidualMap(tuple(connections), refused)
+
+
+def owner_of(addition: Addition) -> Call | None:
+    """The innermost frame that is a method of one of the model's modules."""
+    return next((call for call in addition.calls if call.module is not None), None)
+
+
+def site_of(addition: Addition) -> tuple[tuple[object, tuple[int, int, int, int]], ...]:
+    """The expression that adds, with the calls around it up to the owner's method: equal for equal source."""
+    site = []
+    for call in addition.calls:
+        site.append((call.code, call.position))
+        if call.module is not None:
+            break
+    return tuple(site)
+
+
+def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:
+    readers: Counter[int] = Counter(i for node in trace.nodes for i in dict.fromkeys(node.inputs))
+    found: list[_Found] = []
+    reasons: dict[int, str] = {}
+    sums: dict[int, int] = {}  # partial sums: node -> fork
+    by_node: dict[int, _Found] = {}
+    for addition in trace.additions:
+        relation = relate(addition.operands, trace.nodes, sums)
+        if isinstance(relation, str):
+            reasons[addition.node] = relation
+            continue
+        partial: tuple[_Found, ...] = ()
+        skip = addition.operands[relation.skip]
+        if skip in by_node and relation.fork < skip:  # (x + f(x)) + g(x): one connection, two additions
+            inner = by_node[skip]
+            found.remove(inner)
+            partial = (*inner.partial, replace(inner, partial=()))
+            relation = replace(relation, steps=inner.relation.steps, kind=inner.relation.kind)
+        item = _Found(addition, relation, partial)
+        found.append(item)
+        if readers[addition.node] == 1 and addition.operands[relation.skip] == relation.fork:
+            sums[addition.node] = relation.fork
+            by_node[addition.node] = item
+        elif partial and readers[addition.node] == 1:
+            sums[addition.node] = relation.fork
+            by_node[addition.node] = item
+    return found, reasons
+
+
+def _nested_in_another(found: list[_Found], nodes: tuple[Node, ...]) -> list[_Found]:
+    """Scaled skips within a branch: a state-space scan's D, no residual connection of the stream."""
+    return [
+        item
+        for item in found
+        if item.relation.scaled
+        and any(item.addition.node in other.relation.branch for other in found if other is not item)
+    ]
+
+
+def _streams(found: list[_Found], nodes: tuple[Node, ...]) -> list[tuple[int, int]]:
+    """(stream, position) of each connection: it continues the stream of the nearest one that its skip comes from."""
+    sums = {item.addition.node: number for number, item in enumerate(found)}
+    partial = {part.addition.node for item in found for part in item.partial}
+    places: list[tuple[int, int]] = []
+    continued: set[int] = set()
+    streams = 0
+    for item in found:
+        skip = item.relation.fork if item.partial else item.addition.operands[item.relation.skip]
+        before = _nearest_sum(skip, nodes, sums, partial)
+        shape = nodes[item.addition.node].shape
+        same = before is not None and nodes[found[before].addition.node].shape == shape
+        if before is not None and same and before not in continued:
+            continued.add(before)
+            places.append((places[before][0], places[before][1] + 1))
+        else:
+            places.append((streams, 0))
+            streams += 1
+    return places
+
+
+def _nearest_sum(start: int, nodes: tuple[Node, ...], sums: dict[int, int], partial: set[int]) -> int | None:
+    """The last connection from which `start` comes, without looking past any connection."""
+    waiting, seen, best = [start], {start}, None
+    while waiting:
+        index = waiting.pop()
+        if index in sums and index not in partial:
+            best = sums[index] if best is None else max(best, sums[index])
+            continue
+        for i in nodes[index].inputs:
+            if i not in seen and nodes[i].floating:
+                seen.add(i)
+                waiting.append(i)
+    return best
+
+
+def _block(item: _Found, owner: str, nodes: tuple[Node, ...], paths: dict[str, nn.Module]) -> str:
+    """The repeated unit: the innermost element of a container that has a sibling of its own class."""
+    branch = item.relation.branch
+    names = [p for index in branch for i in nodes[index].inputs if i not in branch for p in nodes[i].parameters]
+    home = _common_prefix([name.rpartition(".")[0] for name in names]) if names else owner
+    inside = home if home.startswith(owner) or not owner else owner
+    candidate = path = inside
+    while path:
+        parent, _, last = path.rpartition(".")
+        container = paths.get(parent)
+        if re.fullmatch(r"\d+", last) and isinstance(container, (nn.ModuleList, nn.Sequential)):
+            siblings = [child for child in container.children() if type(child) is type(paths[path])]
+            if len(siblings) > 1:
+                return path
+        path = parent
+    return owner or candidate
+
+
+def _common_prefix(paths: list[str]) -> str:
+    split = [path.split(".") for path in paths]
+    prefix = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        prefix.append(parts[0])
+    return ".".join(prefix)
+
+
+def _place_name(addition: Addition) -> str:
+    call = addition.calls[0]
+    owner = owner_of(addition)
+    file = call.code.co_filename.rpartition("/")[2]
+    return f"{(owner.module if owner else '') or '(root)'} ({file}:{call.position[0]})"
