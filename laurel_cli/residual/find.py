@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import CodeType
 from typing import Literal
 
 import torch
@@ -13,6 +14,36 @@ from torch import nn
 from laurel_cli.residual.channels import channel_dims
 from laurel_cli.residual.relation import Relation, relate
 from laurel_cli.residual.trace import Addition, Call, Node, Trace
+
+Place = tuple[tuple[CodeType, tuple[int, int, int, int]], ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """An addition in the source: the expression, the module whose method it stands in, the turn of the loop.
+
+    Attributes:
+        owner: path of that module.
+        calls: frames from the addition outwards to the owner's method.
+        turn: how many times the expression had run in this call of the method; `turns` how often it runs in all.
+        skip: which operand is the skip, 0 or 1.
+    """
+
+    owner: str
+    calls: tuple[Call, ...]
+    turn: int
+    turns: int
+    skip: int
+
+    @property
+    def place(self) -> Place:
+        """Equal for all modules that run the same source."""
+        return tuple((call.code, call.position) for call in self.calls)
+
+    @property
+    def key(self) -> tuple[str, Place, int]:
+        """Equal for executions that must share one LAuReL: the module itself is called again."""
+        return self.owner, self.place, self.turn
 
 
 @dataclass(frozen=True)
@@ -26,11 +57,10 @@ class Connection:
         shape: of the sum for the example inputs; `channel_dim` its channel dimension (not negative).
         stream: number of the row of connections of one shape to which it belongs, and `position` in that row.
         block: path of the repeated unit around it.
-        owner: path of the module whose method adds.
-        layer: connections with the same number share one LAuReL, because the module is called several times.
-        additions: the sum, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
-        skips: for each of the additions, which of its operands holds the skip.
+        sites: the addition, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
+        node: the sum in the trace, and `fork` the node from which skip and branch part.
         dtype: of the sum.
+        outer: (path, activation) of the modules' methods that were running, innermost first.
     """
 
     name: str
@@ -41,11 +71,16 @@ class Connection:
     stream: int
     position: int
     block: str
-    owner: str
-    layer: int
-    additions: tuple[Addition, ...]
-    skips: tuple[int, ...]
+    sites: tuple[Site, ...]
+    node: int
+    fork: int
     dtype: torch.dtype
+    outer: tuple[tuple[str, int], ...]
+
+    @property
+    def owner(self) -> str:
+        """Path of the module whose method adds."""
+        return self.sites[-1].owner
 
     @property
     def tokens(self) -> int:
@@ -100,18 +135,13 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     paths = {name: module for name, module in model.named_modules()}
     streams = _streams(found, trace.nodes)
     ordinals: Counter[str] = Counter()
-    layers: dict[tuple[object, ...], int] = {}
-    executions: Counter[tuple[object, ...]] = Counter()
+    turns = _turns(trace.additions)
     connections = []
     for item, (stream, position) in zip(found, streams, strict=True):
         node = trace.nodes[item.addition.node]
         skip = item.addition.operands[item.relation.skip]
-        owner_call = owner_of(item.addition)
-        owner = owner_call.module or "" if owner_call else ""
-        place = site_of(item.addition)
-        activation = owner_call.activation if owner_call else -1
-        executions[place, activation] += 1
-        layer_key = (owner, place, executions[place, activation])
+        sites = tuple(_site(part, turns) for part in (*item.partial, item))
+        owner = sites[-1].owner
         dim = channels.get(skip, channels.get(node.index, len(node.shape) - 1))
         connections.append(
             Connection(
@@ -123,11 +153,11 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 stream=stream,
                 position=position,
                 block=_block(item, owner, trace.nodes, paths),
-                owner=owner,
-                layer=layers.setdefault(layer_key, len(layers)),
-                additions=(*(part.addition for part in item.partial), item.addition),
-                skips=(*(part.relation.skip for part in item.partial), item.relation.skip),
+                sites=sites,
+                node=node.index,
+                fork=item.relation.fork,
                 dtype=item.addition.dtype,
+                outer=tuple((call.module, call.activation) for call in item.addition.calls if call.module is not None),
             )
         )
         ordinals[owner] += 1
@@ -139,19 +169,27 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     return ResidualMap(tuple(connections), refused)
 
 
-def owner_of(addition: Addition) -> Call | None:
-    """The innermost frame that is a method of one of the model's modules."""
-    return next((call for call in addition.calls if call.module is not None), None)
-
-
-def site_of(addition: Addition) -> tuple[tuple[object, tuple[int, int, int, int]], ...]:
-    """The expression that adds, with the calls around it up to the owner's method: equal for equal source."""
-    site = []
-    for call in addition.calls:
-        site.append((call.code, call.position))
+def _calls(addition: Addition) -> tuple[Call, ...]:
+    """Frames up to the innermost one that is a method of one of the model's modules."""
+    for number, call in enumerate(addition.calls):
         if call.module is not None:
-            break
-    return tuple(site)
+            return addition.calls[: number + 1]
+    return addition.calls
+
+
+def _turns(additions: tuple[Addition, ...]) -> dict[int, tuple[int, int]]:
+    """For each addition (by node) its turn in the loops of its method's call, and how many turns there are."""
+    runs: dict[object, list[int]] = {}
+    for addition in additions:
+        calls = _calls(addition)
+        place = tuple((call.code, call.position) for call in calls)
+        runs.setdefault((place, calls[-1].activation), []).append(addition.node)
+    return {node: (turn, len(nodes)) for nodes in runs.values() for turn, node in enumerate(nodes)}
+
+
+def _site(item: _Found, turns: dict[int, tuple[int, int]]) -> Site:
+    calls = _calls(item.addition)
+    return Site(calls[-1].module or "", calls, *turns[item.addition.node], item.relation.skip)
 
 
 def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:
@@ -259,6 +297,6 @@ def _common_prefix(paths: list[str]) -> str:
 
 def _place_name(addition: Addition) -> str:
     call = addition.calls[0]
-    owner = owner_of(addition)
+    owner = _calls(addition)[-1].module
     file = call.code.co_filename.rpartition("/")[2]
-    return f"{(owner.module if owner else '') or '(root)'} ({file}:{call.position[0]})"
+    return f"{owner or '(root)'} ({file}:{call.position[0]})"

@@ -31,6 +31,8 @@ ADDITIONS = {
     aten.addcmul.default,
     aten.addcmul_.default,
 }
+# Between the interpreter's `+` and a dispatch mode: no code that anybody wrote as part of a model.
+MACHINERY = ("torch._dynamo", "torch._compile", "torch._ops", "torch.utils._python_dispatch", "torch.utils._device")
 # What only makes room, or copies a shape without its values, carries no activation onward.
 VALUELESS = {
     "zeros_like",
@@ -126,10 +128,16 @@ def trace(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Trace:
     Raises:
         Exception: whatever the model's forward raises on these inputs.
     """
+    with running(model, inputs, real=real) as given, _Recorder(model, given) as recorder:
+        given.call(model)
+    return Trace(tuple(recorder.nodes), tuple(recorder.additions))
+
+
+@contextmanager
+def running(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Iterator[Inputs]:
+    """Eval mode without gradients, on fake tensors unless `real`; yields the inputs to call `model` with."""
     with _eval_mode(model), torch.no_grad(), nullcontext(inputs) if real else faked(model, inputs) as given:
-        with _Recorder(model, given) as recorder:
-            given.call(model)
-        return Trace(tuple(recorder.nodes), tuple(recorder.additions))
+        yield given
 
 
 @contextmanager
@@ -244,6 +252,8 @@ class _Recorder(TorchDispatchMode):
 
     def _calls(self, frame: FrameType | None) -> tuple[Call, ...]:
         calls = []
+        while frame is not None and frame.f_globals.get("__name__", "").startswith(MACHINERY):
+            frame = frame.f_back
         while frame is not None and frame.f_code is not trace.__code__:
             code = frame.f_code
             position = _position(code, frame.f_lasti)

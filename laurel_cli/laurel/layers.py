@@ -1,0 +1,201 @@
+"""The learned residual addition itself: one module that stands where a `+` stood.
+
+Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are those of the sum, D its channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from laurel_cli.laurel.history import Carry, History
+from laurel_cli.laurel.spec import Spec, orthogonal_entry
+
+
+class LaurelLayer(nn.Module):
+    """x' = a f(x) + b (x + B A x + ...), Eqs. 3 to 6: called with the two operands of the addition it replaces.
+
+    Args:
+        spec: the formula.
+        width: D.
+        shape: of the sum, for its number of dimensions; `channel_dim` its channel dimension.
+        skip: which operand of the addition is the skip, 0 or 1.
+        lags: entries of the history that it reads, the current input among them; 0 without PA.
+        positions: where in its stream it stands; more than one if it is called several times in a pass.
+        device, dtype: of its parameters.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        width: int,
+        shape: tuple[int, ...],
+        channel_dim: int,
+        skip: int,
+        *,
+        lags: int = 0,
+        position: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.width, self.lags, self.skip, self.position = spec, width, lags, skip, position
+        self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
+        self.history: History | None = None
+        self.carry: Carry | None = None
+        options = {"device": device, "dtype": dtype}
+        if spec.rw:
+            logits = (1 if spec.normalize == "sigmoid" else 2, *([width] if spec.vector_weights else []))
+            self.weights = nn.Parameter(torch.empty(logits, **options))  # type: ignore[arg-type]
+        maps = _maps(spec, lags)
+        if maps:
+            self.A = nn.ModuleList(_pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps))
+            self.B = _pointwise(maps * spec.rank, width, shape, channel_dim, options)
+        if spec.pa:
+            self.c = nn.Parameter(torch.empty(lags, **options))  # type: ignore[arg-type]
+        self._channel_last = channel_dim == len(shape) - 1
+        self._channel_dim = channel_dim
+        self._moved = maps > 0 and isinstance(self.B, nn.Linear) and not self._channel_last
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """The start: a = b = 1 (2 softmax), B = 0, A as the spec says, c = 1 before low-rank maps, else 0.
+
+        c = 0 beside B = 0 would be a dead point: the gradients of both vanish there.
+        """
+        if self.spec.rw:
+            self.weights.fill_(1.0 if self.spec.normalize == "none" else 0.0)
+        if hasattr(self, "B"):
+            for down in self.A:
+                _start(down.weight, self.spec, generator)  # type: ignore[arg-type]
+            self.B.weight.zero_()
+        if self.spec.pa:
+            self.c.fill_(0.0 if self.spec.history_map == "identity" else 1.0)
+
+    def residual_weights(self) -> tuple[Tensor, Tensor]:
+        """(a, b) of Eq. 5, scalars or vectors of length D."""
+        if self.spec.normalize == "sigmoid":
+            a = torch.sigmoid(self.weights[0])
+            return a, 1 - a
+        if self.spec.normalize == "none":
+            both = self.weights
+        else:
+            both = torch.softmax(self.weights, dim=0)
+            if self.spec.normalize == "2softmax":
+                both = 2 * both
+        a, b = both.unbind(0)
+        return a, b
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The learned sum of an addition's two operands.
+
+        Args:
+            left, right: what stood on the two sides of the `+`; the skip is the one that `skip` names.
+
+        Returns:
+            x', of the operands' shape.
+        """
+        x, f = (left, right) if self.skip == 0 else (right, left)
+        if self.carry is not None:
+            x, f = self.carry.take(f)
+        spec = self.spec
+        g = x
+        if spec.pa:
+            g = self._with_history(x)
+        elif spec.lr:
+            g = x + self._low_rank([x])  # Eq. 3
+        if not spec.rw:
+            return f + g
+        a, b = self.residual_weights()
+        if spec.vector_weights:
+            a, b = a.view(self._broadcast), b.view(self._broadcast)
+        return a * f + b * g  # Eq. 5
+
+    def _with_history(self, x: Tensor) -> Tensor:
+        """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
+        if self.history is None:
+            raise RuntimeError("This LAuReL-PA layer has no history: it must be placed by apply_laurel.")
+        past = self.history.exchange(self.position, x, self.lags)
+        if self.spec.history_map == "per-lag":
+            return x + self._low_rank(past, self.c)
+        total = self.c[0] * past[0]
+        for lag in range(1, len(past)):
+            total = total + self.c[lag] * past[lag]
+        if self.spec.history_map == "shared":  # h is linear: one product for all lags
+            return x + self._low_rank([total])
+        if self.spec.lr:
+            return x + self._low_rank([x]) + total
+        return x + total
+
+    def _low_rank(self, inputs: list[Tensor], scales: Tensor | None = None) -> Tensor:
+        """sum_j c_j B_j A_j x_j: the r-dimensional products side by side, then one map back to D."""
+        if self._moved:
+            inputs = [tensor.movedim(self._channel_dim, -1) for tensor in inputs]
+        narrow = [down(tensor) for down, tensor in zip(self.A, inputs, strict=False)]
+        if scales is not None:
+            narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
+        if len(narrow) < len(self.A):  # fewer earlier inputs than lags in this call: absent ones are zero
+            narrow += [torch.zeros_like(narrow[0])] * (len(self.A) - len(narrow))
+        dim = -1 if self._moved or self._channel_last else self._channel_dim
+        wide = self.B(narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim))
+        return wide.movedim(-1, self._channel_dim) if self._moved else wide
+
+    def extra_repr(self) -> str:
+        """The spec in short."""
+        return f"{self.spec.name}, width={self.width}, lags={self.lags}"
+
+
+class PartialSum(nn.Module):
+    """An addition that a later LAuReL layer completes: adds as before, and hands both operands on."""
+
+    def __init__(self, skip: int, carry: Carry, *, first: bool) -> None:
+        super().__init__()
+        self.skip, self.carry, self.first = skip, carry, first
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """left + right."""
+        x, f = (left, right) if self.skip == 0 else (right, left)
+        self.carry.add(x, f, first=self.first)
+        return left + right
+
+
+class Sum(nn.Module):
+    """An addition in a loop of which other turns are residual connections."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """left + right."""
+        return left + right
+
+
+def _maps(spec: Spec, lags: int) -> int:
+    """How many low-rank maps a layer holds."""
+    return lags if spec.history_map == "per-lag" else int(spec.low_rank)
+
+
+def _pointwise(
+    inputs: int, outputs: int, shape: tuple[int, ...], channel_dim: int, options: dict[str, object]
+) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d:
+    """A linear map of the channels, without bias; it draws nothing from the global random stream."""
+    convolutions = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+    if channel_dim == 1 and len(shape) in convolutions:
+        return skip_init(convolutions[len(shape)], inputs, outputs, 1, bias=False, **options)
+    return skip_init(nn.Linear, inputs, outputs, bias=False, **options)
+
+
+def _start(weight: Tensor, spec: Spec, generator: torch.Generator | None) -> None:
+    """A of shape (r, D), followed by ones for a convolution."""
+    rank, width = weight.shape[:2]
+    if weight.is_meta:
+        return
+    if spec.init == "orthogonal":
+        # A_ij = 1 / sqrt(r D) where i mod r = j, else 0; the paper's A is D x r, this one its transpose.
+        weight.zero_()
+        columns = torch.arange(width, device=weight.device)
+        weight[columns % rank, columns] = orthogonal_entry(width, rank)
+    else:
+        bound = math.sqrt(6.0 / (rank + width))  # Xavier, uniform
+        start = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+        weight.copy_(start)
