@@ -44,7 +44,8 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
 
     swapped: list[tuple[dict[str, Any], str, torch.Tensor]] = []
     for module in model.modules():
-        for store in (module._parameters, module._buffers, module.__dict__):
+        stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+        for store in stores:
             for name, value in store.items():
                 if isinstance(value, torch.Tensor) and value.layout is torch.strided:
                     swapped.append((store, name, value))

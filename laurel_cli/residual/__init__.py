@@ -20,20 +20,7 @@ def find_connections(model: nn.Module, example_inputs: Any) -> ResidualMap:
     Raises:
         ModelError: the model does not run on these inputs; the first line of its own error is given.
     """
-    from laurel_cli.errors import ModelError
     from laurel_cli.models.inputs import as_inputs
-    from laurel_cli.residual.find import find
-    from laurel_cli.residual.trace import trace
+    from laurel_cli.residual.survey import survey
 
-    inputs = as_inputs(example_inputs)
-    try:
-        return find(trace(model, inputs), model)
-    except ModelError:
-        raise
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(
-            "The model does not run on its example inputs.",
-            f"{type(error).__name__}: {first_line}",
-            "Give others with --input, --input-shape, --image-size or --seq-len.",
-        ) from error
+    return survey(model, as_inputs(example_inputs)).whole

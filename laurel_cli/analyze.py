@@ -1,0 +1,359 @@
+"""What every arm of a model costs, exactly: the work behind `laurel analyze`.
+
+Connections are found, each arm is built and counted, and what a LAuReL adds is also computed from the equations.
+Count and equation must agree at every connection, or nothing is reported.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from laurel_cli.arms import Arm, add_blocks
+from laurel_cli.cost.count import Cost, count
+from laurel_cli.errors import LaurelError, ModelError
+from laurel_cli.laurel import closed_form
+from laurel_cli.laurel.apply import Placed, place
+from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.paper import Published, published
+from laurel_cli.laurel.plan import Placement, plan
+from laurel_cli.laurel.spec import Spec
+from laurel_cli.residual.depth import shortened
+from laurel_cli.residual.find import ResidualMap
+from laurel_cli.residual.survey import KEPT, Survey, survey
+
+if TYPE_CHECKING:
+    from laurel_cli.cost.checks import Check
+    from laurel_cli.models.loaded import LoadedModel
+
+SCHEMA = "laurel.analyze/1"
+LARGEST_CHECKED = 2 * 1024**3  # bytes of parameters for which other counters get a real model
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm: its cost, and what it adds to the baseline. `failure` says why there is none."""
+
+    arm: Arm
+    cost: Cost | None
+    history_bytes: int = 0
+    checks: tuple[Check, ...] = ()
+    paper: Published | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The answer of `analyze`."""
+
+    loaded: LoadedModel
+    residual: ResidualMap
+    baseline: Cost
+    arms: tuple[ArmResult, ...]
+    command: str
+    warnings: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document, schema "laurel.analyze/1"."""
+        model, residual = self.loaded, self.residual
+        naive = next((r.cost for r in self.arms if r.arm.kind == "naive" and r.cost is not None), None)
+        return {
+            "schema": SCHEMA,
+            "command": self.command,
+            "model": {
+                "reference": model.reference,
+                "source": model.source,
+                "parameters": self.baseline.parameters,
+                "trainable_parameters": self.baseline.trainable_parameters,
+                "input": model.input_description,
+                "blocks": len(residual.blocks),
+                "notes": [*model.notes, *self.baseline.notes],
+            },
+            "connections": [
+                {
+                    "name": connection.name,
+                    "kind": connection.kind,
+                    "width": connection.width,
+                    "shape": list(connection.shape),
+                    "stream": connection.stream,
+                    "block": connection.block,
+                }
+                for connection in residual.connections
+            ],
+            "refused": [{"name": entry.name, "reason": entry.reason} for entry in residual.refused],
+            "arms": [_arm_document(result, self.baseline, naive) for result in self.arms],
+            "warnings": list(self.warnings),
+        }
+
+
+def analyze(
+    loaded: LoadedModel,
+    arms: Sequence[Arm],
+    *,
+    check: bool = True,
+    command: str = "",
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Analysis:
+    """Count every arm of a model.
+
+    Args:
+        loaded: the model and its example inputs.
+        arms: what to compare; the baseline must be the first.
+        check: count again with fvcore and thop, where the model fits into memory.
+        command: the command line, for the record.
+        on_progress: told what is being done.
+
+    Raises:
+        ModelError: the model does not run, has no residual connection, or none that can be replaced.
+        LaurelError: an equation and a count disagree: a bug of ours.
+    """
+    on_progress("finding residual connections")
+    found, model = _survey(loaded, arms)
+    if not found.whole.connections:
+        raise ModelError(
+            f"{loaded.reference} has no residual connection.",
+            f"{len(found.whole.refused)} additions were looked at and none joins a skip path with its branch.",
+            "LAuReL replaces residual additions; try a model that has them, such as resnet50.",
+        )
+    with shortened(model, list(found.stacks)):
+        short = copy.deepcopy(model) if found.stacks else model
+    counter = _Counter(loaded, found, short, model)
+    on_progress("counting baseline")
+    baseline = counter.whole_baseline()
+    warnings: list[str] = []
+    results = []
+    for arm in arms:
+        on_progress(f"counting {arm.name}")
+        results.append(counter.count(arm, baseline, warnings))
+    if check:
+        on_progress("checking with fvcore and thop")
+        results = _checked(loaded, found, results, on_progress)
+    return Analysis(loaded, found.whole, baseline, tuple(results), command, tuple(dict.fromkeys(warnings)))
+
+
+def _survey(loaded: LoadedModel, arms: Sequence[Arm]) -> tuple[Survey, nn.Module]:
+    """The map, and the model that it was made with: a real one where fake tensors do not do."""
+    lags = [arm.spec.lags for arm in arms if arm.spec is not None and arm.spec.pa]
+    # The last layer that is kept stands for those left out, so it must see its whole history already.
+    kept = None if None in lags else max([KEPT, *(k + 1 for k in lags if k is not None)])
+    try:
+        return survey(loaded.module, loaded.inputs, kept=kept), loaded.module
+    except ModelError:
+        if not loaded.on_meta or _size(loaded.module) > LARGEST_CHECKED:
+            raise
+    model = loaded.build()
+    return survey(model, loaded.inputs, kept=kept), model
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Counts arms of one model: on a short copy whose last kept layers stand for those left out."""
+
+    loaded: LoadedModel
+    found: Survey
+    short: nn.Module
+    model: nn.Module
+
+    @property
+    def multiplicity(self) -> dict[str, int]:
+        return {f"{s.path}.{index}": s.multiplicity for s in self.found.stacks for index in s.last}
+
+    def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
+        if arm.kind == "baseline":
+            return self._result(arm, baseline, baseline)
+        model = copy.deepcopy(self.short)
+        if arm.kind == "naive":
+            try:
+                add_blocks(model, self.found.short, self.loaded.inputs, arm.blocks)
+            except ModelError as error:
+                return ArmResult(arm, None, note=str(error))
+        if arm.spec is None:
+            return self._result(arm, self._cost(model), baseline)
+        return self._laurel(arm, arm.spec, model, baseline, warnings)
+
+    def whole_baseline(self) -> Cost:
+        """The baseline's cost; its parameters are counted on the whole model."""
+        cost = self._cost(self.short)
+        whole = sum(p.numel() for p in self.model.parameters())
+        if cost.parameters != whole:
+            raise LaurelError(f"The short copy stands for {cost.parameters} parameters, the model has {whole}.")
+        return cost
+
+    def _cost(self, model: nn.Module, watch: Sequence[str] = ()) -> Cost:
+        return count(
+            model, self.loaded.inputs, multiplicity=self.multiplicity, watch=watch, real=self.found.real
+        )
+
+    def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
+        placed = place(model, spec, self.found.short)
+        names = {id(module): name for name, module in model.named_modules()}
+        paths = {id(layer): names[id(layer)] for _, layer in placed.layers}
+        cost = self._cost(model, tuple(paths.values()))
+        _agree_at_connections(spec, placed, paths, cost)
+        left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
+        whole = [p for p in plan(self.found.whole, spec) if p.site.place not in left_out]
+        _agree_in_total(spec, whole, cost, baseline)
+        warnings.extend(f"{connection.name} stays as it is: {reason}" for connection, reason in placed.skipped)
+        narrow = sorted({p.connection.width for p in whole if spec.low_rank and p.connection.width < spec.rank})
+        if narrow:
+            warnings.append(
+                f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})"
+            )
+        note = "" if spec.is_no_op_at_start else f"--normalize {spec.normalize} does not start as the baseline"
+        return self._result(arm, cost, baseline, closed_form.history_bytes(spec, whole), note)
+
+    def _result(self, arm: Arm, cost: Cost, baseline: Cost, history: int = 0, note: str = "") -> ArmResult:
+        name = type(self.model).__name__
+        if self.loaded.reference.removeprefix("shape:") == "paper-c4":
+            name = "paper-c4"
+        paper = published(name, baseline.parameters, arm.name)
+        return ArmResult(arm, cost, history, paper=paper, note=note)
+
+
+def _agree_at_connections(spec: Spec, placed: Placed, paths: dict[int, str], cost: Cost) -> None:
+    """Each layer's FLOPs, elementwise work and parameters against its equation.
+
+    Raises:
+        LaurelError: they differ.
+    """
+    expected: dict[int, tuple[LaurelLayer, int, int, str]] = {}
+    for placement, layer in placed.layers:
+        form = closed_form.added(spec, placement, lags=layer.lags)
+        elements = placement.connection.tokens * placement.connection.width
+        inside = form.elementwise_flops + elements * (2 if placement.partial else 1)  # the additions themselves
+        _, flops, elementwise, _ = expected.get(id(layer), (layer, 0, 0, ""))
+        expected[id(layer)] = (layer, flops + form.flops, elementwise + inside, placement.connection.name)
+    for key, (layer, flops, elementwise, name) in expected.items():
+        counted = (sum(p.numel() for p in layer.parameters()), *cost.by_module[paths[key]])
+        equation = (closed_form.parameters(spec, layer.width, layer.lags), flops, elementwise)
+        if counted != equation:
+            raise LaurelError(
+                f"At {name} the equations of {spec.name} and the count disagree.",
+                f"(parameters, FLOPs, elementwise FLOPs) are {equation} by equation, {counted} as counted.",
+                "This is a bug in laurel: please report it.",
+            )
+
+
+def _agree_in_total(spec: Spec, placements: Sequence[Placement], cost: Cost, baseline: Cost) -> None:
+    """What the whole arm adds against the sum of the equations over every connection of the whole model."""
+    layers: dict[object, list[Placement]] = {}
+    for placement in placements:
+        layers.setdefault(placement.site.key, []).append(placement)
+    parameters = flops = elementwise = 0
+    for shared in layers.values():
+        lags = max(placement.lags for placement in shared)
+        parameters += closed_form.parameters(spec, shared[0].connection.width, lags)
+        for placement in shared:
+            form = closed_form.added(spec, placement, lags=lags)
+            flops += form.flops
+            elementwise += form.elementwise_flops + closed_form.partial_sum(placement)
+    equation = (parameters, flops, elementwise)
+    counted = (
+        cost.parameters - baseline.parameters,
+        cost.flops - baseline.flops,
+        cost.elementwise_flops - baseline.elementwise_flops,
+    )
+    if equation != counted:
+        raise LaurelError(
+            f"The equations of {spec.name} and the count of the whole model disagree.",
+            f"Added (parameters, FLOPs, elementwise FLOPs) are {equation} by equation, {counted} as counted.",
+            "This is a bug in laurel: please report it.",
+        )
+
+
+def _checked(
+    loaded: LoadedModel, found: Survey, results: Sequence[ArmResult], on_progress: Callable[[str], None]
+) -> list[ArmResult]:
+    """The results with what fvcore and thop say of the same arms, built for real."""
+    from dataclasses import replace
+
+    from laurel_cli.cost.checks import COUNTERS, Check, check
+
+    if _size(loaded.module) > LARGEST_CHECKED:
+        note = "not run: the model does not fit into the memory set aside for checks"
+        skipped = tuple(Check(name, None, None, agrees=False, note=note) for name in COUNTERS)
+        return [replace(result, checks=skipped) for result in results]
+    real = loaded.build() if loaded.on_meta else loaded.module
+    checked = []
+    for result in results:
+        if result.cost is None:
+            checked.append(result)
+            continue
+        on_progress(f"checking {result.arm.name}")
+        model = copy.deepcopy(real)
+        if result.arm.kind == "naive":
+            add_blocks(model, found.whole, loaded.inputs, result.arm.blocks)
+        elif result.arm.spec is not None:
+            place(model, result.arm.spec, found.whole)
+        checked.append(replace(result, checks=check(model, loaded.inputs, result.cost)))
+    return checked
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def _arm_document(result: ArmResult, baseline: Cost, naive: Cost | None) -> dict[str, Any]:
+    arm, cost = result.arm, result.cost
+    spec = None
+    if arm.spec is not None:
+        spec = {
+            "variant": arm.spec.variant,
+            "rank": arm.spec.rank if arm.spec.low_rank else None,
+            "lags": ("all" if arm.spec.lags is None else arm.spec.lags) if arm.spec.pa else None,
+            "history": arm.spec.history_map,
+            "normalize": arm.spec.normalize if arm.spec.rw else None,
+            "vector_weights": arm.spec.vector_weights,
+            "init": arm.spec.init if arm.spec.low_rank else None,
+            "per": arm.spec.per,
+        }
+    document: dict[str, Any] = {"name": arm.name, "spec": spec}
+    if cost is None:
+        keys = ("parameters", "added_parameters", "added_parameters_percent", "macs", "flops", "added_flops")
+        more = ("added_elementwise_flops", "bytes_moved", "saved_activation_bytes", "history_bytes")
+        return document | dict.fromkeys((*keys, *more)) | {"checks": [], "note": result.note}
+    added = cost.parameters - baseline.parameters
+    fewer = None
+    if naive is not None and arm.kind == "laurel" and added > 0:
+        fewer = (naive.parameters - baseline.parameters) / added
+    return document | {
+        "parameters": cost.parameters,
+        "added_parameters": added,
+        "added_parameters_percent": 100 * added / baseline.parameters if baseline.parameters else math.nan,
+        "fewer_than_naive": fewer,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "added_macs": cost.macs - baseline.macs,
+        "added_flops": cost.flops - baseline.flops,
+        "elementwise_flops": cost.elementwise_flops,
+        "added_elementwise_flops": cost.elementwise_flops - baseline.elementwise_flops,
+        "reduction_flops": cost.reduction_flops,
+        "bytes_moved": cost.bytes_moved,
+        "kernels": cost.kernels,
+        "saved_activation_bytes": cost.saved_activation_bytes,
+        "history_bytes": result.history_bytes,
+        "uncounted": [{"operator": name, "calls": calls} for name, calls in cost.uncounted],
+        "coverage": cost.coverage,
+        "checks": [_check_document(check) for check in result.checks],
+        "paper": None
+        if result.paper is None
+        else {"added_percent": result.paper.added_percent, "remark": result.paper.remark},
+        "note": result.note,
+    }
+
+
+def _check_document(check: Check) -> dict[str, Any]:
+    differences = [{"operator": name, "macs": ours, "theirs": theirs} for name, ours, theirs in check.differences]
+    return {
+        "counter": check.counter,
+        "macs": check.macs,
+        "parameters": check.parameters,
+        "agrees": check.agrees,
+        "differences": differences,
+        "note": check.note,
+    }

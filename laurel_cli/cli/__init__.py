@@ -1,0 +1,1 @@
+"""The command line: a thin file per command, options in, one call, one rendering out."""

@@ -1,0 +1,24 @@
+"""`laurel env`: what is installed, and which devices there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from laurel_cli.cli.options import Debug, Force, Format, Output
+
+
+def env(format: Format = "table", output: Output = None, force: Force = False, debug: Debug = False) -> None:  # noqa: A002
+    """Show what is installed, and which devices there are.
+
+    A device that cannot be used says why not. Put what this prints into a bug report.
+    """
+    from laurel_cli.cli import machine, stdio
+    from laurel_cli.cli.destination import Destination
+    from laurel_cli.cli.progress import Progress
+
+    destination = Destination.checked(format, output, force)
+    stdio.reserve(debug)
+    with Progress(debug) as progress:
+        progress("looking for devices")
+        devices = [asdict(device) for device in machine.devices()]
+    destination.write({"schema": "laurel.env/1", "versions": machine.versions(), "devices": devices})

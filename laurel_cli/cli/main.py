@@ -1,0 +1,148 @@
+"""Where the process starts and ends: the one place that turns failures into words and an exit code.
+
+A reader that stops early (`laurel models | head -1`) is no failure: what is left is dropped and the exit code is the
+one that the command would have had.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from laurel_cli.cli import stdio
+from laurel_cli.errors import LaurelError, ResourceError, UsageError
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def run(args: Sequence[str] | None = None) -> NoReturn:
+    """Run `laurel` with `args` (default: the process's own) and exit with its code."""
+    argv = list(sys.argv[1:] if args is None else args)
+    try:
+        code = _guarded(argv)
+    except KeyboardInterrupt:  # a second Ctrl-C while the first is being reported
+        code = INTERRUPTED
+    sys.exit(stdio.close() or code)
+
+
+def _guarded(argv: list[str]) -> int:
+    """Run the command, report any failure, and return the exit code."""
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        return _stopped(argv, _invoke(argv))
+    except KeyboardInterrupt:
+        return _stopped(argv, INTERRUPTED)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich and typer turn a closed stdout into exit code 1
+            return 0
+        return _stopped(argv, stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    except BrokenPipeError:
+        return 0
+    except LaurelError as error:
+        return _report(argv, error)
+    except MemoryError as error:
+        return _report(argv, ResourceError("Memory ran out.", str(error), "Try a smaller --batch."))
+    except Exception as error:  # noqa: BLE001 - the boundary: nothing that is not ours may reach the user as a traceback
+        return _report(argv, _as_ours(argv, error))
+
+
+def _invoke(argv: list[str]) -> int:
+    # Typer is imported here, so that Ctrl-C during its import is caught too.
+    import typer
+
+    from laurel_cli.cli.app import app
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=argv, prog_name="laurel", standalone_mode=False)
+    except typer.TyperException as error:
+        raise _usage(error) from error
+    except typer.Abort:
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> UsageError:
+    """Typer's own complaint (an unknown option, a missing argument) as one of ours."""
+    possible = getattr(error, "possibilities", None) or ()
+    message = str(getattr(error, "message", "") if possible else error.format_message())  # type: ignore[attr-defined]
+    what, _, hint = " ".join(message.split()).partition(" Did you mean ")
+    if possible or hint:
+        hint = f"Did you mean {' or '.join(possible) or hint.rstrip('?')}?"
+    else:
+        context = getattr(error, "ctx", None)
+        hint = f"`{context.command_path if context else 'laurel'} --help` shows what there is."
+    return UsageError(what if what.endswith((".", "?")) else what + ".", hint=hint)
+
+
+def _as_ours(argv: Sequence[str], error: Exception) -> LaurelError:
+    """What no one foresaw: a bug of ours, said in a sentence; a disk that fills up can be met anywhere."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError("The disk is full.", f"{error}.", "Free some space.")
+    summary = (str(error).splitlines() or [""])[0][:200]
+    why = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
+    hint = "Please report it with what --debug prints." if debugging(argv) else "Run again with --debug to see where."
+    return LaurelError("This is a bug in laurel.", why.rstrip(".") + ".", hint)
+
+
+def _stopped(argv: list[str], code: int) -> int:
+    """Say that the command was stopped from outside; other codes have said what they had to."""
+    words = {INTERRUPTED: "Interrupted.", TERMINATED: "Terminated."}
+    return _report(argv, LaurelError(words[code]), code, quiet=True) if code in words else code
+
+
+def _report(argv: list[str], error: LaurelError, code: int | None = None, quiet: bool = False) -> int:
+    """Write `error` where the user looks for it: one JSON document on stdout, or text on stderr."""
+    code = error.exit_code if code is None else code
+    if debugging(argv) and not quiet:
+        import traceback
+
+        stdio.say("".join(traceback.format_exception(error.__cause__ or sys.exception() or error)).rstrip())
+    if _wants_json(argv) and not stdio.answered():
+        from laurel_cli.cli.render.json import error_text
+
+        try:
+            stdio.answer(error_text(error, code))
+            return code
+        except LaurelError:  # stdout is full or closed: the text below is all that can be said
+            pass
+    stdio.say("error: " + " ".join(part for part in (error.what, error.why) if part))
+    if error.hint:
+        stdio.say(f"hint: {error.hint}")
+    return code
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+def debugging(argv: Sequence[str]) -> bool:
+    """Whether tracebacks are wanted; read before the options are, since reading them may fail."""
+    return "--debug" in _options(argv) or os.environ.get("LAUREL_DEBUG", "") not in ("", "0")
+
+
+def _wants_json(argv: Sequence[str]) -> bool:
+    """Whether the last `--format` is json; read from the words, since an error in any option must obey it."""
+    chosen = ""
+    words = _options(argv)
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == "--format":
+            chosen = after
+        elif word.startswith("--format="):
+            chosen = word.partition("=")[2]
+    return chosen.strip().lower() == "json"
+
+
+def _options(argv: Sequence[str]) -> list[str]:
+    """The words before `--`, after which all are arguments."""
+    words = list(argv)
+    return words[: words.index("--")] if "--" in words else words
+
+
+if __name__ == "__main__":
+    run()

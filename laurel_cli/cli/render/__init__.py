@@ -1,0 +1,43 @@
+"""From a command's document to text. Every format is made from the one document, so that all say the same.
+
+`sheet.py` says what a reader sees of each document; `table.py` and `markdown.py` draw any sheet; `csv.py` and
+`json.py` give the exact values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from laurel_cli.cli.render.sheet import Look
+
+__all__ = ["Look", "render"]
+
+
+def render(document: dict[str, Any], format: str, *, connections: bool = False, look: Look | None = None) -> str:  # noqa: A002
+    """The text of `document`, with a newline at its end.
+
+    Args:
+        document: what a command answers; its `schema` names the kind.
+        format: "table", "json", "markdown" or "csv".
+        connections: list every residual connection and every refused addition too; in CSV, which holds one table,
+            in place of the arms. JSON has them always.
+        look: what the place that shows it can do; used by "table" alone.
+    """
+    if format == "json":
+        from laurel_cli.cli.render.json import json_text
+
+        return json_text(document)
+    if format == "csv":
+        from laurel_cli.cli.render.csv import csv_text
+
+        return csv_text(document, connections)
+    from laurel_cli.cli.render.sheet import sheet_of
+
+    sheet = sheet_of(document, connections)
+    if format == "markdown":
+        from laurel_cli.cli.render.markdown import markdown_text
+
+        return markdown_text(sheet)
+    from laurel_cli.cli.render.table import table_text
+
+    return table_text(sheet, look or Look())

@@ -1,0 +1,57 @@
+"""CSV: one header, one row an item, exact values; what a spreadsheet would run as a formula is made text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any
+
+from laurel_cli.cli.text import visible
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(document: Mapping[str, Any], connections: bool = False) -> str:
+    """The document's one table: arms, connections with what was refused, models or devices."""
+    rows = list(_rows(document, connections))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return file.getvalue()
+
+
+def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, Any]]:
+    kind = str(document["schema"]).partition("/")[0]
+    if kind == "laurel.analyze":
+        model = {"model": document["model"]["reference"]}
+        if not connections:
+            return [model | arm for arm in document["arms"]]
+        found = [model | {"found": True} | item | {"reason": None} for item in document["connections"]]
+        return found + [model | {"found": False} | item for item in document["refused"]]
+    if kind == "laurel.models":
+        return list(document["models"])
+    versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
+    devices = [
+        {"kind": "device", "name": item["name"], "value": item["detail"], "available": item["available"]}
+        for item in document["devices"]
+    ]
+    return versions + devices
+
+
+def _cell(value: Any) -> str:
+    """Nothing for null; numbers exact; text with control characters escaped and formulas quoted."""
+    if value is None or (isinstance(value, float) and not isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple) and all(isinstance(item, int) for item in value):
+        return "x".join(map(str, value))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
+    return ("'" if text.startswith(FORMULA_STARTS) else "") + visible(text)

@@ -1,0 +1,135 @@
+"""A sheet in a terminal or a pipe. Nothing is ever truncated: a table too wide is split, then stacked."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from laurel_cli.cli.render.sheet import Column, Look, Sheet, Table
+from laurel_cli.cli.text import ascii_only, visible
+
+GAP = 2
+PROSE = 24  # columns that a column of sentences needs at least
+PIECES = 3  # tables that one may be split into before it is stacked
+ANY_WIDTH = 1_000_000
+
+Cells = list[list[str]]
+
+
+def table_text(sheet: Sheet, look: Look) -> str:
+    """The sheet as text, facts first."""
+    parts = [_facts(sheet.facts, look)] if sheet.facts else []
+    parts += [_table(table, look) for table in sheet.tables]
+    if sheet.notes:
+        parts.append("\n".join(_wrapped(visible(note), look, "note: ") for note in sheet.notes) + "\n")
+    text = "\n".join(parts)
+    return ascii_only(text) if look.ascii_only else text
+
+
+def _facts(facts: Sequence[tuple[str, str]], look: Look) -> str:
+    """`label  value` lines, the values under each other; stacked where the longest does not fit."""
+    indent = max(len(label) for label, _ in facts) + GAP
+    lines = []
+    for label, raw in facts:
+        value = visible(raw)
+        fits = look.width is None or indent + cell_len(value) <= look.width
+        lines.append(f"{label:<{indent}}{value}" if fits else f"{label}\n  {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: Table, look: Look) -> str:
+    cells = _ascii(table.cells()) if look.ascii_only else table.cells()
+    if not cells:
+        return f"{table.title}: none\n"
+    pieces = _pieces(table.columns, cells, look.width or ANY_WIDTH)
+    if pieces is None:
+        return f"{table.title}\n" + _stacked(table.columns, cells, look)
+    return f"{table.title}\n" + "\n".join(_drawn(table.columns, cells, piece, look) for piece in pieces)
+
+
+def _ascii(cells: Cells) -> Cells:
+    return [[ascii_only(cell) for cell in row] for row in cells]
+
+
+def _needs(column: Column, cells: Sequence[str]) -> int:
+    """Columns of the screen that it needs: all of its longest value, or a part of it for sentences."""
+    longest = max(map(cell_len, cells))
+    return max(len(column.title), min(longest, PROSE) if column.prose else longest)
+
+
+def _pieces(columns: Sequence[Column], cells: Cells, width: int) -> list[list[int]] | None:
+    """Column numbers of each table that fits, the first column in all of them; None where they would be too many."""
+    needs = [_needs(column, [row[i] for row in cells]) for i, column in enumerate(columns)]
+    pieces, used = [[0]], needs[0]
+    if needs[0] > width:
+        return None
+    for i in range(1, len(columns)):
+        if needs[0] + GAP + needs[i] > width:
+            return None
+        if used + GAP + needs[i] > width:
+            pieces.append([0])
+            used = needs[0]
+        pieces[-1].append(i)
+        used += GAP + needs[i]
+    return pieces if len(pieces) <= PIECES else None
+
+
+def _drawn(columns: Sequence[Column], cells: Cells, piece: Sequence[int], look: Look) -> str:
+    frame = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+    lines = frame if look.ascii_only else box.SIMPLE_HEAD
+    drawn = RichTable(
+        box=lines, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold", border_style="dim"
+    )
+    for i in piece:
+        column = columns[i]
+        drawn.add_column(
+            Text(column.title),
+            justify="right" if column.align == "right" else "left",
+            no_wrap=not column.prose,
+            overflow="fold",
+            style="cyan" if i == 0 else "",
+        )
+    for row in cells:
+        drawn.add_row(*(Text(row[i]) for i in piece))
+    file = io.StringIO()
+    console = Console(
+        file=file,
+        width=look.width or ANY_WIDTH,
+        color_system="standard" if look.color else None,
+        force_terminal=look.color,
+        no_color=not look.color,
+        legacy_windows=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    console.print(drawn)
+    return "".join(line.rstrip() + "\n" for line in file.getvalue().splitlines())
+
+
+def _stacked(columns: Sequence[Column], cells: Cells, look: Look) -> str:
+    """Every row as a list: the first value, then `title: value`, on two lines where one is too short."""
+    width = look.width or ANY_WIDTH
+    lines = []
+    for row in cells:
+        lines.append(row[0])
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            line = f"  {column.title}: {cell}"
+            lines += [line] if cell_len(line) <= width else [f"  {column.title}:", f"    {cell}"]
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, look: Look, lead: str) -> str:
+    """A sentence under its lead, broken between words alone."""
+    if look.width is None or look.width < 30:
+        return lead + text
+    return textwrap.fill(
+        lead + text, look.width, subsequent_indent=" " * len(lead), break_long_words=False, break_on_hyphens=False
+    )

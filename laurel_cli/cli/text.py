@@ -1,0 +1,80 @@
+"""Values as people read them: no number cut short, nothing shown as zero that is not, no hostile character live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from math import isfinite
+
+NOTHING = "-"
+
+
+def visible(text: str) -> str:
+    """`text` with control, bidirectional and other unprintable characters escaped: `\\x1b`, `\\n`, `\\u202e`."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def ascii_only(text: str) -> str:
+    """`text` with everything beyond ASCII escaped."""
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def count(value: float | None) -> str:
+    """A whole number, exact, with thousands separators."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    return f"{value:,}" if value == int(value) else f"{value:,.2f}"
+
+
+def amount(value: float | None) -> str:
+    """A large number with five significant digits: 4.0892 G; exact below 100,000."""
+    if value is None or not isfinite(value) or abs(value) < 100_000:
+        return count(value)
+    return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E", "Z", "Y"))
+
+
+def size(value: float | None) -> str:
+    """A number of bytes: 86.301 MiB; exact below 10,000."""
+    if value is None or not isfinite(value) or abs(value) < 10_000:
+        return count(value) if value is None else f"{count(value)} B"
+    return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+
+
+def percent(value: float | None) -> str:
+    """A percentage, four decimals, more where they would hide what it is: 4.3713 %, 0.000125 %."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    return f"{_digits(value, 4)} %"
+
+
+def times(value: float | None) -> str:
+    """A ratio: 1.82x, 34,912x."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    return f"{value:,.0f}x" if abs(value) >= 1000 else f"{_digits(value, 2)}x"
+
+
+def shape(value: Sequence[object] | str | None) -> str:
+    """A tensor's shape: 1x256x56x56."""
+    if value is None:
+        return NOTHING
+    return value if isinstance(value, str) else "x".join(str(size) for size in value)
+
+
+def _scaled(value: float, base: int, units: Sequence[str]) -> str:
+    power = 0
+    # 999,999 is to become 1 M, not 1000 k.
+    while abs(float(f"{value / base**power:.5g}")) >= base and power < len(units) - 1:
+        power += 1
+    scaled = value / base**power
+    decimals = max(0, 4 - (len(str(int(abs(scaled)))) - 1))
+    return f"{scaled:,.{decimals}f} {units[power]}"
+
+
+def _digits(value: float, decimals: int) -> str:
+    """Fixed decimals, or three significant digits where fewer than three would be left."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10.0 ** (2 - decimals):
+        return f"{value:,.{decimals}f}"
+    return format(Decimal(f"{value:.3g}").normalize(), "f")

@@ -1,0 +1,148 @@
+"""What one operator call of an eager model does: the rule for every operator that a forward pass may meet.
+
+Kinds, and what each is counted as:
+
+- `VIEW`: another look at the same memory (`view`, `transpose`, `detach`): nothing. `IGNORED`: it returns no tensor.
+- `ALLOCATION`: `empty` and its like: nothing, memory is reserved and not touched.
+- `MOVE`: copies, casts, fills, random numbers, concatenation, padding, look-up by index (`embedding`, `gather`): no
+  FLOPs, one kernel, bytes read and written.
+- `MATMUL`: operators with a formula in `torch.utils.flop_counter`, or in `EXTRA_FORMULAS` for the
+  matrix products that it leaves out: 2 FLOPs a multiply-add.
+- `ELEMENTWISE`: operators tagged `torch.Tag.pointwise` (PyTorch tags some overloads and forgets others, so an in-place
+  overload takes the tag of its functional twin, and `UNTAGGED_POINTWISE` lists the rest): one operation an output
+  element, whatever the operation (a comparison, `exp`, `gelu`), but for those in `ELEMENTWISE_FACTORS`.
+- `REDUCTION`: normalisations, softmax, reductions, scans, pooling, interpolation: the figures of `REDUCTIONS`.
+- `UNKNOWN`: everything else (custom operators, FFT, fused recurrent layers, sorting): reported, never guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import torch
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.utils.flop_counter import flop_registry
+
+from laurel_cli.cost.formulas import EXTRA_FORMULAS, REDUCTIONS, Figure, elementwise, per_input, per_output
+from laurel_cli.cost.tables import GATHERS, MOVES, UNTAGGED_POINTWISE, UNTAGGED_VIEWS, WRITE_ONLY
+
+_REDUCTION = getattr(torch.Tag, "reduction", None)  # absent from older versions, where the names have to do
+
+
+class Kind(Enum):
+    """What an operator does, see the module's text."""
+
+    IGNORED = "ignored"
+    VIEW = "view"
+    ALLOCATION = "allocation"
+    MOVE = "move"
+    MATMUL = "matmul"
+    ELEMENTWISE = "elementwise"
+    REDUCTION = "reduction"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator is counted.
+
+    Attributes:
+        name: the operator without its overload, "aten.add".
+        kind: what it does.
+        figure: FLOPs of one call from its arguments and its result; None for those that compute nothing.
+        gathers: it reads of its first tensor only what it writes (look-up by index).
+        write_only: it overwrites its first tensor without reading it (`copy_`, `fill_`).
+        decomposes: it is made of other operators and is counted as those, as `FlopCounterMode` does.
+    """
+
+    name: str
+    kind: Kind
+    figure: Figure | None = None
+    gathers: bool = False
+    write_only: bool = False
+    decomposes: bool = False
+
+
+def _registered(target: Any) -> Figure | None:
+    formula = flop_registry.get(target)
+    if formula is None:
+        return None
+    return lambda args, kwargs, out: int(formula(*args, **kwargs, out_val=out))
+
+
+def _is_view(func: OpOverload) -> bool:
+    returns = func._schema.returns
+    return torch.Tag.inplace_view in func.tags or any(
+        ret.alias_info is not None and not ret.alias_info.is_write for ret in returns
+    )
+
+
+def _is_pointwise(func: OpOverload, name: str) -> bool:
+    if torch.Tag.pointwise in func.tags or name in UNTAGGED_POINTWISE:
+        return True
+    if _REDUCTION in func.tags:
+        return False
+    functional = getattr(torch.ops.aten, name, None) if func.namespace == "aten" else None
+    return functional is not None and any(
+        torch.Tag.pointwise in getattr(functional, overload).tags
+        and _REDUCTION not in getattr(functional, overload).tags
+        for overload in functional.overloads()
+    )
+
+
+def _returns_tensor(func: OpOverload) -> bool:
+    return any("Tensor" in str(ret.type) for ret in func._schema.returns)
+
+
+@cache
+def rule_for(func: Any) -> Rule:
+    """The rule of an operator as `__torch_dispatch__` sees it: an overload or a higher-order operator."""
+    if isinstance(func, HigherOrderOperator):
+        formula = _registered(func)
+        return Rule(str(func), Kind.UNKNOWN if formula is None else Kind.MATMUL, formula)
+    packet = func._overloadpacket
+    base = func._schema.name.split("::")[1]
+    name = base[:-1] if base.endswith("_") and not base.endswith("__") else base
+    full = f"{func.namespace}.{name}"
+    formula = _registered(packet)
+    if formula is not None:
+        return Rule(full, Kind.MATMUL, formula)
+    if func is torch.ops.prim.device.default:
+        return Rule(full, Kind.IGNORED)
+    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), torch._C.DispatchKey.CompositeImplicitAutograd):
+        return Rule(full, Kind.UNKNOWN, decomposes=True)
+    if func.namespace != "aten":
+        return _foreign(func, full)
+    if name in EXTRA_FORMULAS:
+        return Rule(full, Kind.MATMUL, EXTRA_FORMULAS[name])
+    if not _returns_tensor(func):
+        return Rule(full, Kind.IGNORED)
+    if name in UNTAGGED_VIEWS or _is_view(func):
+        return Rule(full, Kind.VIEW)
+    if name.startswith(("empty", "new_empty")):
+        return Rule(full, Kind.ALLOCATION)
+    if name in MOVES or torch.Tag.view_copy in func.tags:
+        return Rule(full, Kind.MOVE, gathers=name in GATHERS, write_only=name in WRITE_ONLY and base != name)
+    if name in REDUCTIONS and not (torch.Tag.pointwise in func.tags and _REDUCTION not in func.tags):
+        return Rule(full, Kind.REDUCTION, REDUCTIONS[name])
+    if _is_pointwise(func, name):
+        return Rule(full, Kind.ELEMENTWISE, elementwise(name))
+    if _REDUCTION in func.tags:
+        return Rule(full, Kind.REDUCTION, per_input(1))
+    return Rule(full, Kind.UNKNOWN)
+
+
+def _foreign(func: OpOverload, name: str) -> Rule:
+    """Operators of other libraries: believed where they carry a tag, else unknown."""
+    if not _returns_tensor(func):
+        return Rule(name, Kind.IGNORED)
+    if _is_view(func):
+        return Rule(name, Kind.VIEW)
+    if torch.Tag.pointwise in func.tags:
+        return Rule(name, Kind.ELEMENTWISE, per_output(1))
+    if _REDUCTION in func.tags:
+        return Rule(name, Kind.REDUCTION, per_input(1))
+    return Rule(name, Kind.UNKNOWN)

@@ -1,0 +1,92 @@
+"""What a LAuReL adds, in closed form: no model, no counting, only the equations (arXiv 2411.07501v4, Eqs. 2 to 6).
+
+D is the width, r the rank, k the lags that a connection reads, N the tokens of its sum (elements over D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from laurel_cli.laurel.plan import Placement
+from laurel_cli.laurel.spec import Spec
+
+
+@dataclass(frozen=True)
+class Added:
+    """What one LAuReL layer adds to its addition: parameters, FLOPs of products (2 a multiply-add), elementwise."""
+
+    parameters: int
+    flops: int
+    elementwise_flops: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        return self.flops // 2
+
+
+def parameters(spec: Spec, width: int, lags: int) -> int:
+    """Parameters of one layer: RW 2 (or 1, or D times as many), LR 2rD, PA k, with one map per lag 2rkD + k."""
+    total = 0
+    if spec.rw:
+        total += (1 if spec.normalize == "sigmoid" else 2) * (width if spec.vector_weights else 1)
+    total += 2 * spec.rank * width * maps(spec, lags)
+    return total + (lags if spec.pa else 0)
+
+
+def maps(spec: Spec, lags: int) -> int:
+    """Low-rank maps B A in one layer."""
+    return lags if spec.history_map == "per-lag" else int(spec.low_rank)
+
+
+def added(spec: Spec, placement: Placement, *, lags: int | None = None) -> Added:
+    """What one call of the layer at `placement` adds. `lags`: as many as the layer holds, if not the placement's."""
+    k = placement.lags
+    held = k if lags is None else lags
+    width, tokens, rank = placement.connection.width, placement.connection.tokens, spec.rank
+    elements = tokens * width
+    # A: D -> r, once for each map that has an input; B: from all r side by side back to D, once.
+    used = k if spec.history_map == "per-lag" else maps(spec, held)
+    flops = 2 * rank * width * tokens * (used + maps(spec, held))
+    return Added(parameters(spec, width, held), flops, _elementwise(spec, k, width, elements, tokens * rank))
+
+
+def _elementwise(spec: Spec, lags: int, width: int, elements: int, narrow: int) -> int:
+    """Multiplications and additions element by element, beyond the one addition that was there before."""
+    total = 0
+    if spec.rw:
+        total += 2 * elements + _normalisation(spec, width)  # a f, b g
+    if spec.history_map == "per-lag":
+        total += lags * narrow + elements  # c_j (A_j x_j), x + ...
+    elif spec.pa:
+        total += (2 * lags - 1) * elements + elements  # sum_j c_j x_j, x + ...
+        if spec.history_map == "identity" and spec.lr:
+            total += elements  # + B A x
+    elif spec.lr:
+        total += elements  # x + B A x
+    return total
+
+
+def _normalisation(spec: Spec, width: int) -> int:
+    """Elementwise work on the logits themselves."""
+    each = width if spec.vector_weights else 1
+    return {"2softmax": 2 * each, "sigmoid": 2 * each, "softmax": 0, "none": 0}[spec.normalize]
+
+
+def partial_sum(placement: Placement) -> int:
+    """Elementwise work of carrying the skip and the branches over several additions (`per="block"`)."""
+    elements = placement.connection.tokens * placement.connection.width
+    # The first partial sum only remembers; each further one and the last add their branch to the others.
+    return len(placement.partial) * elements
+
+
+def history_bytes(spec: Spec, placements: Sequence[Placement]) -> int:
+    """Most bytes of earlier inputs that PA holds at one time in a forward pass, beyond the current one."""
+    most = 0
+    if not spec.pa:
+        return 0
+    for placement in placements:
+        size = placement.connection.tokens * placement.connection.width * placement.connection.dtype.itemsize
+        most = max(most, (placement.lags - 1) * size)
+    return most

@@ -1,0 +1,69 @@
+"""Build a model on the meta device, or for real where that cannot be done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from laurel_cli.errors import LaurelError, ModelError, ResourceError
+
+
+def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, tuple[str, ...]]:
+    """Build without memory, else for real on the CPU.
+
+    Returns:
+        The module in eval mode, whether it is on the meta device, and notes for the user.
+    Raises:
+        ModelError: it cannot be built either way.
+        ResourceError: it can only be built for real and does not fit.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with torch.device("meta"):
+                return construct().eval(), True, ()
+    except LaurelError:
+        raise
+    except Exception as error:  # any constructor may read its weights, in any way
+        if not _is_about_meta(error):  # it would fail for real too, after filling the memory perhaps
+            raise _cannot_be_built(error) from error
+        reason = first_line(error)
+    module = build_for_real(construct)
+    return module, False, (f"Built for real in memory, since it cannot be built on the meta device ({reason}).",)
+
+
+def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
+    """Build on the CPU with initialised weights, in eval mode.
+
+    Raises:
+        ModelError: the constructor raises.
+        ResourceError: it does not fit into memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return construct().eval()
+    except LaurelError:
+        raise
+    except Exception as error:
+        raise _cannot_be_built(error) from error
+
+
+def _is_about_meta(error: Exception) -> bool:
+    """Whether the constructor failed because its tensors hold no data, rather than on its arguments."""
+    return isinstance(error, (RuntimeError, NotImplementedError)) or "meta" in str(error)
+
+
+def _cannot_be_built(error: Exception) -> LaurelError:
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
+    return ModelError("The model cannot be built.", first_line(error), "Check its --model-arg options.")
+
+
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,108 @@
+"""Find and read a transformers configuration: a folder, a file, a class or the hub; data only, no code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.models.build import first_line
+from laurel_cli.models.reference import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
+
+
+def read_config(target: str, args: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration that `target` names, with `args` set.
+
+    Args:
+        target: a folder with config.json, a JSON file, a configuration class or `ORG/NAME` on the hub.
+        args: values that replace those of the file.
+
+    Raises:
+        UsageError: the configuration asks for code of its own, or an argument that it does not have.
+        ModelError: it does not exist, is no configuration, or cannot be fetched.
+    """
+    path = Path(target).expanduser()
+    if path.is_dir():
+        path = path / "config.json"
+        if not path.is_file():
+            raise ModelError(f"Folder {target!r} has no config.json.", hint="Name the folder that holds it.")
+    elif re.fullmatch(r"\w+Config", target):
+        return _of_class(target, args)
+    elif not path.is_file():
+        if path.suffix == ".json" or target.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(target):
+            raise ModelError(f"There is no configuration at {target!r}.", hint="Name a folder or a config.json.")
+        path = _from_hub(target)
+    return _of_values(_read(path, target), target, args)
+
+
+def _read(path: Path, target: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"Configuration {target!r} cannot be read.", first_line(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"Configuration {target!r} is not JSON.", first_line(error)) from error
+    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+        raise ModelError(
+            f"Configuration {target!r} has no model_type.",
+            "Without it nothing says which model it is.",
+            "Add model_type, e.g. gpt2.",
+        )
+    return values
+
+
+def _of_values(values: dict[str, Any], target: str, args: Mapping[str, Any]) -> PreTrainedConfig:
+    from laurel_cli.models.hf import config_of_type
+
+    if _asks_for_code(values):
+        raise UsageError(
+            f"Configuration {target!r} asks for code of its own (auto_map), which is never run.",
+            "A configuration is data.",
+            "Name the code yourself, FILE.py:FACTORY, or remove auto_map where transformers has the model.",
+        )
+    model_type = values["model_type"]
+    # The quantisation is one of the stored weights, which we never read.
+    values = {key: value for key, value in values.items() if key not in ("model_type", "quantization_config")}
+    return config_of_type(model_type, values, args)
+
+
+def _asks_for_code(values: Any) -> bool:
+    if isinstance(values, dict):
+        return bool(values.get("auto_map")) or any(_asks_for_code(value) for value in values.values())
+    return isinstance(values, list) and any(_asks_for_code(value) for value in values)
+
+
+def _of_class(name: str, args: Mapping[str, Any]) -> PreTrainedConfig:
+    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+
+    from laurel_cli.models.hf import config_of_type
+
+    for model_type, class_name in CONFIG_MAPPING_NAMES.items():
+        if class_name == name:
+            return config_of_type(model_type, {}, args)
+    raise ModelError(
+        f"transformers has no configuration {name!r}.", hint=did_you_mean(name, CONFIG_MAPPING_NAMES.values())
+    )
+
+
+def _from_hub(name: str) -> Path:
+    """The configuration file from the hub's cache, else from the hub; no other file is fetched."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+        return Path(cached if isinstance(cached, str) else hf_hub_download(name, "config.json"))
+    except Exception as error:  # offline, missing, gated, refused: the hub has many
+        raise ModelError(
+            f"The configuration of {name!r} cannot be fetched from the hub.",
+            first_line(error),
+            "Check the name and the network, or name a folder with config.json: hf:DIR.",
+        ) from error

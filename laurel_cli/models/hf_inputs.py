@@ -1,0 +1,200 @@
+"""Example inputs for a transformers model, from its configuration and the names that its forward takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from laurel_cli.errors import UsageError
+from laurel_cli.models.build import first_line
+from laurel_cli.models.given import EXAMPLE
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.reference import Request
+from laurel_cli.models.samples import sample
+from laurel_cli.models.trial import first_that_runs
+
+DEFAULT_TOKENS = 128
+DEFAULT_SIZE = 224
+SAMPLES = 16000  # one second of sound
+FRAMES = 128  # of a spectrogram, where the model does not say
+
+Tensors = dict[str, torch.Tensor]
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
+_MAIN_NAMES = ("input_ids", "pixel_values", "input_values", "input_features")
+
+
+def infer_inputs(module: Any, request: Request) -> Inputs:
+    """Inputs that `module` takes; several candidates are tried without memory where it takes more than text.
+
+    Raises:
+        UsageError: none is known to work, or an option does not apply.
+    """
+    names = set(inspect.signature(module.forward).parameters)
+    main = next((name for name in (module.main_input_name, *_MAIN_NAMES) if name in names), module.main_input_name)
+    config = module.config
+    if main == "input_ids":
+        _refuse_image_options(request, names)
+    if main != "input_ids" and not (names & {"input_ids", "decoder_input_ids"}):
+        request.refuse("seq_len", why=f"It takes {main}.")
+    _refuse_long(module, config, request)
+    try:
+        candidates = list(_candidates(main, names, config, request))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # a configuration like no other
+        raise _not_inferred(module, first_line(error)) from error
+    if len(candidates) == 1:
+        return Inputs(kwargs=candidates[0])
+    found, reason = first_that_runs(module, (Inputs(kwargs=candidate) for candidate in candidates))
+    if found is None:
+        raise _not_inferred(module, reason or f"It takes {main}.")
+    return found
+
+
+def _not_inferred(module: nn.Module, why: str) -> UsageError:
+    return UsageError(f"The inputs of {type(module).__name__} cannot be inferred.", why, f"Name them: {EXAMPLE}.")
+
+
+def _refuse_image_options(request: Request, names: set[str]) -> None:
+    if "pixel_values" not in names:
+        request.refuse("image_size", "input_shape", why="It takes token ids.")
+
+
+def _candidates(main: str, names: set[str], config: Any, request: Request) -> Iterator[Tensors]:
+    if request.input_shape is not None and main != "input_ids":
+        for shape in (request.input_shape, (request.batch, *request.input_shape)):
+            for text in _texts(names, config, request):
+                yield {main: sample(shape), **text}
+        return
+    if main == "input_ids":
+        text = _text(names, config, request)
+        yield text
+        for name in ("pixel_values", "input_features"):
+            if name in names:
+                for tensor in _MAKERS[name](config, request):
+                    yield text | {name: tensor}
+        return
+    for tensor in _MAKERS.get(main, _no_maker)(config, request):
+        for text in _texts(names, config, request):
+            yield {main: tensor, **text}
+    if "input_ids" in names:
+        yield _text(names, config, request)
+
+
+def _texts(names: set[str], config: Any, request: Request) -> Iterator[Tensors]:
+    """What text an image or sound comes with: the decoder's, none, or token ids."""
+    if "decoder_input_ids" in names:
+        yield {"decoder_input_ids": _ids(config, request, decoder=True)}
+    yield {}
+    if "input_ids" in names:
+        yield {"input_ids": _ids(config, request)}
+
+
+def _text(names: set[str], config: Any, request: Request) -> Tensors:
+    text = {"input_ids": _ids(config, request)}
+    if "decoder_input_ids" in names and getattr(config, "is_encoder_decoder", False):
+        text["decoder_input_ids"] = _ids(config, request, decoder=True)
+    return text
+
+
+def _ids(config: Any, request: Request, decoder: bool = False) -> torch.Tensor:
+    text = config.get_text_config(decoder=True) if decoder else config.get_text_config()
+    limit = _first(text, *_POSITIONS)
+    # RoBERTa and its kin keep two of their positions for padding.
+    default = min(DEFAULT_TOKENS, max(limit - 2, 1)) if limit and limit > 0 else DEFAULT_TOKENS
+    vocabulary = _first(text, "vocab_size", "decoder_vocab_size") or 2
+    return sample((request.batch, request.seq_len or default), torch.int64, vocabulary)
+
+
+def _images(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    vision = next((getattr(config, key) for key in ("vision_config", "encoder") if hasattr(config, key)), config)
+    height, width = _pair(request.image_size or _first(vision, "image_size") or DEFAULT_SIZE)
+    image = (_first(vision, "num_channels", "in_channels", "in_chans") or 3, height, width)
+    frames = _first(vision, "num_frames", "frames_per_clip")
+    if frames:
+        yield sample((request.batch, frames, *image))
+    yield sample((request.batch, *image))
+
+
+def _videos(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    height, width = _pair(request.image_size or _first(config, "image_size", "crop_size") or DEFAULT_SIZE)
+    frames = _first(config, "num_frames", "frames_per_clip") or 16
+    yield sample((request.batch, frames, _first(config, "num_channels", "in_chans") or 3, height, width))
+
+
+def _waves(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    bins = _first(config, "num_mel_bins")
+    if bins:
+        yield sample((request.batch, _first(config, "max_length") or FRAMES, bins))
+    yield sample((request.batch, SAMPLES))
+    yield sample((request.batch, 1, SAMPLES))
+
+
+def _features(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    audio = next((getattr(config, key) for key in ("audio_config", "encoder_config") if hasattr(config, key)), config)
+    bins = _first(audio, "num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim") or 80
+    # Whisper halves its frames once and takes no other number of them.
+    positions = _first(audio, "max_source_positions")
+    if positions and _first(audio, "num_mel_bins"):
+        yield sample((request.batch, bins, 2 * positions))
+    yield sample((request.batch, FRAMES, bins))
+    yield sample((request.batch, bins, FRAMES))
+    size = _first(audio, "spec_size") or 256
+    yield sample((request.batch, 1, size * 4, bins))
+
+
+def _series(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    steps = request.seq_len or _first(config, "context_length", "prediction_length") or DEFAULT_TOKENS
+    yield sample((request.batch, steps, _first(config, "num_input_channels", "input_size") or 1))
+    yield sample((request.batch, steps))
+
+
+def _patches(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    vision = getattr(config, "vision_config", config)
+    width = _first(vision, "patch_embed_hidden_size") or 768
+    # Each patch begins with its row and column.
+    yield sample((request.batch, request.seq_len or DEFAULT_TOKENS, width + 2))
+
+
+def _tokens(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    yield _ids(config, request)
+
+
+def _no_maker(config: Any, request: Request) -> Iterator[torch.Tensor]:
+    return iter(())
+
+
+_MAKERS = {
+    "pixel_values": _images,
+    "pixel_values_videos": _videos,
+    "input_values": _waves,
+    "input_features": _features,
+    "past_values": _series,
+    "flattened_patches": _patches,
+    "inputs": _tokens,
+}
+
+
+def _first(config: Any, *names: str) -> Any:
+    """The first of the values that the configuration has."""
+    return next((value for name in names if (value := getattr(config, name, None)) is not None), None)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    if isinstance(size, dict):
+        size = (size["height"], size["width"])
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _refuse_long(module: nn.Module, config: Any, request: Request) -> None:
+    """A learned table of positions ends somewhere; rotary positions do not."""
+    limit = _first(config.get_text_config(), *_POSITIONS)
+    if not request.seq_len or not limit or request.seq_len <= limit:
+        return
+    if any(isinstance(table, nn.Embedding) and 0 <= table.num_embeddings - limit <= 2 for table in module.modules()):
+        raise UsageError(
+            f"--seq-len {request.seq_len} is too long.", f"The model has {limit} positions.", f"Try --seq-len {limit}."
+        )

@@ -1,0 +1,100 @@
+"""From a reference to a built model: look where it points, then hand over to that source."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.models import names
+from laurel_cli.models.reference import Request, did_you_mean, parse
+
+if TYPE_CHECKING:
+    from laurel_cli.models.loaded import LoadedModel
+
+
+def load(
+    reference: str,
+    *,
+    batch: int = 1,
+    seq_len: int | None = None,
+    image_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    inputs: Sequence[str] = (),
+    model_args: Mapping[str, Any] | None = None,
+) -> LoadedModel:
+    """Build the model that `reference` names, in eval mode, without memory where that is possible.
+
+    Args:
+        reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
+            `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`.
+        batch: samples in the example inputs.
+        seq_len: tokens a sample; 128 at most by default.
+        image_size: pixels along each side of an image.
+        input_shape: shape of the one input without the batch, e.g. (3, 224, 224).
+        inputs: strings such as `x=float32:1x3x32x32` (batch first) that replace the inferred inputs.
+        model_args: keyword arguments for the constructor or configuration.
+
+    Raises:
+        UsageError: an option that does not apply, a reference that cannot be read, inputs that cannot be inferred.
+        ModelError: the model does not exist or cannot be built.
+    """
+    for option, value in (("--batch", batch), ("--seq-len", seq_len), ("--image-size", image_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} {value} is not a positive number.", hint=f"Try {option} 1.")
+    if input_shape is not None and (not input_shape or min(input_shape) < 1):
+        raise UsageError(f"--input-shape {input_shape} is not a shape.", hint="Try --input-shape 3x224x224.")
+    if inputs and (batch != 1 or seq_len or image_size or input_shape):
+        raise UsageError(
+            "--input stands alone.",
+            "It already says the whole shape, so --batch, --seq-len, --image-size and --input-shape have no place.",
+            "Leave the others out.",
+        )
+    request = Request(parse(reference), batch, seq_len, image_size, input_shape, tuple(inputs), dict(model_args or {}))
+    return _source(request)
+
+
+def _source(request: Request) -> LoadedModel:
+    kind, target = request.reference.kind, request.reference.target
+    if (kind == "hf" or _is_transformers_shape(kind, target)) and importlib.util.find_spec("transformers") is None:
+        raise ModelError(
+            f"{request.reference.text!r} needs transformers.",
+            "It is not installed.",
+            "Type pip install 'laurel-cli[llm]'.",
+        )
+    if kind in ("file", "module"):
+        from laurel_cli.models.user import load_user
+
+        return load_user(request)
+    if kind == "hf":
+        from laurel_cli.models.hf import load_hf
+
+        return load_hf(request)
+    for source in names.SOURCES if kind == "name" else (kind,):
+        if names.has(source, target):
+            return _load_named(source, request)
+    known = names.bare_names() if kind == "name" else names.listed(kind)
+    where = "torchvision, timm or the shipped shapes" if kind == "name" else names.title(kind)
+    why = "" if known else f"{where} is not installed."
+    hint = did_you_mean(target, known) or "`laurel models PATTERN` lists what there is."
+    raise ModelError(f"Model {target!r} is not in {where}.", why, hint)
+
+
+def _is_transformers_shape(kind: str, name: str) -> bool:
+    shape = names.shapes.shapes().get(name)
+    return kind in ("shape", "name") and shape is not None and shape["family"] != "laurel"
+
+
+def _load_named(source: str, request: Request) -> LoadedModel:
+    if source == "torchvision":
+        from laurel_cli.models.torchvision import load_torchvision
+
+        return load_torchvision(request)
+    if source == "timm":
+        from laurel_cli.models.timm import load_timm
+
+        return load_timm(request)
+    from laurel_cli.models.shapes import load_shape
+
+    return load_shape(request)

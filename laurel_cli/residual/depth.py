@@ -1,0 +1,238 @@
+"""Look at repeated layers once: a deep stack of equal layers is traced with a few of them, then written out in full.
+
+Two layers are equal if their classes, the shapes of all they hold and all their settings are equal, a layer's own
+number aside. A stack may repeat with a period (sliding and full attention in turn) and begin or end irregularly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from laurel_cli.residual.find import Connection, Refused, ResidualMap
+
+LONGEST_PERIOD = 8
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Equal layers in a container.
+
+    Attributes:
+        path: of the container.
+        start: index of the first layer of the regular part.
+        period: layers after which the pattern repeats; `repeats` how often it stands there in full.
+        kept: how many repeats are looked at.
+    """
+
+    path: str
+    start: int
+    period: int
+    repeats: int
+    kept: int
+
+    @property
+    def last(self) -> range:
+        """Indices of the last repeat that is kept: it stands for itself and for those left out."""
+        end = self.start + self.kept * self.period
+        return range(end - self.period, end)
+
+    @property
+    def dropped(self) -> int:
+        """Layers left out."""
+        return (self.repeats - self.kept) * self.period
+
+    @property
+    def multiplicity(self) -> int:
+        """Repeats for which the last kept one stands."""
+        return self.repeats - self.kept + 1
+
+
+def stacks(model: nn.Module, kept: int) -> list[Stack]:
+    """The containers of `model` deep enough that leaving layers out saves at least half of them."""
+    found: list[Stack] = []
+    for path, container in model.named_modules():
+        inside = any(path.startswith(f"{stack.path}.") for stack in found)
+        if isinstance(container, nn.ModuleList | nn.Sequential) and len(container) > 2 * kept and not inside:
+            stack = _stack(path, container, kept)
+            if stack is not None:
+                found.append(stack)
+    return found
+
+
+@contextmanager
+def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
+    """Leave the surplus layers of `found` out of their containers; put them back at the end."""
+    whole = []
+    try:
+        for stack in found:
+            container = model.get_submodule(stack.path)
+            whole.append((container, dict(container._modules)))
+            children = list(container._modules.values())
+            end = stack.last.stop
+            remaining = children[:end] + children[end + stack.dropped :]
+            container._modules.clear()
+            container._modules.update({str(index): child for index, child in enumerate(remaining)})
+        yield
+    finally:
+        for container, children in whole:
+            container._modules.clear()
+            container._modules.update(children)
+
+
+def written_out(residual: ResidualMap, found: list[Stack]) -> ResidualMap | None:
+    """The map of the whole model from that of the shortened one; None where its layers are not so regular."""
+    for stack in found:
+        extended = _write_out(residual, stack)
+        if extended is None:
+            return None
+        residual = extended
+    return residual
+
+
+def _write_out(residual: ResidualMap, stack: Stack) -> ResidualMap | None:
+    inside = [_layer(connection.block, stack) for connection in residual.connections]
+    last = [c for c, layer in zip(residual.connections, inside, strict=True) if layer in stack.last]
+    before = range(stack.last.start - stack.period, stack.last.start)
+    previous = [c for c, layer in zip(residual.connections, inside, strict=True) if layer in before]
+    if not last:
+        return residual
+    if [_pattern(c, stack) for c in last] != [_pattern(c, stack, stack.period) for c in previous]:
+        return None
+    if any(_layer(site.owner, stack) is None for c in last for site in c.sites):
+        return None
+    nodes = last[0].node - previous[0].node
+    streams = {c.stream for c in last}
+    per_repeat = {stream: sum(c.stream == stream for c in last) for stream in streams}
+    repeats = stack.repeats - stack.kept
+    first, end = residual.connections.index(last[0]), residual.connections.index(last[-1]) + 1
+    copies = [_shifted(c, stack, r, nodes, per_repeat[c.stream]) for r in range(1, repeats + 1) for c in last]
+    tail = [
+        replace(
+            _renamed(c, stack, stack.dropped),
+            position=c.position + repeats * per_repeat.get(c.stream, 0),
+            node=c.node + repeats * nodes,
+            fork=c.fork + repeats * nodes if c.fork >= last[0].node else c.fork,
+        )
+        for c in residual.connections[end:]
+    ]
+    if any(c not in last for c in residual.connections[first:end]):
+        return None
+    connections = (*residual.connections[:end], *copies, *tail)
+    return ResidualMap(connections, _refused(residual.refused, stack))
+
+
+def _shifted(connection: Connection, stack: Stack, repeat: int, nodes: int, per_repeat: int) -> Connection:
+    moved = _renamed(connection, stack, repeat * stack.period, everywhere=True)
+    return replace(
+        moved,
+        position=connection.position + repeat * per_repeat,
+        node=connection.node + repeat * nodes,
+        fork=connection.fork + repeat * nodes,
+    )
+
+
+def _renamed(connection: Connection, stack: Stack, by: int, *, everywhere: bool = False) -> Connection:
+    """With layer numbers raised by `by`: of the last kept repeat (`everywhere`), or of what comes behind it."""
+
+    def rename(path: str) -> str:
+        return _raised(path, stack, by, everywhere=everywhere)
+
+    sites = tuple(replace(site, owner=rename(site.owner)) for site in connection.sites)
+    outer = tuple((rename(path), activation) for path, activation in connection.outer)
+    return replace(
+        connection, name=rename(connection.name), block=rename(connection.block), sites=sites, outer=outer
+    )
+
+
+def _refused(refused: tuple[Refused, ...], stack: Stack) -> tuple[Refused, ...]:
+    result: list[Refused] = []
+    last = [entry for entry in refused if _layer(entry.name, stack) in stack.last]
+    for entry in refused:
+        result.append(replace(entry, name=_raised(entry.name, stack, stack.dropped)))
+        if last and entry is last[-1]:
+            for repeat in range(1, stack.repeats - stack.kept + 1):
+                by = repeat * stack.period
+                result.extend(replace(e, name=_raised(e.name, stack, by, everywhere=True)) for e in last)
+    return tuple(result)
+
+
+def _layer(path: str, stack: Stack) -> int | None:
+    match = re.match(re.escape(stack.path) + r"\.(\d+)(?=\D|$)", path)
+    return int(match[1]) if match else None
+
+
+def _raised(path: str, stack: Stack, by: int, *, everywhere: bool = False) -> str:
+    layer = _layer(path, stack)
+    if layer is None or (layer not in stack.last if everywhere else layer < stack.last.stop):
+        return path
+    return re.sub(re.escape(stack.path) + r"\.\d+", f"{stack.path}.{layer + by}", path, count=1)
+
+
+def _pattern(connection: Connection, stack: Stack, by: int = 0) -> tuple[Any, ...]:
+    """What must be equal in two repeats, layer numbers raised by `by`."""
+
+    def rename(path: str) -> str:
+        layer = _layer(path, stack)
+        return path if layer is None else re.sub(r"\.\d+", f".{layer + by}", path[len(stack.path) :], count=1)
+
+    sites = tuple((rename(site.owner), site.place, site.turn, site.skip) for site in connection.sites)
+    return rename(connection.name), connection.kind, connection.shape, connection.channel_dim, connection.stream, sites
+
+
+def _stack(path: str, container: nn.ModuleList | nn.Sequential, kept: int) -> Stack | None:
+    """The longest regular part, by the shortest period that leaves enough out."""
+    signs = [sign(child, index) for index, child in enumerate(container)]
+    for period in range(1, LONGEST_PERIOD + 1):
+        for start in range(0, len(signs) - 2 * kept * period + 1):
+            end = start + period
+            while end < len(signs) and signs[end] == signs[end - period]:
+                end += 1
+            repeats = (end - start) // period
+            if repeats > 2 * kept:
+                return Stack(path, start, period, repeats, kept)
+    return None
+
+
+def sign(layer: nn.Module, index: int) -> Any:
+    """All that makes a layer what it is, its number (`index`) aside: equal for equal layers."""
+    return tuple((name, type(module), _settings(module, index)) for name, module in layer.named_modules())
+
+
+def _settings(module: nn.Module, index: int) -> Any:
+    tensors = tuple(
+        (name, None if tensor is None else (tuple(tensor.shape), tensor.dtype, tensor.requires_grad))
+        for store in (module._parameters, module._buffers)
+        for name, tensor in store.items()
+    )
+    plain = tuple((k, _value(v, index)) for k, v in sorted(vars(module).items()) if k not in _OWN)
+    return tensors, plain
+
+
+def _value(value: Any, index: int) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return "its number" if value == index else value
+    if isinstance(value, float | str | torch.dtype | torch.device | torch.Size):
+        return value
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_value(item, index) for item in value)
+    if isinstance(value, partial):
+        return id(value.func), _value(value.args, index), _value(list(value.keywords.items()), index)
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype
+    return id(value)
+
+
+_OWN = {*vars(nn.Module()), "_parameters", "_buffers", "_modules"}
+
+
+__all__ = ["Stack", "shortened", "sign", "stacks", "written_out"]

@@ -1,0 +1,74 @@
+"""Text from the command line becomes values, or an error that says what to type."""
+
+import pytest
+
+from laurel_cli.cli import options
+from laurel_cli.cli.analyze import VARIANTS, _arm_names
+from laurel_cli.errors import UsageError
+from laurel_cli.laurel import spec
+
+
+def test_lists_may_be_repeated_or_joined():
+    assert options.split(["rw, lr", "rw+lr"]) == ["rw", "lr", "rw+lr"]
+    assert options.split(None) == []
+
+
+def test_model_arguments_are_python_literals_or_text():
+    given = ["depth=12", "drop=0.1", "flag=True", "name=none", "shape=(1, 2)", "path=a=b", "empty="]
+    assert options.keywords("--model-arg", given) == {
+        "depth": 12,
+        "drop": 0.1,
+        "flag": True,
+        "name": "none",
+        "shape": (1, 2),
+        "path": "a=b",
+        "empty": "",
+    }
+
+
+@pytest.mark.parametrize("given", [["depth"], ["=3"], ["a b=3"], ["a=1", "a=2"]])
+def test_model_arguments_that_cannot_be(given):
+    with pytest.raises(UsageError):
+        options.keywords("--model-arg", given)
+
+
+def test_a_model_argument_runs_no_code(tmp_path):
+    target = tmp_path / "made"
+    text = f"__import__('pathlib').Path({str(target)!r}).touch()"
+    assert options.keywords("--model-arg", [f"x={text}"]) == {"x": text}
+    assert not target.exists()
+
+
+def test_dimensions():
+    assert options.dimensions("--input-shape", "1x3x224x224") == (1, 3, 224, 224)
+    assert options.dimensions("--input-shape", "3, 32,32") == (3, 32, 32)
+    for text in ("", "3x", "0x3", "-1x3", "axb"):
+        with pytest.raises(UsageError):
+            options.dimensions("--input-shape", text)
+
+
+def test_the_variants_of_the_help_are_those_that_exist():
+    assert VARIANTS == spec.VARIANTS
+    assert spec.DEFAULT_RANK == 16
+    assert spec.DEFAULT_LAGS == 3
+
+
+@pytest.mark.parametrize(
+    ("variants", "ranks", "more", "expected"),
+    [
+        ([], [], {}, "baseline,naive+1,rw,lr@16,pa,rw+lr@16,rw+lr+pa@16"),
+        (["rw+lr"], ["16"], {}, "baseline,naive+1,rw+lr@16"),
+        (["rw", "lr"], ["4", "8"], {}, "baseline,naive+1,rw,lr@4,lr@8"),
+        (["pa"], ["4", "8"], {"history": "shared"}, "baseline,naive+1,pa@4,pa@8"),
+        (["LR+RW", "rw+lr"], [], {}, "baseline,naive+1,rw+lr@16"),
+        (["lr@2"], ["4", "8"], {}, "baseline,naive+1,lr@2"),
+    ],
+)
+def test_ranks_multiply_the_variants_that_have_one(variants, ranks, more, expected):
+    assert _arm_names(None, variants, ranks, dict(more)) == expected
+
+
+def test_arms_are_taken_as_they_are_with_one_rank_for_those_that_name_none():
+    chosen = {}
+    assert _arm_names("baseline,rw+lr", [], ["8"], chosen) == "baseline,rw+lr"
+    assert chosen == {"rank": 8}

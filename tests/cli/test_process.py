@@ -1,0 +1,247 @@
+"""Exit codes, streams and signals of real processes."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def error_of(done):
+    document = json.loads(done.stdout)
+    assert document["schema"] == "laurel.error/1"
+    assert list(document["error"]) == ["code", "what", "why", "hint"]
+    assert document["error"]["code"] == done.returncode
+    return document["error"]
+
+
+def test_version(laurel):
+    done = laurel("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "laurel 0.1.0\n", "")
+
+
+def test_no_command_shows_the_help_and_is_wrong_usage(laurel):
+    done = laurel()
+    assert done.returncode == 2
+    assert "analyze" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (["analyse", "resnet50"], "analyze"),
+        (["analyze", "resnet50", "--rnak", "16"], "--rank"),
+        (["analyze", "resnet50", "--variant", "rw+rl"], "rw+lr"),
+        (["analyze", "resnet50", "--format", "jsn"], "json"),
+        (["env", "--format", "tabel"], "table"),
+        (["analyze"], "laurel analyze --help"),
+        (["frobnicate"], "laurel --help"),
+        (["analyze", "resnet50", "--batch", "many"], "laurel analyze --help"),
+        (["analyze", "resnet50", "--rank", "0"], "--rank 16"),
+        (["analyze", "resnet50", "--rank", "-4"], "--rank 16"),
+        (["analyze", "resnet50", "--rank", "many"], "--rank 16"),
+        (["analyze", "resnet50", "--lags", "some"], "--lags 3"),
+        (["analyze", "resnet50", "--input-shape", "3xbig"], "1x3x224x224"),
+        (["analyze", "resnet50", "--model-arg", "classes"], "num_classes=10"),
+        (["analyze", "resnet50", "--arms", "rw", "--rank", "4,8"], "rw+lr@8"),
+    ],
+)
+def test_wrong_usage_is_2_with_a_hint(laurel, words, nearest):
+    done = laurel(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert nearest in done.stderr.split("hint: ")[1]
+    assert "Traceback" not in done.stderr
+    as_json = laurel(*words, "--format", "json") if "--format" not in words else laurel(*words, "--format=json")
+    if "--format" not in words:
+        assert nearest in error_of(as_json)["hint"]
+
+
+def test_an_error_in_the_options_is_json_where_json_was_asked(laurel):
+    assert error_of(laurel("analyze", "--format=json"))["what"] == "Missing argument 'MODEL'."
+    assert laurel("models", "--format=json", "--format", "csv", "zzzz").stdout == ""
+
+
+def test_no_model_matches_is_3_with_the_nearest_names(laurel):
+    done = laurel("models", "resnt50")
+    assert done.returncode == 3
+    assert "resnet50" in done.stderr
+
+
+def test_models_lists_and_filters(laurel):
+    names = json.loads(laurel("models", "resnet5*", "--format", "json").stdout)
+    assert {"reference": "resnet50", "source": names["models"][0]["source"]} in names["models"]
+    assert all("resnet5" in item["reference"] for item in names["models"])
+
+
+def test_env_names_versions_and_says_why_a_device_is_missing(laurel):
+    document = json.loads(laurel("env", "--format", "json").stdout)
+    assert document["schema"] == "laurel.env/1"
+    assert document["versions"]["laurel"] == "0.1.0"
+    assert document["versions"]["torch"]
+    assert [device["name"] for device in document["devices"]] == ["cpu", "cuda", "mps", "xla"]
+    assert document["devices"][0]["available"]
+    assert all(device["detail"] for device in document["devices"])
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"LC_ALL": "C"}, {"HOME": None}, {"COLUMNS": "20"}, {"COLUMNS": "40"}],
+    ids=str,
+)
+def test_a_poor_environment_changes_the_look_alone(laurel, env):
+    for words in (["models", "resnet50"], ["--help"], ["analyze", "--help"]):
+        done = laurel(*words, env=env)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout
+    assert "resnet50" in laurel("models", "resnet50", env=env).stdout
+
+
+def test_the_c_locale_gets_ascii(laurel):
+    assert laurel("models", "resnet50", env={"LC_ALL": "C"}).stdout.isascii()
+    assert laurel("models", "resnet50", env={"PYTHONIOENCODING": "ascii"}).stdout.isascii()
+    assert not laurel("models", "resnet50").stdout.isascii()
+
+
+def test_a_reader_that_stops_early_is_no_failure(laurel_env):
+    for words in ("models", "models --format json", "--help", "analyze --help"):
+        command = f"set -o pipefail; {sys.executable} -m laurel_cli {words} | head -1 >/dev/null"
+        done = subprocess.run(["bash", "-c", command], env=laurel_env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("words", ["models", "--help", "models --format json"])
+def test_a_full_disk_is_5(laurel_env, words):
+    command = f"{sys.executable} -m laurel_cli {words} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], env=laurel_env, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_do_not_crash(laurel_env):
+    for redirect, code in ((">&-", 5), ("2>&-", 0), ("<&-", 0)):
+        command = f"{sys.executable} -m laurel_cli models resnet50 {redirect}"
+        done = subprocess.run(["bash", "-c", command], env=laurel_env, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+def planted(body):
+    """A script that runs `laurel env` with `body` in place of the search for devices."""
+    body = "\n".join("    " + line for line in body.splitlines())
+    return f"""
+import os, signal, sys, time, warnings
+from laurel_cli.cli import machine, main
+def devices():
+{body}
+machine.devices = devices
+main.run(sys.argv[1:])
+"""
+
+
+def run_planted(body, *words, env, **options):
+    settings = {"capture_output": True, "text": True, "check": False, "timeout": 60}
+    return subprocess.run([sys.executable, "-c", planted(body), "env", *words], env=env, **(settings | options))
+
+
+def test_a_bug_is_1_without_a_traceback(laurel_env):
+    done = run_planted("raise RuntimeError('oops\\nmore')", env=laurel_env)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "bug in laurel. RuntimeError: oops." in done.stderr
+    assert "--debug" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert error_of(run_planted("raise RuntimeError", "--format", "json", env=laurel_env))["code"] == 1
+
+
+def test_debug_shows_the_traceback(laurel_env):
+    assert "Traceback" in run_planted("raise RuntimeError('oops')", "--debug", env=laurel_env).stderr
+    assert "Traceback" in run_planted("raise RuntimeError", env=laurel_env | {"LAUREL_DEBUG": "1"}).stderr
+    assert "Traceback" not in run_planted("raise RuntimeError", env=laurel_env | {"LAUREL_DEBUG": "0"}).stderr
+
+
+def test_no_memory_is_5(laurel_env):
+    assert run_planted("raise MemoryError", env=laurel_env).returncode == 5
+
+
+def test_what_others_print_never_reaches_stdout(laurel_env):
+    noise = (
+        "print('python noise')\nos.write(1, b'descriptor noise\\n')\nos.system('echo child noise')\n"
+        "warnings.warn('a warning')\nimport atexit; atexit.register(print, 'late noise')\nreturn []"
+    )
+    done = run_planted(noise, "--format", "json", env=laurel_env)
+    assert json.loads(done.stdout)["devices"] == []
+    assert all(word in done.stderr for word in ("python noise", "descriptor noise", "child noise", "late noise"))
+    assert "a warning" not in done.stderr
+    assert "a warning" in run_planted(noise, "--debug", env=laurel_env).stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_has_its_code_and_no_traceback(laurel_env, sent, code):
+    for words in ((), ("--format", "json")):
+        process = subprocess.Popen(
+            [sys.executable, "-c", planted("print('ready')\ntime.sleep(60)"), "env", *words],
+            env=laurel_env | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(sent)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == code
+        assert "Traceback" not in stderr
+        assert (json.loads(stdout)["error"]["code"] == code) if words else (stdout == "" and "error: " in stderr)
+
+
+def on_a_terminal(words, env):
+    """The output and exit code of `laurel` on a pseudo-terminal."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "laurel_cli", *words], env=env, stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    chunks = []
+    try:
+        while chunk := os.read(leader, 65536):
+            chunks.append(chunk)
+    except OSError:  # Linux says EIO where the other end has closed
+        pass
+    os.close(leader)
+    return b"".join(chunks).decode(), process.wait(timeout=60)
+
+
+def test_a_terminal_gets_colour_unless_told_otherwise(laurel_env):
+    text, code = on_a_terminal(["models", "resnet50"], laurel_env)
+    assert code == 0
+    assert "\x1b[36m" in text
+    assert "\x1b[3" not in on_a_terminal(["models", "resnet50"], laurel_env | {"NO_COLOR": "1"})[0]
+    assert "\x1b" not in on_a_terminal(["models", "resnet50"], laurel_env | {"TERM": "dumb"})[0]
+
+
+def test_progress_is_erased_from_a_terminal_and_absent_from_a_pipe(laurel, laurel_env):
+    text, _ = on_a_terminal(["env"], laurel_env)
+    assert "looking for devices\r\x1b[2K" in text
+    assert laurel("env").stderr == ""
+
+
+def test_completion_offers_commands_options_and_models(laurel_env):
+    for words, expected in (("laurel ana", "analyze"), ("laurel env --format js", "json")):
+        asked = {"_LAUREL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        done = subprocess.run(
+            [sys.executable, "-m", "laurel_cli"], env=laurel_env | asked, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == [expected]
+    asked = {"_LAUREL_COMPLETE": "complete_bash", "COMP_WORDS": "laurel analyze resnet15", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "laurel_cli"], env=laurel_env | asked, capture_output=True, text=True, check=False
+    )
+    assert "resnet152" in done.stdout.split()

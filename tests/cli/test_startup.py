@@ -1,0 +1,41 @@
+"""`laurel --help` and friends start at once."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = {"torch", "torchvision", "timm", "transformers", "pandas", "numpy", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["analyze", "--help"], ["models", "vgg"], ["frob"]])
+def test_no_heavy_import(words, laurel_env):
+    script = (
+        "import sys\nfrom laurel_cli.cli.main import run\n"
+        f"try: run({words!r})\n"
+        f"finally: print('heavy:', sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=laurel_env, capture_output=True, text=True, check=False)
+    assert "heavy: []" in done.stderr
+
+
+def test_importing_the_app_needs_no_rich(laurel_env):
+    script = "import sys, laurel_cli.cli.app; assert 'rich' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
+
+
+def seconds(command, env):
+    start = time.perf_counter()
+    subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def test_help_is_quick_beside_an_empty_process(laurel_env):
+    empty = [sys.executable, "-c", "pass"]
+    wanted = [sys.executable, "-m", "laurel_cli", "--help"]
+    pairs = [(seconds(empty, laurel_env), seconds(wanted, laurel_env)) for _ in range(9)]
+    # At most 0.3 s where an empty process takes 0.02 s, in units of the empty process: a slow machine is no failure.
+    # The fastest of each, since what else runs on the machine can only add.
+    theirs, ours = map(min, zip(*pairs, strict=True))
+    assert ours / theirs < 15

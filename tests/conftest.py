@@ -1,0 +1,34 @@
+"""What every test may use: `laurel` as a user runs it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import laurel_cli
+
+Laurel = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def laurel_env() -> dict[str, str]:
+    """An environment in which a new process finds the same code as these tests, and no setting of the caller's."""
+    ours = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LAUREL_DEBUG", "GITHUB_ACTIONS", "LC_ALL", "PYTHONPATH")
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    return env | {"PYTHONPATH": str(Path(laurel_cli.__file__).parents[1]), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+
+
+@pytest.fixture
+def laurel(laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
+    """Run `laurel *arguments` in an empty folder; `env` adds variables, one that is None is taken away."""
+
+    def run(*arguments: object, env: dict[str, str | None] | None = None, **options: object):
+        merged = {name: value for name, value in (laurel_env | (env or {})).items() if value is not None}
+        command = [sys.executable, "-m", "laurel_cli", *map(str, arguments)]
+        settings = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 300, "cwd": tmp_path}
+        return subprocess.run(command, env=merged, check=False, **(settings | options))
+
+    return run

@@ -1,0 +1,40 @@
+"""The public surface: what `laurel_cli` exports, and that importing it is cheap."""
+
+import subprocess
+import sys
+
+import laurel_cli
+
+
+def test_exported_names_are_pinned():
+    assert laurel_cli.__all__ == [
+        "LaurelError",
+        "Spec",
+        "__version__",
+        "analyze",
+        "apply_laurel",
+        "count",
+        "find_connections",
+        "load",
+    ]
+
+
+def test_every_exported_name_is_what_it_says():
+    for name in laurel_cli.__all__:
+        value = getattr(laurel_cli, name)
+        assert name == "__version__" or (callable(value) and value.__name__ == name)
+    assert set(laurel_cli.__all__) <= set(dir(laurel_cli))
+
+
+def test_a_function_is_not_hidden_by_the_module_of_its_name(laurel_env):
+    script = "from laurel_cli.analyze import analyze; import laurel_cli; assert laurel_cli.analyze is analyze"
+    assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(laurel_cli, "nothing")
+
+
+def test_importing_the_package_imports_no_torch(laurel_env):
+    script = "import sys, laurel_cli; laurel_cli.Spec; assert not {'torch', 'typer', 'rich'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
