@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from laurel_cli.models.inputs import Inputs
     from laurel_cli.residual.find import ResidualMap
 
-# What a layer calls its own number; raised in a copy that is added behind it.
-LAYER_NUMBERS = re.compile(r"^_?(layer|block|depth)?_?(idx|index|id|number|num|i)$")
 DEPTHS = re.compile(r"^(num|n)_?(hidden_|decoder_|encoder_)?(layers?|blocks?)$|^(depth|layers)$")
 
 
@@ -131,6 +129,8 @@ def _period(run: list[nn.Module]) -> int:
 
 
 def _renumber(block: nn.Module, old: int, new: int) -> None:
+    from laurel_cli.residual.depth import LAYER_NUMBERS
+
     for module in block.modules():
         for name, value in list(vars(module).items()):
             if type(value) is int and value == old and LAYER_NUMBERS.match(name):

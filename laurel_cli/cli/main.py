@@ -58,9 +58,11 @@ def _invoke(argv: list[str]) -> int:
     from laurel_cli.cli.app import app
 
     command = typer.main.get_command(app)
+    # ClickException, the base of typer's own complaints: older versions export it under no name.
+    complaint: type[Exception] = typer.BadParameter.__mro__[2]
     try:
         code = command.main(args=argv, prog_name="laurel", standalone_mode=False)
-    except typer.TyperException as error:
+    except complaint as error:
         raise _usage(error) from error
     except typer.Abort:
         return INTERRUPTED

@@ -73,6 +73,8 @@ def count(
     """Count one forward pass of `model`, in the mode it is in, without running any arithmetic.
 
     The model may be on the meta device, of any size. It is left as it was: state, flags, hooks, random generators.
+    A model that asks whether it is traced may take another path than on real data: decoders of transformers then
+    make an explicit causal mask, one a layer, which the bytes, kernels and saved activations show; FLOPs are equal.
 
     Args:
         multiplicity: module path -> how many times what is done inside that module counts (operators, parameters,

@@ -142,9 +142,10 @@ def _shapes(args: Sequence[Any]) -> list[tuple[int, ...]]:
 
 
 def _grouped_mm(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int:
-    # Every row of `a` meets one of the matrices (3-d b), or every column of the sum one group (2-d b).
+    # Rows, columns or the summed dimension come in groups: every element of `a` meets one matrix of `b` alone; but
+    # where the columns of a 2-d `b` come in groups, every column meets one matrix of `a` alone.
     a, b = _shapes(args)[:2]
-    return 2 * prod(a) * b[-1]
+    return 2 * prod(a[1:] if len(a) == 3 and len(b) == 2 else a) * b[-1]
 
 
 def _attention(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int:
@@ -169,7 +170,7 @@ EXTRA_FORMULAS: dict[str, Figure] = {
     "_int_mm": lambda args, kwargs, out: 2 * args[0].numel() * args[1].shape[-1],
     "_grouped_mm": _grouped_mm,
     "mkldnn_rnn_layer": _lstm,
-    "_scaled_dot_product_flash_attention_for_cpu": _attention,  # absent from the registry before torch 2.14
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,  # not in every version's registry
     "_scaled_dot_product_fused_attention_overrideable": _attention,
     "_scaled_dot_product_attention_math_for_mps": _attention,
 }

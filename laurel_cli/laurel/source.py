@@ -69,26 +69,36 @@ def rewrap(wrapped: Any, old: FunctionType, new: FunctionType) -> Any:
     Raises:
         CannotRewrite: a decorator holds `old` where it cannot be reached.
     """
-    if wrapped is old:
-        return new
-    if not isinstance(wrapped, FunctionType):
+    if wrapped is not old and not isinstance(wrapped, FunctionType):
         raise CannotRewrite("its method is wrapped by an object, not by a function")
-    if not any(layer is old for layer in layers_of(wrapped)):
-        return wrapped
-    cells = []
-    for cell in wrapped.__closure__ or ():
-        content = _contents(cell)
-        inside = isinstance(content, FunctionType) and any(layer is old for layer in layers_of(content))
-        cells.append(CellType(rewrap(content, old, new)) if inside else cell)
-    if all(a is b for a, b in zip(cells, wrapped.__closure__ or (), strict=True)):
+    done = {old: new}
+    result = _rewrapped(wrapped, old, done)
+    if not any(layer is new for layer in layers_of(result)):
         raise CannotRewrite("a decorator of its method hides it")
+    return result
+
+
+def _rewrapped(wrapped: FunctionType, old: FunctionType, done: dict[FunctionType, FunctionType]) -> FunctionType:
+    if wrapped in done:  # a wrapper may hold itself
+        return done[wrapped]
+    leading = [_leads_to(_contents(cell), old) for cell in wrapped.__closure__ or ()]
+    cells = [CellType() if leads else cell for cell, leads in zip(wrapped.__closure__ or (), leading, strict=True)]
     outer = FunctionType(
         wrapped.__code__, wrapped.__globals__, wrapped.__name__, wrapped.__defaults__, closure=tuple(cells)
     )
     like(outer, wrapped)
-    if "__wrapped__" in outer.__dict__:
-        outer.__dict__["__wrapped__"] = rewrap(outer.__dict__["__wrapped__"], old, new)
+    done[wrapped] = outer
+    for cell, before, leads in zip(cells, wrapped.__closure__ or (), leading, strict=True):
+        if leads:
+            cell.cell_contents = _rewrapped(before.cell_contents, old, done)
+    inner = outer.__dict__.get("__wrapped__")
+    if _leads_to(inner, old):
+        outer.__dict__["__wrapped__"] = _rewrapped(inner, old, done)
     return outer
+
+
+def _leads_to(content: Any, old: FunctionType) -> bool:
+    return isinstance(content, FunctionType) and any(layer is old for layer in layers_of(content))
 
 
 def like(new: FunctionType, old: FunctionType) -> None:

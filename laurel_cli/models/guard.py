@@ -71,7 +71,7 @@ def contained(what: str, file: str = "") -> Iterator[None]:
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
     """Send what is printed to stderr instead, also from C code and child processes."""
-    sys.stdout.flush()
+    _flush()
     saved: int | None = None
     with suppress(OSError):
         saved = os.dup(1)
@@ -80,9 +80,16 @@ def quiet_stdout() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush()  # what was kept back in the original stream
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.__stdout__):
+        with suppress(AttributeError, OSError, ValueError):  # None, a closed pipe, a closed stream
+            stream.flush()  # type: ignore[union-attr]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.build import build_for_real, build_on_meta, first_line
 from laurel_cli.models.given import given_inputs
-from laurel_cli.models.hf_inputs import infer_inputs
+from laurel_cli.models.hf_inputs import STEPWISE_TOKENS, infer_inputs, is_stepwise
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import Reference, Request, did_you_mean
@@ -106,6 +106,12 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
     dtype = config.dtype if "dtype" in request.model_args else torch.float32
     construct = partial(_construct, model_class, _for_tracing(config, request), dtype)
     module, on_meta, notes = build_on_meta(construct)
+    if not request.inputs and not request.seq_len and is_stepwise(config):
+        notes += (f"Takes {STEPWISE_TOKENS} tokens by default, since its scan is traced token by token.",)
+    if str(config.dtype).removeprefix("torch.") not in ("None", "float32") and dtype == torch.float32:
+        notes += (
+            f"Built in float32, not {str(config.dtype).removeprefix('torch.')}; --model-arg dtype=... says else.",
+        )
     inputs = given_inputs(module, request) or infer_inputs(module, request)
     return LoadedModel(
         reference=request.reference.text,
@@ -130,7 +136,7 @@ def class_of(config: PreTrainedConfig) -> type[nn.Module]:
     from transformers.models.auto import modeling_auto as tables
 
     for name in [*(getattr(config, "architectures", None) or ()), *_candidates(config, tables)]:
-        found = _transformers_class(name, config)
+        found = _transformers_class(name, config) if isinstance(name, str) else None
         if found is not None:
             return found
     raise ModelError(

@@ -18,6 +18,7 @@ from laurel_cli.models.samples import sample
 from laurel_cli.models.trial import first_that_runs
 
 DEFAULT_TOKENS = 128
+STEPWISE_TOKENS = 16
 DEFAULT_SIZE = 224
 SAMPLES = 16000  # one second of sound
 FRAMES = 128  # of a spectrogram, where the model does not say
@@ -25,6 +26,7 @@ FRAMES = 128  # of a spectrogram, where the model does not say
 Tensors = dict[str, torch.Tensor]
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
+_SCANS = ("state_size", "mamba_d_state", "lru_width", "attention_hidden_size")
 _MAIN_NAMES = ("input_ids", "pixel_values", "input_values", "input_features")
 
 
@@ -56,6 +58,11 @@ def infer_inputs(module: Any, request: Request) -> Inputs:
 
 def _not_inferred(module: nn.Module, why: str) -> UsageError:
     return UsageError(f"The inputs of {type(module).__name__} cannot be inferred.", why, f"Name them: {EXAMPLE}.")
+
+
+def is_stepwise(config: Any) -> bool:
+    """Whether the model scans its tokens one after the other, so that tracing costs time for every token."""
+    return _first(config.get_text_config(), *_SCANS) is not None
 
 
 def _refuse_image_options(request: Request, names: set[str]) -> None:
@@ -104,7 +111,9 @@ def _ids(config: Any, request: Request, decoder: bool = False) -> torch.Tensor:
     text = config.get_text_config(decoder=True) if decoder else config.get_text_config()
     limit = _first(text, *_POSITIONS)
     # RoBERTa and its kin keep two of their positions for padding.
-    default = min(DEFAULT_TOKENS, max(limit - 2, 1)) if limit and limit > 0 else DEFAULT_TOKENS
+    default = STEPWISE_TOKENS if is_stepwise(config) else DEFAULT_TOKENS
+    if limit and limit > 0:
+        default = min(default, max(limit - 2, 1))
     vocabulary = _first(text, "vocab_size", "decoder_vocab_size") or 2
     return sample((request.batch, request.seq_len or default), torch.int64, vocabulary)
 

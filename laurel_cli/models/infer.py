@@ -82,7 +82,9 @@ def _choices(name: str, module: nn.Module, request: Request) -> Shapes:
     batch, tokens = request.batch, request.seq_len or TOKENS
     dtype = next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), torch.float32)
     if request.input_shape is not None:
-        asked = ((batch, *request.input_shape), request.input_shape)
+        asked = [request.input_shape, (batch, *request.input_shape)]
+        if len(request.input_shape) < _rank(module):  # a convolution would take one sample without its batch
+            asked.reverse()
         return [(shape, kind) for shape in asked for kind in _dtypes(module, dtype)]
     lowered = name.lower()
     if any(part in lowered for part in MASK_NAMES):
@@ -102,6 +104,13 @@ def _choices(name: str, module: nn.Module, request: Request) -> Shapes:
 def _dtypes(module: nn.Module, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
     first = next((layer for layer in module.modules() if isinstance(layer, _KNOWN)), None)
     return (torch.int64, dtype) if isinstance(first, nn.Embedding) else (dtype, torch.int64)
+
+
+def _rank(module: nn.Module) -> int:
+    """Dimensions that the first layer wants, the batch among them."""
+    ranks = ((nn.Embedding, 2), (nn.Linear, 2), (nn.Conv1d, 3), (nn.RNNBase, 3), (nn.Conv2d, 4), (nn.Conv3d, 5))
+    first = next((layer for layer in module.modules() if isinstance(layer, _KNOWN)), None)
+    return next((rank for kind, rank in ranks if isinstance(first, kind)), 2)
 
 
 _KNOWN = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNNBase, nn.MultiheadAttention, nn.LayerNorm)

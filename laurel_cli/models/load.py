@@ -32,7 +32,7 @@ def load(
         batch: samples in the example inputs.
         seq_len: tokens a sample; 128 at most by default.
         image_size: pixels along each side of an image.
-        input_shape: shape of the one input without the batch, e.g. (3, 224, 224).
+        input_shape: shape of the one input, e.g. (1, 3, 224, 224); without the batch, (3, 224, 224), `batch` leads.
         inputs: strings such as `x=float32:1x3x32x32` (batch first) that replace the inferred inputs.
         model_args: keyword arguments for the constructor or configuration.
 
@@ -44,7 +44,7 @@ def load(
         if value is not None and value < 1:
             raise UsageError(f"{option} {value} is not a positive number.", hint=f"Try {option} 1.")
     if input_shape is not None and (not input_shape or min(input_shape) < 1):
-        raise UsageError(f"--input-shape {input_shape} is not a shape.", hint="Try --input-shape 3x224x224.")
+        raise UsageError(f"--input-shape {input_shape} is not a shape.", hint="Try --input-shape 1x3x224x224.")
     if inputs and (batch != 1 or seq_len or image_size or input_shape):
         raise UsageError(
             "--input stands alone.",

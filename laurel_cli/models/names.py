@@ -32,7 +32,7 @@ class ModelName:
 
 
 def find_names(pattern: str | None = None) -> list[ModelName]:
-    """The models whose name contains `pattern` or matches it as a glob; all of them for None.
+    """The models whose name, bare or prefixed, contains `pattern` or matches it as a glob; all for None.
 
     A name that two sources have is listed bare for the one that a bare name means, with its prefix for the other.
     """
@@ -41,7 +41,7 @@ def find_names(pattern: str | None = None) -> list[ModelName]:
     for source in SOURCES:
         for name in listed(source):
             reference = f"{source}:{name}" if name in taken else name
-            if pattern is None or _matches(pattern, name, reference):
+            if pattern is None or _matches(pattern, name, f"{source}:{name}"):
                 found.append(ModelName(reference, title(source)))
         taken.update(listed(source))
     return found
@@ -84,8 +84,8 @@ def title(source: str) -> str:
         return source
 
 
-def _matches(pattern: str, name: str, reference: str) -> bool:
+def _matches(pattern: str, name: str, prefixed: str) -> bool:
     wanted = pattern.lower()
     if any(sign in wanted for sign in "*?["):
-        return fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(reference.lower(), wanted)
-    return wanted in name.lower() or wanted in reference.lower()
+        return fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(prefixed.lower(), wanted)
+    return wanted in name.lower() or wanted in prefixed.lower()

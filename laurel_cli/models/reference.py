@@ -45,7 +45,7 @@ class Request:
         batch: samples in the example inputs.
         seq_len: tokens (or time steps) a sample, None for the default.
         image_size: pixels along each side, None for the model's own.
-        input_shape: shape of the one input, without the batch; a shape with the batch is understood where clear.
+        input_shape: shape of the one input, with the batch or without it.
         inputs: `name=dtype:1x3x32x32` strings that replace every inferred input.
         model_args: keyword arguments of the constructor or configuration.
     """

@@ -28,7 +28,7 @@ def load_timm(request: Request) -> LoadedModel:
     name = request.reference.target
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     args: dict[str, Any] = {"pretrained": False}
-    size = request.image_size or (request.input_shape[-1] if request.input_shape else None)
+    size = request.image_size or (request.input_shape[-2:] if request.input_shape else None)
     if size and config is not None and config.fixed_input_size:
         args["img_size"] = size
     if request.input_shape and config is not None:

@@ -19,6 +19,8 @@ from torch import nn
 from laurel_cli.residual.find import Connection, Refused, ResidualMap
 
 LONGEST_PERIOD = 8
+# What a layer calls its own number.
+LAYER_NUMBERS = re.compile(r"^_?(layer|block|depth)?_?(idx|index|id|number|num|i)$")
 
 
 @dataclass(frozen=True)
@@ -212,21 +214,21 @@ def _settings(module: nn.Module, index: int) -> Any:
         for store in (module._parameters, module._buffers)
         for name, tensor in store.items()
     )
-    plain = tuple((k, _value(v, index)) for k, v in sorted(vars(module).items()) if k not in _OWN)
+    plain = tuple(
+        (name, "its number" if value == index and LAYER_NUMBERS.match(name) else _value(value))
+        for name, value in sorted(vars(module).items())
+        if name not in _OWN
+    )
     return tensors, plain
 
 
-def _value(value: Any, index: int) -> Any:
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return "its number" if value == index else value
-    if isinstance(value, float | str | torch.dtype | torch.device | torch.Size):
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device | torch.Size):
         return value
     if isinstance(value, tuple | list):
-        return type(value), tuple(_value(item, index) for item in value)
+        return type(value), tuple(_value(item) for item in value)
     if isinstance(value, partial):
-        return id(value.func), _value(value.args, index), _value(list(value.keywords.items()), index)
+        return id(value.func), _value(value.args), _value(list(value.keywords.items()))
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.dtype
     return id(value)

@@ -74,6 +74,13 @@ def test_the_papers_decoder_fits_both_counts_of_table_5() -> None:
     assert round(count(load("paper-c4", model_args={"layers": 28}).module) / 1e6, 2) == 179.23
 
 
+def test_a_scan_over_tokens_takes_few_of_them_and_says_so() -> None:
+    loaded = load("mamba-130m")
+    assert loaded.inputs.kwargs["input_ids"].shape == (1, 16)
+    assert "16 tokens" in loaded.notes[0]
+    assert failure(loaded.module, loaded.inputs) is None
+
+
 def test_gemma_3n_holds_its_own_laurel_of_rank_64_in_every_layer() -> None:
     for name, layers in (("gemma-3n-e2b", 30), ("gemma-3n-e4b", 35)):
         found = [m for m in load(name).module.modules() if type(m).__name__ == "Gemma3nTextLaurelBlock"]

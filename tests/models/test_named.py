@@ -129,6 +129,7 @@ def test_find_names_by_part_and_by_glob() -> None:
     assert found["resnet50"].startswith("torchvision ")
     assert found["timm:resnet50"].startswith("timm ")
     assert {name.reference for name in find_names("gpt2*")} == {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}
+    assert {"vit_base_patch16_224"} <= {name.reference for name in find_names("timm:vit_base*")}
     assert find_names("no such model") == []
 
 

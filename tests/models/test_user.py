@@ -31,13 +31,15 @@ def runs(loaded: LoadedModel) -> object:
 def test_prints_go_to_stderr_whoever_makes_them(write, capfd) -> None:
     file = write(
         "import os, sys\nprint('import')\n"
-        "def build():\n    print('build'); os.system('echo child'); os.write(1, b'raw\\n')\n"
+        "def build():\n    print('build'); os.system('echo child'); os.write(1, b'raw\\n')\n    sys.__stdout__.write('kept back')\n"
         "    return nn.Linear(4, 4)\n"
     )
     load(f"{file}:build")
     out, err = capfd.readouterr()
     assert out == ""
     assert all(word in err for word in ("import", "build", "child", "raw"))
+    sys.__stdout__.flush()
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_file_that_never_returns_is_ended(write, monkeypatch, body: str) -> No
 
 @pytest.mark.slow
 def test_even_one_that_catches_everything_is_ended(write) -> None:
-    file = write("while True:\n    try:\n        while True: pass\n    except BaseException: pass\n")
+    file = write("import time\nwhile True:\n    try:\n        time.sleep(9)\n    except BaseException: pass\n")
     code = f"from laurel_cli.models import load; load({file + ':build'!r})"
     ended = subprocess.run([sys.executable, "-c", code], env={"LAUREL_MODEL_TIMEOUT": "0.2"}, timeout=120)
     assert ended.returncode == 3
@@ -152,6 +154,20 @@ def test_inputs_are_inferred_from_the_layers(write, body: str, shape: tuple[int,
     loaded = load(f"{write(body)}:net")
     assert loaded.inputs.args[0].shape == shape
     runs(loaded)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "shape"),
+    [
+        ("net = nn.Conv2d(3, 4, 3)", (3, 16, 16), (2, 3, 16, 16)),
+        ("net = nn.Conv2d(3, 4, 3)", (5, 3, 16, 16), (5, 3, 16, 16)),
+        ("net = nn.Linear(6, 4)", (6,), (2, 6)),
+        ("net = nn.Linear(6, 4)", (7, 6), (7, 6)),
+        ("net = nn.Embedding(6, 4)", (9,), (2, 9)),
+    ],
+)
+def test_an_input_shape_is_with_the_batch_or_without(write, body: str, asked: tuple, shape: tuple) -> None:
+    assert load(f"{write(body)}:net", batch=2, input_shape=asked).inputs.args[0].shape == shape
 
 
 def test_inputs_of_several_arguments_and_dict_outputs(write) -> None:

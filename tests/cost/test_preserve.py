@@ -1,0 +1,84 @@
+"""Counting leaves the model and the random generators as they were."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from laurel_cli.cost.checks import check
+from laurel_cli.cost.count import count
+from laurel_cli.models.inputs import Inputs
+
+
+class Stateful(nn.Module):
+    """Batch norm, dropout, a cache, a frozen part, a draw from every generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.frozen = nn.BatchNorm2d(4)
+        self.cache = {}
+        self.last = None
+        self.body.register_forward_hook(lambda module, args, output: None)
+
+    def forward(self, x):
+        random.random()
+        np.random.rand()
+        self.last = self.cache["x"] = self.frozen(self.body(x))
+        return self.last + torch.rand(())
+
+
+def hooks(model: nn.Module) -> list[tuple[int, int]]:
+    return [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("also_check", [False, True])
+def test_nothing_changes(real: bool, also_check: bool) -> None:
+    model, inputs = Stateful(), Inputs((torch.randn(2, 3, 8, 8),))
+    model.frozen.eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    tensors = {name: id(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    flags, hooked = [module.training for module in model.modules()], hooks(model)
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    expected = torch.rand(3), random.random(), np.random.rand()
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+
+    cost = count(model, inputs, real=real, watch=["body"], multiplicity={"frozen": 2})
+    if also_check:
+        check(model, inputs, cost)
+
+    after = model.state_dict()
+    assert list(after) == list(state)
+    assert all(torch.equal(after[name], value) for name, value in state.items())
+    assert {name: id(value) for name, value in (*model.named_parameters(), *model.named_buffers())} == tensors
+    assert [module.training for module in model.modules()] == flags
+    assert hooks(model) == hooked
+    assert model.last is None
+    assert model.cache == {}
+    assert torch.equal(torch.rand(3), expected[0])
+    assert (random.random(), np.random.rand()) == expected[1:]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_failing_model_is_left_as_it_was_too() -> None:
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            raise RuntimeError(f"no {self.linear(x).shape}")
+
+    model = Fails()
+    weight = model.linear.weight
+    with pytest.raises(Exception, match="no torch"):
+        count(model, Inputs((torch.randn(1, 4),)), watch=["linear"])
+    assert model.linear.weight is weight
+    assert hooks(model) == [(0, 0), (0, 0)]
