@@ -190,7 +190,7 @@ class _Counter:
         )
 
     def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
-        placed = place(model, spec, self.found.short)
+        placed = place(model, spec, self.found.short, self.loaded.inputs)
         names = {id(module): name for name, module in model.named_modules()}
         paths = {id(layer): names[id(layer)] for _, layer in placed.layers}
         cost = self._cost(model, tuple(paths.values()))

@@ -19,6 +19,11 @@ def ascii_only(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
+def words(value: object) -> str:
+    """Any value as it is, a dash for nothing."""
+    return NOTHING if value is None or value == "" else str(value)
+
+
 def count(value: float | None) -> str:
     """A whole number, exact, with thousands separators."""
     if value is None or not isfinite(value):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel import rewrite
@@ -22,7 +26,11 @@ from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
+from laurel_cli.residual.survey import does_not_run
 from laurel_cli.residual.trace import running
+
+SiteKey = tuple[str, Place, int]
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,7 @@ def apply_laurel(
         if inputs is None:
             raise TypeError("apply_laurel needs example_inputs or a residual_map.")
         residual_map = find_connections(model, inputs)
-    placed = place(model, spec, residual_map, seed=seed)
-    if inputs is not None:
-        verify(model, placed, inputs)
+    placed = place(model, spec, residual_map, inputs, seed=seed)
     for connection, reason in placed.skipped:
         warnings.warn(f"{connection.name} stays an ordinary residual connection: {reason}.", stacklevel=2)
     return model
@@ -81,11 +87,16 @@ def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
 
 
-def place(model: nn.Module, spec: Spec, residual: ResidualMap, *, seed: int = 0) -> Placed:
+def place(
+    model: nn.Module, spec: Spec, residual: ResidualMap, inputs: Inputs | None = None, *, seed: int = 0
+) -> Placed:
     """Put the layers of `spec` at the connections of `residual`. `apply_laurel` is the public way.
 
+    Args:
+        inputs: to run the model once and see that each layer is called as planned; None trusts the plan.
+
     Raises:
-        ModelError: as `apply_laurel`.
+        ModelError: as `apply_laurel`; the model is left as it was.
     """
     if laurel_layers(model):
         raise ModelError("This model has LAuReL already.", hint="Build it again, or copy it before.")
@@ -95,46 +106,100 @@ def place(model: nn.Module, spec: Spec, residual: ResidualMap, *, seed: int = 0)
             f"{len(residual.refused)} additions were looked at and refused.",
             "See them with: laurel analyze MODEL --connections",
         )
+    placements, skipped = _rewritable(plan(residual, spec), dict(model.named_modules()))
+    while placements:
+        with ExitStack() as undo:
+            layers = _put(model, spec, placements, seed, undo)
+            aliased = verify(model, placements, layers, inputs) if inputs is not None else set()
+            if not aliased:
+                undo.pop_all()
+                return Placed(tuple((p, layers[p.site.key]) for p in placements), tuple(skipped))
+        reason = "it adds in place, and its old value is read under another name"
+        skipped += [(p.connection, reason) for p in placements if p.site.key in aliased]
+        placements = [p for p in placements if p.site.key not in aliased]
+    connection, reason = skipped[0]
+    raise ModelError("None of the model's residual additions can be replaced.", f"{connection.name}: {reason}.")
+
+
+def _put(
+    model: nn.Module, spec: Spec, placements: list[Placement], seed: int, undo: ExitStack
+) -> dict[SiteKey, LaurelLayer]:
+    """Build the layers, register them, rewrite their owners; `undo` takes it all back."""
     modules = dict(model.named_modules())
-    placements, skipped = _rewritable(plan(residual, spec), modules)
-    if not placements:
-        connection, reason = skipped[0]
-        raise ModelError("None of the model's residual additions can be replaced.", f"{connection.name}: {reason}.")
-    at = _build(placements, spec, model, seed)
+    at = _build(placements, spec, model, seed, undo)
     edits: dict[str, list[rewrite.Edit]] = defaultdict(list)
     for owner, sites in _by_place(placements):
         attribute = _free_name(modules[owner])
-        layers = [at.get((owner, sites[0].place, turn), Sum()) for turn in range(sites[0].turns)]
-        _register(model, modules, owner, attribute, nn.ModuleList(layers) if len(layers) > 1 else layers[0])
-        edits[owner].append(rewrite.Edit(sites[0].place, attribute, len(layers) > 1))
+        run = [at.get((owner, sites[0].place, turn), Sum()) for turn in range(sites[0].turns)]
+        _register(modules, owner, attribute, nn.ModuleList(run) if len(run) > 1 else run[0], undo)
+        edits[owner].append(rewrite.Edit(sites[0].place, attribute, len(run) > 1))
     for owner, group in edits.items():
+        undo.callback(setattr, modules[owner], "__class__", type(modules[owner]))
         rewrite.rewrite(modules[owner], group)
-    _stop_fast_path(modules.values())
-    layer_of = {placement.site.key: at[placement.site.key] for placement in placements}
-    return Placed(tuple((p, layer_of[p.site.key]) for p in placements), tuple(skipped))  # type: ignore[misc]
+    _stop_fast_path(modules.values(), undo)
+    return {key: layer for key, layer in at.items() if isinstance(layer, LaurelLayer)}
 
 
-def verify(model: nn.Module, placed: Placed, inputs: Inputs) -> None:
-    """Run the model once on fake tensors and see every LAuReL layer called as often as planned.
+def verify(
+    model: nn.Module, placements: list[Placement], layers: dict[SiteKey, LaurelLayer], inputs: Inputs
+) -> set[SiteKey]:
+    """Run the model once and see every layer called as often as planned.
+
+    Returns:
+        Sites that added in place where something reads the overwritten tensor later: replaced, they would leave
+        it as it was.
 
     Raises:
-        ModelError: a layer was passed by, or its model no longer runs.
+        ModelError: a layer was passed by, or the model no longer runs.
     """
-    expected = Counter(id(layer) for _, layer in placed.layers)
-    called: Counter[int] = Counter()
-    hooks = [
-        layer.register_forward_hook(lambda layer, *_: called.update([id(layer)]))
-        for layer in {id(layer): layer for _, layer in placed.layers}.values()
-    ]
+    watch = _Watch({id(layers[p.site.key]): p.site.key for p in placements if p.site.in_place})
+    hooks = []
+    for layer in layers.values():
+        hooks += [layer.register_forward_pre_hook(watch.enter), layer.register_forward_hook(watch.leave)]
     try:
-        with running(model, inputs) as given:
+        with running(model, inputs) as given, watch:
             given.call(model)
+    except Exception as error:
+        raise does_not_run(error) from error
     finally:
         for hook in hooks:
             hook.remove()
-    wrong = next((p.connection.name for p, layer in placed.layers if called[id(layer)] != expected[id(layer)]), None)
+    expected = Counter(id(layers[p.site.key]) for p in placements)
+    wrong = next((p for p in placements if watch.calls[id(layers[p.site.key])] != expected[id(layers[p.site.key])]), None)
     if wrong is not None:
-        raise ModelError(f"The LAuReL layer at {wrong} is not run by the model's forward.")
+        raise ModelError(f"The LAuReL layer at {wrong.connection.name} is not run by the model's forward.")
+    return watch.aliased
+
+
+class _Watch(TorchDispatchMode):
+    """Counts the calls of LAuReL layers, and sees who reads what an addition would have overwritten."""
+
+    def __init__(self, in_place: dict[int, SiteKey]) -> None:
+        super().__init__()
+        self.calls: Counter[int] = Counter()
+        self.aliased: set[SiteKey] = set()
+        self._in_place = in_place
+        self._overwritten: dict[int, tuple[SiteKey, torch.Tensor]] = {}
+        self._inside = 0
+
+    def enter(self, layer: nn.Module, operands: Any) -> None:
+        """Forward pre-hook of a LAuReL layer."""
+        self.calls[id(layer)] += 1
+        self._inside += 1
+
+    def leave(self, layer: nn.Module, operands: Any, _: Any) -> None:
+        """Forward hook of a LAuReL layer."""
+        self._inside -= 1
+        if id(layer) in self._in_place:
+            left = operands[0]
+            self._overwritten[left.untyped_storage()._cdata] = (self._in_place[id(layer)], left)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self._inside and self._overwritten:
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata in self._overwritten:
+                    self.aliased.add(self._overwritten[leaf.untyped_storage()._cdata][0])
+        return func(*args, **(kwargs or {}))
 
 
 def _rewritable(
@@ -164,14 +229,14 @@ def _by_place(placements: list[Placement]) -> Iterator[tuple[str, list[Site]]]:
 
 
 def _build(
-    placements: list[Placement], spec: Spec, model: nn.Module, seed: int
-) -> dict[tuple[str, Place, int], LaurelLayer | PartialSum]:
+    placements: list[Placement], spec: Spec, model: nn.Module, seed: int, undo: ExitStack
+) -> dict[SiteKey, LaurelLayer | PartialSum]:
     """The module for every site, started, with the histories and carries that connect them."""
     generator = torch.Generator().manual_seed(seed)
     calls = Counter(placement.site.key for placement in placements)
     rolling = {p.connection.stream for p in placements if calls[p.site.key] > 1}
     histories: dict[int, History] = {}
-    built: dict[tuple[str, Place, int], LaurelLayer | PartialSum] = {}
+    built: dict[SiteKey, LaurelLayer | PartialSum] = {}
     most = {key: max(p.lags for p in placements if p.site.key == key) for key in calls if calls[key] > 1}
     for placement in placements:
         connection, stream, site = placement.connection, placement.connection.stream, placement.site
@@ -201,15 +266,16 @@ def _build(
                 built[partial.key] = PartialSum(partial.skip, layer.carry, first=number == 0)
         built[site.key] = layer
     for stream in rolling & histories.keys():
-        _begin_with(model, [p for p in placements if p.connection.stream == stream], histories[stream])
+        hook = _begin_with(model, [p for p in placements if p.connection.stream == stream], histories[stream])
+        undo.callback(hook.remove)
     return built
 
 
-def _begin_with(model: nn.Module, placements: list[Placement], history: History) -> None:
+def _begin_with(model: nn.Module, placements: list[Placement], history: History) -> RemovableHandle:
     """Start `history` anew whenever the module runs that holds all its layers' calls."""
     paths = [placement.connection.outer for placement in placements]
     common = [module for module, activation in paths[0] if all((module, activation) in path for path in paths)]
-    model.get_submodule(common[0] if common else "").register_forward_pre_hook(history.begin)
+    return model.get_submodule(common[0] if common else "").register_forward_pre_hook(history.begin)
 
 
 def _kind_of_parameters(model: nn.Module, owner: str, dtype: torch.dtype) -> tuple[torch.device, torch.dtype]:
@@ -228,25 +294,29 @@ def _free_name(module: nn.Module) -> str:
     return next(name for name in (f"laurel{n}" for n in count()) if not hasattr(module, name))
 
 
-def _register(model: nn.Module, modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module) -> None:
+def _register(
+    modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module, undo: ExitStack
+) -> None:
     """Make `layer` an attribute of its owner, without becoming an element where the owner runs all its children."""
-    module, path = modules[owner], owner
-    if not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-        module.add_module(attribute, layer)
-        return
-    while isinstance(modules[path], nn.Sequential | nn.ModuleList | nn.ModuleDict) and path:
-        path = path.rpartition(".")[0]
-    name = f"{owner.removeprefix(path).strip('.').replace('.', '_')}_{attribute}"
-    if isinstance(modules[path], nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    module, home = modules[owner], owner
+    while isinstance(modules[home], CONTAINERS) and home:
+        home = home.rpartition(".")[0]
+    if isinstance(modules[home], CONTAINERS):
         raise ModelError(
             "The model is a bare container that adds its own elements.", "Its LAuReL would become one of them."
         )
-    modules[path].add_module(name, layer)
-    module.__dict__[attribute] = layer
+    name = attribute
+    if home != owner:
+        name = f"{owner.removeprefix(home).strip('.').replace('.', '_')}_{attribute}"
+        module.__dict__[attribute] = layer
+        undo.callback(module.__dict__.pop, attribute)
+    modules[home].add_module(name, layer)
+    undo.callback(delattr, modules[home], name)
 
 
-def _stop_fast_path(modules: Iterable[nn.Module]) -> None:
+def _stop_fast_path(modules: Iterable[nn.Module], undo: ExitStack) -> None:
     """`nn.TransformerEncoderLayer` has a fused kernel for inference that would add by itself."""
     for module in modules:
         if isinstance(module, nn.TransformerEncoderLayer) and laurel_layers(module):
+            undo.callback(setattr, module, "activation_relu_or_gelu", module.activation_relu_or_gelu)
             module.activation_relu_or_gelu = 0

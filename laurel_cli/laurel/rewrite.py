@@ -72,7 +72,7 @@ def _rewritten_class(cls: type[nn.Module], edits: tuple[Edit, ...]) -> type[nn.M
         found[name] = function
     members: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     for name, group in methods.items():
-        new = _rewritten_function(found[name], group)
+        new = _rewritten_function(found[name], group, cls)
         members[name] = rewrap(inspect.getattr_static(cls, name), found[name], new)
     return type(cls)(cls.__name__, (cls,), members)
 
@@ -88,35 +88,40 @@ def _method(cls: type, code: CodeType) -> tuple[str, FunctionType]:
     raise CannotRewrite("the method it stands in cannot be found in its module's class")
 
 
-def _rewritten_function(function: FunctionType, edits: list[Edit], *, helper: bool = False) -> FunctionType:
-    """`function` with its additions replaced; a `helper` takes the layer as a new first parameter."""
+def _rewritten_function(
+    function: FunctionType, edits: Sequence[Edit], cls: type[nn.Module], *, helper: bool = False
+) -> FunctionType:
+    """`function` with its additions replaced; a `helper` takes the layer, or their iterator, as first parameter."""
     tree = copy.deepcopy(definition_of(function))
     tree.decorator_list = []
     captured: dict[str, Any] = {}
-    own = (tree.args.posonlyargs + tree.args.args)[0].arg if not helper else ""
+    own = "" if helper else (tree.args.posonlyargs + tree.args.args)[0].arg
     for number, edit in enumerate(edits):
         place = edit.place
-        layer = ast.Attribute(ast.Name(own, ast.Load()), edit.attribute, ast.Load())
-        callee: ast.expr = ast.Name(LAYER, ast.Load()) if helper else layer
-        if edit.looped:
+        layer: ast.expr = ast.Name(LAYER, ast.Load())
+        if not helper:
+            layer = ast.Attribute(ast.Name(own, ast.Load()), edit.attribute, ast.Load())
+        if edit.looped and not helper:
             iterator = f"__laurel_iterator{number}__"
-            callee = ast.Call(ast.Name("next", ast.Load()), [ast.Name(iterator, ast.Load())], [])
             start = ast.Call(ast.Name("iter", ast.Load()), [layer], [])
             tree.body.insert(_after_docstring(tree), ast.Assign([ast.Name(iterator, ast.Store())], start))
-        visitor = _Replace(place[-1][1], callee, function)
-        if len(place) > 1:
-            visitor.helper = f"__laurel_helper{number}__"
+            layer = ast.Name(iterator, ast.Load())
+        through_helper = len(place) > 1
+        if edit.looped and not through_helper:
+            layer = ast.Call(ast.Name("next", ast.Load()), [layer], [])
+        visitor = _Replace(place[-1][1], layer, function, cls, own)
+        visitor.helper = f"__laurel_helper{number}__" if through_helper else ""
         visitor.visit(tree)
-        if not visitor.done:
-            raise CannotRewrite("its source line holds no addition: a fused operator or generated code made it")
-        if len(place) > 1:
+        if through_helper:
             inner = find_function(visitor.called, place[-2][0])
             if inner is None or visitor.called is not inner:
                 raise CannotRewrite("it stands in a helper function that cannot be followed")
-            captured[visitor.helper] = _rewritten_function(inner, [Edit(place[:-1], edit.attribute)], helper=True)
+            rest = Edit(place[:-1], edit.attribute, edit.looped)
+            captured[visitor.helper] = _rewritten_function(inner, [rest], cls, helper=True)
+        elif not visitor.done:
+            raise CannotRewrite("its source line holds no addition: a fused operator or generated code made it")
     if helper:
-        parameter = ast.arg(LAYER)
-        (tree.args.posonlyargs or tree.args.args).insert(0, parameter)
+        (tree.args.posonlyargs or tree.args.args).insert(0, ast.arg(LAYER))
     return _compiled(function, tree, captured)
 
 
@@ -163,8 +168,8 @@ def _dig(code: CodeType, name: str, line: int) -> CodeType:
 class _Replace(ast.NodeTransformer):
     """Replace the expression at `position` by a call of `callee` with the operands of its addition."""
 
-    def __init__(self, position: Position, callee: ast.expr, function: FunctionType) -> None:
-        self.position, self.callee, self.function = position, callee, function
+    def __init__(self, position: Position, callee: ast.expr, function: FunctionType, cls: type, own: str) -> None:
+        self.position, self.callee, self.function, self.cls, self.own = position, callee, function, cls, own
         self.helper = ""  # name of the helper's copy, where the expression calls a helper
         self.called: Any = None
         self.done = False
@@ -220,13 +225,17 @@ class _Replace(ast.NodeTransformer):
     def _operands(self, node: ast.Call) -> tuple[ast.expr, ast.expr] | None:
         """The two terms of torch.add(x, y), x.add(y), x.add_(y), addcmul and their like; None for other calls."""
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "sum" and len(node.args) == 1 and isinstance(node.args[0], ast.List | ast.Tuple):
+            terms = node.args[0].elts
+            return (terms[0], terms[1]) if len(terms) == 2 else None
         if name not in ("add", "add_", "addcmul", "addcmul_", "__add__", "__iadd__", "iadd"):
             return None
+        names = ("input", "tensor1", "tensor2") if name.startswith("addcmul") else ("input", "other")
         arguments = list(node.args)
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-        if isinstance(node.func, ast.Attribute) and not inspect.ismodule(self._resolve(node.func.value)):
+        given = len(arguments) + sum(key in keywords for key in names)
+        if given == len(names) - 1 and isinstance(node.func, ast.Attribute):  # a tensor's method
             arguments.insert(0, node.func.value)
-        names = ("input", "tensor1", "tensor2") if name.startswith("addcmul") else ("input", "other")
         arguments += [keywords[key] for key in names[len(arguments) :] if key in keywords]
         if len(arguments) < len(names):
             return None
@@ -246,6 +255,8 @@ class _Replace(ast.NodeTransformer):
                 return cells[node.id].cell_contents
             return self.function.__globals__.get(node.id)
         if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == self.own:
+                return getattr(inspect.getattr_static(self.cls, node.attr, None), "__func__", None)
             base = self._resolve(node.value)
             return getattr(base, node.attr, None) if base is not None else None
         return None

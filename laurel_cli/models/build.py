@@ -64,6 +64,7 @@ def _cannot_be_built(error: Exception) -> LaurelError:
 
 
 def first_line(error: BaseException) -> str:
-    """The error's type and the first line that says something."""
+    """The error's type and the first line that says something, with the next one where it ends in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -15,6 +15,7 @@ from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.build import build_for_real, build_on_meta, first_line
 from laurel_cli.models.given import given_inputs
 from laurel_cli.models.hf_inputs import STEPWISE_TOKENS, infer_inputs, is_stepwise
+from laurel_cli.models.infer import argument_names
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import Reference, Request, did_you_mean
@@ -118,7 +119,7 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
         source=source,
         module=module,
         inputs=inputs,
-        input_description=describe(inputs),
+        input_description=describe(inputs, argument_names(module)),
         build=partial(build_for_real, construct),
         on_meta=on_meta,
         notes=notes,

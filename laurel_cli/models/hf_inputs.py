@@ -62,7 +62,7 @@ def _not_inferred(module: nn.Module, why: str) -> UsageError:
 
 def is_stepwise(config: Any) -> bool:
     """Whether the model scans its tokens one after the other, so that tracing costs time for every token."""
-    return _first(config.get_text_config(), *_SCANS) is not None
+    return _first(_text_part(config), *_SCANS) is not None
 
 
 def _refuse_image_options(request: Request, names: set[str]) -> None:
@@ -108,7 +108,7 @@ def _text(names: set[str], config: Any, request: Request) -> Tensors:
 
 
 def _ids(config: Any, request: Request, decoder: bool = False) -> torch.Tensor:
-    text = config.get_text_config(decoder=True) if decoder else config.get_text_config()
+    text = _text_part(config, decoder)
     limit = _first(text, *_POSITIONS)
     # RoBERTa and its kin keep two of their positions for padding.
     default = STEPWISE_TOKENS if is_stepwise(config) else DEFAULT_TOKENS
@@ -187,6 +187,13 @@ _MAKERS = {
 }
 
 
+def _text_part(config: Any, decoder: bool = False) -> Any:
+    try:
+        return config.get_text_config(decoder=decoder) if decoder else config.get_text_config()
+    except (AttributeError, ValueError):  # it has none, or several
+        return config
+
+
 def _first(config: Any, *names: str) -> Any:
     """The first of the values that the configuration has."""
     return next((value for name in names if (value := getattr(config, name, None)) is not None), None)
@@ -200,7 +207,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 def _refuse_long(module: nn.Module, config: Any, request: Request) -> None:
     """A learned table of positions ends somewhere; rotary positions do not."""
-    limit = _first(config.get_text_config(), *_POSITIONS)
+    limit = _first(_text_part(config), *_POSITIONS)
     if not request.seq_len or not limit or request.seq_len <= limit:
         return
     if any(isinstance(table, nn.Embedding) and 0 <= table.num_embeddings - limit <= 2 for table in module.modules()):

@@ -8,7 +8,8 @@ from typing import Any
 import timm
 from torch import nn
 
-from laurel_cli.models.build import build_for_real, build_on_meta
+from laurel_cli.errors import ModelError
+from laurel_cli.models.build import build_for_real, build_on_meta, first_line
 from laurel_cli.models.given import given_inputs
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.loaded import LoadedModel
@@ -26,7 +27,13 @@ def load_timm(request: Request) -> LoadedModel:
     """
     request.refuse("seq_len", why="It takes images.")
     name = request.reference.target
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:
+        bare = name.partition(".")[0]
+        raise ModelError(
+            f"Model {name!r} is not in {title('timm')}.", first_line(error), f"Try timm:{bare}."
+        ) from error
     args: dict[str, Any] = {"pretrained": False}
     size = request.image_size or (request.input_shape[-2:] if request.input_shape else None)
     if size and config is not None and config.fixed_input_size:

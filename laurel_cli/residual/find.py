@@ -27,6 +27,7 @@ class Site:
         calls: frames from the addition outwards to the owner's method.
         turn: how many times the expression had run in this call of the method; `turns` how often it runs in all.
         skip: which operand is the skip, 0 or 1.
+        in_place: whether it overwrites its first operand.
     """
 
     owner: str
@@ -34,6 +35,7 @@ class Site:
     turn: int
     turns: int
     skip: int
+    in_place: bool
 
     @property
     def place(self) -> Place:
@@ -140,7 +142,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     for item, (stream, position) in zip(found, streams, strict=True):
         node = trace.nodes[item.addition.node]
         skip = item.addition.operands[item.relation.skip]
-        sites = tuple(_site(part, turns) for part in (*item.partial, item))
+        sites = tuple(_site(part, turns, trace.nodes) for part in (*item.partial, item))
         owner = sites[-1].owner
         dim = channels.get(skip, channels.get(node.index, len(node.shape) - 1))
         connections.append(
@@ -187,9 +189,9 @@ def _turns(additions: tuple[Addition, ...]) -> dict[int, tuple[int, int]]:
     return {node: (turn, len(nodes)) for nodes in runs.values() for turn, node in enumerate(nodes)}
 
 
-def _site(item: _Found, turns: dict[int, tuple[int, int]]) -> Site:
-    calls = _calls(item.addition)
-    return Site(calls[-1].module or "", calls, *turns[item.addition.node], item.relation.skip)
+def _site(item: _Found, turns: dict[int, tuple[int, int]], nodes: tuple[Node, ...]) -> Site:
+    calls, node = _calls(item.addition), nodes[item.addition.node]
+    return Site(calls[-1].module or "", calls, *turns[node.index], item.relation.skip, node.op.endswith("_"))
 
 
 def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:

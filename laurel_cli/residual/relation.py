@@ -127,7 +127,7 @@ def _skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> lis
         weighted = any(nodes[i].parameters and not nodes[i].active for i in node.inputs)
         if node.op in SCALINGS and (len(node.inputs) == 1 or nodes[source].shape == node.shape):
             path.append(Step(source, last.node, last.linear, last.scaled or weighted))
-        elif node.op in VIEWS:
+        elif node.op in VIEWS or (node.op in ("add", "add_", "sub", "sub_") and len(node.inputs) == 1):
             path.append(Step(source, last.node, last.linear, last.scaled))
         elif node.op in CONVOLUTIONS | NORMS | POOLS or (node.op in ("addmm", "mm", "linear", "bmm") and weighted):
             path.append(Step(source, last.node, True, last.scaled))

@@ -200,9 +200,9 @@ class _Recorder(TorchDispatchMode):
                 op = "input" if id(source) in self._inputs else "constant" if name is None else "parameter"
                 self._append(source, op, (), (), 0, 1, (name,) if name is not None else ())
             found.append(self._known[id(source)])
-        for source in sources:
+        for source in sources:  # a view of what was written to in place since the view was made
             writer = self._writers.get(_storage(source))
-            if writer is not None and writer not in found:
+            if writer is not None and writer > self._known[id(source)] and writer not in found:
                 found.append(writer)
         return tuple(found)
 

@@ -10,6 +10,11 @@ def hostile():
     return HOSTILE
 
 
+def check(counter, macs, agrees, **more):
+    base = {"counter": counter, "macs": macs, "parameters": 1, "agrees": agrees, "differences": [], "note": ""}
+    return base | more
+
+
 def arm(name, parameters, added, percent, flops, **more):
     base = {
         "name": name,
@@ -24,7 +29,11 @@ def arm(name, parameters, added, percent, flops, **more):
         "bytes_moved": 1_234_567_890,
         "saved_activation_bytes": 90_494_976,
         "history_bytes": 0,
-        "checks": [{"counter": "fvcore", "flops": flops, "agrees": True}],
+        "added_macs": flops // 2 - 4_089_184_256,
+        "kernels": 174,
+        "uncounted": [],
+        "coverage": 1.0,
+        "checks": [check("fvcore", flops // 2, True)],
         "note": "",
         "fewer_than_naive": None,
         "paper": None,
@@ -36,6 +45,7 @@ def arm(name, parameters, added, percent, flops, **more):
 def document(hostile):
     return {
         "schema": "laurel.analyze/1",
+        "command": f"laurel analyze {hostile}",
         "model": {
             "reference": "resnet50",
             "source": "torchvision 0.29.2",
@@ -65,7 +75,21 @@ def document(hostile):
                 paper={"added_percent": 0.003, "remark": "the paper's figure differs: 32 scalars are 0.000125 %"},
             ),
             arm("rw+lr@16", 26_040_328, 483_296, 1.891049, 8_281_128_960, fewer_than_naive=2.311593),
-            arm(hostile, 1, 1, float("nan"), 2, added_flops=-7),
+            arm(
+                hostile,
+                1,
+                1,
+                float("nan"),
+                2,
+                added_flops=-7,
+                uncounted=[{"operator": hostile, "calls": 3}],
+                coverage=0.9825,
+                checks=[
+                    check("thop", 3, False, differences=[{"operator": hostile, "macs": 1_234_567, "theirs": 0}]),
+                    check("fvcore", None, False, note=f"could not run: {hostile}"),
+                ],
+            ),
+            {"name": "naive+2", "spec": None, "parameters": None, "checks": [], "note": "nothing to repeat"},
         ],
         "warnings": ["3 operators that no counter knows"],
     }

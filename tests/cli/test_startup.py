@@ -31,11 +31,10 @@ def seconds(command, env):
     return time.perf_counter() - start
 
 
-def test_help_is_quick_beside_an_empty_process(laurel_env):
-    empty = [sys.executable, "-c", "pass"]
+def test_help_costs_little_beside_the_libraries_that_draw_it(laurel_env):
+    empty = [sys.executable, "-c", "import typer.rich_utils"]
     wanted = [sys.executable, "-m", "laurel_cli", "--help"]
     pairs = [(seconds(empty, laurel_env), seconds(wanted, laurel_env)) for _ in range(9)]
-    # At most 0.3 s where an empty process takes 0.02 s, in units of the empty process: a slow machine is no failure.
     # The fastest of each, since what else runs on the machine can only add.
     theirs, ours = map(min, zip(*pairs, strict=True))
-    assert ours / theirs < 15
+    assert ours / theirs < 1.6

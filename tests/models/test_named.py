@@ -89,6 +89,8 @@ def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ModelError, match="resnet50") as caught:
         load("resnet5O")
     assert caught.value.exit_code == 3
+    with pytest.raises(ModelError, match="timm:resnet50"):
+        load("timm:resnet50.no_such_tag")
     with pytest.raises(ModelError, match="gpt2-large"):
         load("shape:gpt2-larg")
 

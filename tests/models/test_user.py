@@ -31,7 +31,8 @@ def runs(loaded: LoadedModel) -> object:
 def test_prints_go_to_stderr_whoever_makes_them(write, capfd) -> None:
     file = write(
         "import os, sys\nprint('import')\n"
-        "def build():\n    print('build'); os.system('echo child'); os.write(1, b'raw\\n')\n    sys.__stdout__.write('kept back')\n"
+        "def build():\n    print('build'); os.system('echo child'); os.write(1, b'raw\\n')\n"
+        "    sys.__stdout__.write('kept back')\n"
         "    return nn.Linear(4, 4)\n"
     )
     load(f"{file}:build")

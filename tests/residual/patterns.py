@@ -529,27 +529,12 @@ class IntoAnAttribute(Two):
         return state["x"]
 
 
-@has("(root):0 identity")
-class AddOut(Two):
-    """The sum goes into a tensor made before."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.empty_like(x)
-        with torch.no_grad():
-            torch.add(x, self.mlp(self.norm1(x)), out=y)
-        return y
-
-
-@has("(root):0 identity")
+@has("(root):0 identity", applies=False)
 class BuiltinSum(Two):
     """sum([...]) adds from C; the expression is a call, not a +."""
 
     def forward(self, x: Tensor) -> Tensor:
         return sum([x, self.mlp(self.norm1(x))])
-
-
-BuiltinSumPattern = PATTERNS.pop()
-PATTERNS.append(Pattern(BuiltinSumPattern.make, tokens, BuiltinSumPattern.expected, False))
 
 
 @has("(root):0 identity")
@@ -558,9 +543,6 @@ class OperatorAdd(Two):
         import operator
 
         return operator.add(x, self.mlp(self.norm1(x)))
-
-
-PATTERNS.append(Pattern(PATTERNS.pop().make, tokens, ("(root):0 identity",), False))
 
 
 @has("(root):0 identity", "(root):1 identity")
@@ -641,7 +623,7 @@ class HelperTwiceTwoDeep(Two):
         return dropout_add(self.mlp(self.norm2(x)), residual=x, probability=0.1, training=self.training)
 
 
-@has("(root):0 identity", applies=False)
+@has("(root):0 identity")
 class HelperDecorated(Two):
     def forward(self, x: Tensor) -> Tensor:
         return decorated_add(x, self.mlp(self.norm1(x)))
@@ -1200,18 +1182,19 @@ class RepVgg(nn.Module):
         return F.relu(self.bn3(self.three(x)) + self.bn1(self.one(x)) + self.identity(x))
 
 
-@has(inputs=image)
+@has("(root):0 projection", inputs=image)
 class FeaturePyramid(nn.Module):
-    """Lateral and top-down maps are both linear functions of what they join."""
+    """A lateral map beside the way down and up again: a linear skip past a non-linear branch, as in a U-Net."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(D, D, 3, 2, 1), nn.ReLU())
+        self.stem, self.down = conv(), nn.Sequential(nn.Conv2d(D, D, 3, 2, 1), nn.ReLU())
         self.lateral, self.top = nn.Conv2d(D, D, 1), nn.Conv2d(D, D, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        deep = self.top(self.down(x))
-        return F.relu(F.interpolate(deep, scale_factor=2.0) * 0 + 1) * self.lateral(x)
+        shallow = self.stem(x)
+        deep = self.down(shallow)
+        return F.relu(self.lateral(shallow) + F.interpolate(self.top(deep), scale_factor=2.0))
 
 
 @has("(root):0 identity")

@@ -15,7 +15,8 @@ def markdown_text(sheet: Sheet) -> str:
     """The sheet as headings, tables and bullets."""
     facts = Table("Model", (Column("fact"), Column("value", code=True)), sheet.facts)
     tables = ([facts] if sheet.facts else []) + list(sheet.tables)
-    parts = [_table(table) for table in tables]
+    parts = [f"{_code(visible(sheet.command), in_table=False)}\n"] if sheet.command else []
+    parts += [_table(table) for table in tables]
     for title, lines in (("Notes", sheet.notes), ("Warnings", sheet.warnings)):
         if lines:
             parts.append(f"### {title}\n\n" + "\n".join(f"- {_prose(visible(line))}" for line in lines) + "\n")
@@ -43,10 +44,10 @@ def _prose(text: str) -> str:
     return _MARKUP.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
-def _code(text: str) -> str:
+def _code(text: str, in_table: bool = True) -> str:
     """A code span: its fence is longer than any run of backticks in it; in a table a pipe is escaped even here."""
     if not text.strip():
         return ""
     fence = "`" * (1 + max((len(run) for run in _TICKS.findall(text)), default=0))
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
-    return f"{fence}{pad}{text.replace('|', chr(92) + '|')}{pad}{fence}"
+    return f"{fence}{pad}{text.replace('|', chr(92) + '|') if in_table else text}{pad}{fence}"

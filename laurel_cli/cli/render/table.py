@@ -1,4 +1,4 @@
-"""A sheet in a terminal or a pipe. Nothing is ever truncated: a table too wide is split, then stacked."""
+"""A sheet in a terminal or a pipe. Nothing is ever truncated: a table that is too wide is stacked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from laurel_cli.cli.text import ascii_only, visible
 
 GAP = 2
 PROSE = 24  # columns that a column of sentences needs at least
-PIECES = 3  # tables that one may be split into before it is stacked
 ANY_WIDTH = 1_000_000
 
 Cells = list[list[str]]
@@ -48,56 +47,40 @@ def _table(table: Table, look: Look) -> str:
     cells = _ascii(table.cells()) if look.ascii_only else table.cells()
     if not cells:
         return f"{table.title}: none\n"
-    pieces = _pieces(table.columns, cells, look.width or ANY_WIDTH)
-    if pieces is None:
+    if _width(table.columns, cells) > (look.width or ANY_WIDTH):
         return f"{table.title}\n" + _stacked(table.columns, cells, look)
-    return f"{table.title}\n" + "\n".join(_drawn(table.columns, cells, piece, look) for piece in pieces)
+    return f"{table.title}\n" + _drawn(table.columns, cells, look)
 
 
 def _ascii(cells: Cells) -> Cells:
     return [[ascii_only(cell) for cell in row] for row in cells]
 
 
-def _needs(column: Column, cells: Sequence[str]) -> int:
-    """Columns of the screen that it needs: all of its longest value, or a part of it for sentences."""
-    longest = max(map(cell_len, cells))
-    return max(len(column.title), min(longest, PROSE) if column.prose else longest)
+def _width(columns: Sequence[Column], cells: Cells) -> int:
+    """Columns of the screen that the table needs, with sentences as narrow as they may become."""
+    needs = []
+    for i, column in enumerate(columns):
+        longest = max(cell_len(row[i]) for row in cells)
+        needs.append(max(len(column.title), min(longest, PROSE) if column.prose else longest))
+    return sum(needs) + GAP * (len(needs) - 1)
 
 
-def _pieces(columns: Sequence[Column], cells: Cells, width: int) -> list[list[int]] | None:
-    """Column numbers of each table that fits, the first column in all of them; None where they would be too many."""
-    needs = [_needs(column, [row[i] for row in cells]) for i, column in enumerate(columns)]
-    pieces, used = [[0]], needs[0]
-    if needs[0] > width:
-        return None
-    for i in range(1, len(columns)):
-        if needs[0] + GAP + needs[i] > width:
-            return None
-        if used + GAP + needs[i] > width:
-            pieces.append([0])
-            used = needs[0]
-        pieces[-1].append(i)
-        used += GAP + needs[i]
-    return pieces if len(pieces) <= PIECES else None
-
-
-def _drawn(columns: Sequence[Column], cells: Cells, piece: Sequence[int], look: Look) -> str:
+def _drawn(columns: Sequence[Column], cells: Cells, look: Look) -> str:
     frame = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
     lines = frame if look.ascii_only else box.SIMPLE_HEAD
     drawn = RichTable(
         box=lines, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold", border_style="dim"
     )
-    for i in piece:
-        column = columns[i]
+    for column in columns:
         drawn.add_column(
             Text(column.title),
             justify="right" if column.align == "right" else "left",
             no_wrap=not column.prose,
             overflow="fold",
-            style="cyan" if i == 0 else "",
+            style="cyan" if column is columns[0] else "",
         )
     for row in cells:
-        drawn.add_row(*(Text(row[i]) for i in piece))
+        drawn.add_row(*map(Text, row))
     file = io.StringIO()
     console = Console(
         file=file,

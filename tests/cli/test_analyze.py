@@ -1,0 +1,95 @@
+"""`laurel analyze` from the command line to the answer."""
+
+import csv
+import io
+import json
+
+import pytest
+
+NAMES = ["rw", "lr@2", "pa", "rw+lr@2", "rw+lr+pa@2"]
+USER_MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, depth, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+def build(depth=2, width=8):
+    print("noise from the model file")
+    return Net(depth, width)
+
+def broken():
+    raise RuntimeError("no such luck")
+
+def plain():
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+"""
+
+
+@pytest.fixture
+def user(tmp_path):
+    (tmp_path / "net.py").write_text(USER_MODEL)
+    return ["--input", "x=float32:1x8", "--no-check"]
+
+
+def test_all_formats_say_the_same(laurel, user):
+    words = ["analyze", "net.py:build", "--model-arg", "depth=3", *user, "--rank", "2"]
+    document = json.loads(laurel(*words, "--format", "json").stdout)
+    assert document["schema"] == "laurel.analyze/1"
+    assert document["model"]["parameters"] == 3 * 72
+    assert [arm["name"] for arm in document["arms"]] == ["baseline", "naive+1", *NAMES]
+    assert [arm["added_parameters"] for arm in document["arms"][2:4]] == [3 * 2, 3 * 2 * 2 * 8]
+    assert len(document["connections"]) == 3
+    rows = list(csv.DictReader(io.StringIO(laurel(*words, "--format", "csv").stdout)))
+    assert [row["parameters"] for row in rows] == [str(arm["parameters"]) for arm in document["arms"]]
+    for format_name in ("table", "markdown"):
+        text = laurel(*words, "--format", format_name, "--connections").stdout
+        for arm in document["arms"]:
+            assert f"{arm['parameters']:,}" in text
+        for connection in document["connections"]:
+            assert connection["name"] in text
+
+
+def test_what_a_model_file_prints_stays_off_stdout(laurel, user):
+    done = laurel("analyze", "net.py:build", *user, "--arms", "rw", "--format", "json")
+    assert [arm["name"] for arm in json.loads(done.stdout)["arms"]] == ["baseline", "rw"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"), [("net.py:broken", "no such luck"), ("net.py:plain", "no residual connection")]
+)
+def test_a_model_that_cannot_be_used_is_3(laurel, user, reference, words):
+    done = laurel("analyze", reference, *user)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(laurel("analyze", reference, *user, "--format", "json").stdout)["error"]["code"] == 3
+
+
+def test_a_wrong_name_is_3_with_the_nearest(laurel):
+    done = laurel("analyze", "resnt50")
+    assert done.returncode == 3
+    assert "resnet50" in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_a_narrow_terminal_cuts_no_number(laurel, user, columns):
+    done = laurel("analyze", "net.py:build", "--model-arg", "width=2048", *user, env={"COLUMNS": columns})
+    assert done.returncode == 0, done.stderr
+    assert f"{2 * 2048 * 2049:,}" in done.stdout
+
+
+def test_the_main_command(laurel):
+    words = ["analyze", "resnet50", "--variant", "rw+lr", "--rank", "16"]
+    done = laurel(*words)
+    assert done.returncode == 0, done.stderr
+    for whole in ("25,557,032", "1,117,184", "4.3713 %", "483,360", "1.8913 %", "2.31x", "12 identity"):
+        assert whole in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,86 @@
+"""What the architectures say: how many residual connections a model has, and which have none.
+
+Every figure is worked out from the published architecture, never from the output of the code under test.
+"""
+
+from __future__ import annotations
+
+# They concatenate (DenseNet, SqueezeNet, GoogLeNet, Inception, ShuffleNet, SelecSLS, HarDNet-like) or only stack.
+NONE = frozenset(
+    [
+        "torchvision:alexnet",
+        *(f"torchvision:densenet{depth}" for depth in (121, 161, 169, 201)),
+        "torchvision:googlenet",
+        "torchvision:inception_v3",
+        *(f"torchvision:shufflenet_v2_x{scale}" for scale in ("0_5", "1_0", "1_5", "2_0")),
+        "torchvision:squeezenet1_0",
+        "torchvision:squeezenet1_1",
+        *(f"torchvision:vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+        "timm:densenet121",
+        "timm:inception_v3",
+        "timm:inception_v4",
+        "timm:selecsls42",
+        "timm:vgg11",
+    ]
+)
+
+_RESNETS = {  # blocks
+    **{"resnet18": 8, "resnet34": 16, "resnet50": 16, "resnet101": 33, "resnet152": 50},
+    **{"resnext50_32x4d": 16, "resnext101_32x8d": 33, "resnext101_64x4d": 33},
+    **{"wide_resnet50_2": 16, "wide_resnet101_2": 33},
+}
+_REGNETS = {  # blocks, the sums of the four stages' depths
+    **{"regnet_x_400mf": 22, "regnet_x_800mf": 16, "regnet_x_1_6gf": 18, "regnet_x_3_2gf": 25},
+    **{"regnet_x_8gf": 23, "regnet_x_16gf": 22, "regnet_x_32gf": 23},
+    **{"regnet_y_400mf": 16, "regnet_y_800mf": 14, "regnet_y_1_6gf": 27, "regnet_y_3_2gf": 21},
+    **{"regnet_y_8gf": 17, "regnet_y_16gf": 18, "regnet_y_32gf": 20, "regnet_y_128gf": 27},
+}
+_INVERTED = {  # inverted bottlenecks with stride 1 and equal channels: all of a stage but its first
+    **{"mobilenet_v2": 10, "mobilenet_v3_large": 10, "mobilenet_v3_small": 6},
+    **{f"mnasnet{scale}": 10 for scale in ("0_5", "0_75", "1_0", "1_3")},
+    **{f"efficientnet_b{n}": count for n, count in enumerate((9, 16, 16, 19, 25, 32, 38, 48))},
+    **{"efficientnet_v2_s": 35, "efficientnet_v2_m": 51, "efficientnet_v2_l": 73},
+}
+_TRANSFORMERS = {  # two in every layer
+    **{"vit_b_16": 24, "vit_b_32": 24, "vit_l_16": 48, "vit_l_32": 48, "vit_h_14": 64},
+    **{"swin_t": 24, "swin_s": 48, "swin_b": 48, "swin_v2_t": 24, "swin_v2_s": 48, "swin_v2_b": 48},
+    "maxvit_t": 55,  # 11 blocks: a convolution, two attentions with an MLP each
+}
+_CONVNEXTS = {"convnext_tiny": 18, "convnext_small": 36, "convnext_base": 36, "convnext_large": 36}
+
+_TIMM = {
+    "beit_base_patch16_224": 24,
+    "cait_xxs24_224": 52,  # 24 layers and 2 of class attention
+    "convit_tiny": 24,
+    "convmixer_768_32": 32,  # only the spatial half of a layer has a skip
+    "deit_tiny_patch16_224": 24,
+    "gmlp_ti16_224": 30,  # 30 layers of one
+    "inception_resnet_v2": 40,
+    "legacy_seresnet18": 8,
+    "poolformerv2_s12": 24,
+    "regnetx_002": 13,
+    "res2next50": 16,
+    "resnest14d": 4,
+    "resnetv2_18": 8,
+    "skresnet18": 8,
+    "swin_tiny_patch4_window7_224": 24,
+    "swinv2_tiny_window16_256": 24,
+    "swinv2_cr_tiny_224": 24,
+    "samvit_base_patch16_224": 24,
+    "hiera_tiny_224": 24,
+    "mvitv2_tiny": 20,  # 10 blocks
+    "convnext_atto": 12,  # 2 + 2 + 6 + 2
+    "inception_next_atto": 12,
+    "focalnet_tiny_srf": 24,
+    "vit_tiny_patch16_dinov3_qkvb": 24,
+    "resnet10t": 4,
+}
+
+COUNTS: dict[str, int] = {
+    **{
+        f"torchvision:{name}": count
+        for group in (_RESNETS, _REGNETS, _INVERTED, _TRANSFORMERS, _CONVNEXTS)
+        for name, count in group.items()
+    },
+    **{f"timm:{name}": count for name, count in _TIMM.items()},
+}
