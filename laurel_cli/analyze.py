@@ -185,9 +185,7 @@ class _Counter:
         return cost
 
     def _cost(self, model: nn.Module, watch: Sequence[str] = ()) -> Cost:
-        return count(
-            model, self.loaded.inputs, multiplicity=self.multiplicity, watch=watch, real=self.found.real
-        )
+        return count(model, self.loaded.inputs, multiplicity=self.multiplicity, watch=watch, real=self.found.real)
 
     def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
         placed = place(model, spec, self.found.short, self.loaded.inputs)
@@ -201,9 +199,7 @@ class _Counter:
         warnings.extend(f"{connection.name} stays as it is: {reason}" for connection, reason in placed.skipped)
         narrow = sorted({p.connection.width for p in whole if spec.low_rank and p.connection.width < spec.rank})
         if narrow:
-            warnings.append(
-                f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})"
-            )
+            warnings.append(f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})")
         note = "" if spec.is_no_op_at_start else f"--normalize {spec.normalize} does not start as the baseline"
         return self._result(arm, cost, baseline, closed_form.history_bytes(spec, whole), note)
 

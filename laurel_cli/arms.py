@@ -159,10 +159,7 @@ def _runs(model: nn.Module, inputs: Inputs, paths: list[str]) -> bool:
     from laurel_cli.residual.trace import running
 
     called: set[str] = set()
-    hooks = [
-        model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path))  # type: ignore[misc]
-        for path in paths
-    ]
+    hooks = [model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path)) for path in paths]
     try:
         with running(model, inputs) as given:
             given.call(model)
@@ -187,4 +184,3 @@ def _deepen_configuration(model: nn.Module, depth: int, blocks: int) -> None:
             for name, value in list(vars(holder).items()):
                 if type(value) is int and value == depth and DEPTHS.match(name):
                     setattr(holder, name, depth + blocks)
-

@@ -21,7 +21,7 @@ from laurel_cli.laurel import rewrite
 from laurel_cli.laurel.history import Carry, History
 from laurel_cli.laurel.layers import LaurelLayer, PartialSum, Sum
 from laurel_cli.laurel.plan import Placement, plan
-from laurel_cli.laurel.source import CannotRewrite
+from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.residual import find_connections
@@ -165,7 +165,9 @@ def verify(
         for hook in hooks:
             hook.remove()
     expected = Counter(id(layers[p.site.key]) for p in placements)
-    wrong = next((p for p in placements if watch.calls[id(layers[p.site.key])] != expected[id(layers[p.site.key])]), None)
+    wrong = next(
+        (p for p in placements if watch.calls[id(layers[p.site.key])] != expected[id(layers[p.site.key])]), None
+    )
     if wrong is not None:
         raise ModelError(f"The LAuReL layer at {wrong.connection.name} is not run by the model's forward.")
     return watch.aliased
@@ -211,7 +213,7 @@ def _rewritable(
         try:
             for site in (*placement.partial, placement.site):
                 rewrite.check(modules[site.owner], site.place)
-        except CannotRewrite as reason:
+        except CannotRewriteError as reason:
             skipped.append((placement.connection, str(reason)))
         else:
             good.append(placement)
@@ -294,9 +296,7 @@ def _free_name(module: nn.Module) -> str:
     return next(name for name in (f"laurel{n}" for n in count()) if not hasattr(module, name))
 
 
-def _register(
-    modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module, undo: ExitStack
-) -> None:
+def _register(modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module, undo: ExitStack) -> None:
     """Make `layer` an attribute of its owner, without becoming an element where the owner runs all its children."""
     module, home = modules[owner], owner
     while isinstance(modules[home], CONTAINERS) and home:

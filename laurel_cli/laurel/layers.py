@@ -6,6 +6,8 @@ Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +48,16 @@ class LaurelLayer(nn.Module):
         self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
         self.history: History | None = None
         self.carry: Carry | None = None
-        options = {"device": device, "dtype": dtype}
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
         if spec.rw:
             logits = (1 if spec.normalize == "sigmoid" else 2, *([width] if spec.vector_weights else []))
-            self.weights = nn.Parameter(torch.empty(logits, **options))  # type: ignore[arg-type]
+            self.weights = nn.Parameter(torch.empty(logits, **options))
         maps = _maps(spec, lags)
         if maps:
             self.A = nn.ModuleList(_pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps))
             self.B = _pointwise(maps * spec.rank, width, shape, channel_dim, options)
         if spec.pa:
-            self.c = nn.Parameter(torch.empty(lags, **options))  # type: ignore[arg-type]
+            self.c = nn.Parameter(torch.empty(lags, **options))
         self._channel_last = channel_dim == len(shape) - 1
         self._channel_dim = channel_dim
         self._moved = maps > 0 and isinstance(self.B, nn.Linear) and not self._channel_last
@@ -80,12 +82,11 @@ class LaurelLayer(nn.Module):
         if self.spec.normalize == "sigmoid":
             a = torch.sigmoid(self.weights[0])
             return a, 1 - a
-        if self.spec.normalize == "none":
-            both = self.weights
-        else:
-            both = torch.softmax(self.weights, dim=0)
-            if self.spec.normalize == "2softmax":
-                both = 2 * both
+        both: Tensor = self.weights
+        if self.spec.normalize != "none":
+            both = torch.softmax(both, dim=0)
+        if self.spec.normalize == "2softmax":
+            both = 2 * both
         a, b = both.unbind(0)
         return a, b
 
@@ -176,7 +177,7 @@ def _maps(spec: Spec, lags: int) -> int:
 
 
 def _pointwise(
-    inputs: int, outputs: int, shape: tuple[int, ...], channel_dim: int, options: dict[str, object]
+    inputs: int, outputs: int, shape: tuple[int, ...], channel_dim: int, options: Mapping[str, Any]
 ) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d:
     """A linear map of the channels, without bias; it draws nothing from the global random stream."""
     convolutions = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}

@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside ours (arXiv 2411.07501v4, Tables 1 and 5). Never used to compute anything."""
+"""The paper's own figures, to stand beside ours (arXiv 2411.07501v4, Tables 1 and 5). Nothing is computed from them."""
 
 from __future__ import annotations
 

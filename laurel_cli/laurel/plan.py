@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.residual.find import Connection, ResidualMap, Site
@@ -78,7 +79,7 @@ def _by_block(residual: ResidualMap) -> list[list[Connection]]:
 
 def _is_chain(group: list[Connection]) -> bool:
     """Whether each connection's skip is the sum of the one before: pre-norm, no norm on the stream."""
-    consecutive = all(b.position == a.position + 1 for a, b in zip(group, group[1:], strict=False))
+    consecutive = all(b.position == a.position + 1 for a, b in pairwise(group))
     distinct = len({connection.sites[-1].key for connection in group}) == len(group)
-    direct = all(b.fork == a.node for a, b in zip(group, group[1:], strict=False))
+    direct = all(b.fork == a.node for a, b in pairwise(group))
     return consecutive and distinct and direct

@@ -6,7 +6,6 @@ helper function, a copy of the helper takes the LAuReL layer as its first argume
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -22,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from laurel_cli.laurel.source import CannotRewrite, definition_of, find_function, like, rewrap
+from laurel_cli.laurel.source import CannotRewriteError, definition_of, find_function, like, rewrap
 from laurel_cli.residual.find import Place
 
 Position = tuple[int, int, int, int]
@@ -48,7 +47,7 @@ def check(module: nn.Module, place: Place) -> None:
     """Try to rewrite the class of `module` at `place`, without changing anything.
 
     Raises:
-        CannotRewrite: with the reason.
+        CannotRewriteError: with the reason.
     """
     _rewritten_class(type(module), (Edit(place, "laurel0"),))
 
@@ -57,13 +56,13 @@ def rewrite(module: nn.Module, edits: Sequence[Edit]) -> None:
     """Give `module` a class in which all `edits` are made.
 
     Raises:
-        CannotRewrite: with the reason; the module is left as it was.
+        CannotRewriteError: with the reason; the module is left as it was.
     """
     module.__class__ = _rewritten_class(type(module), tuple(edits))
 
 
 @cache
-def _rewritten_class(cls: type[nn.Module], edits: tuple[Edit, ...]) -> type[nn.Module]:
+def _rewritten_class(cls: Any, edits: tuple[Edit, ...]) -> type[nn.Module]:
     methods: dict[str, list[Edit]] = defaultdict(list)
     found: dict[str, FunctionType] = {}
     for edit in edits:
@@ -74,7 +73,8 @@ def _rewritten_class(cls: type[nn.Module], edits: tuple[Edit, ...]) -> type[nn.M
     for name, group in methods.items():
         new = _rewritten_function(found[name], group, cls)
         members[name] = rewrap(inspect.getattr_static(cls, name), found[name], new)
-    return type(cls)(cls.__name__, (cls,), members)
+    made: type[nn.Module] = type(cls)(cls.__name__, (cls,), members)  # type: ignore[misc]
+    return made
 
 
 def _method(cls: type, code: CodeType) -> tuple[str, FunctionType]:
@@ -83,9 +83,9 @@ def _method(cls: type, code: CodeType) -> tuple[str, FunctionType]:
             function = find_function(member, code)
             if function is not None:
                 if inspect.getattr_static(cls, name) is not member:
-                    raise CannotRewrite("it stands in a method that a subclass overrides and calls")
+                    raise CannotRewriteError("it stands in a method that a subclass overrides and calls")
                 return name, function
-    raise CannotRewrite("the method it stands in cannot be found in its module's class")
+    raise CannotRewriteError("the method it stands in cannot be found in its module's class")
 
 
 def _rewritten_function(
@@ -115,11 +115,11 @@ def _rewritten_function(
         if through_helper:
             inner = find_function(visitor.called, place[-2][0])
             if inner is None or visitor.called is not inner:
-                raise CannotRewrite("it stands in a helper function that cannot be followed")
+                raise CannotRewriteError("it stands in a helper function that cannot be followed")
             rest = Edit(place[:-1], edit.attribute, edit.looped)
             captured[visitor.helper] = _rewritten_function(inner, [rest], cls, helper=True)
         elif not visitor.done:
-            raise CannotRewrite("its source line holds no addition: a fused operator or generated code made it")
+            raise CannotRewriteError("its source line holds no addition: a fused operator or generated code made it")
     if helper:
         (tree.args.posonlyargs or tree.args.args).insert(0, ast.arg(LAYER))
     return _compiled(function, tree, captured)

@@ -10,7 +10,7 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 
 
-class CannotRewrite(Exception):
+class CannotRewriteError(Exception):
     """An addition that stays as it is, and why."""
 
 
@@ -18,7 +18,7 @@ class CannotRewrite(Exception):
 def _file(filename: str) -> ast.Module:
     source = "".join(linecache.getlines(filename))
     if not source:
-        raise CannotRewrite(f"its source ({filename.rpartition('/')[2]}) cannot be read")
+        raise CannotRewriteError(f"its source ({filename.rpartition('/')[2]}) cannot be read")
     return ast.parse(source, filename)
 
 
@@ -26,7 +26,7 @@ def definition_of(function: FunctionType) -> ast.FunctionDef:
     """The `def` of `function` in its file, with the file's own line numbers.
 
     Raises:
-        CannotRewrite: no source, or no plain `def`.
+        CannotRewriteError: no source, or no plain `def`.
     """
     code = function.__code__
     for node in ast.walk(_file(code.co_filename)):
@@ -34,7 +34,7 @@ def definition_of(function: FunctionType) -> ast.FunctionDef:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first == code.co_firstlineno:
                 return node
-    raise CannotRewrite("its source holds no plain function definition")
+    raise CannotRewriteError("its source holds no plain function definition")
 
 
 def holds(outer: CodeType, inner: CodeType) -> bool:
@@ -67,14 +67,14 @@ def rewrap(wrapped: Any, old: FunctionType, new: FunctionType) -> Any:
     """`wrapped` with `old` replaced by `new`, however deep in its decorators it lies.
 
     Raises:
-        CannotRewrite: a decorator holds `old` where it cannot be reached.
+        CannotRewriteError: a decorator holds `old` where it cannot be reached.
     """
     if wrapped is not old and not isinstance(wrapped, FunctionType):
-        raise CannotRewrite("its method is wrapped by an object, not by a function")
+        raise CannotRewriteError("its method is wrapped by an object, not by a function")
     done = {old: new}
     result = _rewrapped(wrapped, old, done)
     if not any(layer is new for layer in layers_of(result)):
-        raise CannotRewrite("a decorator of its method hides it")
+        raise CannotRewriteError("a decorator of its method hides it")
     return result
 
 
@@ -92,7 +92,7 @@ def _rewrapped(wrapped: FunctionType, old: FunctionType, done: dict[FunctionType
         if leads:
             cell.cell_contents = _rewrapped(before.cell_contents, old, done)
     inner = outer.__dict__.get("__wrapped__")
-    if _leads_to(inner, old):
+    if isinstance(inner, FunctionType) and _leads_to(inner, old):
         outer.__dict__["__wrapped__"] = _rewrapped(inner, old, done)
     return outer
 

@@ -62,7 +62,9 @@ def stacks(model: nn.Module, kept: int) -> list[Stack]:
     found: list[Stack] = []
     for path, container in model.named_modules():
         inside = any(path.startswith(f"{stack.path}.") for stack in found)
-        if isinstance(container, nn.ModuleList | nn.Sequential) and len(container) > 2 * kept and not inside:
+        if inside or not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) <= 2 * kept:
+            continue
+        if list(container._modules) == [str(index) for index in range(len(container))]:  # else named children
             stack = _stack(path, container, kept)
             if stack is not None:
                 found.append(stack)
@@ -84,9 +86,9 @@ def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
             container._modules.update({str(index): child for index, child in enumerate(remaining)})
         yield
     finally:
-        for container, children in whole:
+        for container, before in whole:
             container._modules.clear()
-            container._modules.update(children)
+            container._modules.update(before)
 
 
 def written_out(residual: ResidualMap, found: list[Stack]) -> ResidualMap | None:
@@ -149,9 +151,7 @@ def _renamed(connection: Connection, stack: Stack, by: int, *, everywhere: bool 
 
     sites = tuple(replace(site, owner=rename(site.owner)) for site in connection.sites)
     outer = tuple((rename(path), activation) for path, activation in connection.outer)
-    return replace(
-        connection, name=rename(connection.name), block=rename(connection.block), sites=sites, outer=outer
-    )
+    return replace(connection, name=rename(connection.name), block=rename(connection.block), sites=sites, outer=outer)
 
 
 def _refused(refused: tuple[Refused, ...], stack: Stack) -> tuple[Refused, ...]:
@@ -193,7 +193,7 @@ def _stack(path: str, container: nn.ModuleList | nn.Sequential, kept: int) -> St
     """The longest regular part, by the shortest period that leaves enough out."""
     signs = [sign(child, index) for index, child in enumerate(container)]
     for period in range(1, LONGEST_PERIOD + 1):
-        for start in range(0, len(signs) - 2 * kept * period + 1):
+        for start in range(len(signs) - 2 * kept * period + 1):
             end = start + period
             while end < len(signs) and signs[end] == signs[end - period]:
                 end += 1

@@ -134,7 +134,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
         found.remove(item)
         reasons[item.addition.node] = "the skip is scaled by a parameter inside another connection's branch"
     channels = channel_dims(trace.nodes)
-    paths = {name: module for name, module in model.named_modules()}
+    paths = dict(model.named_modules())
     streams = _streams(found, trace.nodes)
     ordinals: Counter[str] = Counter()
     turns = _turns(trace.additions)
@@ -214,10 +214,7 @@ def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:
             relation = replace(relation, steps=inner.relation.steps, kind=inner.relation.kind)
         item = _Found(addition, relation, partial)
         found.append(item)
-        if readers[addition.node] == 1 and addition.operands[relation.skip] == relation.fork:
-            sums[addition.node] = relation.fork
-            by_node[addition.node] = item
-        elif partial and readers[addition.node] == 1:
+        if readers[addition.node] == 1 and (partial or addition.operands[relation.skip] == relation.fork):
             sums[addition.node] = relation.fork
             by_node[addition.node] = item
     return found, reasons

@@ -180,10 +180,7 @@ def region(node: Node, nodes: tuple[Node, ...]) -> tuple[int, int, int] | None:
     if node.op in ("split", "split_with_sizes"):
         sizes = [size for size in node.constants if isinstance(size, int)]
         dim = next((d for d in range(len(source)) if source[d] != node.shape[d]), 0)
-        if node.op == "split":
-            start = node.output * sizes[0]
-        else:
-            start = sum(sizes[: node.output])
+        start = node.output * sizes[0] if node.op == "split" else sum(sizes[: node.output])
         return dim, start, start + node.shape[dim]
     dim = numbers[0] % len(source) if numbers else 0
     if node.op == "unbind":

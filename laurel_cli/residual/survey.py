@@ -50,7 +50,7 @@ def survey(model: nn.Module, inputs: Inputs, *, kept: int | None = KEPT) -> Surv
             with shortened(model, deep):
                 short = find(trace(model, inputs), model)
             whole = written_out(short, deep)
-        except Exception:  # e.g. its forward counts its layers: look at all of them
+        except Exception:  # noqa: BLE001 - the model's own code, e.g. its forward counts its layers: look at all
             whole = None
         if whole is not None:
             return Survey(whole, short, tuple(deep), real=False)

@@ -97,17 +97,12 @@ def weights(layer: LaurelLayer, normalize: str) -> tuple[Tensor, Tensor]:
 
 
 def down_up(layer: LaurelLayer, lag: int, x: Tensor) -> Tensor:
-    """B_lag A_lag x for channels-last x, element by element."""
+    """B_lag A_lag x for channels-last x."""
     A = layer.A[lag].weight.flatten(1)  # type: ignore[operator]
     B = layer.B.weight.flatten(1)[:, lag * RANK : (lag + 1) * RANK]
     assert A.shape == (RANK, D)
     assert B.shape == (D, RANK)
-    out = torch.zeros_like(x)
-    for d in range(D):
-        for r in range(RANK):
-            for e in range(D):
-                out[..., d] += B[d, r] * A[r, e] * x[..., e]
-    return out
+    return torch.einsum("dr,re,...e->...d", B, A, x)
 
 
 def expected(model: Toy, layers: list[LaurelLayer], x: Tensor, shape: tuple[int, ...], spec: Spec) -> Tensor:

@@ -27,7 +27,7 @@ from tests.zoo.expected import COUNTS, NONE
 VARIANTS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
 RANK, LAGS = 4, 3
 TOLERANCE = 1e-10  # of float64 outputs, relative to their largest number
-SHARED_FROM = 100_000_000  # parameters from which a copy shares the frozen originals
+SHARED_FROM = 5_000_000  # parameters from which the model's own are frozen, and shared between its copies
 STEPS = 2
 
 
@@ -105,8 +105,6 @@ def _check(case: Case, result: Result) -> None:
         model.requires_grad_(False)
         result.notes.append("the model's own parameters are frozen and shared between the copies")
     baseline = _outputs(model, inputs)
-    if not all(torch.equal(a, b) for a, b in zip(baseline, _outputs(model, inputs), strict=True)):
-        result.notes.append("the baseline itself does not repeat bit by bit")
     for variant in VARIANTS:
         result.variants[variant] = one = VariantResult()
         try:
@@ -199,7 +197,7 @@ def _difference(expected: Tensor, got: Tensor) -> float:
 
 
 def _train(model: nn.Module, inputs: Inputs) -> list[str]:
-    """Two SGD steps in training mode, after which every entry of LAuReL's must have had a gradient."""
+    """Up to two SGD steps in training mode, in which every entry of LAuReL's must get a gradient."""
     model.train()
     torch.manual_seed(0)
     ours = {f"{path}.{name}": p for path, layer in laurel_layers(model).items() for name, p in layer.named_parameters()}
@@ -214,6 +212,8 @@ def _train(model: nn.Module, inputs: Inputs) -> list[str]:
             if not torch.isfinite(parameter.grad).all():
                 return [f"the gradient of {name} is not finite"]
             reached[name] |= _entries(name, parameter.grad) != 0
+        if all(entries.all() for entries in reached.values()):
+            return []
         _step(trainable)
     never = [name for name, entries in reached.items() if not entries.any()]
     if never:
@@ -303,8 +303,7 @@ def _describe(inputs: Inputs) -> str:
 
 def _in_words(error: BaseException) -> str:
     first_line = (str(error).strip().splitlines() or [""])[0]
-    more = " ".join(str(part) for part in (getattr(error, "why", ""), getattr(error, "detail", "")) if part)
-    return f"{type(error).__name__}: {first_line} {more}".strip()
+    return f"{type(error).__name__}: {first_line}"
 
 
 def as_record(result: Result) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, list | tuple) and all(isinstance(item, int) for item in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(item, int) for item in value):
         return "x".join(map(str, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
     return ("'" if text.startswith(FORMULA_STARTS) else "") + visible(text)

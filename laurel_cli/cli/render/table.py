@@ -17,6 +17,7 @@ from laurel_cli.cli.text import ascii_only, visible
 
 GAP = 2
 PROSE = 24  # columns that a column of sentences needs at least
+LINE = 72  # columns that it gets at most where there is room for any number, as in a pipe
 ANY_WIDTH = 1_000_000
 
 Cells = list[list[str]]
@@ -76,6 +77,7 @@ def _drawn(columns: Sequence[Column], cells: Cells, look: Look) -> str:
             Text(column.title),
             justify="right" if column.align == "right" else "left",
             no_wrap=not column.prose,
+            max_width=LINE if column.prose and look.width is None else None,
             overflow="fold",
             style="cyan" if column is columns[0] else "",
         )
