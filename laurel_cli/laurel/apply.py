@@ -106,6 +106,8 @@ def place(
             f"{len(residual.refused)} additions were looked at and refused.",
             "See them with: laurel analyze MODEL --connections",
         )
+    if spec.is_identity:  # the additions are what they should be: nothing to replace, nothing to pay
+        return Placed((), ())
     placements, skipped = _rewritable(plan(residual, spec), dict(model.named_modules()))
     while placements:
         with ExitStack() as undo:

@@ -49,7 +49,7 @@ def check(module: nn.Module, place: Place) -> None:
     Raises:
         CannotRewriteError: with the reason.
     """
-    _rewritten_class(type(module), (Edit(place, "laurel0"),))
+    _rewritten_class(type(module), (Edit(place, "laurel0"),))  # type: ignore[arg-type]
 
 
 def rewrite(module: nn.Module, edits: Sequence[Edit]) -> None:
@@ -58,7 +58,7 @@ def rewrite(module: nn.Module, edits: Sequence[Edit]) -> None:
     Raises:
         CannotRewriteError: with the reason; the module is left as it was.
     """
-    module.__class__ = _rewritten_class(type(module), tuple(edits))
+    module.__class__ = _rewritten_class(type(module), tuple(edits))  # type: ignore[arg-type]
 
 
 @cache
@@ -73,7 +73,7 @@ def _rewritten_class(cls: Any, edits: tuple[Edit, ...]) -> type[nn.Module]:
     for name, group in methods.items():
         new = _rewritten_function(found[name], group, cls)
         members[name] = rewrap(inspect.getattr_static(cls, name), found[name], new)
-    made: type[nn.Module] = type(cls)(cls.__name__, (cls,), members)  # type: ignore[misc]
+    made: type[nn.Module] = type(cls)(cls.__name__, (cls,), members)
     return made
 
 

@@ -103,7 +103,7 @@ def _leads_to(content: Any, old: FunctionType) -> bool:
 
 def like(new: FunctionType, old: FunctionType) -> None:
     """Give `new` the names, defaults and attributes of `old`."""
-    new.__kwdefaults__ = dict(old.__kwdefaults__) if old.__kwdefaults__ else None  # type: ignore[assignment]
+    new.__kwdefaults__ = dict(old.__kwdefaults__) if old.__kwdefaults__ else None
     new.__module__, new.__qualname__, new.__doc__ = old.__module__, old.__qualname__, old.__doc__
     new.__annotations__ = dict(old.__annotations__)
     new.__dict__.update(old.__dict__)

@@ -24,7 +24,7 @@ DEFAULT_LAGS = 3
 
 @dataclass(frozen=True)
 class Spec:
-    """One LAuReL variant with all that fixes its parameters and its start.
+    """One LAuReL variant with all that fixes its parameters and its start. Without any part it is the identity.
 
     Attributes:
         rw, lr, pa: the parts of the sum (residual weights, Eq. 3's low rank, Eq. 4's previous activations).
@@ -51,8 +51,6 @@ class Spec:
     per: Per = "connection"
 
     def __post_init__(self) -> None:
-        if not (self.rw or self.lr or self.pa):
-            raise UsageError("A LAuReL spec needs at least one of rw, lr and pa.", hint="Try --variant rw+lr.")
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise UsageError(f"Rank {self.rank!r} is not a positive whole number.", hint="Try --rank 16.")
         if self.lags is not None and (not isinstance(self.lags, int) or self.lags < 1):
@@ -68,13 +66,15 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str, **options: object) -> Spec:
-        """Read `rw+lr`, `rw+lr@16`: parts joined by +, the rank after @. `options` are further fields.
+        """Read `rw+lr`, `rw+lr@16`: parts joined by +, the rank after @; `identity` has none.
+
+        `options` are further fields.
 
         Raises:
             UsageError: an unknown part, a part named twice, a rank that is not a positive whole number.
         """
         names, at, rank = text.strip().lower().partition("@")
-        parts = [part.strip() for part in names.split("+")]
+        parts = [part.strip() for part in names.split("+")] if names != "identity" else []
         unknown = [part for part in parts if part not in PARTS]
         if unknown or len(set(parts)) != len(parts):
             why = f"{unknown[0]!r} is no part of it." if unknown else "A part stands in it twice."
@@ -87,8 +87,13 @@ class Spec:
 
     @property
     def variant(self) -> str:
-        """The formula's name, e.g. "rw+lr+pa"."""
-        return "+".join(part for part in PARTS if getattr(self, part))
+        """The formula's name, e.g. "rw+lr+pa"; "identity" for the ordinary residual."""
+        return "+".join(part for part in PARTS if getattr(self, part)) or "identity"
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing is learned: x' = f(x) + x."""
+        return not (self.rw or self.lr or self.pa)
 
     @property
     def history_map(self) -> Literal["none", "identity", "shared", "per-lag"]:
