@@ -166,15 +166,23 @@ class _Counter:
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         if arm.kind == "baseline":
             return self._result(arm, baseline, baseline)
-        model = copy.deepcopy(self.short)
         if arm.kind == "naive":
-            try:
-                add_blocks(model, self.found.short, self.loaded.inputs, arm.blocks)
-            except ModelError as error:
-                return ArmResult(arm, None, note=str(error))
+            return self._naive(arm, baseline)
+        model = copy.deepcopy(self.short)
         if arm.spec is None:
             return self._result(arm, self._cost(model), baseline)
         return self._laurel(arm, arm.spec, model, baseline, warnings)
+
+    def _naive(self, arm: Arm, baseline: Cost) -> ArmResult:
+        failure = None
+        for model, residual in ((self.short, self.found.short), (self.model, self.found.whole)):
+            deeper = copy.deepcopy(model)
+            try:
+                add_blocks(deeper, residual, self.loaded.inputs, arm.blocks)
+                return self._result(arm, self._cost(deeper, stands_for=model is self.short), baseline)
+            except ModelError as error:  # of the short copy: its stand-ins are not called alike any more
+                failure = error
+        return ArmResult(arm, None, note=str(failure))
 
     def whole_baseline(self) -> Cost:
         """The baseline's cost; its parameters are counted on the whole model."""
@@ -184,8 +192,8 @@ class _Counter:
             raise LaurelError(f"The short copy stands for {cost.parameters} parameters, the model has {whole}.")
         return cost
 
-    def _cost(self, model: nn.Module, watch: Sequence[str] = ()) -> Cost:
-        return count(model, self.loaded.inputs, multiplicity=self.multiplicity, watch=watch, real=self.found.real)
+    def _cost(self, model: nn.Module, watch: Sequence[str] = (), *, stands_for: bool = True) -> Cost:
+        return count(model, self.loaded.inputs, multiplicity=self.multiplicity if stands_for else None, watch=watch, real=self.found.real)
 
     def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
         placed = place(model, spec, self.found.short, self.loaded.inputs)

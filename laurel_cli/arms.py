@@ -86,9 +86,11 @@ def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: 
         _initialise(block, model, seed + number)
         container.insert(index, block)  # type: ignore[operator]
         new.append(f"{path}.{index}")
-    if not _runs(model, inputs, new):
+    # All of them: a forward that counts its layers would run the new one and leave out the last.
+    children = [f"{path}.{name}" for name, _ in container.named_children()]
+    if not _runs(model, inputs, children):
         _deepen_configuration(model, len(container) - blocks, blocks)  # type: ignore[arg-type]
-        if not _runs(model, inputs, new):
+        if not _runs(model, inputs, children):
             raise ModelError(f"The model's forward does not run a block added to {path}.")
     return new
 

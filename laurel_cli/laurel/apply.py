@@ -246,7 +246,6 @@ def _build(
         connection, stream, site = placement.connection, placement.connection.stream, placement.site
         if site.key in built:
             continue
-        device, dtype = _kind_of_parameters(model, site.owner, connection.dtype)
         layer = LaurelLayer(
             spec,
             connection.width,
@@ -255,8 +254,8 @@ def _build(
             site.skip,
             lags=most.get(site.key, placement.lags),
             position=placement.position,
-            device=device,
-            dtype=dtype,
+            device=_device(model, site.owner),
+            dtype=connection.dtype,
         )
         layer.reset_parameters(generator)
         layer.train(model.training)
@@ -282,15 +281,15 @@ def _begin_with(model: nn.Module, placements: list[Placement], history: History)
     return model.get_submodule(common[0] if common else "").register_forward_pre_hook(history.begin)
 
 
-def _kind_of_parameters(model: nn.Module, owner: str, dtype: torch.dtype) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of the nearest floating-point parameter: the owner's, or its parents'."""
+def _device(model: nn.Module, owner: str) -> torch.device:
+    """Where the nearest parameter lies: the owner's own, or its parents'."""
     path = owner
     while True:
-        for parameter in model.get_submodule(path).parameters():
-            if parameter.is_floating_point():
-                return parameter.device, parameter.dtype
+        parameter = next(model.get_submodule(path).parameters(), None)
+        if parameter is not None:
+            return parameter.device
         if not path:
-            return torch.device("cpu"), dtype
+            return torch.device("cpu")
         path = path.rpartition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""Look at repeated layers once: a deep stack of equal layers is traced with a few of them, then written out in full.
+"""Look at repeated layers once: of a deep stack of equal layers a few are traced, stand-ins take the others' place.
 
 Two layers are equal if their classes, the shapes of all they hold and all their settings are equal, a layer's own
 number aside. A stack may repeat with a period (sliding and full attention in turn) and begin or end irregularly.
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from laurel_cli.residual.find import Connection, Refused, ResidualMap
+from laurel_cli.residual.standin import remember, stand_in
 
 LONGEST_PERIOD = 8
 # What a layer calls its own number.
@@ -73,19 +74,26 @@ def stacks(model: nn.Module, kept: int) -> list[Stack]:
 
 @contextmanager
 def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
-    """Leave the surplus layers of `found` out of their containers; put them back at the end."""
-    whole = []
+    """Put a stand-in for each surplus layer of `found`; put the layers back at the end.
+
+    A stand-in answers as the layer that it stands for did, for inputs of the same shapes; for others it raises
+    `ValueError`: the layers are then not called alike, and the model must be looked at as a whole.
+    """
+    whole: list[tuple[nn.Module, dict[str, nn.Module | None]]] = []
+    hooks = []
     try:
         for stack in found:
             container = model.get_submodule(stack.path)
             whole.append((container, dict(container._modules)))
-            children = list(container._modules.values())
-            end = stack.last.stop
-            remaining = children[:end] + children[end + stack.dropped :]
-            container._modules.clear()
-            container._modules.update({str(index): child for index, child in enumerate(remaining)})
+            for index in stack.last:
+                hooks.append(container[index].register_forward_hook(remember, with_kwargs=True))  # type: ignore[index]
+            for index in range(stack.last.stop, stack.last.stop + stack.dropped):
+                model_layer = container[stack.last[(index - stack.last.stop) % stack.period]]  # type: ignore[index]
+                container._modules[str(index)] = stand_in(container[index], model_layer)  # type: ignore[index]
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for container, before in whole:
             container._modules.clear()
             container._modules.update(before)
@@ -118,15 +126,7 @@ def _write_out(residual: ResidualMap, stack: Stack) -> ResidualMap | None:
     repeats = stack.repeats - stack.kept
     first, end = residual.connections.index(last[0]), residual.connections.index(last[-1]) + 1
     copies = [_shifted(c, stack, r, nodes, per_repeat[c.stream]) for r in range(1, repeats + 1) for c in last]
-    tail = [
-        replace(
-            _renamed(c, stack, stack.dropped),
-            position=c.position + repeats * per_repeat.get(c.stream, 0),
-            node=c.node + repeats * nodes,
-            fork=c.fork + repeats * nodes if c.fork >= last[0].node else c.fork,
-        )
-        for c in residual.connections[end:]
-    ]
+    tail = [replace(c, position=c.position + repeats * per_repeat.get(c.stream, 0)) for c in residual.connections[end:]]
     if any(c not in last for c in residual.connections[first:end]):
         return None
     connections = (*residual.connections[:end], *copies, *tail)
@@ -134,35 +134,31 @@ def _write_out(residual: ResidualMap, stack: Stack) -> ResidualMap | None:
 
 
 def _shifted(connection: Connection, stack: Stack, repeat: int, nodes: int, per_repeat: int) -> Connection:
-    moved = _renamed(connection, stack, repeat * stack.period, everywhere=True)
+    """The same connection `repeat` repeats further on."""
+
+    def rename(path: str) -> str:
+        return _raised(path, stack, repeat * stack.period)
+
     return replace(
-        moved,
+        connection,
+        name=rename(connection.name),
+        block=rename(connection.block),
+        sites=tuple(replace(site, owner=rename(site.owner)) for site in connection.sites),
+        outer=tuple((rename(path), activation) for path, activation in connection.outer),
         position=connection.position + repeat * per_repeat,
         node=connection.node + repeat * nodes,
         fork=connection.fork + repeat * nodes,
     )
 
 
-def _renamed(connection: Connection, stack: Stack, by: int, *, everywhere: bool = False) -> Connection:
-    """With layer numbers raised by `by`: of the last kept repeat (`everywhere`), or of what comes behind it."""
-
-    def rename(path: str) -> str:
-        return _raised(path, stack, by, everywhere=everywhere)
-
-    sites = tuple(replace(site, owner=rename(site.owner)) for site in connection.sites)
-    outer = tuple((rename(path), activation) for path, activation in connection.outer)
-    return replace(connection, name=rename(connection.name), block=rename(connection.block), sites=sites, outer=outer)
-
-
 def _refused(refused: tuple[Refused, ...], stack: Stack) -> tuple[Refused, ...]:
     result: list[Refused] = []
     last = [entry for entry in refused if _layer(entry.name, stack) in stack.last]
     for entry in refused:
-        result.append(replace(entry, name=_raised(entry.name, stack, stack.dropped)))
+        result.append(entry)
         if last and entry is last[-1]:
             for repeat in range(1, stack.repeats - stack.kept + 1):
-                by = repeat * stack.period
-                result.extend(replace(e, name=_raised(e.name, stack, by, everywhere=True)) for e in last)
+                result.extend(replace(e, name=_raised(e.name, stack, repeat * stack.period)) for e in last)
     return tuple(result)
 
 
@@ -171,11 +167,12 @@ def _layer(path: str, stack: Stack) -> int | None:
     return int(match[1]) if match else None
 
 
-def _raised(path: str, stack: Stack, by: int, *, everywhere: bool = False) -> str:
+def _raised(path: str, stack: Stack, by: int) -> str:
+    """`path` with the number of a layer of the last kept repeat raised by `by`."""
     layer = _layer(path, stack)
-    if layer is None or (layer not in stack.last if everywhere else layer < stack.last.stop):
+    if layer not in stack.last or layer is None:
         return path
-    return re.sub(re.escape(stack.path) + r"\.\d+", f"{stack.path}.{layer + by}", path, count=1)
+    return f"{stack.path}.{layer + by}" + path[len(f"{stack.path}.{layer}") :]
 
 
 def _pattern(connection: Connection, stack: Stack, by: int = 0) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ class Connection:
         block: path of the repeated unit around it.
         sites: the addition, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
         node: the sum in the trace, and `fork` the node from which skip and branch part.
-        dtype: of the sum.
+        dtype: of the skip.
         outer: (path, activation) of the modules' methods that were running, innermost first.
     """
 
@@ -158,7 +158,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 sites=sites,
                 node=node.index,
                 fork=item.relation.fork,
-                dtype=item.addition.dtype,
+                dtype=trace.nodes[skip].dtype,
                 outer=tuple((call.module, call.activation) for call in item.addition.calls if call.module is not None),
             )
         )
@@ -260,7 +260,7 @@ def _nearest_sum(start: int, nodes: tuple[Node, ...], sums: dict[int, int], part
             best = sums[index] if best is None else max(best, sums[index])
             continue
         for i in nodes[index].inputs:
-            if i not in seen and nodes[i].floating:
+            if i not in seen and nodes[i].dtype.is_floating_point:
                 seen.add(i)
                 waiting.append(i)
     return best

@@ -58,7 +58,7 @@ class Node:
         op: the operator's name without overload ("convolution", "add_"), or "input", "parameter", "constant".
         inputs: indices of the tensors read, in the order of the arguments.
         constants: the arguments that are not tensors, flat.
-        shape: of the result; `floating` whether it holds floating-point numbers.
+        shape, dtype: of the result.
         active: whether its values depend on the model's inputs.
         output: which result of the operator this is, of `outputs`.
         parameters: names of the parameters it is made of, where it is made of parameters and constants alone.
@@ -69,7 +69,7 @@ class Node:
     inputs: tuple[int, ...]
     constants: tuple[Any, ...]
     shape: tuple[int, ...]
-    floating: bool
+    dtype: torch.dtype
     active: bool
     output: int
     outputs: int
@@ -99,13 +99,11 @@ class Addition:
     Attributes:
         node: index of the sum; `operands` of its two terms (for `addcmul` the second one is the product's).
         calls: frames from the addition outwards to the model's own forward.
-        dtype: of the sum.
     """
 
     node: int
     operands: tuple[int, int]
     calls: tuple[Call, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class _Recorder(TorchDispatchMode):
             if first.dim() and second.dim():
                 operands = (before[id(first)], before[id(second)])
                 calls = self._calls(sys._getframe(1))
-                self.additions.append(Addition(self._known[id(outputs[0])], operands, calls, outputs[0].dtype))
+                self.additions.append(Addition(self._known[id(outputs[0])], operands, calls))
         return result
 
     def _weight(self, index: int) -> tuple[bool, int]:
@@ -240,7 +238,7 @@ class _Recorder(TorchDispatchMode):
             inputs,
             constants,
             tuple(tensor.shape),
-            tensor.is_floating_point(),
+            tensor.dtype,
             active,
             output,
             outputs,

@@ -32,10 +32,9 @@ def test_the_start_changes_nothing_and_every_parameter_learns(pattern: Pattern, 
         warnings.simplefilter("error")
         apply_laurel(model, variant, inputs)
     assert [name for name in model.state_dict() if ".laurel" not in f".{name}" and "_laurel" not in name] == names
-    sites = {expected.partition(":")[0] for expected in pattern.expected}
-    assert len(laurel_layers(model)) >= len(sites)
+    assert len(laurel_layers(model)) == pattern.layers
     after = model(*[x.clone() for x in inputs])
-    if variant == "rw":
+    if variant == "rw" and pattern.exact:
         assert torch.equal(after, before)
     else:
         torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)

@@ -23,7 +23,9 @@ class Pattern:
     make: Callable[[], nn.Module]
     inputs: Callable[[], tuple[Any, ...]]
     expected: tuple[str, ...]
-    applies: bool  # whether every connection's addition can be rewritten
+    applies: bool
+    exact: bool
+    layers: int
 
     @property
     def name(self) -> str:
@@ -54,12 +56,25 @@ def _stream(seed: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def has(
-    *expected: str, inputs: Callable[[], tuple[Any, ...]] = tokens, applies: bool = True
+    *expected: str,
+    inputs: Callable[[], tuple[Any, ...]] = tokens,
+    applies: bool = True,
+    exact: bool = True,
+    layers: int | None = None,
 ) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Register a module class as a pattern. `applies` false: the additions are found but cannot be rewritten."""
+    """Register a module class as a pattern.
+
+    Args:
+        expected: its connections.
+        inputs: makes what it is called with.
+        applies: false where the additions are found but cannot be rewritten.
+        exact: false where RW at the start equals the baseline to rounding only: another order of three terms, or
+            the fused multiply-add of `addcmul` taken apart.
+        layers: LAuReL layers, where a module that is called again shares its own.
+    """
 
     def register(made: type[nn.Module]) -> type[nn.Module]:
-        PATTERNS.append(Pattern(made, inputs, expected, applies))
+        PATTERNS.append(Pattern(made, inputs, expected, applies, exact, layers or len(expected)))
         return made
 
     return register
@@ -163,13 +178,13 @@ class Stack(nn.Module):
 # ---------------------------------------------------------------- parallel branches, in every order of the sum
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class SkipThenBranches(Two):
     def forward(self, x: Tensor) -> Tensor:
         return (x + self.attn(self.norm1(x))) + self.mlp(self.norm1(x))
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class BranchesAroundTheSkip(Two):
     def forward(self, x: Tensor) -> Tensor:
         return self.attn(self.norm1(x)) + (x + self.mlp(self.norm1(x)))
@@ -187,7 +202,7 @@ class SkipAndTheSumOfBranches(Two):
         return x + (self.attn(self.norm1(x)) + self.mlp(self.norm1(x)))
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class ParallelInStatements(Two):
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm1(x)
@@ -224,7 +239,7 @@ class ParallelOwnNorms(Two):
         return self.mlp(self.norm2(x)) + self.attn(self.norm1(x)) + x
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class ThreeBranches(Two):
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +250,7 @@ class ThreeBranches(Two):
         return x + self.attn(h) + self.mlp(h) + self.third(h)
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class ThreeBranchesSkipInTheMiddle(Two):
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +271,7 @@ class ParallelConvolutions(nn.Module):
         return self.a(x) + self.b(x) + x
 
 
-@has("(root):0 identity", inputs=image)
+@has("(root):0 identity", inputs=image, exact=False)
 class LinearBranchBesideANonlinearOne(nn.Module):
     """One of the two branches is a single convolution: still one sum with one skip."""
 
@@ -398,7 +413,7 @@ class ReZero(Two):
         return x + self.alpha * self.mlp(x)
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class Addcmul(Two):
     def __init__(self) -> None:
         super().__init__()
@@ -408,7 +423,7 @@ class Addcmul(Two):
         return torch.addcmul(x, self.mlp(self.norm1(x)), self.gamma)
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", exact=False)
 class AddcmulGammaFirstWithValue(Two):
     def __init__(self) -> None:
         super().__init__()
@@ -500,7 +515,7 @@ class MethodInPlaceInAnExpression(Two):
         return self.norm2(self.mlp(self.norm1(x)).add_(x))
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", applies=False)
 class InPlaceResultUnderTwoNames(Two):
     """The sum is written into `y` and read from there, not from the expression."""
 
@@ -510,7 +525,7 @@ class InPlaceResultUnderTwoNames(Two):
         return self.norm2(y) * z
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", applies=False)
 class InPlaceIntoAnAlias(Two):
     """Both names of the tensor see the sum."""
 
@@ -529,7 +544,7 @@ class IntoAnAttribute(Two):
         return state["x"]
 
 
-@has("(root):0 identity", applies=False)
+@has("(root):0 identity")
 class BuiltinSum(Two):
     """sum([...]) adds from C; the expression is a call, not a +."""
 
@@ -695,7 +710,7 @@ class Closure(Two):
         return feed(attend(x))
 
 
-@has("(root):0 identity")
+@has("(root):0 identity", applies=False)
 class Lambda(Two):
     def forward(self, x: Tensor) -> Tensor:
         add = lambda a, b: a + b  # noqa: E731
@@ -816,10 +831,212 @@ class Nested(Two):
         return x + self.inner(self.norm1(x))
 
 
+@has("(root):0 identity", "(root):1 identity")
+class NestedHelperCalls(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        return residual_add(h := residual_add(x, self.attn(self.norm1(x))), self.mlp(self.norm2(h)))
+
+
+@has("(root):0 identity", "(root):1 identity")
+class FairseqResidualConnection(Two):
+    """A method that adds, called by the forward for each branch: two branches, two LAuReLs."""
+
+    def residual_connection(self, x: Tensor, residual: Tensor) -> Tensor:
+        return residual + x
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = x
+        x = self.residual_connection(self.attn(self.norm1(x)), residual)
+        residual = x
+        return self.residual_connection(self.mlp(self.norm2(x)), residual)
+
+
+@has(*(f"(root):{i} identity" for i in range(3)))
+class MethodInALoop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(mlp() for _ in range(3))
+
+    def step(self, x: Tensor, layer: nn.Module) -> Tensor:
+        return x + layer(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.step(x, layer)
+        return x
+
+
+@has(*(f"(root):{i} identity" for i in range(3)))
+class Recursion(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(mlp() for _ in range(3))
+
+    def run(self, x: Tensor, depth: int) -> Tensor:
+        return x if depth == 3 else self.run(x + self.layers[depth](x), depth + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x, 0)
+
+
+@has(*(f"(root):{i} identity" for i in range(3)), applies=False)
+class Reduce(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(mlp() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functools.reduce(lambda y, layer: y + layer(y), self.layers, x)
+
+
+@has(*(f"(root):{i} identity" for i in range(2)))
+class Comprehension(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(mlp() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x + layer(x) for layer in self.layers])
+
+
+@has("(root):0 identity")
+class ConditionalExpression(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mlp(self.norm1(x))
+        return x + y if y.shape == x.shape else y
+
+
+@has("(root):0 identity", "(root):1 identity")
+class Match(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        for kind in ("attention", "feed"):
+            match kind:
+                case "attention":
+                    x = x + self.attn(self.norm1(x))
+                case _:
+                    x += self.mlp(self.norm2(x))
+        return x * 1.0
+
+
+@has("(root):0 identity", "(root):1 identity")
+class Nonlocal(Two):
+    """A closure that assigns to a name of the forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        def attend() -> None:
+            nonlocal x
+            x = x + self.attn(self.norm1(x))
+
+        attend()
+        x = x + self.mlp(self.norm2(x))
+        return x
+
+
+class _Base(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm1(x))
+
+
+@has("(root):0 identity")
+class Inherited(_Base):
+    """The forward is the parent class's."""
+
+
+@has("(root):0 identity", applies=False)
+class OverriddenAndCalled(_Base):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm2(super().forward(x))
+
+
+@has("body:0 identity", "body:1 identity", applies=False)
+class RunsItsChildren(nn.Module):
+    """The owner runs whatever its children are: LAuReL's layers cannot stand beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _Children()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class _Children(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = mlp(), mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for child in self.children():
+            x = x + child(x)
+        return x
+
+
+@has(*(f"blocks.{i // 2}:{i % 2} identity" for i in range(8)), inputs=two_sequences, layers=4)
+class TwoStreamsThroughTheSameBlocks(nn.Module):
+    """Two views go through the same blocks, block by block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_Base() for _ in range(4))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        for block in self.blocks:
+            x, y = block(x), block(y)
+        return torch.cat((x, y), 1)
+
+
+@has("(root):0 identity", "(root):1 identity")
+class ParametrizedOwner(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((D,), 0.1))
+        torch.nn.utils.parametrize.register_parametrization(self, "gamma", nn.Softplus())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.gamma * self.attn(self.norm1(x))
+        return x + self.gamma * self.mlp(self.norm2(x))
+
+
+@has("(root):0 identity", "(root):1 identity")
+class WithAnAttributeOfThatName(Two):
+    """The owner has a `laurel0` of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.laurel0 = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.laurel0 * self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+@has("(root):0 identity")
+class TwoArgumentSuper(_Base):
+    def forward(self, x: Tensor, scale: float = 1.0, *, bias: float = 0.0) -> Tensor:
+        super(_Base, self).train(self.training)
+        return x + scale * self.mlp(self.norm1(x)) + bias
+
+
+@has("(root):0 identity")
+class GlobalsAndDefaults(Two):
+    __slots__ = ()
+
+    def forward(self, x: Tensor, width: int = D, *, ending: str = "") -> Tensor:
+        """A docstring.
+
+        Of several lines.
+        """
+        global PATTERNS  # noqa: PLW0602
+        assert width == D
+        assert not ending
+        assert PATTERNS
+        return x + self.mlp(self.norm1(x))
+
+
 # ---------------------------------------------------------------- weights shared across depth
 
 
-@has(*(f"block:{i} identity" for i in range(8)))
+@has(*(f"block:{i} identity" for i in range(8)), layers=2)
 class SharedAcrossDepth(nn.Module):
     """ALBERT: one block, four times."""
 
@@ -833,7 +1050,7 @@ class SharedAcrossDepth(nn.Module):
         return x
 
 
-@has(*(f"block:{i} identity" for i in range(4)))
+@has(*(f"block:{i} identity" for i in range(4)), layers=2)
 class SharedBetweenSequences(nn.Module):
     """A siamese network: one block for two inputs, whose streams are two."""
 

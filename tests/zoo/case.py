@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
@@ -60,7 +61,7 @@ def first_that_runs(case: Case) -> tuple[nn.Module, Inputs]:
             first_line = (str(error).strip().splitlines() or [""])[0]
             reasons.append(f"{type(error).__name__}: {first_line}")
             continue
-        return _build(candidate) if _is_meta(model) else model, inputs
+        return model, inputs
     raise DoesNotRunError("; ".join(dict.fromkeys(reasons)) or "no candidate")
 
 
@@ -80,16 +81,29 @@ def tokens(length: int, vocabulary: int, seed: int = 1, lowest: int = 3) -> torc
 
 
 def _rehearse(candidate: Candidate) -> tuple[nn.Module, Inputs]:
-    """Run the candidate once on fake tensors, where it can be built without memory."""
+    """Build the model for real, after a run on fake tensors; where those do not do, it is run for real."""
+    meta = _on_meta(candidate)
+    if meta is not None:
+        inputs = candidate.inputs(meta)
+        try:
+            with torch.no_grad(), faked(meta.train(), inputs) as given:
+                given.call(meta)
+            return _build(candidate), inputs
+        except (DataDependentOutputException, RuntimeError, ValueError):  # values are needed, or the image is too small
+            pass
+    model = _build(candidate)
+    inputs = candidate.inputs(model)
+    with torch.no_grad():
+        inputs.call(model.train())
+    return model, inputs
+
+
+def _on_meta(candidate: Candidate) -> nn.Module | None:
     try:
         with torch.device("meta"):
-            model = _build(candidate)
+            return _build(candidate)
     except Exception:  # noqa: BLE001 - some constructors read their weights
-        model = _build(candidate)
-    inputs = candidate.inputs(model)
-    with torch.no_grad(), faked(model.train(), inputs) as given:
-        given.call(model)
-    return model, inputs
+        return None
 
 
 def _build(candidate: Candidate) -> nn.Module:
@@ -98,6 +112,3 @@ def _build(candidate: Candidate) -> nn.Module:
         torch.manual_seed(0)
         return candidate.build()
 
-
-def _is_meta(model: nn.Module) -> bool:
-    return any(parameter.is_meta for parameter in model.parameters())

@@ -5,7 +5,8 @@ Every figure is worked out from the published architecture, never from the outpu
 
 from __future__ import annotations
 
-# They concatenate (DenseNet, SqueezeNet, GoogLeNet, Inception, ShuffleNet, SelecSLS, HarDNet-like) or only stack.
+# They concatenate (DenseNet, SqueezeNet, GoogLeNet, Inception, ShuffleNet, SelecSLS), only stack (VGG, MobileNet V1),
+# or add parallel linear branches that melt into one convolution for inference (MobileOne, TextNet).
 NONE = frozenset(
     [
         "torchvision:alexnet",
@@ -19,8 +20,11 @@ NONE = frozenset(
         "timm:densenet121",
         "timm:inception_v3",
         "timm:inception_v4",
+        "timm:mobileone_s1",
         "timm:selecsls42",
         "timm:vgg11",
+        "transformers:MobileNetV1ForImageClassification",
+        "transformers:TextNetForImageClassification",
     ]
 )
 
@@ -69,14 +73,82 @@ _TIMM = {
     "samvit_base_patch16_224": 24,
     "hiera_tiny_224": 24,
     "mvitv2_tiny": 20,  # 10 blocks
-    "convnext_atto": 12,  # 2 + 2 + 6 + 2
+    "convnext_zepto_rms": 10,  # 2 + 2 + 4 + 2
+    "vit_tiny_patch16_224": 24,
     "inception_next_atto": 12,
     "focalnet_tiny_srf": 24,
     "vit_tiny_patch16_dinov3_qkvb": 24,
     "resnet10t": 4,
 }
 
+# Small models of transformers: two in each of three layers, unless said otherwise.
+_THREE_LAYERS_OF_TWO = """
+    GPT2LMHeadModel OpenAIGPTLMHeadModel GPTNeoXForCausalLM/sequential GPTBigCodeForCausalLM CTRLLMHeadModel
+    LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM OlmoForCausalLM Olmo2ForCausalLM
+    Olmo3ForCausalLM GemmaForCausalLM Gemma2ForCausalLM Gemma3ForCausalLM Phi3ForCausalLM FalconForCausalLM/sequential
+    BloomForCausalLM OPTForCausalLM MptForCausalLM StableLmForCausalLM GraniteForCausalLM SmolLM3ForCausalLM
+    Starcoder2ForCausalLM NemotronForCausalLM GlmForCausalLM Glm4ForCausalLM PersimmonForCausalLM BioGptForCausalLM
+    XGLMForCausalLM DiffLlamaForCausalLM MixtralForCausalLM Qwen2MoeForCausalLM Qwen3MoeForCausalLM OlmoeForCausalLM
+    PhimoeForCausalLM GraniteMoeForCausalLM DeepseekV2ForCausalLM DeepseekV3ForCausalLM DbrxForCausalLM
+    GptOssForCausalLM FalconH1ForCausalLM BambaForCausalLM RwkvForCausalLM RecurrentGemmaForCausalLM Lfm2ForCausalLM
+    BertForMaskedLM BertLMHeadModel RobertaForMaskedLM RobertaPreLayerNormForMaskedLM XLMRobertaForMaskedLM
+    DistilBertForMaskedLM ElectraForMaskedLM AlbertForMaskedLM DebertaForMaskedLM DebertaV2ForMaskedLM MPNetForMaskedLM
+    FNetForMaskedLM XLNetLMHeadModel XLMWithLMHeadModel BigBirdForMaskedLM LongformerForMaskedLM ModernBertForMaskedLM
+    ConvBertForMaskedLM SqueezeBertForMaskedLM ReformerModelWithLMHead YosoForMaskedLM RoFormerForMaskedLM
+    RemBertForMaskedLM EsmForMaskedLM MegatronBertForMaskedLM NomicBertForMaskedLM ASTForAudioClassification
+    ViTForImageClassification DeiTForImageClassification ViTMSNForImageClassification BeitForImageClassification
+    Data2VecVisionForImageClassification Dinov2ForImageClassification Dinov2WithRegistersForImageClassification
+    IJepaForImageClassification ImageGPTForCausalImageModeling
+""".split()
+_THREE_LAYERS_OF_ONE = """
+    GPTJForCausalLM GPTNeoXForCausalLM CodeGenForCausalLM PhiForCausalLM FalconForCausalLM FalconForCausalLM/new
+    StableLmForCausalLM/parallel CohereForCausalLM Cohere2ForCausalLM
+    MambaForCausalLM FalconMambaForCausalLM Mamba2ForCausalLM
+""".split()
+# Two layers of two in the encoder, two of three in the decoder.
+_ENCODER_DECODERS = """
+    T5ForConditionalGeneration MT5ForConditionalGeneration UMT5ForConditionalGeneration LongT5ForConditionalGeneration
+    LongT5ForConditionalGeneration/global SwitchTransformersForConditionalGeneration BartForConditionalGeneration
+    MBartForConditionalGeneration PegasusForConditionalGeneration MarianMTModel BlenderbotForConditionalGeneration
+    BlenderbotSmallForConditionalGeneration PLBartForConditionalGeneration M2M100ForConditionalGeneration
+    BigBirdPegasusForConditionalGeneration MvpForConditionalGeneration ProphetNetForConditionalGeneration
+    LEDForConditionalGeneration WhisperForConditionalGeneration Speech2TextForConditionalGeneration
+""".split()
+_OTHERS = {
+    "GPTNeoForCausalLM": 4,  # two layers
+    "Qwen3NextForCausalLM": 8,  # four layers
+    "JambaForCausalLM": 8,
+    "CanineModel": 10,  # three deep layers and two shallow ones
+    "MobileBertForMaskedLM": 18,  # in each layer an attention, four feed-forwards, the bottleneck
+    "PegasusXForConditionalGeneration": 14,  # an encoder layer adds to its global tokens too
+    "SwinForImageClassification": 8,
+    "Swinv2ForImageClassification": 8,
+    "ConvNextForImageClassification": 4,
+    "ConvNextV2ForImageClassification": 4,
+    "SegformerForImageClassification": 8,
+    "PvtForImageClassification": 10,
+    "PvtV2ForImageClassification": 10,
+    "CvtForImageClassification": 12,
+    "ResNetForImageClassification": 4,
+    "ResNetForImageClassification/bottleneck": 5,
+    "RegNetForImageClassification": 4,
+    "BitForImageClassification": 4,
+    "PoolFormerForImageClassification": 8,
+    "FocalNetForImageClassification": 8,
+    "MobileNetV2ForImageClassification": 10,
+    "HieraForImageClassification": 10,
+    "TimesformerForVideoClassification": 9,  # time, space, MLP
+    "CLIPModel": 12,  # three layers for images, three for text
+    "ChineseCLIPModel": 12,
+    "AltCLIPModel": 12,
+    "SiglipModel": 13,  # and the pooling head's MLP
+}
+
 COUNTS: dict[str, int] = {
+    **{f"transformers:{name}": 6 for name in _THREE_LAYERS_OF_TWO},
+    **{f"transformers:{name}": 3 for name in _THREE_LAYERS_OF_ONE},
+    **{f"transformers:{name}": 10 for name in _ENCODER_DECODERS},
+    **{f"transformers:{name}": count for name, count in _OTHERS.items()},
     **{
         f"torchvision:{name}": count
         for group in (_RESNETS, _REGNETS, _INVERTED, _TRANSFORMERS, _CONVNEXTS)

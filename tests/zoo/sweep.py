@@ -11,6 +11,7 @@ import contextlib
 import fnmatch
 import json
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the worker (default %(default)s)")
     parser.add_argument("--report", action="store_true", help="check nothing, write reports/zoo.md from the results")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the worker is stopped on the way out
     if not options.report:
         sweep(options)
     known = read(options.results)
