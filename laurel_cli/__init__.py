@@ -6,13 +6,11 @@ and `laurel --help` start at once, without torch.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laurel_cli.analyze import analyze
+    from laurel_cli.analysis import analyze
     from laurel_cli.cost import count
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
@@ -36,7 +34,7 @@ __all__ = [
 _HOMES = {
     "LaurelError": "laurel_cli.errors",
     "Spec": "laurel_cli.laurel.spec",
-    "analyze": "laurel_cli.analyze",
+    "analyze": "laurel_cli.analysis",
     "apply_laurel": "laurel_cli.laurel.apply",
     "count": "laurel_cli.cost.count",
     "find_connections": "laurel_cli.residual",
@@ -54,14 +52,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`analyze` is a function and a submodule: importing the submodule must not put it in the function's place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

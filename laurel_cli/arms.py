@@ -158,17 +158,12 @@ def _initialise(block: nn.Module, model: nn.Module, seed: int) -> None:
 
 def _runs(model: nn.Module, inputs: Inputs, paths: list[str]) -> bool:
     """Whether the model's forward calls all modules at `paths`."""
-    from laurel_cli.residual.trace import running
+    from laurel_cli.residual.trace import try_run
 
     called: set[str] = set()
     hooks = [model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path)) for path in paths]
     try:
-        with running(model, inputs) as given:
-            given.call(model)
-    except Exception as error:
-        from laurel_cli.residual.survey import does_not_run
-
-        raise does_not_run(error) from error
+        try_run(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -27,7 +27,7 @@ def test_every_exported_name_is_what_it_says():
 
 
 def test_a_function_is_not_hidden_by_the_module_of_its_name(laurel_env):
-    script = "from laurel_cli.analyze import analyze; import laurel_cli; assert laurel_cli.analyze is analyze"
+    script = "from laurel_cli.analysis import analyze; import laurel_cli; assert laurel_cli.analyze is analyze"
     assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
 
 

@@ -190,7 +190,7 @@ def analyze(
     with Progress(debug) as progress:
         progress(f"loading {model}")
         # Only now, so that a mistake in the options is answered at once, without torch.
-        from laurel_cli.analyze import analyze as analyze_model
+        from laurel_cli.analysis import analyze as analyze_model
         from laurel_cli.arms import parse_arms
         from laurel_cli.models import load
 

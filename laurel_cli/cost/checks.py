@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from laurel_cli.cost import fvcore_counter, thop_counter
 from laurel_cli.cost.count import Cost
-from laurel_cli.cost.preserve import preserved
+from laurel_cli.models.preserve import preserved
 from laurel_cli.models.inputs import Inputs
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from laurel_cli.cost.meter import Meter
-from laurel_cli.cost.preserve import preserved
+from laurel_cli.models.preserve import preserved
 from laurel_cli.cost.quick import QuickBatchNorm
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped

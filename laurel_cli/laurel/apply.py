@@ -26,8 +26,7 @@ from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
-from laurel_cli.residual.survey import does_not_run
-from laurel_cli.residual.trace import running
+from laurel_cli.residual.trace import try_run
 
 SiteKey = tuple[str, Place, int]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -159,10 +158,7 @@ def verify(
     for layer in layers.values():
         hooks += [layer.register_forward_pre_hook(watch.enter), layer.register_forward_hook(watch.leave)]
     try:
-        with running(model, inputs) as given, watch:
-            given.call(model)
-    except Exception as error:
-        raise does_not_run(error) from error
+        try_run(model, inputs, watch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -214,6 +210,8 @@ def _rewritable(
     for placement in placements:
         try:
             for site in (*placement.partial, placement.site):
+                if site.hand_written:
+                    raise CannotRewriteError("it stands in an autograd.Function, whose backward pass would not know it")
                 rewrite.check(modules[site.owner], site.place)
         except CannotRewriteError as reason:
             skipped.append((placement.connection, str(reason)))

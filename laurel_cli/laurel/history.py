@@ -50,7 +50,8 @@ class History:
             if self.rolling:
                 raise RuntimeError("LAuReL-PA cannot be checkpointed where layers share their weights.")
             self.kept = True
-        elif position and x.requires_grad and not torch.is_grad_enabled():
+        elif position and not self.kept and _is_in_backward():
+            # Recomputed by a reentrant checkpoint: its first pass ran without gradients, so the history has none.
             raise RuntimeError("LAuReL-PA under activation checkpointing needs checkpoint(..., use_reentrant=False).")
         past = [x]
         for slot in range(position - 1, max(position - count, -1), -1):
@@ -108,6 +109,11 @@ class Carry:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Carry, ()
+
+
+def _is_in_backward() -> bool:
+    """Whether autograd is running this forward pass again."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _is_checkpointed() -> bool:

@@ -111,8 +111,8 @@ class LaurelLayer(nn.Module):
         if not spec.rw:
             return f + g
         a, b = self.residual_weights()
-        if spec.vector_weights:
-            a, b = a.view(self._broadcast), b.view(self._broadcast)
+        if spec.vector_weights:  # in the operands' own types, as a scalar would be: float32 would widen the stream
+            a, b = a.view(self._broadcast).to(f.dtype), b.view(self._broadcast).to(g.dtype)
         return a * f + b * g  # Eq. 5
 
     def _with_history(self, x: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ it can as fake tensors on "cpu": 405 billion parameters cost nothing, and every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,12 +15,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 
 @contextmanager
 def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
     """Swap every tensor of `model` for a fake one on "cpu", within a `FakeTensorMode`; put them back at the end.
 
+    Whatever the pass leaves in the model's attributes, caches of fake tensors among it, is gone at the end.
     Tensors shared between modules stay shared, parameters stay parameters, names stay. Plain tensor attributes
     (neither parameter nor buffer) are swapped too. The fused fast path of `nn.MultiheadAttention` is off
     meanwhile, since it hides what it computes.
@@ -42,21 +43,33 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
         return fakes[id(tensor)]
 
-    swapped: list[tuple[dict[str, Any], str, torch.Tensor]] = []
-    for module in model.modules():
-        stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
-        for store in stores:
-            for name, value in store.items():
-                if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-                    swapped.append((store, name, value))
+    with preserved(model, values=False), _converting_nothing():
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for module in model.modules():
+                for store in (module._parameters, module._buffers, module.__dict__):
+                    for name, value in store.items():
+                        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+                            store[name] = fake(value)
+            faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
+            with mode:
+                yield Inputs(*faked_inputs)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _converting_nothing() -> Iterator[None]:
+    """`module.to(...)` within a forward pass may not swap fake tensors; where it changes nothing, let it do nothing."""
+    convert = nn.Module._apply
+
+    def apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        if all(fn(tensor) is tensor for tensor in (*self.parameters(recurse), *self.buffers(recurse))):
+            return self
+        return convert(self, fn, recurse)
+
+    nn.Module._apply = apply  # type: ignore[method-assign]
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        for store, name, tensor in swapped:
-            store[name] = fake(tensor)
-        faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
-        with mode:
-            yield Inputs(*faked_inputs)
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for store, name, tensor in swapped:
-            store[name] = tensor
+        nn.Module._apply = convert  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from laurel_cli.residual.channels import channel_dims
-from laurel_cli.residual.relation import Relation, relate
+from laurel_cli.residual.relation import Relation, relate, root
 from laurel_cli.residual.trace import Addition, Call, Node, Trace
 
 Place = tuple[tuple[CodeType, tuple[int, int, int, int]], ...]
@@ -28,6 +28,7 @@ class Site:
         turn: how many times the expression had run in this call of the method; `turns` how often it runs in all.
         skip: which operand is the skip, 0 or 1.
         in_place: whether it overwrites its first operand.
+        hand_written: whether it stands in an `autograd.Function`.
     """
 
     owner: str
@@ -36,6 +37,7 @@ class Site:
     turns: int
     skip: int
     in_place: bool
+    hand_written: bool
 
     @property
     def place(self) -> Place:
@@ -191,7 +193,14 @@ def _turns(additions: tuple[Addition, ...]) -> dict[int, tuple[int, int]]:
 
 def _site(item: _Found, turns: dict[int, tuple[int, int]], nodes: tuple[Node, ...]) -> Site:
     calls, node = _calls(item.addition), nodes[item.addition.node]
-    return Site(calls[-1].module or "", calls, *turns[node.index], item.relation.skip, node.op.endswith("_"))
+    return Site(
+        calls[-1].module or "",
+        calls,
+        *turns[node.index],
+        skip=item.relation.skip,
+        in_place=node.op.endswith("_"),
+        hand_written=item.addition.hand_written,
+    )
 
 
 def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:
@@ -199,10 +208,12 @@ def _accept(trace: Trace) -> tuple[list[_Found], dict[int, str]]:
     found: list[_Found] = []
     reasons: dict[int, str] = {}
     sums: dict[int, int] = {}  # partial sums: node -> fork
+    spent: set[int] = set()  # masks and biases: what depends on no input and was added to something once already
     by_node: dict[int, _Found] = {}
     for addition in trace.additions:
-        relation = relate(addition.operands, trace.nodes, sums)
+        relation = relate(addition.operands, trace.nodes, sums, spent)
         if isinstance(relation, str):
+            spent.update(root(i, trace.nodes) for i in addition.operands if not trace.nodes[i].active)
             reasons[addition.node] = relation
             continue
         partial: tuple[_Found, ...] = ()

@@ -70,6 +70,8 @@ POOLS = {
     "max_pool2d_with_indices",
     "max_pool3d_with_indices",
     "max_pool2d",
+    "max",
+    "amax",
     "mean",
     "upsample_nearest2d",
     "upsample_bilinear2d",

@@ -10,15 +10,18 @@ What a branch is not: a few elementwise operations (the tanh GELU's x + c x^3), 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from laurel_cli.residual.operators import (
     CONVOLUTIONS,
     NORMS,
     POOLS,
+    PRODUCTS,
     SCALINGS,
     TRANSFORMS,
     VIEWS,
+    is_attention,
     is_mixing,
     is_nonlinear,
     region,
@@ -26,6 +29,7 @@ from laurel_cli.residual.operators import (
 from laurel_cli.residual.trace import Node
 
 Kind = Literal["identity", "projection"]
+SHIFTS = {"add", "add_", "sub", "sub_"}  # of one active tensor: by a constant, a parameter
 LONGEST_SKIP = 24  # operators on a skip path; a projection shortcut has two or three
 
 
@@ -60,7 +64,9 @@ class Step:
     scaled: bool
 
 
-def relate(operands: tuple[int, int], nodes: tuple[Node, ...], partial_sums: dict[int, int]) -> Relation | str:
+def relate(
+    operands: tuple[int, int], nodes: tuple[Node, ...], partial_sums: dict[int, int], spent: set[int]
+) -> Relation | str:
     """Decide on one addition.
 
     Args:
@@ -68,6 +74,8 @@ def relate(operands: tuple[int, int], nodes: tuple[Node, ...], partial_sums: dic
         nodes: the trace.
         partial_sums: residual connections that nothing but one further sum reads, with the fork of each: in
             (x + f(x)) + g(x) the skip of the outer addition is x.
+        spent: roots of masks and biases that were added to something before: one tensor for all layers, of which
+            each layer's scores depend on it through the layer before. No skips.
 
     Returns:
         The relation, or the reason for refusing in words.
@@ -77,7 +85,7 @@ def relate(operands: tuple[int, int], nodes: tuple[Node, ...], partial_sums: dic
         return "neither operand depends on the input"
     if first.shape != second.shape:
         return f"the operands differ in shape, {list(first.shape)} and {list(second.shape)}"
-    attempts = [_attempt(skip, operands, nodes, partial_sums) for skip in (0, 1)]
+    attempts = [_attempt(skip, operands, nodes, partial_sums, spent) for skip in (0, 1)]
     accepted = [attempt for attempt in attempts if isinstance(attempt, Relation)]
     if accepted:
         return min(accepted, key=lambda relation: (relation.steps, relation.skip))
@@ -87,11 +95,14 @@ def relate(operands: tuple[int, int], nodes: tuple[Node, ...], partial_sums: dic
     return reasons[0] if reasons else "neither operand leads back to a common fork by a linear path"
 
 
-def _attempt(skip: int, operands: tuple[int, int], nodes: tuple[Node, ...], sums: dict[int, int]) -> Relation | str:
+def _attempt(
+    skip: int, operands: tuple[int, int], nodes: tuple[Node, ...], sums: dict[int, int], spent: set[int]
+) -> Relation | str:
     """Take operand `skip` for the skip. A relation, a reason, or "" where no common fork was found."""
     other = operands[1 - skip]
-    reason = ""
     for steps, step in enumerate(_skip_path(operands[skip], nodes, sums)):
+        if not nodes[step.node].active and root(step.node, nodes) in spent:
+            return ""
         if step.node == other:
             return "one operand is a linear function of the other"
         branch = between(step.node, other, nodes)
@@ -102,11 +113,13 @@ def _attempt(skip: int, operands: tuple[int, int], nodes: tuple[Node, ...], sums
             return "the operands come from different parts of one tensor"
         if not ((parametrised and mixing) or transformed):
             return "no operator with parameters between the fork and the sum"
+        if _is_gate(other, step.node, branch, nodes):
+            return "the other operand is a multiple of it: a gate or a normalisation"
         if step.linear and not nonlinear:
             return "both operands are linear functions of one tensor"
         kind: Kind = "projection" if step.linear else "identity"
         return Relation(skip, kind, step.node, steps, step.scaled, branch)  # type: ignore[arg-type]
-    return reason
+    return ""
 
 
 def _skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> list[Step]:
@@ -121,19 +134,43 @@ def _skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> lis
         active = [i for i in dict.fromkeys(node.inputs) if nodes[i].active]
         if not active and len(node.inputs) == 1:
             active = list(node.inputs)  # a class token: made of a parameter, no activation yet
+        if node.op == "cat" and active and not last.linear:  # a class token before the stream
+            active = [max(active, key=lambda i: prod(nodes[i].shape))]
         if len(active) != 1 or node.op in ("input", "parameter", "constant"):
             break
         source = active[0]
         weighted = any(nodes[i].parameters and not nodes[i].active for i in node.inputs)
         if node.op in SCALINGS and (len(node.inputs) == 1 or nodes[source].shape == node.shape):
             path.append(Step(source, last.node, last.linear, last.scaled or weighted))
-        elif node.op in VIEWS or (node.op in ("add", "add_", "sub", "sub_") and len(node.inputs) == 1):
+        elif node.op in VIEWS or (node.op in SHIFTS and nodes[source].shape == node.shape):
             path.append(Step(source, last.node, last.linear, last.scaled))
         elif node.op in CONVOLUTIONS | NORMS | POOLS or (node.op in ("addmm", "mm", "linear", "bmm") and weighted):
             path.append(Step(source, last.node, True, last.scaled))
         else:
             break
     return path
+
+
+def root(index: int, nodes: tuple[Node, ...]) -> int:
+    """What a tensor is a bare view of."""
+    while nodes[index].op in VIEWS and len(set(nodes[index].inputs)) == 1:
+        index = nodes[index].inputs[0]
+    return index
+
+
+def _is_gate(end: int, fork: int, branch: frozenset[int], nodes: tuple[Node, ...]) -> bool:
+    """Whether the branch is the fork itself times something, without any product or convolution in it."""
+    if any(nodes[index].op in CONVOLUTIONS | PRODUCTS or is_attention(nodes[index]) for index in branch):
+        return False
+    while end in branch:
+        node = nodes[end]
+        active = [i for i in node.inputs if nodes[i].active]
+        if node.op in SCALINGS and fork in node.inputs:
+            return True
+        if len(active) != 1 or node.op not in SCALINGS | SHIFTS | VIEWS:
+            return False
+        end = active[0]
+    return False
 
 
 def between(fork: int, end: int, nodes: tuple[Node, ...]) -> frozenset[int]:
@@ -173,8 +210,9 @@ def _disjoint(step: Step, branch: frozenset[int], nodes: tuple[Node, ...]) -> bo
     if step.child is None:
         return False
     ours = region(nodes[step.child], nodes)
-    if ours is None:
-        return False
+    fork = nodes[step.node]
+    if ours is None or (fork.op in ("cat", "stack") and len(fork.inputs) > 1 and len(set(fork.inputs)) == 1):
+        return False  # the same tensor twice has no different parts
     theirs = [region(nodes[index], nodes) for index in branch if step.node in nodes[index].inputs]
     return bool(theirs) and all(
         part is not None and part[0] == ours[0] and (part[1] >= ours[2] or part[2] <= ours[1]) for part in theirs

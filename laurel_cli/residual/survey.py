@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from laurel_cli.errors import ModelError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.residual.depth import Stack, shortened, stacks, written_out
 from laurel_cli.residual.find import ResidualMap, find
-from laurel_cli.residual.trace import trace
+from laurel_cli.residual.trace import does_not_run, trace
 
 KEPT = 4  # repeats of a stack that are traced
 
@@ -65,13 +64,3 @@ def survey(model: nn.Module, inputs: Inputs, *, kept: int | None = KEPT) -> Surv
         return Survey(found, found, (), real=True)
     except Exception as error:
         raise does_not_run(error) from error
-
-
-def does_not_run(error: Exception) -> ModelError:
-    """The model's own error, its first line, as ours."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return ModelError(
-        "The model does not run on its example inputs.",
-        f"{type(error).__name__}: {first_line}",
-        "Give others with --input, --input-shape, --image-size or --seq-len.",
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FrameType
@@ -21,8 +21,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from laurel_cli.errors import ModelError
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 aten = torch.ops.aten
 ADDITIONS = {
@@ -99,11 +101,13 @@ class Addition:
     Attributes:
         node: index of the sum; `operands` of its two terms (for `addcmul` the second one is the product's).
         calls: frames from the addition outwards to the model's own forward.
+        hand_written: whether it stands in an `autograd.Function`, whose backward pass is written by hand.
     """
 
     node: int
     operands: tuple[int, int]
     calls: tuple[Call, ...]
+    hand_written: bool
 
 
 @dataclass(frozen=True)
@@ -133,21 +137,39 @@ def trace(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Trace:
 
 @contextmanager
 def running(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Iterator[Inputs]:
-    """Eval mode without gradients, on fake tensors unless `real`; yields the inputs to call `model` with."""
-    with _eval_mode(model), torch.no_grad(), nullcontext(inputs) if real else faked(model, inputs) as given:
-        yield given
+    """Eval mode without gradients, on fake tensors unless `real`; yields the inputs to call `model` with.
+
+    The model is left as it was: flags, attributes, what its buffers hold.
+    """
+    with torch.no_grad(), preserved(model, values=True) if real else faked(model, inputs) as given:
+        model.eval()
+        yield given or inputs
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def try_run(model: nn.Module, inputs: Inputs, mode: AbstractContextManager[Any] | None = None) -> None:
+    """One forward pass within `mode`, for what its hooks see: on fake tensors, else on the model's own.
+
+    Raises:
+        ModelError: it fails either way.
+    """
+    for real in (False, True):
+        try:
+            with running(model, inputs, real=real) as given, mode or nullcontext():
+                given.call(model)
+            return
+        except Exception as error:  # whatever the model's own code raises
+            if real or any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+                raise does_not_run(error) from error
+
+
+def does_not_run(error: Exception) -> ModelError:
+    """The model's own error, its first line, as ours."""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return ModelError(
+        "The model does not run on its example inputs.",
+        f"{type(error).__name__}: {first_line}",
+        "Give others with --input, --input-shape, --image-size or --seq-len.",
+    )
 
 
 class _Recorder(TorchDispatchMode):
@@ -182,8 +204,8 @@ class _Recorder(TorchDispatchMode):
                 second = max(sources[1:], key=lambda source: self._weight(before[id(source)]))
             if first.dim() and second.dim():
                 operands = (before[id(first)], before[id(second)])
-                calls = self._calls(sys._getframe(1))
-                self.additions.append(Addition(self._known[id(outputs[0])], operands, calls))
+                calls, hand_written = self._calls(sys._getframe(1))
+                self.additions.append(Addition(self._known[id(outputs[0])], operands, calls, hand_written))
         return result
 
     def _weight(self, index: int) -> tuple[bool, int]:
@@ -248,18 +270,19 @@ class _Recorder(TorchDispatchMode):
         self._known[id(tensor)] = node.index
         self._alive.append(tensor)
 
-    def _calls(self, frame: FrameType | None) -> tuple[Call, ...]:
-        calls = []
+    def _calls(self, frame: FrameType | None) -> tuple[tuple[Call, ...], bool]:
+        calls, hand_written = [], False
         while frame is not None and frame.f_globals.get("__name__", "").startswith(MACHINERY):
             frame = frame.f_back
         while frame is not None and frame.f_code is not trace.__code__:
             code = frame.f_code
+            hand_written = hand_written or _is_autograd_function(frame)
             position = _position(code, frame.f_lasti)
             module = self._method_of(frame)
             activation = self._frames.setdefault(frame, len(self._frames))
             calls.append(Call(code, position, module, activation))
             frame = frame.f_back
-        return tuple(calls)
+        return tuple(calls), hand_written
 
     def _method_of(self, frame: FrameType) -> str | None:
         """Path of the module that is `self` in this frame, if the frame runs one of its class's methods."""
@@ -274,6 +297,11 @@ class _Recorder(TorchDispatchMode):
         if owner and any(base.__name__ == owner for base in type(module).__mro__):
             return self._modules[id(module)]
         return None
+
+
+def _is_autograd_function(frame: FrameType) -> bool:
+    names = frame.f_code.co_varnames[:1]
+    return bool(names) and isinstance(frame.f_locals.get(names[0]), torch.autograd.function.FunctionCtx)
 
 
 @cache

@@ -921,6 +921,88 @@ def test_optimiser_steps_learn_the_new_parameters() -> None:
     assert not still
 
 
+class ByMode(nn.Module):
+    """DINOv2: the sum of training and that of inference are two expressions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x + F.dropout(self.mlp(x), 0.0)
+        else:
+            x = x + self.mlp(x)
+        return x
+
+
+def test_a_sum_that_only_one_mode_runs_is_replaced_in_both_or_told() -> None:
+    model, x = ByMode(), torch.randn(2, 5, D)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            apply_laurel(model, "rw", x)
+        except ModelError:
+            return
+    stir(model)
+    assert caught or torch.allclose(model.train()(x), model.eval()(x))
+
+
+class NormInSinglePrecision(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mlp = nn.LayerNorm(D), mlp().bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(x.float()).bfloat16())
+
+
+@every_variant
+def test_mixed_parameter_dtypes(variant: str) -> None:
+    """The norm's parameters are float32, the stream is bfloat16."""
+    torch.manual_seed(0)
+    model, x = NormInSinglePrecision(), torch.randn(2, 5, D).bfloat16()
+    before = model(x)
+    apply_laurel(model, variant, x)
+    assert model(x).dtype == torch.bfloat16
+    torch.testing.assert_close(model(x), before)
+
+
+@every_variant
+def test_functional_calls_and_gradients_of_each_sample(variant: str) -> None:
+    from torch.func import functional_call, grad, vmap
+
+    model, x = transformer()
+    apply_laurel(model, variant, x)
+    stir(model)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def total(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
+        return functional_call(model, parameters, (sample[None],)).pow(2).sum()
+
+    each = vmap(grad(total), (None, 0))(parameters, x)
+    for i, sample in enumerate(x):
+        model.zero_grad()
+        model(sample[None]).pow(2).sum().backward()
+        equal_gradients({n: g[i] for n, g in each.items()}, {n: p.grad for n, p in model.named_parameters()})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("make", [transformer, shared_depth])
+@with_pa
+def test_offloading_saved_tensors_is_no_checkpointing(make: Make, variant: str) -> None:
+    model, x = make()
+    apply_laurel(model, variant, x)
+    stir(model)
+    expected = gradients(model, x)
+    held: list[weakref.ref[Tensor]] = []
+    for layer in laurel_layers(model).values():
+        layer.register_forward_pre_hook(lambda _, operands: held.extend(map(weakref.ref, operands)))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t):
+        equal_gradients(gradients(model, x), expected)
+    gc.collect()
+    assert not [ref for ref in held if ref() is not None and ref() is not x]
+
+
 # ---------------------------------------------------------------- other people's models
 
 
@@ -1006,7 +1088,7 @@ def test_real_models(name: str) -> None:
     assert len(found.connections) == REAL[name]
     with torch.no_grad():
         expected = first_tensor(model(**inputs))
-    for variant in VARIANTS:
+    for variant in VARIANTS if "GPT-2" in name else VARIANTS[-1:]:
         ours = copy.deepcopy(model)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

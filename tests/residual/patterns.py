@@ -889,7 +889,7 @@ class Reduce(nn.Module):
         return functools.reduce(lambda y, layer: y + layer(y), self.layers, x)
 
 
-@has(*(f"(root):{i} identity" for i in range(2)))
+@has(*(f"(root):{i} identity" for i in range(2)), applies=False)
 class Comprehension(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -1003,7 +1003,7 @@ class WithAnAttributeOfThatName(Two):
 
     def __init__(self) -> None:
         super().__init__()
-        self.laurel0 = 1.0
+        self.laurel0 = 0.7
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.laurel0 * self.attn(self.norm1(x))

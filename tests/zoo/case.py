@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
@@ -32,10 +32,12 @@ class Case:
     Attributes:
         name: "family:model", unique in the sweep.
         candidates: ways to build and call it.
+        note: in what it is not the library's own default.
     """
 
     name: str
     candidates: Callable[[], Iterator[Candidate]]
+    note: str = ""
 
     @property
     def family(self) -> str:
@@ -89,13 +91,20 @@ def _rehearse(candidate: Candidate) -> tuple[nn.Module, Inputs]:
             with torch.no_grad(), faked(meta.train(), inputs) as given:
                 given.call(meta)
             return _build(candidate), inputs
-        except (DataDependentOutputException, RuntimeError, ValueError):  # values are needed, or the image is too small
-            pass
+        except Exception as error:  # a forward may raise anything on an image too small
+            if not _needs_values(error):
+                raise
     model = _build(candidate)
     inputs = candidate.inputs(model)
     with torch.no_grad():
         inputs.call(model.train())
     return model, inputs
+
+
+def _needs_values(error: Exception) -> bool:
+    """Whether a run failed for being fake: its control flow or its shapes depend on values, or it moves its layers."""
+    fake = (DataDependentOutputException, DynamicOutputShapeException)
+    return isinstance(error, fake) or "Couldn't swap" in str(error)
 
 
 def _on_meta(candidate: Candidate) -> nn.Module | None:
@@ -111,4 +120,3 @@ def _build(candidate: Candidate) -> nn.Module:
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         return candidate.build()
-

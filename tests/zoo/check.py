@@ -75,6 +75,7 @@ def check(case: Case) -> Result:
     """Everything that the sweep asks of one model; never raises for what the model or the tool does."""
     started = time.monotonic()
     result = Result(case.name, expected=0 if case.name in NONE else COUNTS.get(case.name))
+    result.notes += [case.note] if case.note else []
     try:
         _check(case, result)
     except DoesNotRunError as error:

@@ -29,25 +29,56 @@ NONE = frozenset(
 )
 
 _RESNETS = {  # blocks
-    **{"resnet18": 8, "resnet34": 16, "resnet50": 16, "resnet101": 33, "resnet152": 50},
-    **{"resnext50_32x4d": 16, "resnext101_32x8d": 33, "resnext101_64x4d": 33},
-    **{"wide_resnet50_2": 16, "wide_resnet101_2": 33},
+    "resnet18": 8,
+    "resnet34": 16,
+    "resnet50": 16,
+    "resnet101": 33,
+    "resnet152": 50,
+    "resnext50_32x4d": 16,
+    "resnext101_32x8d": 33,
+    "resnext101_64x4d": 33,
+    "wide_resnet50_2": 16,
+    "wide_resnet101_2": 33,
 }
 _REGNETS = {  # blocks, the sums of the four stages' depths
-    **{"regnet_x_400mf": 22, "regnet_x_800mf": 16, "regnet_x_1_6gf": 18, "regnet_x_3_2gf": 25},
-    **{"regnet_x_8gf": 23, "regnet_x_16gf": 22, "regnet_x_32gf": 23},
-    **{"regnet_y_400mf": 16, "regnet_y_800mf": 14, "regnet_y_1_6gf": 27, "regnet_y_3_2gf": 21},
-    **{"regnet_y_8gf": 17, "regnet_y_16gf": 18, "regnet_y_32gf": 20, "regnet_y_128gf": 27},
+    "regnet_x_400mf": 22,
+    "regnet_x_800mf": 16,
+    "regnet_x_1_6gf": 18,
+    "regnet_x_3_2gf": 25,
+    "regnet_x_8gf": 23,
+    "regnet_x_16gf": 22,
+    "regnet_x_32gf": 23,
+    "regnet_y_400mf": 16,
+    "regnet_y_800mf": 14,
+    "regnet_y_1_6gf": 27,
+    "regnet_y_3_2gf": 21,
+    "regnet_y_8gf": 17,
+    "regnet_y_16gf": 18,
+    "regnet_y_32gf": 20,
+    "regnet_y_128gf": 27,
 }
 _INVERTED = {  # inverted bottlenecks with stride 1 and equal channels: all of a stage but its first
-    **{"mobilenet_v2": 10, "mobilenet_v3_large": 10, "mobilenet_v3_small": 6},
+    "mobilenet_v2": 10,
+    "mobilenet_v3_large": 10,
+    "mobilenet_v3_small": 6,
     **{f"mnasnet{scale}": 10 for scale in ("0_5", "0_75", "1_0", "1_3")},
     **{f"efficientnet_b{n}": count for n, count in enumerate((9, 16, 16, 19, 25, 32, 38, 48))},
-    **{"efficientnet_v2_s": 35, "efficientnet_v2_m": 51, "efficientnet_v2_l": 73},
+    "efficientnet_v2_s": 35,
+    "efficientnet_v2_m": 51,
+    "efficientnet_v2_l": 73,
 }
 _TRANSFORMERS = {  # two in every layer
-    **{"vit_b_16": 24, "vit_b_32": 24, "vit_l_16": 48, "vit_l_32": 48, "vit_h_14": 64},
-    **{"swin_t": 24, "swin_s": 48, "swin_b": 48, "swin_v2_t": 24, "swin_v2_s": 48, "swin_v2_b": 48},
+    "vit_b_16": 24,
+    "vit_b_32": 24,
+    "vit_l_16": 48,
+    "vit_l_32": 48,
+    "vit_h_14": 64,
+    "swin_t": 24,
+    "swin_s": 48,
+    "swin_b": 48,
+    "swin_v2_t": 24,
+    "swin_v2_s": 48,
+    "swin_v2_b": 48,
     "maxvit_t": 55,  # 11 blocks: a convolution, two attentions with an MLP each
 }
 _CONVNEXTS = {"convnext_tiny": 18, "convnext_small": 36, "convnext_base": 36, "convnext_large": 36}
@@ -81,8 +112,13 @@ _TIMM = {
     "resnet10t": 4,
 }
 
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
 # Small models of transformers: two in each of three layers, unless said otherwise.
-_THREE_LAYERS_OF_TWO = """
+_THREE_LAYERS_OF_TWO = _names("""
     GPT2LMHeadModel OpenAIGPTLMHeadModel GPTNeoXForCausalLM/sequential GPTBigCodeForCausalLM CTRLLMHeadModel
     LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM OlmoForCausalLM Olmo2ForCausalLM
     Olmo3ForCausalLM GemmaForCausalLM Gemma2ForCausalLM Gemma3ForCausalLM Phi3ForCausalLM FalconForCausalLM/sequential
@@ -99,21 +135,21 @@ _THREE_LAYERS_OF_TWO = """
     ViTForImageClassification DeiTForImageClassification ViTMSNForImageClassification BeitForImageClassification
     Data2VecVisionForImageClassification Dinov2ForImageClassification Dinov2WithRegistersForImageClassification
     IJepaForImageClassification ImageGPTForCausalImageModeling
-""".split()
-_THREE_LAYERS_OF_ONE = """
+""")
+_THREE_LAYERS_OF_ONE = _names("""
     GPTJForCausalLM GPTNeoXForCausalLM CodeGenForCausalLM PhiForCausalLM FalconForCausalLM FalconForCausalLM/new
     StableLmForCausalLM/parallel CohereForCausalLM Cohere2ForCausalLM
     MambaForCausalLM FalconMambaForCausalLM Mamba2ForCausalLM
-""".split()
+""")
 # Two layers of two in the encoder, two of three in the decoder.
-_ENCODER_DECODERS = """
+_ENCODER_DECODERS = _names("""
     T5ForConditionalGeneration MT5ForConditionalGeneration UMT5ForConditionalGeneration LongT5ForConditionalGeneration
     LongT5ForConditionalGeneration/global SwitchTransformersForConditionalGeneration BartForConditionalGeneration
     MBartForConditionalGeneration PegasusForConditionalGeneration MarianMTModel BlenderbotForConditionalGeneration
     BlenderbotSmallForConditionalGeneration PLBartForConditionalGeneration M2M100ForConditionalGeneration
     BigBirdPegasusForConditionalGeneration MvpForConditionalGeneration ProphetNetForConditionalGeneration
     LEDForConditionalGeneration WhisperForConditionalGeneration Speech2TextForConditionalGeneration
-""".split()
+""")
 _OTHERS = {
     "GPTNeoForCausalLM": 4,  # two layers
     "Qwen3NextForCausalLM": 8,  # four layers

@@ -1,8 +1,146 @@
 """The results of the sweep as a page of Markdown."""
 
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.zoo.case import FAMILIES
+from tests.zoo.check import LAGS, RANK, TOLERANCE, VARIANTS
 
-def write_report(path: Path, records: list[dict[str, Any]], total: int) -> None:
-    """Write the page."""
+Record = dict[str, Any]
+
+INTRODUCTION = f"""# LAuReL on other people's models
+
+Every classification model of torchvision, one model of every timm module (the smallest by parameters), and small
+models of transformers made from their configuration classes. A model passes if all of this holds:
+
+- its residual connections are found; a model without any must be known by architecture to have none; where the count
+  is known by architecture (`tests/zoo/expected.py`), it is that count;
+- all of {", ".join(VARIANTS)} (rank {RANK}, {LAGS} lags) are put in the place of every connection of a copy, none left
+  out;
+- in float64 and eval mode its outputs equal the baseline's to {TOLERANCE["float64"]:.0e} of their largest number (in
+  float32 to {TOLERANCE["float32"]:.0e} where the model itself fails in float64);
+- within two SGD steps in training mode every entry of `c` and of the residual weights, every row of A and every column
+  of B has had a finite gradient that is not zero;
+- the parameters added are as many as the closed form says, and every name of the original's `state_dict` remains.
+
+Weights are random and seeded; parameters that start constant are moved, so that no zero hides anything. Inputs are the
+smallest images that a model takes, two at a time, or two rows of 32 tokens.
+"""
+LEGEND = """\
+Inputs: images by their side. Expected: by architecture, where it is known. Id., proj.: identity and projection.
+Equal: all five variants to the last bit, or the largest relative difference of any.
+"""
+
+
+def write_report(path: Path, records: list[Record], total: int) -> None:
+    """Write the page.
+
+    Args:
+        path: of the file.
+        records: the results, in the order of the sweep.
+        total: models that the sweep knows, checked or not.
+    """
+    parts = [INTRODUCTION, _how(), _summary(records, total), _failures(records)]
+    parts += [_table(family, [r for r in records if _family(r) == family]) for family in FAMILIES]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(part for part in parts if part))
+
+
+def _how() -> str:
+    names = ("torch", "torchvision", "timm", "transformers")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return (
+        "Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`. "
+        f"Versions: {versions}, Python {platform.python_version()}, {platform.machine()}.\n"
+    )
+
+
+def _summary(records: list[Record], total: int) -> str:
+    rows = [(family, [r for r in records if _family(r) == family]) for family in FAMILIES]
+    lines = [
+        "## Summary\n",
+        "| family | models | passed | percent | counts known | connections |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for family, group in [*rows, ("all", records)]:
+        passed = sum(r["status"] == "passed" for r in group)
+        share = f"{100 * passed / len(group):.1f}" if group else "-"
+        known = sum(r.get("expected") is not None for r in group)
+        found = sum(r.get("connections", 0) for r in group)
+        lines.append(f"| {family} | {len(group)} | {passed} | {share} | {known} | {found} |")
+    if len(records) < total:
+        lines.append(f"\n{total - len(records)} of {total} models have not been checked yet.")
+    return "\n".join(lines) + "\n"
+
+
+def _failures(records: list[Record]) -> str:
+    failed = [r for r in records if r["status"] != "passed"]
+    lines = ["## Failures\n"]
+    lines += [f"- `{r['name']}`: {'; '.join(_shortened(r['problems']))}" for r in failed]
+    return "\n".join(lines or []) + ("\n" if failed else "None.\n")
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    """Problems without their repetition in every variant."""
+    variants: dict[str, list[str]] = {}
+    for problem in problems:
+        variant, colon, text = problem.partition(": ")
+        key, name = (text, variant) if colon and variant in VARIANTS else (problem, "")
+        variants.setdefault(key, []).append(name)
+    return [f"{', '.join(names)}: {text}" if names[0] else text for text, names in variants.items()]
+
+
+def _table(family: str, records: list[Record]) -> str:
+    if not records:
+        return ""
+    counts = "connections | expected | id. | proj. | streams | blocks | refused"
+    head = f"| model | parameters | inputs | {counts} | equal | s | |"
+    lines = [f"## {family}\n", LEGEND, head, "|---|--:|---|" + "--:|" * 7 + "---|--:|---|"]
+    return "\n".join([*lines, *map(_row, records)]) + "\n"
+
+
+def _row(record: Record) -> str:
+    expected = record.get("expected")
+    cells = [
+        record["name"].partition(":")[2],
+        f"{record.get('parameters', 0):,}",
+        _inputs(record.get("inputs", "")),
+        record.get("connections", 0),
+        "" if expected is None else expected,
+        record.get("identity", 0),
+        record.get("projection", 0),
+        record.get("streams", 0),
+        record.get("blocks", 0),
+        record.get("refused", 0),
+        _equal(record),
+        record["seconds"],
+        "" if record["status"] == "passed" else "failed",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _inputs(described: str) -> str:
+    side = described.removeprefix("0 [2, 3, ").partition(",")[0]
+    return side if described.startswith("0 [2, 3, ") else described
+
+
+def _equal(record: Record) -> str:
+    variants = record.get("variants", {}).values()
+    if not variants:
+        return "no connection" if record["status"] == "passed" else ""
+    if all(one["bitwise"] for one in variants):
+        return "bitwise" if record["dtype"] == "float64" else f"bitwise, {record['dtype']}"
+    differences = [one["difference"] for one in variants]
+    if any(difference != difference for difference in differences):
+        return ""
+    largest = f"{max(differences):.0e}"
+    return largest if record["dtype"] == "float64" else f"{largest}, {record['dtype']}"
+
+
+def _family(record: Record) -> str:
+    name: str = record["name"]
+    return name.partition(":")[0]

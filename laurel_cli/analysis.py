@@ -193,7 +193,13 @@ class _Counter:
         return cost
 
     def _cost(self, model: nn.Module, watch: Sequence[str] = (), *, stands_for: bool = True) -> Cost:
-        return count(model, self.loaded.inputs, multiplicity=self.multiplicity if stands_for else None, watch=watch, real=self.found.real)
+        return count(
+            model,
+            self.loaded.inputs,
+            multiplicity=self.multiplicity if stands_for else None,
+            watch=watch,
+            real=self.found.real,
+        )
 
     def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
         placed = place(model, spec, self.found.short, self.loaded.inputs)
