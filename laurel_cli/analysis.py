@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from laurel_cli.arms import Arm, add_blocks
 from laurel_cli.cost.count import Cost, count
 from laurel_cli.errors import LaurelError, ModelError
@@ -28,6 +26,8 @@ from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from laurel_cli.cost.checks import Check
     from laurel_cli.models.loaded import LoadedModel
 
@@ -210,7 +210,7 @@ class _Counter:
         left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
         whole = [p for p in plan(self.found.whole, spec) if p.site.place not in left_out]
         _agree_in_total(spec, whole, cost, baseline)
-        warnings.extend(f"{connection.name} stays as it is: {reason}" for connection, reason in placed.skipped)
+        warnings.extend(placed.warnings)
         narrow = sorted({p.connection.width for p in whole if spec.low_rank and p.connection.width < spec.rank})
         if narrow:
             warnings.append(f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})")

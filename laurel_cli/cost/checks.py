@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from laurel_cli.cost import fvcore_counter, thop_counter
 from laurel_cli.cost.count import Cost
-from laurel_cli.models.preserve import preserved
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 
 @dataclass(frozen=True)

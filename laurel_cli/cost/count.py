@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from laurel_cli.cost.meter import Meter
-from laurel_cli.models.preserve import preserved
 from laurel_cli.cost.quick import QuickBatchNorm
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
 from laurel_cli.errors import ModelError
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 
 @dataclass(frozen=True)

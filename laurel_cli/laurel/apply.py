@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel import rewrite
-from laurel_cli.laurel.history import Carry, History
+from laurel_cli.laurel.history import Carry, History, Schedule
 from laurel_cli.laurel.layers import LaurelLayer, PartialSum, Sum
 from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.source import CannotRewriteError
@@ -26,7 +26,7 @@ from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
-from laurel_cli.residual.trace import try_run
+from laurel_cli.residual.trace import running, try_run
 
 SiteKey = tuple[str, Place, int]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -34,10 +34,24 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class Placed:
-    """What `place` did: a LAuReL layer for each placement, and the connections left as they were, with reasons."""
+    """What `place` did.
 
-    layers: tuple[tuple[Placement, LaurelLayer], ...]
-    skipped: tuple[tuple[Connection, str], ...]
+    Attributes:
+        layers: a LAuReL layer for each placement.
+        skipped: connections left as they were, with reasons.
+        passed_by: connections that are learned in eval mode alone: in training mode their module adds elsewhere.
+    """
+
+    layers: tuple[tuple[Placement, LaurelLayer], ...] = ()
+    skipped: tuple[tuple[Connection, str], ...] = ()
+    passed_by: tuple[Connection, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know."""
+        skipped = [f"{c.name} stays an ordinary residual connection: {reason}." for c, reason in self.skipped]
+        reason = "its module adds on another line then"
+        return (*skipped, *(f"{c.name} is ordinary in training mode: {reason}." for c in self.passed_by))
 
 
 def apply_laurel(
@@ -76,8 +90,8 @@ def apply_laurel(
             raise TypeError("apply_laurel needs example_inputs or a residual_map.")
         residual_map = find_connections(model, inputs)
     placed = place(model, spec, residual_map, inputs, seed=seed)
-    for connection, reason in placed.skipped:
-        warnings.warn(f"{connection.name} stays an ordinary residual connection: {reason}.", stacklevel=2)
+    for warning in placed.warnings:
+        warnings.warn(warning, stacklevel=2)
     return model
 
 
@@ -106,15 +120,16 @@ def place(
             "See them with: laurel analyze MODEL --connections",
         )
     if spec.is_identity:  # the additions are what they should be: nothing to replace, nothing to pay
-        return Placed((), ())
+        return Placed()
     placements, skipped = _rewritable(plan(residual, spec), dict(model.named_modules()))
     while placements:
         with ExitStack() as undo:
             layers = _put(model, spec, placements, seed, undo)
             aliased = verify(model, placements, layers, inputs) if inputs is not None else set()
             if not aliased:
+                passed_by = _passed_by_in_training(model, placements, layers, inputs) if inputs is not None else ()
                 undo.pop_all()
-                return Placed(tuple((p, layers[p.site.key]) for p in placements), tuple(skipped))
+                return Placed(tuple((p, layers[p.site.key]) for p in placements), tuple(skipped), tuple(passed_by))
         reason = "it adds in place, and its old value is read under another name"
         skipped += [(p.connection, reason) for p in placements if p.site.key in aliased]
         placements = [p for p in placements if p.site.key not in aliased]
@@ -171,16 +186,41 @@ def verify(
     return watch.aliased
 
 
+def _passed_by_in_training(
+    model: nn.Module, placements: list[Placement], layers: dict[SiteKey, LaurelLayer], inputs: Inputs
+) -> list[Connection]:
+    """Connections whose module runs in training mode without its LAuReL layer, as far as fake tensors can tell."""
+    asking = [p for p in placements if any("training" in call.code.co_names for call in p.site.calls)]
+    if not asking:
+        return []
+    called: Counter[int] = Counter()
+    watched = {layers[p.site.key] for p in asking} | {model.get_submodule(p.site.owner) for p in asking}
+    hooks = [module.register_forward_pre_hook(lambda module, _: called.update([id(module)])) for module in watched]
+    try:
+        with running(model, inputs, training=True) as given:
+            given.call(model)
+    except Exception:  # noqa: BLE001 - the model's own code, e.g. which layers are dropped depends on values
+        return []
+    finally:
+        for hook in hooks:
+            hook.remove()
+    ran = [p for p in asking if called[id(model.get_submodule(p.site.owner))]]
+    return [p.connection for p in ran if not called[id(layers[p.site.key])]]
+
+
 class _Watch(TorchDispatchMode):
     """Counts the calls of LAuReL layers, and sees who reads what an addition would have overwritten."""
 
     def __init__(self, in_place: dict[int, SiteKey]) -> None:
         super().__init__()
+        self._in_place = in_place
+
+    def __enter__(self) -> Any:
         self.calls: Counter[int] = Counter()
         self.aliased: set[SiteKey] = set()
-        self._in_place = in_place
         self._overwritten: dict[int, tuple[SiteKey, torch.Tensor]] = {}
         self._inside = 0
+        return super().__enter__()
 
     def enter(self, layer: nn.Module, operands: Any) -> None:
         """Forward pre-hook of a LAuReL layer."""
@@ -206,17 +246,23 @@ def _rewritable(
     placements: list[Placement], modules: dict[str, nn.Module]
 ) -> tuple[list[Placement], list[tuple[Connection, str]]]:
     """Placements whose additions can all be replaced, and the connections of the others with the reason."""
-    good, skipped = [], []
+    good: list[Placement] = []
+    skipped: list[tuple[Connection, str]] = []
+    together: dict[str, dict[Place, None]] = defaultdict(dict)  # of each module
     for placement in placements:
+        sites = (*placement.partial, placement.site)
         try:
-            for site in (*placement.partial, placement.site):
+            for site in sites:
                 if site.hand_written:
                     raise CannotRewriteError("it stands in an autograd.Function, whose backward pass would not know it")
-                rewrite.check(modules[site.owner], site.place)
+                rewrite.check(modules[site.owner], [site.place])
+                rewrite.check(modules[site.owner], list(together[site.owner] | {site.place: None}))
         except CannotRewriteError as reason:
             skipped.append((placement.connection, str(reason)))
         else:
             good.append(placement)
+            for site in sites:
+                together[site.owner][site.place] = None
     return good, skipped
 
 
@@ -235,48 +281,42 @@ def _build(
 ) -> dict[SiteKey, LaurelLayer | PartialSum]:
     """The module for every site, started, with the histories and carries that connect them."""
     generator = torch.Generator().manual_seed(seed)
-    calls = Counter(placement.site.key for placement in placements)
-    rolling = {p.connection.stream for p in placements if calls[p.site.key] > 1}
-    histories: dict[int, History] = {}
-    built: dict[SiteKey, LaurelLayer | PartialSum] = {}
-    most = {key: max(p.lags for p in placements if p.site.key == key) for key in calls if calls[key] > 1}
+    histories = {p.connection.stream: History(p.length, spec.lags) for p in placements}
+    shared: dict[SiteKey, list[Placement]] = defaultdict(list)  # a module that is called again brings its layer again
     for placement in placements:
-        connection, stream, site = placement.connection, placement.connection.stream, placement.site
-        if site.key in built:
-            continue
+        shared[placement.site.key].append(placement)
+    built: dict[SiteKey, LaurelLayer | PartialSum] = {}
+    for key, calls in shared.items():
+        connection, partial = calls[0].connection, calls[0].partial
         layer = LaurelLayer(
             spec,
             connection.width,
             connection.shape,
             connection.channel_dim,
-            site.skip,
-            lags=most.get(site.key, placement.lags),
-            position=placement.position,
-            device=_device(model, site.owner),
+            connection.sites[-1].skip,
+            lags=max(call.lags for call in calls),
+            device=_device(model, connection.owner),
             dtype=connection.dtype,
         )
         layer.reset_parameters(generator)
         layer.train(model.training)
         if spec.pa:
-            if stream not in histories:
-                histories[stream] = History(placement.length, spec.lags, rolling=stream in rolling)
-            layer.history = histories[stream]
-        if placement.partial:
+            layer.schedule = Schedule(tuple((histories[c.connection.stream], c.position) for c in calls))
+            if len(calls) > 1:
+                undo.callback(_begin_with(model, calls, layer.schedule).remove)
+        if partial:
             layer.carry = Carry()
-            for number, partial in enumerate(placement.partial):
-                built[partial.key] = PartialSum(partial.skip, layer.carry, first=number == 0)
-        built[site.key] = layer
-    for stream in rolling & histories.keys():
-        hook = _begin_with(model, [p for p in placements if p.connection.stream == stream], histories[stream])
-        undo.callback(hook.remove)
+            for number, site in enumerate(partial):
+                built[site.key] = PartialSum(site.skip, layer.carry, first=number == 0)
+        built[key] = layer
     return built
 
 
-def _begin_with(model: nn.Module, placements: list[Placement], history: History) -> RemovableHandle:
-    """Start `history` anew whenever the module runs that holds all its layers' calls."""
-    paths = [placement.connection.outer for placement in placements]
+def _begin_with(model: nn.Module, calls: list[Placement], schedule: Schedule) -> RemovableHandle:
+    """Start `schedule` anew whenever the module runs that makes all the calls."""
+    paths = [call.connection.outer for call in calls]
     common = [module for module, activation in paths[0] if all((module, activation) in path for path in paths)]
-    return model.get_submodule(common[0] if common else "").register_forward_pre_hook(history.begin)
+    return model.get_submodule(common[0] if common else "").register_forward_pre_hook(schedule.begin)
 
 
 def _device(model: nn.Module, owner: str) -> torch.device:

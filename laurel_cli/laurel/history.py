@@ -6,6 +6,7 @@ activation checkpointing will recompute a part of the pass and needs them again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +19,10 @@ class History:
     Args:
         length: connections in the stream.
         lags: k, how many of them a connection reads; None reads all.
-        rolling: positions are counted at run time, because one layer stands at several (weights shared across
-            depth); `begin` must then be called before each pass.
     """
 
-    def __init__(self, length: int, lags: int | None, *, rolling: bool = False) -> None:
-        self.length, self.lags, self.rolling = length, lags, rolling
+    def __init__(self, length: int, lags: int | None) -> None:
+        self.length, self.lags = length, lags
         self.clear()
 
     def clear(self) -> None:
@@ -32,23 +31,15 @@ class History:
         self.last = -1
         self.kept = False  # a checkpoint will ask for the slots again
 
-    def begin(self, *_: Any) -> None:
-        """Forward pre-hook of the module that runs the whole stream."""
-        self.clear()
-
     def exchange(self, position: int, x: Tensor, count: int) -> list[Tensor]:
         """Remember `x` at `position`; return [x_i, x_{i-1}, ...], at most `count` of them, the current one first.
 
         Raises:
             RuntimeError: activation checkpointing of a kind that would lose gradients.
         """
-        if self.rolling:
-            position = self.last + 1
-        elif position == 0 or (position <= self.last and not self.kept):
+        if position == 0 or (position <= self.last and not self.kept):
             self.clear()
-        if _is_checkpointed():
-            if self.rolling:
-                raise RuntimeError("LAuReL-PA cannot be checkpointed where layers share their weights.")
+        if is_checkpointed():
             self.kept = True
         elif position and not self.kept and _is_in_backward():
             # Recomputed by a reentrant checkpoint: its first pass ran without gradients, so the history has none.
@@ -69,16 +60,39 @@ class History:
         return past
 
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
-        copy = History(self.length, self.lags, rolling=self.rolling)
+        copy = History(self.length, self.lags)
         memo[id(self)] = copy
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _empty_history, (self.length, self.lags, self.rolling)
+        return History, (self.length, self.lags)
 
 
-def _empty_history(length: int, lags: int | None, rolling: bool) -> History:
-    return History(length, lags, rolling=rolling)
+@dataclass
+class Schedule:
+    """Where a layer stands: (history, position) for each of its calls in a pass; several where weights are shared."""
+
+    calls: tuple[tuple[History, int], ...]
+    turn: int = 0
+
+    def begin(self, *_: Any) -> None:
+        """Forward pre-hook of the module that makes all the calls."""
+        self.turn = 0
+
+    def next(self) -> tuple[History, int]:
+        """The history and the position of the call that now begins.
+
+        Raises:
+            RuntimeError: more calls than planned, or checkpointing, after which calls can no longer be told apart.
+        """
+        if len(self.calls) == 1:
+            return self.calls[0]
+        if is_checkpointed():
+            raise RuntimeError("LAuReL-PA cannot be checkpointed where layers share their weights.")
+        if self.turn == len(self.calls):
+            raise RuntimeError(f"A LAuReL-PA layer that is planned for {self.turn} calls in a pass was called again.")
+        self.turn += 1
+        return self.calls[self.turn - 1]
 
 
 class Carry:
@@ -116,8 +130,9 @@ def _is_in_backward() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def _is_checkpointed() -> bool:
+def is_checkpointed() -> bool:
     """Whether this runs inside a non-reentrant checkpoint: its saved-tensor hooks are then in force."""
     if torch.compiler.is_compiling():
         return False
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"

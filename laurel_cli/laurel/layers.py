@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel.history import Carry, History
+from laurel_cli.laurel.history import Carry, Schedule
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
 
@@ -26,7 +26,6 @@ class LaurelLayer(nn.Module):
         shape: of the sum, for its number of dimensions; `channel_dim` its channel dimension.
         skip: which operand of the addition is the skip, 0 or 1.
         lags: entries of the history that it reads, the current input among them; 0 without PA.
-        positions: where in its stream it stands; more than one if it is called several times in a pass.
         device, dtype: of its parameters.
     """
 
@@ -39,14 +38,13 @@ class LaurelLayer(nn.Module):
         skip: int,
         *,
         lags: int = 0,
-        position: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.width, self.lags, self.skip, self.position = spec, width, lags, skip, position
+        self.spec, self.width, self.lags, self.skip = spec, width, lags, skip
         self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
-        self.history: History | None = None
+        self.schedule: Schedule | None = None
         self.carry: Carry | None = None
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         if spec.rw:
@@ -117,9 +115,10 @@ class LaurelLayer(nn.Module):
 
     def _with_history(self, x: Tensor) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        if self.history is None:
+        if self.schedule is None:
             raise RuntimeError("This LAuReL-PA layer has no history: it must be placed by apply_laurel.")
-        past = self.history.exchange(self.position, x, self.lags)
+        history, position = self.schedule.next()
+        past = history.exchange(position, x, self.lags)
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
         total = self.c[0] * past[0]

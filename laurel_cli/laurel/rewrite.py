@@ -14,18 +14,18 @@ import inspect
 import types
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
 from torch import nn
 
-from laurel_cli.laurel.source import CannotRewriteError, definition_of, find_function, like, rewrap
+from laurel_cli.laurel.source import CannotRewriteError, contents, definition_of, find_function, like, rewrap
 from laurel_cli.residual.find import Place
 
 Position = tuple[int, int, int, int]
-LAYER = "__laurel__"
+LAYER, ITERATOR, HELPER = "_laurel_layer", "_laurel_iterator", "_laurel_helper"
 FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
@@ -43,13 +43,14 @@ class Edit:
     looped: bool = False
 
 
-def check(module: nn.Module, place: Place) -> None:
-    """Try to rewrite the class of `module` at `place`, without changing anything.
+def check(module: nn.Module, places: Sequence[Place]) -> None:
+    """Try to rewrite the class of `module` at all `places`, without changing anything.
 
     Raises:
         CannotRewriteError: with the reason.
     """
-    _rewritten_class(type(module), (Edit(place, "laurel0"),))  # type: ignore[arg-type]
+    edits = tuple(Edit(place, f"laurel{number}") for number, place in enumerate(places))
+    _rewritten_class(type(module), edits)  # type: ignore[arg-type]
 
 
 def rewrite(module: nn.Module, edits: Sequence[Edit]) -> None:
@@ -71,7 +72,7 @@ def _rewritten_class(cls: Any, edits: tuple[Edit, ...]) -> type[nn.Module]:
         found[name] = function
     members: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     for name, group in methods.items():
-        new = _rewritten_function(found[name], group, cls)
+        new = _rewritten_function(found[name], group, cls, bound=True)
         members[name] = rewrap(inspect.getattr_static(cls, name), found[name], new)
     made: type[nn.Module] = type(cls)(cls.__name__, (cls,), members)
     return made
@@ -89,39 +90,52 @@ def _method(cls: type, code: CodeType) -> tuple[str, FunctionType]:
 
 
 def _rewritten_function(
-    function: FunctionType, edits: Sequence[Edit], cls: type[nn.Module], *, helper: bool = False
+    function: FunctionType, edits: Sequence[Edit], cls: type[nn.Module], *, bound: bool, helper: bool = False
 ) -> FunctionType:
-    """`function` with its additions replaced; a `helper` takes the layer, or their iterator, as first parameter."""
+    """`function` with its additions replaced.
+
+    Args:
+        edits: all of them; `place` ends in this function.
+        bound: whether its first parameter is the module, of class `cls`.
+        helper: take each edit's layer, or the iterator over its layers, as a leading parameter.
+    """
     tree = copy.deepcopy(definition_of(function))
     tree.decorator_list = []
+    parameters = tree.args.posonlyargs or tree.args.args
+    own = (tree.args.posonlyargs + tree.args.args)[0].arg if bound else ""
     captured: dict[str, Any] = {}
-    own = "" if helper else (tree.args.posonlyargs + tree.args.args)[0].arg
+    expressions: dict[Position, list[tuple[Edit, ast.expr]]] = defaultdict(list)
     for number, edit in enumerate(edits):
-        place = edit.place
-        layer: ast.expr = ast.Name(LAYER, ast.Load())
+        layer: ast.expr = ast.Name(f"{LAYER}{number}", ast.Load())
         if not helper:
             layer = ast.Attribute(ast.Name(own, ast.Load()), edit.attribute, ast.Load())
         if edit.looped and not helper:
-            iterator = f"__laurel_iterator{number}__"
             start = ast.Call(ast.Name("iter", ast.Load()), [layer], [])
-            tree.body.insert(_after_docstring(tree), ast.Assign([ast.Name(iterator, ast.Store())], start))
-            layer = ast.Name(iterator, ast.Load())
-        through_helper = len(place) > 1
-        if edit.looped and not through_helper:
-            layer = ast.Call(ast.Name("next", ast.Load()), [layer], [])
-        visitor = _Replace(place[-1][1], layer, function, cls, own)
-        visitor.helper = f"__laurel_helper{number}__" if through_helper else ""
+            layer = ast.Name(f"{ITERATOR}{number}", ast.Load())
+            tree.body.insert(_after_docstring(tree), ast.Assign([ast.Name(layer.id, ast.Store())], start))
+        expressions[edit.place[-1][1]].append((edit, layer))
+    for number, (position, here) in enumerate(expressions.items()):
+        name = f"{HELPER}{number}"
+        visitor = _Replace(position, [layer for _, layer in here], function, cls, own)
+        inner_edits = [replace(edit, place=edit.place[:-1]) for edit, _ in here]
+        if len(here[0][0].place) > 1:
+            visitor.helper = name
+        elif here[0][0].looped:
+            visitor.layers = [ast.Call(ast.Name("next", ast.Load()), [here[0][1]], [])]
         visitor.visit(tree)
-        if through_helper:
-            inner = find_function(visitor.called, place[-2][0])
-            if inner is None or visitor.called is not inner:
+        if visitor.helper:
+            inner = find_function(visitor.called, here[0][0].place[-2][0])
+            if (
+                inner is None
+                or visitor.called is not inner
+                or any(e.place[-1][0] != inner.__code__ for e in inner_edits)
+            ):
                 raise CannotRewriteError("it stands in a helper function that cannot be followed")
-            rest = Edit(place[:-1], edit.attribute, edit.looped)
-            captured[visitor.helper] = _rewritten_function(inner, [rest], cls, helper=True)
+            captured[name] = _rewritten_function(inner, inner_edits, cls, bound=visitor.is_method, helper=True)
         elif not visitor.done:
             raise CannotRewriteError("its source line holds no addition: a fused operator or generated code made it")
     if helper:
-        (tree.args.posonlyargs or tree.args.args).insert(0, ast.arg(LAYER))
+        parameters[:0] = [ast.arg(f"{LAYER}{number}") for number in range(len(edits))]
     return _compiled(function, tree, captured)
 
 
@@ -166,12 +180,13 @@ def _dig(code: CodeType, name: str, line: int) -> CodeType:
 
 
 class _Replace(ast.NodeTransformer):
-    """Replace the expression at `position` by a call of `callee` with the operands of its addition."""
+    """Replace the expression at `position` by a call of a layer with the operands of its addition."""
 
-    def __init__(self, position: Position, callee: ast.expr, function: FunctionType, cls: type, own: str) -> None:
-        self.position, self.callee, self.function, self.cls, self.own = position, callee, function, cls, own
-        self.helper = ""  # name of the helper's copy, where the expression calls a helper
-        self.called: Any = None
+    def __init__(self, position: Position, layers: list[ast.expr], function: FunctionType, cls: type, own: str) -> None:
+        self.position, self.layers, self.function, self.cls, self.own = position, layers, function, cls, own
+        self.helper = ""  # name of the helper's copy, where the expression calls a helper: it takes all `layers`
+        self.called: Any = None  # the helper, and whether it takes the module as its first argument
+        self.is_method = False
         self.done = False
 
     def _here(self, node: ast.AST) -> bool:
@@ -183,7 +198,7 @@ class _Replace(ast.NodeTransformer):
 
     def _sum(self, node: ast.expr | ast.stmt, left: ast.expr, right: ast.expr) -> ast.Call:
         self.done = True
-        return ast.copy_location(ast.Call(self.callee, [left, right], []), node)
+        return ast.copy_location(ast.Call(self.layers[0], [left, right], []), node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         here = not self.helper and isinstance(node.op, ast.Add) and self._here(node)
@@ -218,8 +233,9 @@ class _Replace(ast.NodeTransformer):
             return self._sum(node, *operands)
         if called is not None and not self.done:
             self.done, self.called = True, called
-            name = ast.Name(self.helper, ast.Load())
-            return ast.copy_location(ast.Call(name, [self.callee, *node.args], node.keywords), node)
+            module = [ast.Name(self.own, ast.Load())] if self.is_method else []
+            copied = ast.Call(ast.Name(self.helper, ast.Load()), [*self.layers, *module, *node.args], node.keywords)
+            return ast.copy_location(copied, node)
         return node
 
     def _operands(self, node: ast.Call) -> tuple[ast.expr, ast.expr] | None:
@@ -249,17 +265,28 @@ class _Replace(ast.NodeTransformer):
 
     def _resolve(self, node: ast.expr) -> Any:
         """What a dotted name means in the function's globals and closure; None where it is no such name."""
+        cells = dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True))
         if isinstance(node, ast.Name):
-            cells = dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True))
-            if node.id in cells:
-                return cells[node.id].cell_contents
-            return self.function.__globals__.get(node.id)
-        if isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Name) and node.value.id == self.own:
-                return getattr(inspect.getattr_static(self.cls, node.attr, None), "__func__", None)
-            base = self._resolve(node.value)
-            return getattr(base, node.attr, None) if base is not None else None
-        return None
+            return contents(cells[node.id]) if node.id in cells else self.function.__globals__.get(node.id)
+        if not isinstance(node, ast.Attribute):
+            return None
+        on = node.value
+        if isinstance(on, ast.Name) and on.id == self.own:
+            return self._member(self.cls.__mro__, node.attr)
+        if isinstance(on, ast.Call) and isinstance(on.func, ast.Name) and on.func.id == "super" and not on.args:
+            mro = self.cls.__mro__
+            if "__class__" in cells and contents(cells["__class__"]) in mro:
+                return self._member(mro[mro.index(contents(cells["__class__"])) + 1 :], node.attr)
+            return None
+        base = self._resolve(on)
+        self.is_method = False
+        return getattr(base, node.attr, None) if base is not None else None
+
+    def _member(self, mro: Sequence[type], name: str) -> Any:
+        """A method or static method of the module's class."""
+        member = next((vars(base)[name] for base in mro if name in vars(base)), None)
+        self.is_method = isinstance(member, FunctionType)
+        return member.__func__ if isinstance(member, staticmethod) else member
 
 
 def _loaded(target: ast.expr) -> ast.expr:

@@ -55,7 +55,7 @@ def layers_of(wrapped: Any) -> Iterator[FunctionType]:
         yield candidate
         if "__wrapped__" in candidate.__dict__:
             waiting.append(candidate.__dict__["__wrapped__"])
-        waiting.extend(_contents(cell) for cell in candidate.__closure__ or ())
+        waiting.extend(contents(cell) for cell in candidate.__closure__ or ())
 
 
 def find_function(wrapped: Any, code: CodeType) -> FunctionType | None:
@@ -81,7 +81,7 @@ def rewrap(wrapped: Any, old: FunctionType, new: FunctionType) -> Any:
 def _rewrapped(wrapped: FunctionType, old: FunctionType, done: dict[FunctionType, FunctionType]) -> FunctionType:
     if wrapped in done:  # a wrapper may hold itself
         return done[wrapped]
-    leading = [_leads_to(_contents(cell), old) for cell in wrapped.__closure__ or ()]
+    leading = [_leads_to(contents(cell), old) for cell in wrapped.__closure__ or ()]
     cells = [CellType() if leads else cell for cell, leads in zip(wrapped.__closure__ or (), leading, strict=True)]
     outer = FunctionType(
         wrapped.__code__, wrapped.__globals__, wrapped.__name__, wrapped.__defaults__, closure=tuple(cells)
@@ -109,8 +109,9 @@ def like(new: FunctionType, old: FunctionType) -> None:
     new.__dict__.update(old.__dict__)
 
 
-def _contents(cell: CellType) -> Any:
+def contents(cell: CellType) -> Any:
+    """What a closure's cell holds; None for an empty one."""
     try:
         return cell.cell_contents
-    except ValueError:  # an empty cell
+    except ValueError:
         return None

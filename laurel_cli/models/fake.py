@@ -50,7 +50,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
                 for store in (module._parameters, module._buffers, module.__dict__):
                     for name, value in store.items():
                         if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-                            store[name] = fake(value)
+                            store[name] = fake(value)  # type: ignore[assignment]
             faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
             with mode:
                 yield Inputs(*faked_inputs)

@@ -42,7 +42,7 @@ class Site:
     @property
     def place(self) -> Place:
         """Equal for all modules that run the same source."""
-        return tuple((call.code, call.position) for call in self.calls)
+        return _expressions(self.calls)
 
     @property
     def key(self) -> tuple[str, Place, int]:
@@ -139,12 +139,13 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     paths = dict(model.named_modules())
     streams = _streams(found, trace.nodes)
     ordinals: Counter[str] = Counter()
-    turns = _turns(trace.additions)
+    calls = _calls(trace.additions)
+    turns = _turns(trace.additions, calls)
     connections = []
     for item, (stream, position) in zip(found, streams, strict=True):
         node = trace.nodes[item.addition.node]
         skip = item.addition.operands[item.relation.skip]
-        sites = tuple(_site(part, turns, trace.nodes) for part in (*item.partial, item))
+        sites = tuple(_site(part, calls, turns, trace.nodes) for part in (*item.partial, item))
         owner = sites[-1].owner
         dim = channels.get(skip, channels.get(node.index, len(node.shape) - 1))
         connections.append(
@@ -173,7 +174,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     return ResidualMap(tuple(connections), refused)
 
 
-def _calls(addition: Addition) -> tuple[Call, ...]:
+def _innermost(addition: Addition) -> tuple[Call, ...]:
     """Frames up to the innermost one that is a method of one of the model's modules."""
     for number, call in enumerate(addition.calls):
         if call.module is not None:
@@ -181,21 +182,60 @@ def _calls(addition: Addition) -> tuple[Call, ...]:
     return addition.calls
 
 
-def _turns(additions: tuple[Addition, ...]) -> dict[int, tuple[int, int]]:
+def _outermost(addition: Addition) -> tuple[Call, ...]:
+    """Frames up to the method that was called from outside of the module that the innermost method belongs to."""
+    end = len(_innermost(addition))
+    for number, call in enumerate(addition.calls[end:], start=end):
+        if call.code.co_name in ("_wrapped_call_impl", "_call_impl"):
+            break
+        if call.module == addition.calls[end - 1].module:
+            end = number + 1
+    return addition.calls[:end]
+
+
+def _calls(additions: tuple[Addition, ...]) -> dict[int, tuple[Call, ...]]:
+    """For each addition (by node) the frames that tell it from others of its module.
+
+    The innermost method is enough, unless the module calls it more than once, or from a method that overrides it.
+    """
+    activations: dict[object, set[int]] = {}
+    for addition in additions:
+        inner, outer = _innermost(addition), _outermost(addition)
+        activations.setdefault((_expressions(inner), inner[-1].module, outer[-1].activation), set()).add(
+            inner[-1].activation
+        )
+    several = {key[:2] for key, inner in activations.items() if len(inner) > 1}  # type: ignore[index]
+    calls = {}
+    for addition in additions:
+        inner, outer = _innermost(addition), _outermost(addition)
+        names = [call.code.co_name for call in outer[len(inner) - 1 :] if call.module is not None]
+        overridden = len(names) > 1 and len(set(names)) < len(names)
+        again = (_expressions(inner), inner[-1].module) in several
+        calls[addition.node] = outer if again or overridden else inner
+    return calls
+
+
+def _expressions(calls: tuple[Call, ...]) -> Place:
+    return tuple((call.code, call.position) for call in calls)
+
+
+def _turns(additions: tuple[Addition, ...], calls: dict[int, tuple[Call, ...]]) -> dict[int, tuple[int, int]]:
     """For each addition (by node) its turn in the loops of its method's call, and how many turns there are."""
     runs: dict[object, list[int]] = {}
     for addition in additions:
-        calls = _calls(addition)
-        place = tuple((call.code, call.position) for call in calls)
-        runs.setdefault((place, calls[-1].activation), []).append(addition.node)
+        frames = calls[addition.node]
+        runs.setdefault((_expressions(frames), frames[-1].activation), []).append(addition.node)
     return {node: (turn, len(nodes)) for nodes in runs.values() for turn, node in enumerate(nodes)}
 
 
-def _site(item: _Found, turns: dict[int, tuple[int, int]], nodes: tuple[Node, ...]) -> Site:
-    calls, node = _calls(item.addition), nodes[item.addition.node]
+def _site(
+    item: _Found, calls: dict[int, tuple[Call, ...]], turns: dict[int, tuple[int, int]], nodes: tuple[Node, ...]
+) -> Site:
+    node = nodes[item.addition.node]
+    frames = calls[node.index]
     return Site(
-        calls[-1].module or "",
-        calls,
+        frames[-1].module or "",
+        frames,
         *turns[node.index],
         skip=item.relation.skip,
         in_place=node.op.endswith("_"),
@@ -307,6 +347,6 @@ def _common_prefix(paths: list[str]) -> str:
 
 def _place_name(addition: Addition) -> str:
     call = addition.calls[0]
-    owner = _calls(addition)[-1].module
+    owner = _innermost(addition)[-1].module
     file = call.code.co_filename.rpartition("/")[2]
     return f"{owner or '(root)'} ({file}:{call.position[0]})"

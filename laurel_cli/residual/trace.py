@@ -136,18 +136,18 @@ def trace(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Trace:
 
 
 @contextmanager
-def running(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Iterator[Inputs]:
-    """Eval mode without gradients, on fake tensors unless `real`; yields the inputs to call `model` with.
+def running(model: nn.Module, inputs: Inputs, *, real: bool = False, training: bool = False) -> Iterator[Inputs]:
+    """Without gradients, in eval mode unless `training`, on fake tensors unless `real`; yields the inputs to call with.
 
     The model is left as it was: flags, attributes, what its buffers hold.
     """
     with torch.no_grad(), preserved(model, values=True) if real else faked(model, inputs) as given:
-        model.eval()
+        model.train(training)
         yield given or inputs
 
 
 def try_run(model: nn.Module, inputs: Inputs, mode: AbstractContextManager[Any] | None = None) -> None:
-    """One forward pass within `mode`, for what its hooks see: on fake tensors, else on the model's own.
+    """One forward pass within `mode`, for what its hooks see: on fake tensors, else, entered anew, on the model's own.
 
     Raises:
         ModelError: it fails either way.

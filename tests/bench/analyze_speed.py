@@ -128,8 +128,8 @@ def report(rounds: int) -> str:
     lines = [
         "# Speed of `laurel analyze`",
         "",
-        f"{rounds} runs of each command in turn after one to warm up. Seconds are medians; the ratio is the median of the",
-        "paired ratios, with the smallest and the largest; peak memory is the first command's. Imports and build:",
+        f"{rounds} runs of each command in turn after one to warm up. Seconds are medians; the ratio is the median of",
+        "the paired ratios, with the smallest and the largest; peak memory is the first command's. Imports and build:",
         f"`{BUILD}`.",
         "",
         "| first / second | first s | second s | ratio of times | of processor times | peak GB | target |",

@@ -330,7 +330,6 @@ def test_a_spec_that_means_nothing(text: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"lr": True, "rank": 0},
         {"lr": True, "rank": True},
         {"lr": True, "rank": 2.0},

@@ -210,7 +210,7 @@ class ParallelInStatements(Two):
         b = self.mlp(h)
         y = x + a
         y = y + b
-        return y
+        return y  # noqa: RET504
 
 
 @has("(root):0 identity")
@@ -585,7 +585,7 @@ class OverSeveralLines(Two):
 @has("(root):0 identity", "(root):1 identity")
 class WideCharacters(Two):
     def forward(self, x: Tensor) -> Tensor:
-        größe = "größer als ∞"; x = x + self.attn(self.norm1(x)); return (x + self.mlp(self.norm2(x))) * bool(größe)  # fmt: skip  # noqa: E702
+        größe = "größer als ∞"; x = x + self.attn(self.norm1(x)); return (x + self.mlp(self.norm2(x))) * bool(größe)  # fmt: skip  # noqa: E501, E702
 
 
 @has("(root):0 identity", "(root):1 identity")
@@ -942,7 +942,7 @@ class Inherited(_Base):
     """The forward is the parent class's."""
 
 
-@has("(root):0 identity", applies=False)
+@has("(root):0 identity")
 class OverriddenAndCalled(_Base):
     def forward(self, x: Tensor) -> Tensor:
         return self.norm2(super().forward(x))
@@ -1026,7 +1026,7 @@ class GlobalsAndDefaults(Two):
 
         Of several lines.
         """
-        global PATTERNS  # noqa: PLW0602
+        global PATTERNS
         assert width == D
         assert not ending
         assert PATTERNS
