@@ -106,12 +106,13 @@ class LaurelLayer(nn.Module):
             g = self._with_history(x)
         elif spec.lr:
             g = x + self._low_rank([x])  # Eq. 3
-        if not spec.rw:
-            return f + g
-        a, b = self.residual_weights()
-        if spec.vector_weights:  # in the operands' own types, as a scalar would be: float32 would widen the stream
-            a, b = a.view(self._broadcast).to(f.dtype), b.view(self._broadcast).to(g.dtype)
-        return a * f + b * g  # Eq. 5
+        if spec.rw:  # Eq. 5
+            a, b = self.residual_weights()
+            if spec.vector_weights:  # in the operands' own types, as a scalar would be: float32 would widen the stream
+                a, b = a.view(self._broadcast).to(f.dtype), b.view(self._broadcast).to(g.dtype)
+            f, g = a * f, b * g
+        # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
+        return g + f if self.skip == 0 else f + g
 
     def _with_history(self, x: Tensor) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""

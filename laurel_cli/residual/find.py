@@ -131,6 +131,9 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
         model: for the names and the nesting of its modules.
     """
     found, reasons = _accept(trace)
+    for item in [item for item in found if item.addition.node in trace.unread]:
+        found.remove(item)
+        reasons[item.addition.node] = "nothing reads the sum: what is learned there would never receive a gradient"
     nested = _nested_in_another(found, trace.nodes)
     for item in nested:
         found.remove(item)
@@ -277,6 +280,7 @@ def _nested_in_another(found: list[_Found], nodes: tuple[Node, ...]) -> list[_Fo
         item
         for item in found
         if item.relation.scaled
+        and item.relation.kind == "identity"
         and any(item.addition.node in other.relation.branch for other in found if other is not item)
     ]
 

@@ -144,11 +144,19 @@ def _skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> lis
             path.append(Step(source, last.node, last.linear, last.scaled or weighted))
         elif node.op in VIEWS or (node.op in SHIFTS and nodes[source].shape == node.shape):
             path.append(Step(source, last.node, last.linear, last.scaled))
-        elif node.op in CONVOLUTIONS | NORMS | POOLS or (node.op in ("addmm", "mm", "linear", "bmm") and weighted):
+        elif node.op in CONVOLUTIONS | NORMS | POOLS or _is_linear_layer(node, nodes):
             path.append(Step(source, last.node, True, last.scaled))
         else:
             break
     return path
+
+
+def _is_linear_layer(node: Node, nodes: tuple[Node, ...]) -> bool:
+    """A product with a weight. In a batched one the weight is a parameter itself, not keys made of position vectors."""
+    weights = [i for i in node.inputs if nodes[i].parameters and not nodes[i].active]
+    if node.op == "bmm":
+        weights = [i for i in weights if nodes[root(i, nodes)].op == "parameter"]
+    return node.op in ("addmm", "mm", "linear", "bmm") and bool(weights)
 
 
 def root(index: int, nodes: tuple[Node, ...]) -> int:

@@ -112,10 +112,17 @@ class Addition:
 
 @dataclass(frozen=True)
 class Trace:
-    """A recorded forward pass: `nodes` in the order of execution, and the additions among them."""
+    """A recorded forward pass.
+
+    Attributes:
+        nodes: in the order of execution.
+        additions: those among them.
+        unread: nodes on which no output depends; empty where the output is of an unknown kind.
+    """
 
     nodes: tuple[Node, ...]
     additions: tuple[Addition, ...]
+    unread: frozenset[int]
 
 
 def trace(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Trace:
@@ -131,8 +138,8 @@ def trace(model: nn.Module, inputs: Inputs, *, real: bool = False) -> Trace:
         Exception: whatever the model's forward raises on these inputs.
     """
     with running(model, inputs, real=real) as given, _Recorder(model, given) as recorder:
-        given.call(model)
-    return Trace(tuple(recorder.nodes), tuple(recorder.additions))
+        result = given.call(model)
+    return Trace(tuple(recorder.nodes), tuple(recorder.additions), recorder.unread(result))
 
 
 @contextmanager
@@ -207,6 +214,17 @@ class _Recorder(TorchDispatchMode):
                 calls, hand_written = self._calls(sys._getframe(1))
                 self.additions.append(Addition(self._known[id(outputs[0])], operands, calls, hand_written))
         return result
+
+    def unread(self, result: Any) -> frozenset[int]:
+        """Nodes on which nothing in `result`, the model's, depends."""
+        leaves = tree_leaves(result)
+        if not all(isinstance(leaf, torch.Tensor | bool | int | float | str | None) for leaf in leaves):
+            return frozenset()
+        read = set(self._read([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]))
+        for node in reversed(self.nodes):
+            if node.index in read:
+                read.update(node.inputs)
+        return frozenset(range(len(self.nodes))) - read
 
     def _weight(self, index: int) -> tuple[bool, int]:
         node = self.nodes[index]

@@ -155,6 +155,41 @@ def test_outputs_and_gradients_are_the_baselines_at_the_start(make: Make, varian
     assert all(module.training == training for module in model.modules())
 
 
+class PatchTokens(nn.Module):
+    """Tokens made of an image keep its memory layout, channels first; the branch's result has the ordinary one."""
+
+    def __init__(self, swapped: bool) -> None:
+        super().__init__()
+        self.swapped, self.mlp = swapped, mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.mlp(x) + x if self.swapped else x + self.mlp(x)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@every_variant
+def test_sums_keep_their_memory_layout(variant: str, swapped: bool) -> None:
+    model, x = PatchTokens(swapped), torch.randn(2, D, 5)
+    expected = model(x).stride()
+    assert expected == ((5 * D, D, 1) if swapped else (5 * D, 1, 5))
+    apply_laurel(model, variant, x)
+    assert model(x).stride() == expected
+
+
+@every_variant
+def test_channels_last_stays_channels_last(variant: str) -> None:
+    model, x = resnet(torch.float32)
+    model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    apply_laurel(model, variant, x)
+    outputs = []
+    for layer in laurel_layers(model).values():
+        layer.register_forward_hook(lambda *call: outputs.append(call[-1]))
+    model(x)
+    assert outputs
+    assert all(output.is_contiguous(memory_format=torch.channels_last) for output in outputs)
+
+
 @both_models
 def test_a_pretrained_models_names_order_and_values_stay(make: Make) -> None:
     model, x = make()

@@ -103,7 +103,7 @@ _TIMM = {
     "swinv2_cr_tiny_224": 24,
     "samvit_base_patch16_224": 24,
     "hiera_tiny_224": 24,
-    "mvitv2_tiny": 20,  # 10 blocks
+    "mvitv2_tiny": 30,  # 10 blocks: attention, feed-forward, the residual pooling connection (MViTv2, sec. 4.1)
     "convnext_zepto_rms": 10,  # 2 + 2 + 4 + 2
     "vit_tiny_patch16_224": 24,
     "inception_next_atto": 12,

@@ -123,7 +123,12 @@ def _grouped(pairs: Iterable[tuple[str, Any]]) -> dict[Any, list[str]]:
 
 
 def _paper_table(arms: Sequence[Item]) -> Table:
-    columns = (ARM, _number("paper", text.percent), _number("counted", text.percent), Column("remark", prose=True))
+    columns = (
+        ARM,
+        _number("paper", lambda percent: f"{percent:g} %"),
+        _number("counted", text.percent),
+        Column("remark", prose=True),
+    )
     rows = tuple(
         (arm["name"], arm["paper"]["added_percent"], arm["added_parameters_percent"], arm["paper"]["remark"])
         for arm in arms
