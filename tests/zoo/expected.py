@@ -5,8 +5,9 @@ Every figure is worked out from the published architecture, never from the outpu
 
 from __future__ import annotations
 
-# They concatenate (DenseNet, SqueezeNet, GoogLeNet, Inception, ShuffleNet, SelecSLS), only stack (VGG, MobileNet V1),
-# or add parallel linear branches that melt into one convolution for inference (MobileOne, TextNet).
+# They concatenate (DenseNet, RDNet, SqueezeNet, GoogLeNet, Inception, ShuffleNet, SelecSLS, VoVNet's small ones), only
+# stack (VGG, MobileNet V1), or add parallel linear branches that melt into one convolution for inference (MobileOne,
+# TextNet).
 NONE = frozenset(
     [
         "torchvision:alexnet",
@@ -20,7 +21,9 @@ NONE = frozenset(
         "timm:densenet121",
         "timm:inception_v3",
         "timm:inception_v4",
+        "timm:ese_vovnet19b_slim_dw",
         "timm:mobileone_s1",
+        "timm:rdnet_tiny",
         "timm:selecsls42",
         "timm:vgg11",
         "transformers:MobileNetV1ForImageClassification",
