@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms import Arm, add_blocks
+from laurel_cli.arms import Arm, add_blocks, build
 from laurel_cli.cost.count import Cost, count
 from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.laurel import closed_form
@@ -296,10 +296,7 @@ def _checked(
             continue
         on_progress(f"checking {result.arm.name}")
         model = copy.deepcopy(real)
-        if result.arm.kind == "naive":
-            add_blocks(model, found.whole, loaded.inputs, result.arm.blocks)
-        elif result.arm.spec is not None:
-            place(model, result.arm.spec, found.whole)
+        build(result.arm, model, found.whole, loaded.inputs)
         checked.append(replace(result, checks=check(model, loaded.inputs, result.cost)))
     return checked
 

@@ -60,6 +60,28 @@ def parse_arms(text: str, **spec_options: Any) -> list[Arm]:
     return list(dict.fromkeys(arms))
 
 
+def build(arm: Arm, model: nn.Module, residual: ResidualMap, inputs: Inputs, *, seed: int = 0) -> tuple[str, ...]:
+    """Turn a copy of the baseline into `arm`, in place.
+
+    Args:
+        model: on any device; `residual` its map and `inputs` what it runs on.
+        seed: of what the arm adds.
+
+    Returns:
+        Warnings for the user.
+
+    Raises:
+        ModelError: it cannot be built from this model.
+    """
+    from laurel_cli.laurel.apply import place
+
+    if arm.kind == "naive":
+        add_blocks(model, residual, inputs, arm.blocks, seed=seed)
+    if arm.spec is not None:
+        return place(model, arm.spec, residual, inputs, seed=seed).warnings
+    return ()
+
+
 def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: int, *, seed: int = 0) -> list[str]:
     """Naive scaling, in place: repeat a block of the model's longest run of equal blocks, freshly initialised.
 
@@ -85,13 +107,13 @@ def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: 
         _renumber(block, source, index)
         _initialise(block, model, seed + number)
         container.insert(index, block)  # type: ignore[operator]
-        new.append(f"{path}.{index}")
+        new.append(_joined(path, str(index)))
     # All of them: a forward that counts its layers would run the new one and leave out the last.
-    children = [f"{path}.{name}" for name, _ in container.named_children()]
+    children = [_joined(path, name) for name, _ in container.named_children()]
     if not _runs(model, inputs, children):
         _deepen_configuration(model, len(container) - blocks, blocks)  # type: ignore[arg-type]
         if not _runs(model, inputs, children):
-            raise ModelError(f"The model's forward does not run a block added to {path}.")
+            raise ModelError(f"The model's forward does not run a block added to {path or 'it'}.")
     return new
 
 
@@ -110,9 +132,13 @@ def _equal_neighbours(model: nn.Module, path: str, blocks: set[str]) -> Iterator
     start = 0
     for index in range(1, len(children) + 1):
         if index == len(children) or _form(children[index][1]) != _form(children[start][1]):
-            if index - start > 1 and any(f"{path}.{name}" in blocks for name, _ in children[start:index]):
+            if index - start > 1 and any(_joined(path, name) in blocks for name, _ in children[start:index]):
                 yield start, index
             start = index
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _form(block: nn.Module) -> Any:

@@ -11,6 +11,7 @@ import typer
 from laurel_cli.cli.analyze import analyze
 from laurel_cli.cli.env import env
 from laurel_cli.cli.models import models
+from laurel_cli.cli.profile import profile
 
 NARROW = 60  # below it rich's panels break words; plain help wraps between them
 
@@ -55,5 +56,6 @@ def laurel(
 
 
 app.command()(analyze)
+app.command()(profile)
 app.command()(models)
 app.command()(env)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.cli import stdio
-from laurel_cli.cli.files import check_writable, write_whole
 from laurel_cli.cli.options import FORMATS, one_of
 from laurel_cli.cli.render import Look, render
+from laurel_cli.records.files import check_writable, write_whole
 
 
 @dataclass(frozen=True)

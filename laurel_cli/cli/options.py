@@ -12,6 +12,7 @@ import typer
 
 from laurel_cli.errors import UsageError
 
+OUTPUT = "Output"
 FORMATS = ("table", "json", "markdown", "csv")
 
 Format = Annotated[
@@ -21,18 +22,18 @@ Format = Annotated[
         metavar="NAME",
         help="table, json, markdown or csv. JSON is exactly one document, on failure too.",
         autocompletion=lambda: list(FORMATS),
-        rich_help_panel="Output",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", metavar="FILE", help="Write the answer to a file, whole or not at all.", rich_help_panel="Output"
+        "--output", metavar="FILE", help="Write the answer to a file, whole or not at all.", rich_help_panel=OUTPUT
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace --output's file if it exists.", rich_help_panel="Output")]
+Force = Annotated[bool, typer.Option("--force", help="Replace --output's file if it exists.", rich_help_panel=OUTPUT)]
 Debug = Annotated[
-    bool, typer.Option("--debug", help="Show tracebacks, timings and library warnings.", rich_help_panel="Output")
+    bool, typer.Option("--debug", help="Show tracebacks, timings and library warnings.", rich_help_panel=OUTPUT)
 ]
 
 

@@ -1,4 +1,4 @@
-"""What is being done, on stderr: one line that the next one replaces on a terminal, nothing in a pipe."""
+"""What is being done, on stderr: one line that the next one replaces on a terminal; in a pipe a line now and then."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ ERASE = "\r\x1b[2K"
 
 @dataclass
 class Progress:
-    """Shows one step at a time. With `debug` every step is a line of its own, with the seconds since the start."""
+    """Shows one step at a time. With `debug` every step is a line of its own, with the seconds since the start.
+
+    Attributes:
+        every: seconds between two lines where there is no terminal; None shows nothing there.
+    """
 
     debug: bool = False
+    every: float | None = None
     started: float = field(default_factory=time.monotonic)
     shown: bool = False
+    said: float = field(default_factory=time.monotonic)
 
     def __call__(self, step: str) -> None:
         """Show `step` in place of the one before."""
@@ -32,6 +38,9 @@ class Progress:
             width = max(1, shutil.get_terminal_size().columns - 1)
             self._write(ERASE + visible(step)[:width])
             self.shown = True
+        elif self.every is not None and time.monotonic() - self.said >= self.every:
+            stdio.say(step)
+            self.said = time.monotonic()
 
     def clear(self) -> None:
         """Take the line away."""

@@ -3,7 +3,7 @@
 import pytest
 
 from laurel_cli.cli import options
-from laurel_cli.cli.analyze import VARIANTS, _arm_names
+from laurel_cli.cli.model_options import VARIANTS, arm_names
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import spec
 
@@ -65,10 +65,10 @@ def test_the_variants_of_the_help_are_those_that_exist():
     ],
 )
 def test_ranks_multiply_the_variants_that_have_one(variants, ranks, more, expected):
-    assert _arm_names(None, variants, ranks, dict(more)) == expected
+    assert arm_names(None, variants, ranks, dict(more)) == expected
 
 
 def test_arms_are_taken_as_they_are_with_one_rank_for_those_that_name_none():
     chosen = {}
-    assert _arm_names("baseline,rw+lr", [], ["8"], chosen) == "baseline,rw+lr"
+    assert arm_names("baseline,rw+lr", [], ["8"], chosen) == "baseline,rw+lr"
     assert chosen == {"rank": 8}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from laurel_cli.cli import files
 from laurel_cli.errors import ResourceError, UsageError
+from laurel_cli.records import files
 
 
 def names(folder):

@@ -33,6 +33,9 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
             return [model | arm for arm in document["arms"]]
         found = [model | {"found": True} | item | {"reason": None} for item in document["connections"]]
         return found + [model | {"found": False} | item for item in document["refused"]]
+    if kind == "laurel.profile":
+        said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
+        return [said | _flat(arm) for arm in document["arms"]]
     if kind == "laurel.models":
         return list(document["models"])
     versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
@@ -41,6 +44,14 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         for item in document["devices"]
     ]
     return versions + devices
+
+
+def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values side by side: ratio.median, ratio.low."""
+    flat: dict[str, Any] = {}
+    for key, value in item.items():
+        flat |= {f"{key}.{inner}": entry for inner, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _cell(value: Any) -> str:

@@ -71,6 +71,10 @@ def sheet_of(document: Mapping[str, Any], connections: bool = False) -> Sheet:
         from laurel_cli.cli.render.analysis import analysis_sheet
 
         return analysis_sheet(document, connections)
+    if kind == "laurel.profile":
+        from laurel_cli.cli.render.profile import profile_sheet
+
+        return profile_sheet(document)
     return _models(document) if kind == "laurel.models" else _environment(document)
 
 

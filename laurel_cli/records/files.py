@@ -1,4 +1,4 @@
-"""`--output FILE`: written whole or not at all, never over a file that was not meant."""
+"""Files written whole or not at all, never over one that was not meant."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How fast an arm runs, as a ratio to the baseline: devices, and the paired protocol."""

@@ -1,0 +1,34 @@
+"""What a worker process of a profile is asked to do. Pure data: it crosses a pipe as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; the fields of the JSON document that it gets.
+
+    Attributes:
+        task: "memory" (the peak of every arm), or "time".
+        model: reference of the baseline, `options` those of `models.load`, `arms` as `--arms`, `spec_options` of it.
+        against: references of further models.
+        work: the fields of `Workload`.
+        process: its number; `placements` how many to make, `seconds` how long one should take.
+        seed: of orders, ballast and everything else that is drawn.
+    """
+
+    task: str
+    model: str
+    options: dict[str, Any]
+    arms: str
+    spec_options: dict[str, Any]
+    against: list[str]
+    work: dict[str, Any]
+    device: str
+    threads: int | None
+    seed: int
+    process: int = 0
+    placements: int = 4
+    seconds: float = 3.0

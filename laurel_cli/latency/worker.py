@@ -1,0 +1,207 @@
+"""One fresh process of a profile: builds the arms, warms them up, times them round by round.
+
+Run as `python -m laurel_cli.latency.worker FD`: the job comes as JSON on stdin, messages go as JSON lines to the file
+descriptor FD, so that what a model prints disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.arms import build, parse_arms
+from laurel_cli.errors import LaurelError, ModelError
+from laurel_cli.latency.devices import Device, is_out_of_memory, opened
+from laurel_cli.latency.job import Job
+from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
+from laurel_cli.models.load import load
+from laurel_cli.residual.survey import survey
+
+Say = Callable[[Mapping[str, Any]], None]
+SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
+ROUNDS = (5, 60)  # in a placement, fewest and most
+SETTLED = 0.05  # two runs of calls in a row differ by less than this
+LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
+BALLAST = 1 << 20  # bytes between tensors at most
+
+
+def main(say: Say, job: Job) -> None:
+    """Do the job. Messages: ready, warm, sample, peak, done."""
+    torch.manual_seed(job.seed)
+    device = opened(job.device, job.threads)
+    work = Workload(**job.work)
+    if job.task == "memory":
+        _measure_memory(say, job, device, work)
+    else:
+        _measure_time(say, job, device, work)
+    say({"kind": "done"})
+
+
+def _models(job: Job, say: Say) -> Iterator[tuple[str, nn.Module, Any]]:
+    """(name, real model, inputs) of every arm, built one after the other."""
+    options = dict(job.options)
+    if options.get("input_shape"):
+        options["input_shape"] = tuple(options["input_shape"])
+    loaded = load(job.model, **options)
+    arms = parse_arms(job.arms, **job.spec_options)
+    real = loaded.build() if loaded.on_meta else loaded.module
+    found = survey(real, loaded.inputs).whole if any(arm.kind in ("naive", "laurel") for arm in arms) else None
+    unit = samples_of(loaded.inputs, job.work["mode"])
+    say({"kind": "ready", "input": loaded.input_description, "source": loaded.source, "work": unit})
+    for arm in arms:
+        model = copy.deepcopy(real)
+        try:
+            warnings = build(arm, model, found, loaded.inputs) if found is not None else ()
+        except ModelError as error:
+            if arm.kind != "naive":
+                raise
+            say({"kind": "warning", "text": f"{arm.name} is left out: {error}"})
+            continue
+        for warning in warnings:
+            say({"kind": "warning", "text": f"{arm.name}: {warning}"})
+        yield arm.name, model, loaded.inputs
+    for reference in job.against:
+        rival = load(reference, **{key: value for key, value in options.items() if key != "model_args"})
+        yield reference, rival.build() if rival.on_meta else rival.module, rival.inputs
+
+
+def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
+    for name, model, inputs in _models(job, say):
+        with _named(name):
+            step = prepared(model, inputs, work, device.torch)
+            step.run()  # the optimizer's state, workspaces
+            step.reset()
+            static = sum(t.numel() * t.element_size() for t in {id(t): t for t in step.tensors()}.values())
+            say({"kind": "peak", "arm": name, "bytes": device.peak(step.run), "static_bytes": static})
+        del step, model
+
+
+def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
+    steps: dict[str, Step] = {}
+    for name, model, inputs in _models(job, say):
+        with _named(name):
+            steps[name] = prepared(model, inputs, work, device.torch)
+    repeats = {}
+    for name, step in steps.items():
+        with _named(name):
+            first, settled, calls = _warm_up(step, device)
+        repeats[name] = max(1, round(SHORTEST_SAMPLE / settled))
+        say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
+    say({"kind": "facts", "facts": device.facts(), "disturbances": device.disturbances()})
+    draw = random.Random(f"{job.seed} {job.process}")
+    for placement in range(job.placements):
+        ballast = _replace(steps.values(), draw)
+        _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
+        began, number = time.monotonic(), 0
+        while number < ROUNDS[0] or (number < ROUNDS[1] and time.monotonic() - began < job.seconds):
+            order, seconds = _round(steps, repeats, device, draw)
+            number += 1
+            say({"kind": "sample", "placement": placement, "order": order, "seconds": seconds})
+        del ballast
+    say({"kind": "facts", "facts": device.facts(), "disturbances": device.disturbances()})
+
+
+def _round(
+    steps: Mapping[str, Step], repeats: Mapping[str, int], device: Device, draw: random.Random
+) -> tuple[list[str], dict[str, float]]:
+    """Every arm once, in random order: seconds per call."""
+    order = list(steps)
+    draw.shuffle(order)
+    seconds = {}
+    for name in order:
+        with _named(name):
+            step = steps[name]
+            step.reset()
+            seconds[name] = device.time(step.run, 1 if step.single else repeats[name])
+    return order, seconds
+
+
+def _warm_up(step: Step, device: Device) -> tuple[float, float, int]:
+    """Seconds of the first call, seconds of a call once two runs of calls agree, calls made."""
+    step.reset()
+    first = device.time(step.run, 1)
+    began, calls, before = time.monotonic(), 1, 0.0
+    while True:
+        seconds = []
+        for _ in range(3):
+            step.reset()
+            seconds.append(device.time(step.run, 1))
+        calls += 3
+        now = median(seconds)
+        if abs(now - before) <= SETTLED * now or time.monotonic() - began > LONGEST_WARM_UP:
+            return first, now, calls
+        before = now
+
+
+def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
+    """Move every tensor to another place in memory. Returns ballast, to be kept until the next move."""
+    ballast: list[Tensor] = []
+    tensors = list({id(tensor): tensor for step in steps for tensor in step.tensors()}.values())
+    if any(tensor.device.type == "xla" for tensor in tensors):  # the runtime places them
+        return ballast
+    owners = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
+    draw.shuffle(tensors)
+    for tensor in tensors:
+        if owners[tensor.untyped_storage().data_ptr()] > 1:  # views of one another, as an LSTM's weights: they stay so
+            continue
+        ballast.append(torch.empty(draw.randrange(1, BALLAST), dtype=torch.int8, device=tensor.device))
+        tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
+    return ballast
+
+
+class _named:  # noqa: N801 - reads as a word in `with`
+    """Tells which arm an error came from."""
+
+    def __init__(self, arm: str) -> None:
+        self.arm = arm
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and not hasattr(error, "laurel_arm"):
+            error.laurel_arm = self.arm  # type: ignore[attr-defined]
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    arm = getattr(error, "laurel_arm", None)
+    if is_out_of_memory(error):
+        return {"kind": "out of memory", "arm": arm, "why": str(error).splitlines()[0] if str(error) else ""}
+    if isinstance(error, LaurelError):
+        body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
+        return {"kind": "error", "arm": arm, **body}
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return {
+        "kind": "error",
+        "arm": arm,
+        "what": f"The arm {arm!r} cannot be run." if arm else "The models cannot be built.",
+        "why": f"{type(error).__name__}: {first_line}",
+        "hint": "",
+        "code": 3,
+    }
+
+
+if __name__ == "__main__":
+    out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+
+    def say(message: Mapping[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+
+    try:
+        main(say, Job(**json.load(sys.stdin)))
+    except BrokenPipeError:  # the parent has gone
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
+        say(_failure(error))
+        sys.exit(1)
