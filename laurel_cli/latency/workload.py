@@ -196,7 +196,9 @@ def _decode(model: nn.Module, forward: Any, given: Inputs) -> Step:
 
     def reset() -> None:  # the step before made it longer by a token
         if hasattr(cache[0], "crop"):
-            cache[0].crop(length)
+            surplus = cache[0].get_seq_length() - length
+            if surplus:
+                cache[0].crop(-surplus)
         else:
             cache[0] = copy.deepcopy(full)
 

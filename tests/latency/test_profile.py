@@ -116,14 +116,14 @@ def test_static_bytes_are_those_of_the_weights(laurel, models: Path) -> None:
     assert arms["rw"]["static_bytes"] == weights + 2 * 2 * 4
 
 
-@pytest.mark.parametrize("format", ["table", "markdown", "csv"])
-def test_formats(laurel, models: Path, format: str) -> None:
-    done = laurel("profile", f"{models}:build", "--variant", "rw", *SHAPE, *QUICK, "--format", format)
+@pytest.mark.parametrize("kind", ["table", "markdown", "csv"])
+def test_formats(laurel, models: Path, kind: str) -> None:
+    done = laurel("profile", f"{models}:build", "--variant", "rw", *SHAPE, *QUICK, "--format", kind)
     assert done.returncode == 0, done.stderr
     assert "noise" not in done.stdout.replace("noise floor", "")
     for name in ("baseline", "copy", "naive+1", "rw"):
         assert name in done.stdout
-    if format == "csv":
+    if kind == "csv":
         rows = list(csv.DictReader(io.StringIO(done.stdout)))
         assert [row["name"] for row in rows] == ["baseline", "copy", "naive+1", "rw"]
         assert float(rows[1]["ratio.median"]) > 0
@@ -142,8 +142,8 @@ def test_training(laurel, models: Path) -> None:
 def test_no_memory_halves_the_batch_for_all_arms(laurel, models: Path) -> None:
     ours = models.with_name("batched.py")
     ours.write_text(
-        "from models import *\nclass M(nn.Module):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.stem, self.body = nn.Conv2d(3, 32, 1), greedy()\n"
+        "from models import *\nclass M(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.stem, self.body = nn.Conv2d(3, 32, 1), greedy()\n"
         "    def forward(self, image):\n        return self.body(self.stem(image).flatten(2).mT)\n"
         "def build():\n    return M()\n"
     )

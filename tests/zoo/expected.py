@@ -159,7 +159,7 @@ _OTHERS = {
     "JambaForCausalLM": 8,
     "CanineModel": 10,  # three deep layers and two shallow ones
     "MobileBertForMaskedLM": 18,  # in each layer an attention, four feed-forwards, the bottleneck
-    "PegasusXForConditionalGeneration": 12,  # the last encoder layer's global tokens go nowhere: two of its four sums are in vain
+    "PegasusXForConditionalGeneration": 12,  # 14, but the last global tokens of the encoder go nowhere
     "SwinForImageClassification": 8,
     "Swinv2ForImageClassification": 8,
     "ConvNextForImageClassification": 4,

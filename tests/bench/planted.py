@@ -1,0 +1,56 @@
+"""Models whose times are in known ratios, for `profile_verdicts`: equal blocks, so that work is counted in blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+WIDTH, ROWS, BLOCKS = 256, 128, 50
+
+
+class Block(nn.Module):
+    """A residual block of two matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of shape (rows, width)."""
+        return x + self.down(torch.relu(self.up(x)))
+
+
+class Blocks(nn.Module):
+    """`blocks` of them in a row."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(Block() for _ in range(blocks)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of shape (rows, width)."""
+        return self.body(x)
+
+
+def same() -> nn.Module:
+    """The baseline."""
+    return Blocks(BLOCKS)
+
+
+def two() -> nn.Module:
+    """2 % more work."""
+    return Blocks(BLOCKS + BLOCKS // 50)
+
+
+def five() -> nn.Module:
+    """5 % more work: two and a half blocks, the half one with half as wide a middle."""
+    model = Blocks(BLOCKS + BLOCKS // 20)
+    half = Block()
+    half.up, half.down = nn.Linear(WIDTH, WIDTH // 2), nn.Linear(WIDTH // 2, WIDTH)
+    model.body.append(half)
+    return model
+
+
+def example_inputs() -> torch.Tensor:
+    """Rows of the width that the blocks take."""
+    return torch.randn(ROWS, WIDTH)

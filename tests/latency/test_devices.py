@@ -1,0 +1,158 @@
+"""Devices: the CPU for real; CUDA by a stand-in for `torch.cuda`, plainly marked, since no GPU is at hand in CI."""
+
+from __future__ import annotations
+
+import gc
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from laurel_cli.errors import ResourceError, UsageError
+from laurel_cli.latency import devices
+from laurel_cli.latency.devices import Cpu, Cuda, is_out_of_memory, opened, present, resolve
+
+
+def test_the_cpu_times_a_call() -> None:
+    device = Cpu(1)
+    calls = []
+    seconds = device.time(lambda: (calls.append(1), time.sleep(0.01)), 5)
+    assert len(calls) == 5
+    assert 0.01 <= seconds < 0.1
+    assert device.facts()["threads"] == 1
+
+
+@torch.no_grad()
+def test_the_cpus_peak_is_what_the_tensors_hold() -> None:
+    """Weights, input, and at the widest place a hidden layer of 4 MB beside its activation."""
+    model = nn.Sequential(nn.Linear(100, 1000), nn.ReLU(), nn.Linear(1000, 10))
+    x = torch.randn(1000, 100)
+    gc.collect()
+    before = sum(t.untyped_storage().nbytes() for t in [x, *model.parameters()])
+    other = devices._living_bytes() - before
+    assert Cpu().peak(lambda: model(x)) - other == before + 2 * 1000 * 1000 * 4
+
+
+def test_the_cpus_peak_forgets_what_was_freed() -> None:
+    small = Cpu().peak(lambda: torch.empty(1000))
+    one = Cpu().peak(lambda: torch.empty(1_000_000))
+    four = Cpu().peak(lambda: [torch.empty(1_000_000).sum() for _ in range(4)])
+    assert one - small == 4 * (1_000_000 - 1000)
+    assert one <= four < one + 1000
+
+
+def test_resolve() -> None:
+    assert resolve("cpu") == "cpu"
+    assert present()[-1] == "cpu"
+    assert resolve("auto") == present()[0]
+    assert isinstance(opened("cpu", 1), Cpu)
+    with pytest.raises(UsageError, match="cuda"):
+        resolve("gpu")
+    with pytest.raises(ResourceError, match="cpu"):
+        resolve("tpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: TPU HBM"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_out_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+class FakeGpu:
+    """Stands in for `torch.cuda`: a clock that each recorded event and each call of `work` moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+        self.highest = 0
+
+    def work(self) -> None:
+        self.now += 3.0  # milliseconds
+        self.log.append("call")
+
+    def event(self, enable_timing: bool) -> SimpleNamespace:
+        event = SimpleNamespace(at=None)
+
+        def record() -> None:
+            event.at = self.now
+            self.now += 0.5  # what is launched between two calls is no part of them
+
+        event.record = record
+        event.elapsed_time = lambda end: end.at - event.at - 0.5
+        return event
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    fake = FakeGpu()
+    properties = SimpleNamespace(name="Fake GPU", total_memory=80 * 2**30, L2_cache_size=1024)
+    flush = SimpleNamespace(zero_=lambda: fake.log.append("flush"), numel=lambda: 2048)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: flush)
+    for name, value in {
+        "current_device": lambda: 1,
+        "device_count": lambda: 2,
+        "is_available": lambda: True,
+        "set_device": lambda _: None,
+        "get_device_properties": lambda _: properties,
+        "Event": fake.event,
+        "synchronize": lambda _: fake.log.append("wait"),
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda _: setattr(fake, "highest", 0),
+        "max_memory_allocated": lambda _: fake.highest + 2048,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return fake
+
+
+def test_cuda_times_by_events_and_flushes_for_short_calls(gpu: FakeGpu) -> None:
+    device = Cuda()
+    assert device.name == "cuda:1"
+    assert device.time(gpu.work, 3) == pytest.approx(3.0e-3)
+    assert gpu.log == ["wait", "flush", "call", "flush", "call", "flush", "call", "wait"]
+    gpu.log.clear()
+    assert device.time(gpu.work, 1) == pytest.approx(3.0e-3)
+    assert gpu.log == ["wait", "call", "wait"]
+
+
+def test_cudas_peak_leaves_out_our_own_buffer(gpu: FakeGpu) -> None:
+    assert Cuda("cuda:0").peak(lambda: setattr(gpu, "highest", 5_000)) == 5_000
+
+
+def test_cuda_is_first_where_it_is(gpu: FakeGpu) -> None:
+    assert resolve("auto") == "cuda"
+    assert resolve("cuda:1") == "cuda:1"
+    with pytest.raises(ResourceError, match="GPUs: 2"):
+        resolve("cuda:2")
+
+
+def test_nvml_says_who_disturbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from laurel_cli.latency import nvml
+
+    fake = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetComputeRunningProcesses=lambda _: [SimpleNamespace(pid=1)],
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 4,
+        nvmlClocksThrottleReasonSwPowerCap=4,
+        NVML_CLOCK_SM=0,
+        NVML_CLOCK_MEM=1,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlDeviceGetClockInfo=lambda _, kind: (1980, 2619)[kind],
+        nvmlDeviceGetTemperature=lambda *_: 41,
+        nvmlDeviceGetPowerUsage=lambda _: 350_000,
+    )
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert nvml.disturbances(0) == ["1 other process on the GPU", "the GPU is throttled: it is at its power limit"]
+    assert nvml.state(0) == {"megahertz": 1980, "memory_megahertz": 2619, "celsius": 41, "watts": 350.0}
