@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.models.build import build_for_real, build_on_meta, first_line
+from laurel_cli.errors import ModelError
+from laurel_cli.models.build import build_for_real, build_on_meta
 from laurel_cli.models.given import given_inputs
 from laurel_cli.models.hf_inputs import STEPWISE_TOKENS, infer_inputs, is_stepwise
 from laurel_cli.models.infer import argument_names
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.names import title
-from laurel_cli.models.reference import Reference, Request, did_you_mean
+from laurel_cli.models.reference import Reference, Request
 from laurel_cli.models.samples import describe
 
 if TYPE_CHECKING:
@@ -65,35 +64,6 @@ def from_config(config: PreTrainedConfig, **options: Any) -> LoadedModel:
     """
     name = type(config).__name__
     return load_config(config, Request(Reference(f"hf:{name}", "hf", name), **options), title("transformers"))
-
-
-def config_of_type(
-    model_type: str, values: Mapping[str, Any], args: Mapping[str, Any] | None = None
-) -> PreTrainedConfig:
-    """A configuration by its `model_type` with `values`, then `args`, which must name what it has.
-
-    Raises:
-        UsageError: one of `args` is no field of the configuration, which would ignore it in silence.
-        ModelError: transformers does not know the type, or the values are refused.
-    """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    if model_type not in CONFIG_MAPPING:
-        raise ModelError(
-            f"Model type {model_type!r} is unknown to {title('transformers')}.",
-            hint=did_you_mean(model_type, CONFIG_MAPPING.keys()) or "A newer transformers may know it.",
-        )
-    config_class = CONFIG_MAPPING[model_type]
-    fields = {*config_class.__dataclass_fields__, *config_class.attribute_map}
-    for name in args or ():
-        if name not in fields and name not in values:
-            raise UsageError(f"{config_class.__name__} has no {name!r}.", hint=did_you_mean(name, fields))
-    try:
-        return config_class(**{**values, **(args or {})})
-    except Exception as error:  # strict dataclasses raise many types
-        raise ModelError(
-            f"Configuration {model_type!r} is refused.", first_line(error), "Check its values and --model-arg."
-        ) from error
 
 
 def load_config(config: PreTrainedConfig, request: Request, source: str) -> LoadedModel:

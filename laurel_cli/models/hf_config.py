@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.build import first_line
+from laurel_cli.models.names import title
 from laurel_cli.models.reference import did_you_mean
 
 if TYPE_CHECKING:
@@ -43,6 +44,35 @@ def read_config(target: str, args: Mapping[str, Any]) -> PreTrainedConfig:
     return _of_values(_read(path, target), target, args)
 
 
+def config_of_type(
+    model_type: str, values: Mapping[str, Any], args: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
+    """A configuration by its `model_type` with `values`, then `args`, which must name what it has.
+
+    Raises:
+        UsageError: one of `args` is no field of the configuration, which would ignore it in silence.
+        ModelError: transformers does not know the type, or the values are refused.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if model_type not in CONFIG_MAPPING:
+        raise ModelError(
+            f"Model type {model_type!r} is unknown to {title('transformers')}.",
+            hint=did_you_mean(model_type, CONFIG_MAPPING.keys()) or "A newer transformers may know it.",
+        )
+    config_class = CONFIG_MAPPING[model_type]
+    fields = {*config_class.__dataclass_fields__, *config_class.attribute_map}
+    for name in args or ():
+        if name not in fields and name not in values:
+            raise UsageError(f"{config_class.__name__} has no {name!r}.", hint=did_you_mean(name, fields))
+    try:
+        return config_class(**{**values, **(args or {})})
+    except Exception as error:  # strict dataclasses raise many types
+        raise ModelError(
+            f"Configuration {model_type!r} is refused.", first_line(error), "Check its values and --model-arg."
+        ) from error
+
+
 def _read(path: Path, target: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -60,8 +90,6 @@ def _read(path: Path, target: str) -> dict[str, Any]:
 
 
 def _of_values(values: dict[str, Any], target: str, args: Mapping[str, Any]) -> PreTrainedConfig:
-    from laurel_cli.models.hf import config_of_type
-
     if _asks_for_code(values):
         raise UsageError(
             f"Configuration {target!r} asks for code of its own (auto_map), which is never run.",
@@ -82,8 +110,6 @@ def _asks_for_code(values: Any) -> bool:
 
 def _of_class(name: str, args: Mapping[str, Any]) -> PreTrainedConfig:
     from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
-
-    from laurel_cli.models.hf import config_of_type
 
     for model_type, class_name in CONFIG_MAPPING_NAMES.items():
         if class_name == name:

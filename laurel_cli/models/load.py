@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.models import names
+from laurel_cli.models import names, shapes
 from laurel_cli.models.reference import Request, did_you_mean, parse
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _source(request: Request) -> LoadedModel:
 
 
 def _is_transformers_shape(kind: str, name: str) -> bool:
-    shape = names.shapes.shapes().get(name)
+    shape = shapes.shapes().get(name)
     return kind in ("shape", "name") and shape is not None and shape["family"] != "laurel"
 
 
@@ -95,6 +95,16 @@ def _load_named(source: str, request: Request) -> LoadedModel:
         from laurel_cli.models.timm import load_timm
 
         return load_timm(request)
-    from laurel_cli.models.shapes import load_shape
+    return _load_shape(request)
 
-    return load_shape(request)
+
+def _load_shape(request: Request) -> LoadedModel:
+    shape = shapes.shapes()[request.reference.target]
+    if shape["family"] == "laurel":
+        from laurel_cli.models.decoder import load_decoder
+
+        return load_decoder(request, {**shape["args"], **request.model_args})
+    from laurel_cli.models.hf import load_config
+    from laurel_cli.models.hf_config import config_of_type
+
+    return load_config(config_of_type(shape["family"], shape["args"], request.model_args), request, "shipped shape")

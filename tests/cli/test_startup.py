@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,18 +22,3 @@ def test_no_heavy_import(words, laurel_env):
 def test_importing_the_app_needs_no_rich(laurel_env):
     script = "import sys, laurel_cli.cli.app; assert 'rich' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
-
-
-def seconds(command, env):
-    start = time.perf_counter()
-    subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
-
-
-def test_help_costs_little_beside_the_libraries_that_draw_it(laurel_env):
-    empty = [sys.executable, "-c", "import typer.rich_utils"]
-    wanted = [sys.executable, "-m", "laurel_cli", "--help"]
-    pairs = [(seconds(empty, laurel_env), seconds(wanted, laurel_env)) for _ in range(9)]
-    # The fastest of each, since what else runs on the machine can only add.
-    theirs, ours = map(min, zip(*pairs, strict=True))
-    assert ours / theirs < 1.6

@@ -20,7 +20,7 @@ def test_the_cpu_times_a_call() -> None:
     calls = []
     seconds = device.time(lambda: (calls.append(1), time.sleep(0.01)), 5)
     assert len(calls) == 5
-    assert 0.01 <= seconds < 0.1
+    assert seconds >= 0.01
     assert device.facts()["threads"] == 1
 
 

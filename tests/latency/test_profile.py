@@ -61,7 +61,7 @@ def dying():
     return Dying(*(Layer() for _ in range(2)))
 '''
 SHAPE = ["--input-shape", "4x8x32"]
-QUICK = ["--max-time", "1", "--device", "cpu", "--threads", "1"]
+QUICK = ["--max-time", "1", "--device", "cpu", "--threads", "1", "--processes", "1"]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict:
 
 def test_the_document_and_the_record(laurel, models: Path, tmp_path: Path) -> None:
     arms = ["--arms", "baseline,naive+1,rw,rw+lr+pa@2", "--against", f"{models}:slow"]
-    done = laurel("profile", f"{models}:build", *arms, *SHAPE, *QUICK, "--format", "json")
+    done = laurel("profile", f"{models}:build", *arms, *SHAPE, *QUICK, "--processes", "3", "--format", "json")
     document = answer(done)
     assert document["schema"] == "laurel.profile/1"
     assert (document["device"]["name"], document["device"]["threads"], document["mode"]) == ("cpu", 1, "infer")
@@ -92,9 +92,8 @@ def test_the_document_and_the_record(laurel, models: Path, tmp_path: Path) -> No
         assert arm["peak_bytes"] > arm["static_bytes"] > 0
     slow = document["arms"][-1]
     assert slow["ratio"]["verdict"] == "slower"  # three times the work
-    assert 1.5 < slow["ratio"]["median"] < 6
-    assert document["protocol"]["processes"] >= 3
-    assert document["protocol"]["placements"] == 4 * document["protocol"]["processes"]
+    assert document["protocol"]["processes"] == 3
+    assert document["protocol"]["placements"] == 12
 
     (path,) = (tmp_path / "reports" / "records").iterdir()
     record = read(path)
@@ -181,7 +180,7 @@ def test_a_model_that_ends_the_process_is_3(laurel, models: Path) -> None:
 
 def test_ctrl_c_shows_what_there_is(models: Path, laurel_env: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "laurel_cli", "profile", f"{models}:build", "--arms", "baseline,rw", *SHAPE]
-    options = ["--device", "cpu", "--precision", "0.0001%", "--debug", "--threads", "1"]
+    options = ["--device", "cpu", "--precision", "0.0001%", "--max-time", "100", "--debug", "--threads", "1"]
     process = subprocess.Popen(
         [*command, *options], env=laurel_env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,14 +1,14 @@
 """From a command's document to text. Every format is made from the one document, so that all say the same.
 
-`sheet.py` says what a reader sees of each document; `table.py` and `markdown.py` draw any sheet; `csv.py` and
-`json.py` give the exact values.
+`analysis.py`, `profile.py` and `listing.py` say what a reader sees of each document as a sheet (`sheet.py`);
+`table.py` and `markdown.py` draw any sheet; `csv.py` and `json.py` give the exact values.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from laurel_cli.cli.render.sheet import Look
+from laurel_cli.cli.render.sheet import Look, Sheet
 
 __all__ = ["Look", "render"]
 
@@ -31,9 +31,7 @@ def render(document: dict[str, Any], format: str, *, connections: bool = False, 
         from laurel_cli.cli.render.csv import csv_text
 
         return csv_text(document, connections)
-    from laurel_cli.cli.render.sheet import sheet_of
-
-    sheet = sheet_of(document, connections)
+    sheet = _sheet(document, connections)
     if format == "markdown":
         from laurel_cli.cli.render.markdown import markdown_text
 
@@ -41,3 +39,18 @@ def render(document: dict[str, Any], format: str, *, connections: bool = False, 
     from laurel_cli.cli.render.table import table_text
 
     return table_text(sheet, look or Look())
+
+
+def _sheet(document: dict[str, Any], connections: bool) -> Sheet:
+    kind = str(document["schema"]).partition("/")[0]
+    if kind == "laurel.analyze":
+        from laurel_cli.cli.render.analysis import analysis_sheet
+
+        return analysis_sheet(document, connections)
+    if kind == "laurel.profile":
+        from laurel_cli.cli.render.profile import profile_sheet
+
+        return profile_sheet(document)
+    from laurel_cli.cli.render.listing import environment_sheet, models_sheet
+
+    return models_sheet(document) if kind == "laurel.models" else environment_sheet(document)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,35 +62,3 @@ class Sheet:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     command: str = ""
-
-
-def sheet_of(document: Mapping[str, Any], connections: bool = False) -> Sheet:
-    """The sheet of a document, by its schema."""
-    kind = str(document["schema"]).partition("/")[0]
-    if kind == "laurel.analyze":
-        from laurel_cli.cli.render.analysis import analysis_sheet
-
-        return analysis_sheet(document, connections)
-    if kind == "laurel.profile":
-        from laurel_cli.cli.render.profile import profile_sheet
-
-        return profile_sheet(document)
-    return _models(document) if kind == "laurel.models" else _environment(document)
-
-
-def _models(document: Mapping[str, Any]) -> Sheet:
-    columns = (Column("model", code=True), Column("source"))
-    rows = tuple((item["reference"], item["source"]) for item in document["models"])
-    return Sheet((), (Table(f"{len(rows):,} model{'s' * (len(rows) != 1)}", columns, rows),))
-
-
-def _environment(document: Mapping[str, Any]) -> Sheet:
-    versions = tuple((name, value or "not installed") for name, value in document["versions"].items())
-    devices = tuple(
-        (item["name"], "yes" if item["available"] else "no", item["detail"]) for item in document["devices"]
-    )
-    columns = (Column("device"), Column("available"), Column("what or why not", prose=True))
-    return Sheet(
-        (),
-        (Table("Versions", (Column("package"), Column("version")), versions), Table("Devices", columns, devices)),
-    )
