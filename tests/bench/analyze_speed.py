@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 BUILD = "import torch, torchvision; torchvision.models.resnet50()"
@@ -108,8 +109,7 @@ def paired_forward(pairs: int) -> tuple[float, float, float]:
 
 def report(rounds: int) -> str:
     """The whole measurement as markdown."""
-    import torch
-
+    # Torch is imported last: a process starts with the peak memory of the one that started it.
     python = [sys.executable, "-c", "pass"]
     main = laurel("analyze", "resnet50", "--variant", "rw+lr", "--rank", "16", "--no-check")
     big = laurel("analyze", "llama-3-405b", "--variant", "rw+lr", "--rank", "64", "--no-check")
@@ -139,7 +139,7 @@ def report(rounds: int) -> str:
         "A forward pass of ResNet-18 with the identity spec against without, 400 pairs, 95 % interval:",
         f"{median:.4f} [{low:.4f}, {high:.4f}].",
         "",
-        f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} processors.",
+        f"Python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} processors.",
         "",
         "    python -m tests.bench.analyze_speed --output reports/analyze-speed.md",
     ]
