@@ -32,8 +32,13 @@ class Device(Protocol):
     def wait(self) -> None:
         """Until all that was asked of it is done."""
 
-    def peak(self, call: Call) -> int | None:
-        """Bytes in use at most while `call` runs, what lay there before included; None where it cannot tell."""
+    def peak(self, call: Call, held: int) -> int | None:
+        """Bytes in use at most while `call` runs; None where it cannot tell.
+
+        Args:
+            held: bytes that the call's model, inputs and optimizer occupy all the time: `Cpu` adds them, elsewhere
+                the allocator knows.
+        """
 
     def facts(self) -> dict[str, Any]:
         """What it is and the state that it is in: for the record."""
@@ -66,10 +71,9 @@ class Cpu:
     def wait(self) -> None:
         """Nothing is ever outstanding."""
 
-    def peak(self, call: Call) -> int:
-        """What tensors occupy: living ones before, and the allocator's own record of `call`."""
+    def peak(self, call: Call, held: int) -> int:
+        """By the allocator's own record of `call`, beside what is held."""
         gc.collect()
-        before = _living_bytes()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             call()
         now = highest = 0
@@ -77,7 +81,7 @@ class Cpu:
         for event in sorted(events, key=lambda event: event.start_ns()):
             now += event.nbytes()
             highest = max(highest, now)
-        return before + highest
+        return held + highest
 
     def facts(self) -> dict[str, Any]:
         """Threads, the load of the machine, the processor's clock."""
@@ -127,7 +131,7 @@ class Cuda:
         """Synchronise."""
         torch.cuda.synchronize(self.torch)
 
-    def peak(self, call: Call) -> int:
+    def peak(self, call: Call, held: int) -> int:
         """The caching allocator's own peak."""
         gc.collect()
         torch.cuda.empty_cache()
@@ -171,7 +175,7 @@ class Accelerator:
         """Synchronise."""
         torch.accelerator.synchronize(self.torch)
 
-    def peak(self, call: Call) -> int | None:
+    def peak(self, call: Call, held: int) -> int | None:
         """The allocator's peak, where the backend keeps one."""
         try:
             torch.accelerator.reset_peak_memory_stats(self.torch)
@@ -217,7 +221,7 @@ class Xla:
         self._xla.sync()
         xm.wait_device_ops()
 
-    def peak(self, call: Call) -> int | None:
+    def peak(self, call: Call, held: int) -> int | None:
         """The runtime's peak since its start, where it keeps one (the CPU plugin does not)."""
         import torch_xla.core.xla_model as xm
 
@@ -304,16 +308,3 @@ def _has_xla() -> bool:
 def _is_tpu() -> bool:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator is not None and accelerator.type == "tpu"
-
-
-def _living_bytes() -> int:
-    """Bytes of all tensors on the CPU, each storage once."""
-    storages = {}
-    for item in gc.get_objects():
-        try:
-            if issubclass(type(item), torch.Tensor) and item.device.type == "cpu":
-                storage = item.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
-        except Exception:  # noqa: BLE001 - a tensor that has no storage
-            continue
-    return sum(storages.values())

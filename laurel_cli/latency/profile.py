@@ -42,14 +42,15 @@ class Samples:
 
     Attributes:
         seconds: for each placement and arm, one figure a round.
-        peaks: bytes of every arm: at most, and of what lives as long as the arm (weights, optimizer).
+        peaks: bytes of every arm: at most, of what lives as long as it (weights, optimizer), and what counting says
+            of the peak of training: those, the gradients and what is kept for the backward pass.
         first: seconds of the first call of every arm in every process.
         facts: of the device before and after each process.
         orders: of the arms in each round.
     """
 
     seconds: dict[Key, dict[str, list[float]]] = field(default_factory=dict)
-    peaks: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    peaks: dict[str, tuple[int | None, int, int | None]] = field(default_factory=dict)
     first: dict[str, list[float]] = field(default_factory=dict)
     facts: list[dict[str, Any]] = field(default_factory=list)
     orders: list[list[str]] = field(default_factory=list)
@@ -148,7 +149,7 @@ class Profile:
         samples = self.samples
         took = samples.milliseconds(name)
         first = fmean(samples.first[name])
-        peak, static = samples.peaks.get(name, (None, None))
+        peak, static, predicted = samples.peaks.get(name, (None, None, None))
         return {
             "name": name,
             "ratio": None if name == BASELINE else _ratio_document(samples.ratio(name)),
@@ -157,6 +158,7 @@ class Profile:
             "first_call_seconds": first,
             "peak_bytes": peak,
             "static_bytes": static,
+            "predicted_bytes": predicted,
         }
 
     def _warnings(self) -> list[str]:
@@ -241,7 +243,7 @@ def _take(samples: Samples, message: dict[str, Any], process: int) -> None:
         case "warning":
             samples.warnings.append(message["text"])
         case "peak":
-            samples.peaks[message["arm"]] = (message["bytes"], message["static_bytes"])
+            samples.peaks[message["arm"]] = (message["bytes"], message["static_bytes"], message["predicted_bytes"])
         case "warm":
             samples.first.setdefault(message["arm"], []).append(message["first"])
         case "facts":

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.arms import build, parse_arms
+from laurel_cli.cost.count import count
 from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.job import Job
@@ -79,11 +80,14 @@ def _models(job: Job, say: Say) -> Iterator[tuple[str, nn.Module, Any]]:
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
+            counted = count(model, inputs).saved_activation_bytes if work.trains and work.dtype == "float32" else None
             step = prepared(model, inputs, work, device.torch)
             step.run()  # the optimizer's state, workspaces
             step.reset()
-            static = sum(t.numel() * t.element_size() for t in {id(t): t for t in step.tensors()}.values())
-            say({"kind": "peak", "arm": name, "bytes": device.peak(step.run), "static_bytes": static})
+            static = _bytes(step.tensors())
+            predicted = None if counted is None else static + counted + _bytes(model.parameters())
+            peak = device.peak(step.run, static + step.inputs)
+            say({"kind": "peak", "arm": name, "bytes": peak, "static_bytes": static, "predicted_bytes": predicted})
         del step, model
 
 
@@ -110,6 +114,10 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
             say({"kind": "sample", "placement": placement, "order": order, "seconds": seconds})
         del ballast
     say({"kind": "facts", "facts": device.facts(), "disturbances": device.disturbances()})
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in {id(tensor): tensor for tensor in tensors}.values())
 
 
 def _round(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,12 +68,14 @@ class Step:
         run: what is timed.
         reset: to be called before each sample, untimed: takes back what `run` left behind.
         tensors: lists what lives as long as the step: weights, buffers, the optimizer's state.
+        inputs: bytes of the batch.
         single: whether it must be reset before every call.
     """
 
     run: Callable[[], Any]
     reset: Callable[[], None]
     tensors: Callable[[], Iterator[Tensor]]
+    inputs: int = 0
     single: bool = False
 
 
@@ -114,14 +116,22 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
     given = Inputs(*tree_map_only(Tensor, moved, (inputs.args, inputs.kwargs)))
     forward: Any = torch.compile(model) if work.compile else model
     if work.trains:
-        return _training(model, forward, given, dtype)
-    if work.mode == "prefill":
-        return _prefill(model, forward, given)
-    if work.mode == "decode":
-        return _decode(model, forward, given)
+        step = _training(model, forward, given, dtype)
+    elif work.mode == "prefill":
+        step = _prefill(model, forward, given)
+    elif work.mode == "decode":
+        step = _decode(model, forward, given)
+    else:
+        step = _inference(model, forward, given)
+    batch = [leaf for leaf in tree_leaves((given.args, given.kwargs)) if isinstance(leaf, Tensor)]
+    return replace(step, inputs=sum(tensor.numel() * tensor.element_size() for tensor in batch))
+
+
+def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
+    on_xla = any(tensor.device.type == "xla" for tensor in _state(model))  # which knows no inference mode
 
     def infer() -> Any:
-        with torch.inference_mode() if device.type != "xla" else torch.no_grad():
+        with torch.no_grad() if on_xla else torch.inference_mode():
             return forward(*given.args, **given.kwargs)
 
     return Step(infer, lambda: None, lambda: _state(model))

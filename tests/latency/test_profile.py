@@ -138,6 +138,13 @@ def test_training(laurel, models: Path) -> None:
     assert 3 * weights * 4 < arms[0]["static_bytes"] < 3 * weights * 4 + 200
 
 
+def test_the_peak_of_training_is_about_what_counting_says(laurel, models: Path) -> None:
+    shape = ["--input-shape", "512x64x32"]  # activations are nearly all of it
+    options = ["--mode", "train", "--arms", "baseline,lr@8", *shape, *QUICK, "--format", "json"]
+    for arm in answer(laurel("profile", f"{models}:build", *options))["arms"]:
+        assert 0.9 < arm["peak_bytes"] / arm["predicted_bytes"] < 1.35
+
+
 def test_no_memory_halves_the_batch_for_all_arms(laurel, models: Path) -> None:
     ours = models.with_name("batched.py")
     ours.write_text(

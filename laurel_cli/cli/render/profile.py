@@ -75,17 +75,20 @@ def _times(arms: list[Item], unit: str) -> Table:
 
 def _memory(arms: list[Item]) -> Table:
     base = next((arm["peak_bytes"] for arm in arms if arm["peak_bytes"] is not None), None)
-    columns = (ARM, _right("peak", text.size), _right("added", text.size), _right("weights and state", text.size))
+    columns = [ARM, _right("peak", text.size), _right("added", text.size), _right("weights and state", text.size)]
+    predicted = any(arm.get("predicted_bytes") is not None for arm in arms)
+    columns += [_right("peak by counting", text.size)] if predicted else []
     rows = tuple(
         (
             arm["name"],
             arm["peak_bytes"],
             None if arm["peak_bytes"] is None or base is None else arm["peak_bytes"] - base,
             arm["static_bytes"],
+            *([arm["predicted_bytes"]] if predicted else []),
         )
         for arm in arms
     )
-    return Table("Memory", columns, rows)
+    return Table("Memory", tuple(columns), rows)
 
 
 def _right(title: str, read: Any) -> Column:
