@@ -46,7 +46,7 @@ def laurel(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and library warnings.")] = False,
 ) -> None:
-    """LAuReL for any PyTorch model: find its residual connections, put LAuReL in their place, count what it adds.
+    """LAuReL for any PyTorch model: find its residual connections, put LAuReL in their place, count and time that.
 
     Start with: laurel analyze resnet50 --variant rw+lr --rank 16
     """
