@@ -31,7 +31,8 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
     known = [str(device["gpu"])] if device.get("gpu") else []
     known += [f"{device['threads']} threads"] if device.get("threads") else []
     name = " ".join([str(device["name"]), *(f"({item})" for item in known)])
-    counts = f"{protocol['processes']} processes, {protocol['placements']} placements, {protocol['rounds']} rounds"
+    processes = f"{protocol['processes']} process{'es' * (protocol['processes'] != 1)}"
+    counts = f"{processes}, {protocol['placements']} placements, {protocol['rounds']} rounds"
     floor = document.get("noise_floor")
     return (
         ("model", str(model["reference"])),
