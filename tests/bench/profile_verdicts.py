@@ -40,10 +40,10 @@ def run(seed: int, options: list[str]) -> dict[str, Any]:
     return document
 
 
-def by_hand(name: str, rounds: int = 15) -> tuple[float, float, float]:
+def by_hand(name: str, rounds: int = 30) -> tuple[float, float, float]:
     """Ratio to the baseline and its quartiles by `torch.utils.benchmark`, the two models in turn."""
     x = planted.example_inputs()
-    models = {"same": planted.same().eval(), name: getattr(planted, name)().eval()}
+    models = {"baseline": planted.same().eval(), "other": getattr(planted, name)().eval()}
     logs = []
     with torch.inference_mode():
         timers = {key: Timer("model(x)", globals={"model": model, "x": x}) for key, model in models.items()}
@@ -51,7 +51,7 @@ def by_hand(name: str, rounds: int = 15) -> tuple[float, float, float]:
             timer.blocked_autorange(min_run_time=1)
         for _ in range(rounds):
             times = {key: timer.blocked_autorange(min_run_time=0.3).median for key, timer in timers.items()}
-            logs.append(math.log(times[name] / times["same"]))
+            logs.append(math.log(times["other"] / times["baseline"]))
     low, _, high = quantiles(logs, n=4)
     return math.exp(median(logs)), math.exp(low), math.exp(high)
 
