@@ -104,8 +104,6 @@ class Cpu:
 class Cuda:
     """An NVIDIA or AMD GPU. Times by events; flushes the L2 cache before each call of a short step."""
 
-    SHORT = 2e-3  # seconds below which what the cache still holds of the call before matters
-
     def __init__(self, name: str = "cuda") -> None:
         index = torch.device(name).index
         self.torch = torch.device("cuda", torch.cuda.current_device() if index is None else index)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from statistics import fmean, median, variance
 from typing import Literal
 
+from scipy import stats
+
 Verdict = Literal["slower", "faster", "not separated"]
 Samples = Mapping[tuple[int, int], Sequence[float]]  # (process, placement) -> log-ratios
 CONFIDENCE = 0.95
@@ -91,12 +93,8 @@ def _processes_differ(groups: list[list[float]]) -> bool:
     between = sum(len(group) * (fmean(group) - total) ** 2 for group in groups) / (len(groups) - 1)
     if within == 0:
         return between > 0
-    from scipy import stats
-
     return float(stats.f.sf(between / within, len(groups) - 1, within_df)) < POOLED_ABOVE
 
 
 def _t_quantile(degrees: int) -> float:
-    from scipy import stats
-
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))

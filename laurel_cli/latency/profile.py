@@ -225,8 +225,11 @@ def _measure(plan: Plan, samples: Samples, on_progress: Progress) -> bool:
         while not _is_enough(plan, samples, process, time.monotonic() - began, longest):
             started = time.monotonic()
             for message in messages(replace(plan.job, process=process)):
+                placements = len(samples.seconds)
                 _take(samples, message, process)
-                on_progress(_state(plan, samples, message, process))
+                # Once a placement: what we compute here takes time from what is being measured.
+                if message["kind"] != "sample" or len(samples.seconds) > placements:
+                    on_progress(_state(plan, samples, message, process))
             longest = max(longest, time.monotonic() - started)
             process += 1
     except KeyboardInterrupt:
