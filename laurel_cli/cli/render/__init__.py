@@ -51,6 +51,10 @@ def _sheet(document: dict[str, Any], connections: bool) -> Sheet:
         from laurel_cli.cli.render.profile import profile_sheet
 
         return profile_sheet(document)
+    if kind == "laurel.records":
+        from laurel_cli.cli.render.records import records_sheet
+
+        return records_sheet(document)
     from laurel_cli.cli.render.listing import environment_sheet, models_sheet
 
     return models_sheet(document) if kind == "laurel.models" else environment_sheet(document)

@@ -36,6 +36,8 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
     if kind == "laurel.profile":
         said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
         return [said | _flat(arm) for arm in document["arms"]]
+    if kind == "laurel.records":
+        return list(document["records"])
     if kind == "laurel.models":
         return list(document["models"])
     versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
