@@ -36,6 +36,14 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
     if kind == "laurel.profile":
         said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
         return [said | _flat(arm) for arm in document["arms"]]
+    if kind == "laurel.report":
+        from laurel_cli.report.rows import rows
+
+        return rows(document)
+    if kind == "laurel.recommend":
+        return [
+            {key: item[key] for key in ("arm", "formula", "rank", "fits", "verdict")} for item in document["candidates"]
+        ]
     if kind == "laurel.records":
         return list(document["records"])
     if kind == "laurel.models":
