@@ -62,8 +62,12 @@ def _best(body: Item, judged: Sequence[Item], study: Item, metric: str) -> list[
     )
     if len(judged) == 1:
         return [lead]
-    count = "All" if len(better) == len(judged) else f"{len(better)} of"
-    return [lead, f"{count} {len(judged)} arms beside naive scaling are better than the baseline."]
+    count = f"{len(better)} of {len(judged)}" if len(better) < len(judged) else f"All {len(judged)}"
+    return [
+        lead,
+        f"{count if len(judged) > 2 or len(better) < 2 else 'Both'} arms beside naive scaling "
+        f"{'is' if len(better) == 1 else 'are'} better than the baseline.",
+    ]
 
 
 def _price(arm: Item) -> str:
@@ -113,7 +117,7 @@ def _unestablished(body: Item) -> list[str]:
     orders = body["orders"]
     if not orders:
         return []
-    open_ones = [f"{o['better']} over {o['worse']} ({words.p_value(o['p'])})" for o in orders if not o["established"]]
+    open_ones = [f"{o['better']} over {o['worse']} ({_both(o)})" for o in orders if not o["established"]]
     if not open_ones:
         return ["The order of every two arms is established."]
     return [f"Orders that are not established: {words.listed(open_ones)}."]
@@ -131,3 +135,10 @@ def _costs_alone(body: Item) -> list[str]:
 
 def _unit(metric: str) -> str:
     return words.UNITS[metric]
+
+
+def _both(order: Item) -> str:
+    """The p-value of a comparison alone, and corrected where that is what leaves it open."""
+    alone = words.p_value(order["p"])
+    corrected = order["p"] is not None and order["p"] < 0.05
+    return f"{alone}, {words.short_p(order['p_holm'])} corrected" if corrected else alone

@@ -96,7 +96,7 @@ def options_of(content: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {}
     found: dict[str, Any] = {"vector_weights": True} if "--vector-weights" in words else {}
-    written_together = (word.partition("=")[::2] for word in words)
+    written_together = (word.partition("=")[::2] for word in words if "=" in word)
     for option, value in [*pairwise(words), *written_together]:
         if option in _OPTIONS:
             found[_OPTIONS[option]] = value

@@ -77,7 +77,7 @@ def _comparison(model: Model, trials: Trials | None, costs: Sequence[str], metri
     paid, notes = axes(model, trials, costs)
     arms = _arms(model, trials)
     names = labels(arms)
-    drawn = [panels.panel(axis, found) for axis in paid] if found is not None else []
+    drawn = [panels.panel(axis, found) for axis in paid] if found is not None and found.ranked else []
     body: dict[str, Any] = {
         "model": _model(model),
         "study": None if trials is None or found is None else _study(trials, found),

@@ -195,9 +195,10 @@ def _trials(group: Sequence[Record]) -> Trials:
     chosen: dict[Arm, list[Record]] = {}
     for (arm, seed), records in sorted(by_seed.items(), key=lambda item: (item[0][0].name, item[0][1])):
         best = min(records, key=lambda record: ORDER.get(record.content["status"], 3))
-        finals = {str(r.content.get("final")) for r in records if r.content["status"] == best.content["status"]}
-        if best.content["status"] == "complete" and len(finals) > 1:
-            notes.append(f"seed {seed} of {arm.name} was run {len(records)} times with different results: one is used")
+        alike = [record for record in records if record.content["status"] == best.content["status"]]
+        results = {str(record.content.get("final")) for record in alike}
+        if best.content["status"] == "complete" and len(results) > 1:
+            notes.append(f"seed {seed} of {arm.name} was run {len(alike)} times with different results: one is used")
         chosen.setdefault(arm, []).append(best)
     codes = {(record.content.get("hashes") or {}).get("code") for record in group} - {None}
     if len(codes) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.sheet import Column, Table
@@ -46,7 +47,8 @@ SPECIAL = {
     "-": r"{-}",  # no ligature, and no line that begins as an option
 }
 HEADINGS = {2: "section", 3: "subsection"}
-_NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?!\w)")
+LONG = 28  # a word of more characters may be broken, a column with one wraps
+_NUMBER = re.compile(r"[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w,]\d)")
 
 
 def page_latex(page: Page) -> str:
@@ -85,12 +87,13 @@ def _picture(picture: Picture, page: Page) -> str:
 
 def _table(table: Table) -> str:
     """A table over as many pages as it needs."""
-    columns = "".join(map(_column, table.columns))
+    cells = table.cells()
+    columns = "".join(_column(column, [row[j] for row in cells]) for j, column in enumerate(table.columns))
     head = " & ".join(f"\\textbf{{{_text(column.title)}}}" for column in table.columns)
     rows = []
-    for i, cells in enumerate(table.cells()):
+    for i, row in enumerate(cells):
         said = [
-            _cell(c, cell, (i, j) in table.strong) for j, (c, cell) in enumerate(zip(table.columns, cells, strict=True))
+            _cell(c, cell, (i, j) in table.strong) for j, (c, cell) in enumerate(zip(table.columns, row, strict=True))
         ]
         rows.append(" & ".join(said) + " \\\\\n")
     return (
@@ -100,9 +103,11 @@ def _table(table: Table) -> str:
     )
 
 
-def _column(column: Column) -> str:
+def _column(column: Column, cells: Sequence[str]) -> str:
     if column.prose:
         return "P{0.36\\linewidth}"
+    if column.align == "left" and any(len(cell) > LONG for cell in cells):
+        return "P{0.3\\linewidth}"
     return "r" if column.align == "right" else "l"
 
 
@@ -135,7 +140,16 @@ def _signs(text: str) -> str:
 
 def _text(text: str) -> str:
     """Every character as itself: what means something to TeX is escaped, what its fonts lack is named."""
-    return "".join(SPECIAL.get(char) or (char if char.isascii() else _named(char)) for char in visible(text))
+    return " ".join(map(_word, visible(text).split(" ")))
+
+
+def _word(word: str) -> str:
+    said = [SPECIAL.get(char) or (char if char.isascii() else _named(char)) for char in word]
+    if len(word) <= LONG:
+        return "".join(said)
+    return "".join(
+        piece if char.isalnum() else piece + "\\allowbreak{}" for char, piece in zip(word, said, strict=True)
+    )
 
 
 def _named(char: str) -> str:

@@ -87,8 +87,8 @@ def place(
     leaders: list[Segment] = []
     found: list[Label | None] = [None] * len(points)
     for i in sorted(range(len(points)), key=lambda i: (-_crowd(points, i), points[i], i)):
-        for avoid in (lines, ()):
-            label = _first(panel, points[i], sizes[i], blocked, [*leaders, *avoid])
+        for avoid in ([*leaders, *lines], leaders, ()):
+            label = _first(panel, points[i], sizes[i], blocked, avoid)
             if label is not None:
                 break
         if label is not None:
