@@ -35,7 +35,7 @@ def table_markdown(table: Table) -> str:
         for i, row in enumerate(table.cells())
     ]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-    return f"### {prose(table.title)}\n\n" + "\n".join(lines) + "\n"
+    return f"### {prose(visible(table.title))}\n\n" + "\n".join(lines) + "\n"
 
 
 def _cell(column: Column, cell: str, strong: bool) -> str:

@@ -47,11 +47,12 @@ def _facts(facts: Sequence[tuple[str, str]], look: Look) -> str:
 def drawn(table: Table, look: Look) -> str:
     """One table with its title."""
     cells = _ascii(table.cells()) if look.ascii_only else table.cells()
+    title = visible(table.title)
     if not cells:
-        return f"{table.title}: none\n"
+        return f"{title}: none\n"
     if _width(table.columns, cells) > (look.width or ANY_WIDTH):
-        return f"{table.title}\n" + _stacked(table.columns, cells, look)
-    return f"{table.title}\n" + _grid(table.columns, cells, look, table.strong)
+        return f"{title}\n" + _stacked(table.columns, cells, look)
+    return f"{title}\n" + _grid(table.columns, cells, look, table.strong)
 
 
 def _ascii(cells: Cells) -> Cells:
