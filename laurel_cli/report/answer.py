@@ -9,6 +9,7 @@ from laurel_cli import text
 from laurel_cli.report import words
 
 Item = Mapping[str, Any]
+SHOWN = 4  # arms whose costs stand in a sentence
 
 
 def answer(body: Item) -> list[str]:
@@ -129,8 +130,10 @@ def _costs_alone(body: Item) -> list[str]:
     if not arms:
         return [f"Of {name} the baseline alone was measured."]
     said = [f"Of {name} the costs are recorded, no trained quality: what the arms bring is not known yet."]
-    parts = [f"{arm['name']}{_price(arm).replace(' for ', ' ', 1)}" for arm in arms]
-    return [*said, "Beyond the baseline: " + "; ".join(parts[:8]) + ("; and more." if len(parts) > 8 else ".")]
+    timed = [arm for arm in arms if {"latency", "step"} & set(arm["costs"])] or arms
+    parts = [f"{arm['name']}{_price(arm).replace(' for ', ' ', 1)}" for arm in timed[:SHOWN]]
+    more = "; the others are in the tables." if len(arms) > len(parts) else "."
+    return [*said, "Beyond the baseline: " + "; ".join(parts) + more]
 
 
 def _unit(metric: str) -> str:

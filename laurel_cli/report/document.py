@@ -12,6 +12,7 @@ from typing import Any
 
 from laurel_cli import paired
 from laurel_cli.records.folder import Gathered
+from laurel_cli.records.places import Places
 from laurel_cli.records.store import Record
 from laurel_cli.report import panels, series
 from laurel_cli.report.answer import answer
@@ -56,7 +57,7 @@ def report(
     compared = [_comparison(found, trials, costs, metric) for found, trials in pairs]
     return {
         "schema": SCHEMA,
-        "command": command,
+        "command": Places().without(command),
         "records": dict(sorted(Counter(record.kind for record in records).items())),
         "unreadable": len(gathered.problems),
         "comparisons": compared,

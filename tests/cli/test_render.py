@@ -173,3 +173,11 @@ def test_checks_name_the_operators_that_differ(document):
 
 def test_an_arm_that_failed_says_why(document):
     assert "naive+2: nothing to repeat" in render(document, "table")
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("width", [None, 120])
+def test_plain_tables_are_drawn_as_the_coloured_ones_are(document, ascii_only, width):
+    plain = render(document, "table", connections=True, look=Look(width, ascii_only=ascii_only))
+    coloured = render(document, "table", connections=True, look=Look(width, color=True, ascii_only=ascii_only))
+    assert plain == "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", coloured).split("\n"))
