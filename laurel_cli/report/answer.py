@@ -9,6 +9,7 @@ from laurel_cli import text
 from laurel_cli.report import words
 
 Item = Mapping[str, Any]
+MANY = 8  # open orders that are still listed one by one
 SHOWN = 4  # arms whose costs stand in a sentence
 
 
@@ -121,6 +122,10 @@ def _unestablished(body: Item) -> list[str]:
     open_ones = [f"{o['better']} over {o['worse']} ({_both(o)})" for o in orders if not o["established"]]
     if not open_ones:
         return ["The order of every two arms is established."]
+    if len(open_ones) > MANY:
+        known = [f"{order['better']} over {order['worse']}" for order in orders if order["established"]]
+        said = f"of {words.listed(known)}" if known else "of none"
+        return [f"Of {len(orders):,} pairs of arms beside the baseline the order {said} is established."]
     return [f"Orders that are not established: {words.listed(open_ones)}."]
 
 

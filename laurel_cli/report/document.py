@@ -52,7 +52,9 @@ def report(
     said += [problem.what for problem in gathered.problems]
     pairs: list[tuple[Model, Trials | None]] = []
     for found in chosen:
-        of_study = studies(found)
+        of_study = [trials for trials in studies(found) if not trials.is_search]
+        searched = sum(len(trials.records) for trials in studies(found) if trials.is_search)
+        said += [f"{searched:,} trials of a search of learning rates are not compared"] if searched else []
         pairs += [(found, trials) for trials in of_study] if of_study else [(found, None)]
     compared = [_comparison(found, trials, costs, metric) for found, trials in pairs]
     return {
@@ -268,15 +270,18 @@ def _effect(effect: Effect | None) -> dict[str, Any] | None:
 
 
 def _is_unfinished(trials: Trials | None) -> bool:
-    """Whether the definition names arms or seeds that have no trial yet."""
+    """Whether a definition names an arm and a seed that have no trial yet; arms and seeds may be added to a study."""
     if trials is None:
         return False
-    definition = trials.content["study"].get("definition") or {}
-    arms, seeds = definition.get("arms"), definition.get("seeds")
-    done = {(record.content["arm"]["name"], record.content["seed"]) for record in trials.records}
-    wanted = len(arms) if isinstance(arms, list) else len({arm for arm, _ in done})
-    each = len(seeds) if isinstance(seeds, list) else seeds if isinstance(seeds, int) else len({s for _, s in done})
-    return len(done) < wanted * each
+    done = {(str(record.content["arm"]["name"]), record.content["seed"]) for record in trials.records}
+    wanted: set[tuple[str, Any]] = set()
+    for record in trials.records:
+        definition = record.content["study"].get("definition") or {}
+        arms, seeds = definition.get("arms"), definition.get("seeds")
+        arms = [str(arm) for arm in arms] if isinstance(arms, list) else sorted({arm for arm, _ in done})
+        seeds = list(range(seeds)) if isinstance(seeds, int) else seeds if isinstance(seeds, list) else []
+        wanted |= {(arm, seed) for arm in arms for seed in seeds}
+    return bool(wanted - done)
 
 
 def _environment(records: Iterable[Record]) -> list[dict[str, str]]:

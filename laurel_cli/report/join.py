@@ -57,6 +57,11 @@ class Trials:
         return str(self.content["study"]["name"])
 
     @property
+    def is_search(self) -> bool:
+        """Whether they tried learning rates: arms are called `rw:lr=0.001` there."""
+        return any(":lr=" in arm.name for arm in self.by_arm)
+
+    @property
     def records(self) -> list[Record]:
         """Every trial."""
         return [record for records in self.by_arm.values() for record in records]

@@ -105,14 +105,15 @@ def caveats(body: Item) -> list[str]:
         said.append("an arm with one complete trial has no interval and is not ranked: add seeds")
     if study["paired"] is False:
         said.append("the arms share no seeds: differences between runs are not taken out, Welch's test is used")
-    naive = [arm for arm in body["arms"] if arm["kind"] == "naive" and arm["verdict"] == "worse"]
-    if naive:
-        names = ", ".join(arm["name"] for arm in naive)
-        said.append(
-            f"{names} is worse than the baseline: the budget was too short for a deeper model, so read with care"
-        )
+    said += [_naive(arm) for arm in body["arms"] if arm["kind"] == "naive" and arm["gain"] and arm["gain"]["gain"] < 0]
     floor = study["noise_floor"]
     if floor is not None and floor["verdict"] != "not separated":
         said.append("the baseline's own copy differs from it: effects of that size are noise")
     said.append("a small proxy keeps the sign of such effects better than their size or their order")
     return said
+
+
+def _naive(arm: Item) -> str:
+    """More parameters should not hurt; where they do, the study is too short to judge what is added."""
+    how = "is worse than" if arm["verdict"] == "worse" else "is not ahead of"
+    return f"{arm['name']} {how} the baseline: the budget may be too short for a deeper model, so read with care"

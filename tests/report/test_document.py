@@ -260,3 +260,25 @@ def test_what_the_paper_prints_stands_beside_the_count(tmp_path):
     assert body["printed"] == [
         {"arm": "rw", "paper_percent": 0.003, "percent": pytest.approx(0.0032), "remark": "two scalars at each"}
     ]
+
+
+def test_a_search_of_learning_rates_is_no_study(tmp_path):
+    study(tmp_path, ARMS[:4], seeds=2)
+    sought = {"name": "s", "sha256": "9" * 64, "definition": {}}
+    for name in ("baseline", "rw", "rw:lr=0.001"):
+        put(tmp_path, trial(name, "baseline" if name == "baseline" else "against", 99, study="s") | {"study": sought})
+    found = document(tmp_path)
+    assert len(found["comparisons"]) == 1
+    assert "3 trials of a search of learning rates are not compared" in found["warnings"]
+
+
+def test_what_a_definition_names_and_no_trial_has_is_missing(tmp_path):
+    for seed in (0, 1):
+        for name in ("baseline", "rw"):
+            content = trial(name, "laurel" if name == "rw" else name, seed)
+            content["study"] = content["study"] | {"definition": {"arms": ["baseline", "rw"], "seeds": [0, 1]}}
+            put(tmp_path, content)
+    assert not document(tmp_path)["comparisons"][0]["partial"]
+    content["study"] = content["study"] | {"definition": {"arms": ["baseline", "rw"], "seeds": [0, 1, 2]}}
+    put(tmp_path, content | {"seed": 2})
+    assert document(tmp_path)["comparisons"][0]["partial"]

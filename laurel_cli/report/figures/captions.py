@@ -7,13 +7,14 @@ CAPTIONS = {
     "horizontal bars: 95 % interval of a measured cost.",
     "sweep": "Quality against the rank (the paper's Figure 3); bars: 95 % t-interval of the mean. Dashed lines: arms "
     "without a rank.",
-    "curves": "Learning curves: means over seeds of the evaluations on the way; bands: 95 % t-interval of the mean.",
+    "curves": "Learning curves: means over seeds of the evaluations on the way; bands: 95 % t-interval of the mean. Of "
+    "one formula the darker line has the larger rank.",
     "latency": "Time as a ratio to the baseline's: each dot is one placement of the models in memory, the bar the 95 % "
     "interval of the estimate.",
     "where": "Parameters added at each residual connection, in the order of execution; of each formula the arm of "
     "largest rank. A darker background is another stream: the history that PA reads starts anew.",
     "coefficients": "Learned residual weights at each connection, means over seeds: a of the branch f(x), b of the "
-    "skip. The ordinary residual has 1 and 1.",
+    "skip. The ordinary residual has 1 and 1; of one formula the darker line has the larger rank.",
 }
 # The part of a comparison that a figure shows; it is drawn where that is not empty.
 DATA = {

@@ -30,14 +30,15 @@ def coefficients(body: Item) -> Figure:
     figure = style.new(width, height)
     places = max((arm["places"] for arm in arms), key=len)
     panels: list[Axes] = []
+    colours = style.colours([arm["family"] for arm in arms])
     for i, (key, title) in enumerate(WEIGHTS):
         left = LEFT + i * (WIDTH + GAP)
         place = (left / width, BOTTOM / height, WIDTH / width, tall / height)
         axes = figure.add_axes(place, sharey=panels[0] if panels else None)
         panels.append(axes)
         axes.axhline(1.0, color=style.FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        for arm in arms:
-            shape, colour = style.marker(arm["family"])
+        for arm, colour in zip(arms, colours, strict=True):
+            shape, _ = style.marker(arm["family"])
             points = [(x, place[key]) for x, place in enumerate(arm["places"]) if place[key] is not None]
             xs, ys = [x for x, _ in points], [y for _, y in points]
             axes.plot(xs, ys, color=colour, marker=shape, markersize=3.5, linewidth=1, markevery=max(1, len(xs) // 16))
@@ -50,8 +51,8 @@ def coefficients(body: Item) -> Figure:
     pixels = [float(axes.transData.transform((0, value))[1]) for value in found]
     frame = axes.get_window_extent()
     centres = spread(pixels, LINE * 100, frame.y0, frame.y1)
-    for arm, name, centre in zip(arms, names, centres, strict=True):
-        shape, colour = style.marker(arm["family"])
+    for arm, name, colour, centre in zip(arms, names, colours, centres, strict=True):
+        shape, _ = style.marker(arm["family"])
         x, y = (frame.x1 + 18) / figure.bbox.width, centre / figure.bbox.height
         axes.plot(
             [x],

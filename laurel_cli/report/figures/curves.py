@@ -30,8 +30,9 @@ def curves(body: Item) -> Figure:
     width, height = LEFT + WIDTH + column, BOTTOM + tall + TOP
     figure = style.new(width, height)
     axes = figure.add_axes((LEFT / width, BOTTOM / height, WIDTH / width, tall / height))
-    for line in lines:
-        _draw(axes, line, metric, bands=len(lines) <= BANDS)
+    colours = style.colours([line["family"] for line in lines])
+    for line, colour in zip(lines, colours, strict=True):
+        _draw(axes, line, metric, colour, bands=len(lines) <= BANDS)
     _limits(axes, lines, metric)
     unit = lines[0]["points"][0].get("unit") or body["study"]["task"].get("unit") or "samples"
     axes.set_xlabel(f"{style.short(str(unit))} seen in training")
@@ -43,8 +44,8 @@ def curves(body: Item) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, line: Item, metric: str, bands: bool) -> None:
-    shape, colour = style.marker(line["family"])
+def _draw(axes: Axes, line: Item, metric: str, colour: str, bands: bool) -> None:
+    shape, _ = style.marker(line["family"])
     points = line["points"]
     xs = [point["samples"] for point in points]
     ys = [scaled(point["mean"], metric) for point in points]
@@ -72,8 +73,9 @@ def _names(figure: Figure, axes: Axes, lines: Sequence[Item], names: Sequence[st
     pixels = [tuple(map(float, axes.transData.transform(end))) for end in ends]
     frame = axes.get_window_extent()
     centres = spread([y for _, y in pixels], LINE * 100, frame.y0, frame.y1)
-    for line, name, (x, y), centre in zip(lines, names, pixels, centres, strict=True):
-        shape, colour = style.marker(line["family"])
+    colours = style.colours([line["family"] for line in lines])
+    for line, name, colour, (x, y), centre in zip(lines, names, colours, pixels, centres, strict=True):
+        shape, _ = style.marker(line["family"])
         axes.plot(
             [x / width, edge],
             [y / height, centre / height],

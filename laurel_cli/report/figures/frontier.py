@@ -23,8 +23,9 @@ PANEL = (3.5, 3.1)  # inches
 LEFT, RIGHT, BOTTOM, TOP, GAP = 0.75, 0.15, 0.95, 0.45, 0.28
 ROW_GAP = 1.0
 LABEL = 8.0
-TRIES = ((1.0, False), (1.0, True), (1.4, True), (1.9, True), (2.6, True))  # how large, and with numbers or names
+NAMED, NUMBERED = (1.0, 1.35), (1.0, 1.4, 1.9, 2.6)  # sizes that are tried for labels of either kind
 MANY, CROWDED = 14, 24  # arms: above these names, and small panels, are not even tried
+FAR = 60.0  # pixels from a point to its name above which a larger panel is tried
 FILLED = {"on the frontier": "full", "tied": "left"}
 
 
@@ -56,10 +57,18 @@ def frontier(body: Item) -> Figure:
     dots = [points for points in dots if points]
     metric, higher = body["study"]["metric"], body["study"]["better"] == "higher"
     numbers = {name: i for i, name in enumerate(dict.fromkeys(dot.name for points in dots for dot in points), start=1)}
-    figure = None
-    for grow, numbered in TRIES[2 if len(numbers) > CROWDED else 1 if len(numbers) > MANY else 0 :]:
-        figure, complete = _drawn(dots, titles, metric, higher, grow, numbers if numbered else None)
-        if complete:
+    named: Figure | None = None
+    figure: Figure | None = None
+    for grow in NAMED if len(numbers) <= MANY else ():
+        figure, longest = _drawn(dots, titles, metric, higher, grow, None)
+        named = figure if math.isfinite(longest) else named
+        if longest < FAR:
+            return figure
+    if named is not None:
+        return named
+    for grow in NUMBERED[len(numbers) > CROWDED :]:
+        figure, longest = _drawn(dots, titles, metric, higher, grow, numbers)
+        if math.isfinite(longest):
             return figure
     assert figure is not None
     return figure  # the largest one: a number without a place is left out, its arm stands in the key
@@ -91,7 +100,8 @@ def _drawn(
     higher: bool,
     grow: float,
     numbers: Mapping[str, int] | None,
-) -> tuple[Figure, bool]:
+) -> tuple[Figure, float]:
+    """The figure, and the longest way from a label to its point in pixels: infinite where one found no place."""
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     wide, tall = PANEL[0] * grow, PANEL[1] * grow
@@ -101,7 +111,7 @@ def _drawn(
     figure = style.new(max(width, 4.6), height)
     width = figure.get_figwidth()
     limits = _limits(panels, higher)
-    complete = True
+    longest = 0.0
     for i, dots in enumerate(panels):
         row, column = divmod(i, columns)
         left = LEFT + column * (wide + GAP)
@@ -113,11 +123,11 @@ def _drawn(
         line = _frontier_line(axes, dots, higher)
         for dot in dots:
             _draw(axes, dot)
-        complete &= _labels(figure, axes, dots, line, numbers)
+        longest = max(longest, _labels(figure, axes, dots, line, numbers))
     _legend(figure, height)
     if numbers is not None:
         _draw_key(figure, key, (width - key_width) / width, height)
-    return figure, complete
+    return figure, longest
 
 
 def _limits(panels: Sequence[Sequence[Dot]], higher: bool) -> tuple[float, float]:
@@ -190,8 +200,8 @@ def _labels(
     dots: Sequence[Dot],
     line: Sequence[tuple[float, float]],
     numbers: Mapping[str, int] | None,
-) -> bool:
-    """Label every point; whether all found a place."""
+) -> float:
+    """Label every point; the longest leader, infinite where a label found no place."""
     said = [style.short(dot.name) if numbers is None else str(numbers[dot.name]) for dot in dots]
     to_pixels = axes.transData.transform
     points = [_segment(to_pixels, (dot.x, dot.y), (dot.x, dot.y))[0] for dot in dots]
@@ -206,7 +216,9 @@ def _labels(
     for text, label in zip(said, found, strict=True):
         if label is not None:
             _write(axes, text, label)
-    return all(label is not None for label in found)
+    if any(label is None for label in found):
+        return math.inf
+    return max((math.dist(*label.leader) for label in found if label is not None and label.leader), default=0.0)
 
 
 def _segment(to_pixels: Any, a: tuple[float, float], b: tuple[float, float]) -> Segment:

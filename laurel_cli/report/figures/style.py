@@ -6,7 +6,7 @@ Colours: Okabe and Ito's, told apart by people who see red and green alike; the 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,21 @@ def saved(figure: Figure, name: str, format: str) -> bytes:  # noqa: A002 - as e
 def marker(family: str) -> tuple[str, str]:
     """Shape and colour of a family of arms."""
     return FAMILIES.get(family, OTHER)
+
+
+def colours(families: Sequence[str]) -> list[str]:
+    """A colour for each of several arms: those of one family from light to its own, in the order given."""
+    found = []
+    for i, family in enumerate(families):
+        later = families[i + 1 :].count(family)
+        most = max(1, families.count(family) - 1)
+        found.append(_lighter(marker(family)[1], 0.6 * later / most))
+    return found
+
+
+def _lighter(colour: str, share: float) -> str:
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
 
 def short(name: str, longest: int = LONGEST) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,9 @@ def shade(axes: Axes, streams: Sequence[Any]) -> None:
 def place_names(axes: Axes, names: Sequence[str], shown: bool) -> None:
     """Names of connections under the axis, at most `TICKS` of them, the first and the last among them."""
     count = len(names)
+    ends = {re.sub(r"^.*?([.:]\w+)?$", r"\1", name) for name in names}
+    if len(ends) == 1:  # what all of them end in tells nothing
+        names = [name.removesuffix(*ends) or name for name in names]
     step = max(1, -(-(count - 1) // (TICKS - 1))) if count > 1 else 1
     ticks = list(range(0, count, step))
     axes.set_xticks(ticks, [style.short(names[i], 16) for i in ticks] if shown else [""] * len(ticks))
