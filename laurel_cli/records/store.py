@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -21,6 +22,22 @@ SCHEMA = "laurel.record/1"
 FOLDER = Path("reports/records")
 Kind = Literal["analyze", "profile", "trial"]
 Status = Literal["complete", "partial", "failed"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for records, so that what stands in the way is known before anything is measured.
+
+    Raises:
+        ResourceError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another --records."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(f"{str(folder)!r} cannot be written.", "It is read-only.", "Name another --records.")
 
 
 def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) -> Path:
@@ -38,12 +55,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
     body = _plain(content)
     digest = _digest(body)
     path = folder / f"{kind}-{digest[:16]}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another --records."
-        ) from error
+    make_folder(folder)
     record = {"schema": SCHEMA, "kind": kind, "status": status, "sha256": digest, "content": body}
     write_whole(path, json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", force=True)
     return path
