@@ -1,8 +1,8 @@
 """Real runs of `laurel profile`, one page of their answers; their records go to reports/records.
 
-    python -m tests.bench.profile_runs cpu --output reports/profile-cpu.md
-    python -m tests.bench.profile_runs cuda --output reports/profile-cuda.md
-    PJRT_DEVICE=CPU python -m tests.bench.profile_runs xla --output reports/profile-xla.md
+python -m tests.bench.profile_runs cpu --output reports/profile-cpu.md
+python -m tests.bench.profile_runs cuda --output reports/profile-cuda.md
+PJRT_DEVICE=CPU python -m tests.bench.profile_runs xla --output reports/profile-xla.md
 """
 
 from __future__ import annotations
