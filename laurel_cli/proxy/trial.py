@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.proxy import batches, checkpoint
+from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
@@ -204,7 +205,8 @@ def _evaluate(
     with torch.inference_mode(), _autocast(recipe, group.device):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device)
-            logits = begun.call(model, batches.prepared(inputs.to(group.device), task))
+            inputs = inputs.to(group.device)
+            logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
             loss += float(_cross_entropy(logits, targets, "sum"))
             right += int((logits.argmax(-1) == targets).sum())
             count += targets.numel()
@@ -226,7 +228,6 @@ class _Batches:
 
     def __init__(self, task: Task, recipe: Recipe, seed: int, group: Group, step: int) -> None:
         self.task, self.recipe, self.seed, self.group, self.step = task, recipe, seed, group, step
-        self.flip = task.natural if recipe.flip is None else recipe.flip
         self.ahead = ThreadPoolExecutor(1) if group.device.type != "cpu" else None
         self.coming: Future[tuple[Tensor, Tensor]] | None = None
 
@@ -244,10 +245,9 @@ class _Batches:
         if self.ahead is not None and self.step < self.recipe.steps:
             self.coming = self.ahead.submit(self._gathered, self.step)
         inputs, targets = (tensor.to(self.group.device, non_blocking=True) for tensor in whole)
-        inputs = batches.augmented(
-            inputs, self.task, self.seed, step, flip=self.flip, rank=self.group.rank, world=self.group.world,
-            size=self.recipe.batch,
-        )
+        if self.task.kind == "image":
+            first = batches.share(self.recipe.batch, self.group.rank, self.group.world).start
+            inputs = augment(self.task, inputs, self.seed, step, first=first, flip=self.recipe.flip)
         size = len(targets) // self.recipe.accumulate
         yield from zip(inputs.split(size), targets.split(size), strict=True)
 
