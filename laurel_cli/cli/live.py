@@ -150,6 +150,8 @@ def _writer_class() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            "--tensorboard needs tensorboard.", "It is not installed.", f"Type {Path(sys.executable).name} -m pip install tensorboard."
+            "--tensorboard needs tensorboard.",
+            "It is not installed.",
+            f"Type {Path(sys.executable).name} -m pip install tensorboard.",
         ) from error
     return SummaryWriter

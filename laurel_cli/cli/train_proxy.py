@@ -59,21 +59,30 @@ def train_proxy(
     evaluation_limit: Annotated[int | None, _count("Evaluate on so many images or tokens.", TASK, "all")] = None,
     flip: Annotated[
         bool | None,
-        typer.Option("--flip/--no-flip", help="Mirror half of the images.", show_default="photographs alone",
-                     rich_help_panel=TASK),
+        typer.Option(
+            "--flip/--no-flip",
+            help="Mirror half of the images.",
+            show_default="photographs alone",
+            rich_help_panel=TASK,
+        ),
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Layers of the model, or blocks of each stage: 4 or 2,2,2,2.",
-                     rich_help_panel=MODEL),
+        typer.Option(
+            metavar="LIST", help="Layers of the model, or blocks of each stage: 4 or 2,2,2,2.", rich_help_panel=MODEL
+        ),
     ] = None,
     width: Annotated[
         int | None, _count("Width of the model; of a ResNet, channels of its first stage.", MODEL, "the model's own")
     ] = None,
     stem: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Total stride of a ResNet's stem: 1, 2 or 4.",
-                     show_default="1 up to 32 pixels, 2 up to 64, else 4", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="N",
+            help="Total stride of a ResNet's stem: 1, 2 or 4.",
+            show_default="1 up to 32 pixels, 2 up to 64, else 4",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     model_arg: ModelArg = None,
     arms: Annotated[
@@ -99,8 +108,9 @@ def train_proxy(
     steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "400")] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Passes over the training examples, in place of --steps.",
-                     rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="N", help="Passes over the training examples, in place of --steps.", rich_help_panel=TRAINING
+        ),
     ] = None,
     batch: Annotated[int, _count("Examples an update.", TRAINING)] = 64,
     accumulate: Annotated[int, _count("Parts that a batch is gone through in.", TRAINING)] = 1,
@@ -109,16 +119,25 @@ def train_proxy(
     ] = "adamw",
     lr: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Learning rate at its peak.",
-                     show_default="0.003; of sgd 0.1", rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate at its peak.",
+            show_default="0.003; of sgd 0.1",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     warmup: Annotated[
-        float, typer.Option(metavar="SHARE", help="Of the steps; then the rate falls to zero.", rich_help_panel=TRAINING)
+        float,
+        typer.Option(metavar="SHARE", help="Of the steps; then the rate falls to zero.", rich_help_panel=TRAINING),
     ] = 0.1,
     weight_decay: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Of matrices and kernels.", show_default="0.05; of sgd 0.0005",
-                     rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="RATE",
+            help="Of matrices and kernels.",
+            show_default="0.05; of sgd 0.0005",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     laurel_lr: Annotated[
         float, typer.Option(metavar="FACTOR", help="On the rate of LAuReL's parameters.", rich_help_panel=TRAINING)
@@ -139,18 +158,28 @@ def train_proxy(
     seeds: Annotated[int, _count("Blocks: every arm is trained once with each seed.", STUDY)] = 5,
     lr_search: Annotated[
         int,
-        typer.Option(metavar="N", help="Try so many learning rates for every arm first, 0 for none.", min=0,
-                     rich_help_panel=STUDY),
+        typer.Option(
+            metavar="N",
+            help="Try so many learning rates for every arm first, 0 for none.",
+            min=0,
+            rich_help_panel=STUDY,
+        ),
     ] = 0,
     until_separated: Annotated[
         int,
-        typer.Option(metavar="N", help="Add seeds, up to N, at looks declared beforehand, until every arm is "
-                     "separated from the baseline; 0 for no further seeds.", min=0, rich_help_panel=STUDY),
+        typer.Option(
+            metavar="N",
+            help="Add seeds, up to N, at looks declared beforehand, until every arm is "
+            "separated from the baseline; 0 for no further seeds.",
+            min=0,
+            rich_help_panel=STUDY,
+        ),
     ] = 0,
     study: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the study lies.", show_default="reports/studies/NAME",
-                     rich_help_panel=STUDY),
+        typer.Option(
+            metavar="DIR", help="Where the study lies.", show_default="reports/studies/NAME", rich_help_panel=STUDY
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with trials that were begun and not ended.", rich_help_panel=STUDY)
@@ -160,8 +189,11 @@ def train_proxy(
     ] = False,
     trial: Annotated[
         str | None,
-        typer.Option(metavar="ARM:SEED", help="Run this one trial of the study in --study, for a scheduler of your own.",
-                     rich_help_panel=STUDY),
+        typer.Option(
+            metavar="ARM:SEED",
+            help="Run this one trial of the study in --study, for a scheduler of your own.",
+            rich_help_panel=STUDY,
+        ),
     ] = None,
     processes: Annotated[int | None, _count("Trials at once.", STUDY, "one a core on the CPU, else 1")] = None,
     threads: Annotated[int, _count("Of each trial on the CPU.", STUDY)] = 1,
@@ -190,7 +222,7 @@ def train_proxy(
 
         laurel train-proxy --trial rw+lr@4:3 --study DIR
     """
-    from laurel_cli.cli import options, stdio
+    from laurel_cli.cli import machine, options, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.errors import UsageError
@@ -253,6 +285,7 @@ def train_proxy(
             most_seeds=until_separated,
             processes=processes,
             command=command_line(),
+            versions=machine.versions(),
         )
     if prepare:
         _list(plan, debug)
@@ -322,9 +355,7 @@ def _at_once(number: int) -> None:
     raise KeyboardInterrupt
 
 
-def _sizes(
-    model: str | None, layers: str | None, width: int | None, stem: int | None, is_text: bool
-) -> dict[str, Any]:
+def _sizes(model: str | None, layers: str | None, width: int | None, stem: int | None, is_text: bool) -> dict[str, Any]:
     """The model, or the default proxy of the task."""
     from laurel_cli.cli import options
 

@@ -50,7 +50,9 @@ def restore(path: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RecordError(f"{str(path)!r} is no whole checkpoint.", why, "Remove it to begin that trial again.") from error
+        raise RecordError(
+            f"{str(path)!r} is no whole checkpoint.", why, "Remove it to begin that trial again."
+        ) from error
     if not isinstance(state, dict) or "step" not in state:
         raise RecordError(f"{str(path)!r} is no checkpoint of a trial.", hint="Remove it to begin that trial again.")
     return state

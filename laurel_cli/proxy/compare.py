@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
 from laurel_cli.proxy.verdict import document
-from laurel_cli.records.provenance import code_sha256, versions
+from laurel_cli.records.provenance import code_sha256
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
@@ -35,9 +35,10 @@ class Plan:
         folder: of the study; None for the default one.
         resume: go on with unfinished trials.
         rates: learning rates to try for every arm before the study, 0 for none.
-        most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand until every arm is separated.
+        most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
+            every arm is separated.
         processes: trials at once; None for the device's default.
-        command: for the records.
+        command: for the records; `versions` of what is installed, by name.
     """
 
     recipe: Recipe
@@ -50,6 +51,7 @@ class Plan:
     most_seeds: int = 0
     processes: int | None = None
     command: str = ""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         rates, said = _searched(plan, wanted, folder, task, on_progress)
         wanted, warnings = replace(wanted, rates=rates), [*warnings, *said]
     known = {one.name for one in study.load(folder).contenders} if (folder / "study.json").exists() else set()
-    wanted, said = _built(wanted, task, known, on_progress)
-    return Prepared(folder, study.begin(folder, wanted, resume=plan.resume), (*warnings, *said))
+    wanted, left_out = _built(wanted, task, known, on_progress)
+    return Prepared(folder, study.begin(folder, wanted, resume=plan.resume), (*warnings, *left_out))
 
 
 def compare(
@@ -202,8 +204,8 @@ def _at(one: Contender, factor: float) -> str:
 
 def _code(plan: Plan) -> dict[str, str]:
     """What else an outcome depends on: versions, our sources, those of the user's models."""
-    found = {name: version for name, version in versions().items() if version is not None}
-    found["laurel"] = code_sha256(ROOMS)
+    found = {name: version for name, version in plan.versions.items() if version is not None}
+    found["code"] = code_sha256(ROOMS)
     for reference in (plan.recipe.model.reference, *plan.against):
         parsed = parse(reference)
         if parsed.kind == "file" and Path(parsed.target).is_file():

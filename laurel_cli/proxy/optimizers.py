@@ -77,9 +77,7 @@ def _muon(
         group = {"params": inside, "factor": 1.0}
         # Its updates are brought to the size of AdamW's, so that one learning rate serves both.
         found.append(
-            torch.optim.Muon(
-                [group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon([group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return found
 

@@ -70,7 +70,7 @@ def outcome(
         "coefficients": coefficients,
         "seconds": state.seconds,
         "seeds": seeds,
-        "hashes": {"data": task.sha256, "code": study.code["laurel"], "start": begun.sha256},
+        "hashes": {"data": task.sha256, "code": study.code.get("code"), "start": begun.sha256},
     }
 
 

@@ -35,7 +35,7 @@ class Group:
         """Around a part of a batch: gradients are averaged with the last one."""
         if self.world == 1 or last:
             return nullcontext()
-        return forward.no_sync()  # type: ignore[no-any-return]
+        return forward.no_sync()
 
     def mean(self, value: Tensor) -> float:
         """Over the group."""
@@ -98,4 +98,4 @@ def synchronised(model: nn.Module, group: Group) -> nn.Module:
             "Each would norm its own part of the batch.",
             "Train it in one process.",
         )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return]
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

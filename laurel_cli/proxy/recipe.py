@@ -108,7 +108,7 @@ class Recipe:
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -173,7 +173,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         base, *settings = part.strip().lower().split(":")
         if not base:
             continue
-        factors = {}
+        factors: dict[str, float] = {}
         for setting in settings:
             match = _FACTOR.fullmatch(setting)
             if match is None or not float(match[2]):
@@ -185,7 +185,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
             factors[match[1]] = float(match[2])
         arm = parse_arms(base, **spec)[-1]
         name = ":".join([arm.name, *(f"{key}={value:g}" for key, value in factors.items())])
-        found.setdefault(name, Contender(name, arm, **factors))
+        found.setdefault(name, Contender(name, arm, factors.get("lr", 1.0), factors.get("width", 1.0)))
     for reference in against:
         name = f"against:{reference}"
         found.setdefault(name, Contender(name, Arm(name, "against"), reference=reference))

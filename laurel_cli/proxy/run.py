@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -118,7 +119,9 @@ class _Slot:
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
         reason = None
-        for message in self.worker.trial({"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}):
+        for message in self.worker.trial(
+            {"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}
+        ):
             if message["kind"] == "failed":
                 reason = message["reason"]
             else:
@@ -187,10 +190,8 @@ class _Worker:
     def close(self) -> str:
         """End the process; says how it had ended, if by itself."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         until = time.monotonic() + (0 if self.hung else PATIENCE)
         while self.process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
@@ -205,7 +206,9 @@ class _Worker:
         lines = [line.strip() for line in self.log if line.strip()]
         if status == -signal.SIGKILL:
             return "its process was killed, as the system does where memory runs out"
-        how = f"its process ended with signal {-status}" if status < 0 else f"its process ended with exit status {status}"
+        how = (
+            f"its process ended with signal {-status}" if status < 0 else f"its process ended with exit status {status}"
+        )
         return f"{how}: {lines[-1]}" if lines else how
 
 
@@ -218,7 +221,7 @@ def default_processes(device: str) -> int:
 
 def ordered(keys: Sequence[Key], arms: Sequence[str], *, by_arm: bool) -> list[Key]:
     """Block by block, so that pairs are whole early; or arm by arm, so that each is compiled once."""
-    return sorted(keys, key=lambda key: (arms.index(key[0]), key[1]) if by_arm else (key[1], arms.index(key[0])))  # type: ignore[return-value]
+    return sorted(keys, key=lambda key: (arms.index(key[0]), key[1]) if by_arm else (key[1], arms.index(key[0])))
 
 
 def left(folder: Path) -> list[Key]:

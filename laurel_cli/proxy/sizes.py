@@ -60,7 +60,7 @@ def stem(choice: ModelChoice, image_size: int) -> Callable[[nn.Module], None]:
             return
         model.maxpool = nn.Identity()
         if isinstance(first, nn.Sequential):  # three 3 x 3 convolutions, the first of stride 2
-            first[0].stride = (stride, stride)
+            first[0].stride = (stride, stride)  # type: ignore[assignment]
         elif isinstance(first, nn.Conv2d):
             model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride, 1, bias=first.bias is not None)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -75,7 +75,9 @@ def _family(reference: str) -> tuple[str, str]:
         return parsed.kind, parsed.target
     if parsed.kind == "hf":
         return "transformers", parsed.target
-    source = next((s for s in names.SOURCES if names.has(s, parsed.target)), "") if parsed.kind == "name" else parsed.kind
+    source = (
+        next((s for s in names.SOURCES if names.has(s, parsed.target)), "") if parsed.kind == "name" else parsed.kind
+    )
     if source == "shape":
         shape = shapes.shapes().get(parsed.target)
         return ("laurel" if shape and shape["family"] == "laurel" else "transformers"), parsed.target
@@ -158,7 +160,9 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
     shape = shapes.shapes().get(target)
     config = config_of_type(shape["family"], shape["args"]) if shape else read_config(target, {})
     # Special tokens of the old vocabulary may lie outside the new one.
-    sized: dict[str, Any] = {name: None for name in ("bos_token_id", "eos_token_id", "pad_token_id") if hasattr(config, name)}
+    sized: dict[str, Any] = {
+        name: None for name in ("bos_token_id", "eos_token_id", "pad_token_id") if hasattr(config, name)
+    }
     if task.kind == "text":
         sized["vocab_size"] = task.classes
         if getattr(config, "max_position_embeddings", None) is not None:

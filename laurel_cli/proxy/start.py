@@ -54,7 +54,7 @@ def seed_all(*numbers: int | str) -> None:
     digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "big"))
     random.seed(digest)
-    np.random.seed(int.from_bytes(digest[:4], "big"))  # noqa: NPY002 - what models use
+    np.random.seed(int.from_bytes(digest[:4], "big"))
 
 
 def seed_of(contender: Contender, seed: int) -> int:
@@ -156,10 +156,10 @@ def _caller(inputs: Inputs) -> Callable[[nn.Module, Tensor], Tensor]:
 
     def call(model: nn.Module, batch: Tensor) -> Tensor:
         output = model(batch) if name is None else model(**{name: batch})
-        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-        if logits is None and isinstance(output, (tuple, list)):
-            logits = output[0]
-        return logits  # type: ignore[no-any-return]
+        if isinstance(output, Tensor):
+            return output
+        logits: Tensor = output[0] if isinstance(output, (tuple, list)) else output.logits
+        return logits
 
     return call
 

@@ -163,7 +163,7 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             tuple(dict.fromkeys((*before, *now)))
             for before, now in ((old.arms, study.arms), (old.against, study.against), (old.seeds, study.seeds))
         )
-        study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))  # type: ignore[type-var]
+        study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))
     write_whole(folder / "study.json", json.dumps(study.definition(), indent=1) + "\n", force=True)
     return study
 
@@ -210,7 +210,10 @@ def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold the study: two runs never work on it at once. Yields the lock's file descriptor; who inherits it holds it too.
+    """Hold the study: two runs never work on it at once.
+
+    Yields:
+        The lock's file descriptor; a process that inherits it holds the study too.
 
     Raises:
         UsageError: another process has held it for a minute.
@@ -243,4 +246,3 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = "absent" if value is None else str(value)
     return text if len(text) <= 24 else f"{text[:12]}..."
-

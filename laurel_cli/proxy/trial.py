@@ -105,9 +105,7 @@ def train(
             # All random draws of this step, dropout among them, come from here.
             seed_all("step", seed, state.step, group.rank)
             model.train()
-            state.losses.append(
-                _update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group)
-            )
+            state.losses.append(_update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group))
             state.step += 1
             if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
                 _point(state, recipe, learning_rate, group, on_event)
@@ -163,6 +161,10 @@ def _update(
         scaler.step(updater)
         updater.zero_grad(set_to_none=True)
     scaler.update()
+    if group.device.type == "xla":  # the graph of this step ends here
+        import torch_xla
+
+        torch_xla.sync()
     assert total is not None
     return total
 

@@ -20,7 +20,8 @@ from torch import nn
 class Layer(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.norm, self.mlp = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, x):
         return x + self.mlp(self.norm(x))

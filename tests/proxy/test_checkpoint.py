@@ -29,7 +29,7 @@ def test_damaged_ones_are_named(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "garbage": b"x" * 500, "other": data}[damage])
     if damage == "other":
         torch.save({"weights": torch.randn(2)}, path)
-    with pytest.raises(RecordError, match="a.pt"):
+    with pytest.raises(RecordError, match=r"a\.pt"):
         restore(path)
 
 

@@ -11,7 +11,9 @@ from tests.proxy.small import cnn_recipe
 
 def test_the_rate_goes_up_and_down_in_straight_lines() -> None:
     recipe = cnn_recipe(steps=10, warmup=0.2)
-    assert [rate(recipe, step) for step in range(10)] == pytest.approx([0.5, 1.0, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert [rate(recipe, step) for step in range(10)] == pytest.approx(
+        [0.5, 1.0, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
     flat = cnn_recipe(steps=4, warmup=0.0)
     assert [rate(flat, step) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
 

@@ -27,7 +27,14 @@ def test_everything_that_could_change_a_trial_changes_its_checksum() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"batch": 6, "accumulate": 4}, {"optimizer": "adam"}, {"lr": 0.0}, {"lr": float("nan")}, {"warmup": 1.0}],
+    [
+        {"steps": 0},
+        {"batch": 6, "accumulate": 4},
+        {"optimizer": "adam"},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"warmup": 1.0},
+    ],
 )
 def test_recipes_that_cannot_be(change: dict) -> None:
     with pytest.raises(UsageError):
