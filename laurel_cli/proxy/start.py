@@ -156,9 +156,7 @@ def _caller(inputs: Inputs) -> Callable[[nn.Module, Tensor], Tensor]:
 
     def call(model: nn.Module, batch: Tensor) -> Tensor:
         output = model(batch) if name is None else model(**{name: batch})
-        if isinstance(output, Tensor):
-            return output
-        logits: Tensor = output[0] if isinstance(output, (tuple, list)) else output.logits
+        logits: Tensor = output[0] if isinstance(output, (tuple, list)) else getattr(output, "logits", output)
         return logits
 
     return call
