@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from laurel_cli.arms import Arm, parse_arms
@@ -132,7 +133,7 @@ class Contender:
     """An arm of a study: what is built, and how its recipe differs from that of the others.
 
     Attributes:
-        name: as typed: "rw+lr@16", "baseline:lr=0.5", "against:wide.py:build".
+        name: "rw+lr@16", "baseline:lr=0.5", "against:wide.py:build".
         arm: what is built.
         lr: factor on the learning rate.
         width: factor on the model's width.
@@ -187,8 +188,10 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         name = ":".join([arm.name, *(f"{key}={value:g}" for key, value in factors.items())])
         found.setdefault(name, Contender(name, arm, factors.get("lr", 1.0), factors.get("width", 1.0)))
     for reference in against:
-        name = f"against:{reference}"
-        found.setdefault(name, Contender(name, Arm(name, "against"), reference=reference))
+        name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
+        if name in found:
+            raise UsageError(f"Two arms are called {name!r}.", hint="Name --against once, or rename a factory.")
+        found[name] = Contender(name, Arm(name, "against"), reference=reference)
     return list(found.values())
 
 
