@@ -125,13 +125,15 @@ def open_task(
 
 
 def _parsed(reference: str) -> tuple[str, str]:
-    kind, colon, rest = reference.partition(":")
+    kind, _, rest = reference.partition(":")
     kinds = _IMAGE_KINDS | _TEXT_KINDS
     if kind not in kinds:
         raise UsageError(f"Task {reference!r} is unknown.", f"There are {', '.join(names())}.", _guess(reference))
     if bool(kinds[kind]) != bool(rest):
         why = "It has no further part." if not kinds[kind] else "It lacks what to read."
-        raise UsageError(f"Task {reference!r} is incomplete or too long.", why, f"Try {kind}:{kinds[kind]}".rstrip(":") + ".")
+        raise UsageError(
+            f"Task {reference!r} is incomplete or too long.", why, f"Try {kind}:{kinds[kind]}".rstrip(":") + "."
+        )
     return kind, rest
 
 

@@ -17,15 +17,15 @@ def images() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 16, 24, 3), dtype=np.uint8))
 
 
-def plainly(task: Task, images: torch.Tensor) -> np.ndarray:
+def plainly(task: Task, images: np.ndarray) -> np.ndarray:
     """(x / 255 - mean) / sd in float64, [n, channels, height, width]."""
-    return ((images.numpy() / 255 - np.array(task.mean)) / np.array(task.sd)).transpose(0, 3, 1, 2)
+    return ((images / 255 - np.array(task.mean)) / np.array(task.sd)).transpose(0, 3, 1, 2)
 
 
-def crops(image: np.ndarray, margin: int) -> dict[tuple[int, int, bool], np.ndarray]:
-    """Every window of an image [channels, height, width] with an empty margin, as it is and mirrored."""
-    _, height, width = image.shape
-    padded = np.pad(image, ((0, 0), (margin, margin), (margin, margin)))
+def crops(task: Task, image: np.ndarray, margin: int) -> dict[tuple[int, int, bool], np.ndarray]:
+    """Every window of an image uint8 [height, width, channels] with a black margin, as it is and mirrored."""
+    height, width, _ = image.shape
+    padded = plainly(task, np.pad(image, ((margin, margin), (margin, margin), (0, 0)))[None])[0]
     found = {}
     for down in range(2 * margin + 1):
         for right in range(2 * margin + 1):
@@ -38,8 +38,8 @@ def crops(image: np.ndarray, margin: int) -> dict[tuple[int, int, bool], np.ndar
 def choices(task: Task, images: torch.Tensor, out: torch.Tensor) -> list[tuple[int, int, bool]]:
     """Which window each image became; fails where it is none, or where two are the same."""
     chosen = []
-    for image, found in zip(plainly(task, images), out.numpy(), strict=True):
-        fits = [name for name, window in crops(image, 3).items() if np.allclose(window, found, atol=1e-5)]
+    for image, found in zip(images.numpy(), out.numpy(), strict=True):
+        fits = [name for name, window in crops(task, image, 3).items() if np.allclose(window, found, atol=1e-5)]
         assert len(fits) == 1
         chosen += fits
     return chosen
@@ -49,7 +49,7 @@ def test_normalise(image_task: Task, images: torch.Tensor) -> None:
     out = normalise(image_task, images)
     assert out.dtype == torch.float32
     assert out.is_contiguous()
-    np.testing.assert_allclose(out.numpy(), plainly(image_task, images), atol=1e-5)
+    np.testing.assert_allclose(out.numpy(), plainly(image_task, images.numpy()), atol=1e-5)
 
 
 def test_every_image_becomes_one_of_its_windows(image_task: Task, images: torch.Tensor) -> None:

@@ -94,8 +94,7 @@ def test_evaluation_predicts_each_token_once(text_task: Task) -> None:
 
 def test_another_process_sees_the_same(laurel_env: dict[str, str], image_task: Task) -> None:
     code = (
-        "from laurel_cli.proxy.draws import key, permutation\n"
-        "print(permutation(key('epoch', 4, 0), 101).tolist()[:32])"
+        "from laurel_cli.proxy.draws import key, permutation\nprint(permutation(key('epoch', 4, 0), 101).tolist()[:32])"
     )
     out = subprocess.run([sys.executable, "-c", code], env=laurel_env, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str(numbers(image_task, 0, 32, 4))

@@ -111,9 +111,7 @@ def prepare(kind: str, place: str, folder: Path, on_progress: Progress, *, size:
     return _from_images(kind, place, source, folder, on_progress, size or SIZE)
 
 
-def _from_images(
-    kind: str, place: str, source: Source, folder: Path, on_progress: Progress, size: int
-) -> Arrays:
+def _from_images(kind: str, place: str, source: Source, folder: Path, on_progress: Progress, size: int) -> Arrays:
     layout = images.find_layout(source)
     if len(layout.classes) != CLASSES[kind]:
         raise RecordError(

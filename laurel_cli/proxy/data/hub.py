@@ -101,7 +101,12 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
             "entropy": counts.entropy(),
             "provenance": {
                 "title": dataset.path,
-                "source": {"dataset": dataset.path, "split": dataset.split, "column": dataset.column, **dataset.options},
+                "source": {
+                    "dataset": dataset.path,
+                    "split": dataset.split,
+                    "column": dataset.column,
+                    **dataset.options,
+                },
                 "loader": f"datasets {_package().__version__}",
                 "split": "by document: its SHA-256, one in twenty for evaluation",
                 "tokenizer": choice.identity,
@@ -157,9 +162,10 @@ def _encode(
 
 def _documents(dataset: Dataset) -> Iterator[bytes]:
     """The texts of a streamed dataset, empty ones left out."""
-    rows = _guarded(dataset, lambda: iter(_package().load_dataset(
-        dataset.path, split=dataset.split, streaming=True, **dataset.options
-    )))
+    rows = _guarded(
+        dataset,
+        lambda: iter(_package().load_dataset(dataset.path, split=dataset.split, streaming=True, **dataset.options)),
+    )
     while (row := _guarded(dataset, lambda: next(rows, None))) is not None:
         text = row.get(dataset.column)
         if not isinstance(text, str):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -190,7 +190,7 @@ def _image(name: str, load: Load, size: int | None, margin: float) -> np.ndarray
             with Image.open(io.BytesIO(load())) as opened:
                 image = opened.convert("RGB")
         return np.asarray(image if size is None else fitted(image, size, margin))
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on broken files
+    except Exception as error:  # decoders raise whatever they like on broken files
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise RecordError(
             f"{name!r} is no whole image.", f"{why.rstrip('.')}.", "Replace it, or take it away."
@@ -207,7 +207,7 @@ def _root(images: list[str]) -> str:
     """The folders that all images lie in, but for the last one before a file, which is a class; often "data"."""
     if not images:
         return ""
-    common: list[str] = os.path.commonprefix([name.split("/") for name in images])  # type: ignore[type-var]
+    common = list(PurePosixPath(os.path.commonpath(images)).parts) if len(images) > 1 else images[0].split("/")[:-1]
     return "/".join(common[: max(0, min(name.count("/") for name in images) - 1)])
 
 

@@ -182,7 +182,9 @@ def _drawn(
 def _member(digits: np.ndarray, wanted: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """For each wanted digit the index of one that shows it."""
     members = [np.flatnonzero(digits == digit) for digit in range(CLASSES)]
-    return np.array([members[digit][number % len(members[digit])] for digit, number in zip(wanted, numbers, strict=True)])
+    return np.array(
+        [members[digit][number % len(members[digit])] for digit, number in zip(wanted, numbers, strict=True)]
+    )
 
 
 def _colour(shade: np.ndarray, pick: Pick) -> np.ndarray:

@@ -68,7 +68,9 @@ def prepare(reference: str, tokenizer: str, folder: Path, on_progress: Progress)
             "provenance": {
                 "title": name,
                 "source": [{"file": file.path.name, "sha256": file.sha256, "held": file.held} for file in files],
-                "split": "files of their own" if held else "the last twentieth of each file, cut at an empty line or a line",
+                "split": "files of their own"
+                if held
+                else "the last twentieth of each file, cut at an empty line or a line",
                 "tokenizer": choice.identity,
                 **sizes,
             },

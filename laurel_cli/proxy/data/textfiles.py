@@ -123,7 +123,9 @@ def _expanded(item: str) -> list[Path]:
         return [path.absolute()]
     if path.is_dir():
         raise RecordError(f"{item!r} is a folder.", "Text is read from files.", f"Try text:{item.rstrip('/')}/*.txt.")
-    found = sorted(Path(name).absolute() for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    # Path.glob takes no absolute pattern.
+    names = glob.glob(str(path), recursive=True)  # noqa: PTH207
+    found = sorted(Path(name).absolute() for name in names if Path(name).is_file())
     if not found:
         raise RecordError(f"The data {item!r} is missing.", "There is no such file.", "Check the path.")
     return found

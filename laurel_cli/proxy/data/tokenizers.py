@@ -70,7 +70,9 @@ def parse(text: str) -> Choice:
         path = Path(text).expanduser()
         return Choice("file", 0, path, {"kind": "file", "sha256": file_hash(path), "version": _package().__version__})
     if kind != "bpe" or (rest and not rest.isdecimal()):
-        raise UsageError(f"Tokenizer {text!r} is unknown.", "There are bytes, bpe, bpe:N and FILE.json.", "Try bpe:8192.")
+        raise UsageError(
+            f"Tokenizer {text!r} is unknown.", "There are bytes, bpe, bpe:N and FILE.json.", "Try bpe:8192."
+        )
     vocabulary = int(rest or DEFAULT_VOCABULARY)
     if not SMALLEST <= vocabulary <= 1 << 24:
         raise UsageError(
@@ -94,7 +96,7 @@ def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
     if choice.path is not None:
         try:
             tokenizer = _package().Tokenizer.from_file(str(choice.path))
-        except Exception as error:  # noqa: BLE001 - the package raises bare Exceptions
+        except Exception as error:  # the package raises no other
             raise RecordError(f"{str(choice.path)!r} is no tokenizer.", f"{error}.") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()

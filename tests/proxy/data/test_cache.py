@@ -107,7 +107,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         pytest.skip("there is no /dev/full")
 
     def full(writer: Writer) -> dict[str, object]:
-        with open("/dev/full", "wb", buffering=0) as file:
+        with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"x")
         return {}
 

@@ -42,7 +42,13 @@ def python2(data: np.ndarray, key: str, numbers: list[int]) -> bytes:
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
 
-    dtype = b"cnumpy\ndtype\n(" + text(b"u1") + b"K\x00K\x01tR(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = (
+        b"cnumpy\ndtype\n("
+        + text(b"u1")
+        + b"K\x00K\x01tR(K\x03"
+        + text(b"|")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
     empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + text(b"b") + b"tR"
     shape = b"(M" + struct.pack("<H", data.shape[0]) + b"M" + struct.pack("<H", data.shape[1]) + b"t"
     array = empty + b"(K\x01" + shape + dtype + b"\x89" + text(data.tobytes()) + b"tb"
@@ -75,7 +81,9 @@ def official(root: Path, kind: str, form: str, monkeypatch: pytest.MonkeyPatch) 
             parts[part][name] = md5 and hashlib.md5(data).hexdigest()
     new = tuple(replace(d, parts=parts) if d is chosen else d for d in cifar.OFFICIAL[kind])
     monkeypatch.setitem(cifar.OFFICIAL, kind, new)
-    return {part: [number + 10 * (part == "evaluation") for number in range(len(files))] for part, files in parts.items()}
+    return {
+        part: [number + 10 * (part == "evaluation") for number in range(len(files))] for part, files in parts.items()
+    }
 
 
 def prepare(kind: str, place: Path, tmp_path: Path, **options: int) -> Arrays:
@@ -155,7 +163,12 @@ def test_a_pickle_that_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         data = pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": [1]}, protocol)
         with pytest.raises(pickle.UnpicklingError, match="system"):
             load_plain(data)
-    for name in ("builtins\neval", "builtins\ngetattr", "numpy\nload", "numpy.core.multiarray\n_reconstruct.__globals__"):
+    for name in (
+        "builtins\neval",
+        "builtins\ngetattr",
+        "numpy\nload",
+        "numpy.core.multiarray\n_reconstruct.__globals__",
+    ):
         with pytest.raises(pickle.UnpicklingError):
             load_plain(b"\x80\x02c" + name.encode() + b"\n.")
     with pytest.raises(pickle.UnpicklingError, match="codec"):

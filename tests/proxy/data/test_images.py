@@ -16,7 +16,7 @@ from laurel_cli.proxy.data import imagenet, images
 from laurel_cli.proxy.data.cache import Arrays
 from laurel_cli.proxy.data.sources import open_source
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "cifar10-images.tar.gz"
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10-images.tar.gz"
 
 
 def picture(number: int, size: tuple[int, int] = (8, 6)) -> Image.Image:
@@ -238,8 +238,11 @@ def test_real_images(tmp_path: Path) -> None:
                 break
     names = sorted(str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*.jpg"))
     source = open_source(str(tmp_path / "data"))
-    found = {name: image for names_, stack in images.decoded(source, dict.fromkeys(names), None, 1.0)
-             for name, image in zip(names_, stack, strict=True)}
+    found = {
+        name: image
+        for names_, stack in images.decoded(source, dict.fromkeys(names), None, 1.0)
+        for name, image in zip(names_, stack, strict=True)
+    }
     assert len(found) == len(names) > 250
     for name in names:
         np.testing.assert_array_equal(found[name], np.asarray(Image.open(tmp_path / "data" / name).convert("RGB")))

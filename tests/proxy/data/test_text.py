@@ -14,7 +14,7 @@ from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.data import text, textfiles
 from laurel_cli.proxy.data.cache import Arrays
 
-BOOKS = Path(os.environ.get("LAUREL_SHARED", Path(__file__).parents[4] / "shared")) / "data"
+BOOKS = Path(__file__).parents[4] / "shared" / "data"
 LINES = "".join(f"Line {i}: the naïve café — number {i * i} 日本\n" + "\n" * (i % 10 == 0) for i in range(3000))
 
 
@@ -45,15 +45,14 @@ def test_several_files_each_give_their_end(tmp_path: Path) -> None:
     for name, data in texts.items():
         (tmp_path / f"{name}.txt").write_bytes(data)
     arrays = prepare(f"{tmp_path}/*.txt", tmp_path)
-    parts = [(plain(arrays, "train"), plain(arrays, "evaluation"))]
-    for train, evaluation in parts:
-        for name, data in texts.items():
-            lines = data.splitlines()
-            held = [line for line in lines if line in evaluation.splitlines()]
-            assert held == lines[-len(held) :]
-            assert 45 <= len(held) <= 55
-            assert b"\n".join(lines[: -len(held)]) in train
-        assert train.startswith(b"a 0\n")
+    train, evaluation = plain(arrays, "train"), plain(arrays, "evaluation")
+    for data in texts.values():
+        lines, ends = data.splitlines(), evaluation.splitlines()
+        held = [line for line in lines if line in ends]
+        assert held == lines[-len(held) :]
+        assert 45 <= len(held) <= 55
+        assert b"\n".join(lines[: -len(held)]) in train
+    assert train.startswith(b"a 0\n")
 
 
 def test_a_part_of_its_own(tmp_path: Path) -> None:
