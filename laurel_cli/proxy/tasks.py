@@ -125,7 +125,7 @@ def open_task(
 
 
 def _parsed(reference: str) -> tuple[str, str]:
-    kind, colon, rest = reference.partition(":")
+    kind, _, rest = reference.partition(":")
     kinds = _IMAGE_KINDS | _TEXT_KINDS
     if kind not in kinds:
         raise UsageError(f"Task {reference!r} is unknown.", f"There are {', '.join(names())}.", _guess(reference))
@@ -166,7 +166,17 @@ def _image_arrays(kind: str, rest: str, size: int | None, folder: Path, on_progr
         if size not in (None, scenes.SIZE):
             raise UsageError(f"--image-size {size} does not fit scenes.", "They are composed at 32.", "Leave it out.")
         return scenes.prepare(folder, on_progress)
-    raise UsageError(f"Task {kind} is not there yet.")
+    if kind == "imagefolder":
+        from laurel_cli.proxy.data import images
+
+        return images.prepare(rest, folder, on_progress, size=size)
+    if kind == "imagenet":
+        from laurel_cli.proxy.data import imagenet
+
+        return imagenet.prepare(rest, folder, on_progress, size=size)
+    from laurel_cli.proxy.data import cifar
+
+    return cifar.prepare(kind, rest, folder, on_progress, size=size)
 
 
 def _text_arrays(
@@ -177,7 +187,14 @@ def _text_arrays(
 
         _refuse(kind, "bytes", {"--tokenizer": tokenizer != "bytes", "--tokens": tokens})
         return stdlib.prepare(folder, on_progress)
-    raise UsageError(f"Task {kind} is not there yet.")
+    if kind == "text":
+        from laurel_cli.proxy.data import text
+
+        _refuse(kind, "local files", {"--tokens": tokens})
+        return text.prepare(rest, tokenizer, folder, on_progress)
+    from laurel_cli.proxy.data import hub
+
+    return hub.prepare(rest or hub.KNOWN[kind], tokenizer, tokens, folder, on_progress)
 
 
 def _image_task(

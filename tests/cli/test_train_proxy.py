@@ -18,11 +18,6 @@ from tests.proxy.small import MODELS
 SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def train(laurel, tmp_path: Path, cache: Path):
     (tmp_path / "models.py").write_text(MODELS)

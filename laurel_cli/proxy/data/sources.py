@@ -1,0 +1,153 @@
+"""Files to read examples from: those below a folder, or the members of a tar archive, which is never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from laurel_cli.errors import RecordError
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_BLOCK = 1 << 20
+
+Load = Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a folder or an archive holds.
+
+    Attributes:
+        path: the folder or the archive.
+        stamp: changes where a file comes, goes or changes: for a folder the SHA-256 of names, sizes and times of
+            change, for an archive that of its bytes.
+        walked: the files of a folder; None for an archive, which is gone through when `files` is asked for.
+    """
+
+    path: Path
+    stamp: str
+    walked: tuple[str, ...] | None = None
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Names with "/", sorted, without hidden ones.
+
+        Raises:
+            RecordError: the archive is broken.
+        """
+        if self.walked is not None:
+            return self.walked
+        return tuple(sorted(name for name, _, _ in _members(self.path) if not _is_hidden(name)))
+
+    def read(self, wanted: set[str]) -> Iterator[tuple[str, Load]]:
+        """The wanted files as (name, how to read it); for an archive in its own order, to be read before the next.
+
+        Raises:
+            RecordError: the archive is broken.
+        """
+        if self.walked is not None:
+            for name in self.walked:
+                if name in wanted:
+                    yield name, (self.path / name).read_bytes
+            return
+        for name, member, archive in _members(self.path):
+            if name in wanted:
+                data = _member_bytes(archive, member, self.path)
+                yield name, lambda data=data: data  # type: ignore[misc]
+
+    def below(self, folder: str) -> tuple[str, ...]:
+        """Files below `folder`, named from there; "" for all."""
+        prefix = f"{folder}/" if folder else ""
+        return tuple(name[len(prefix) :] for name in self.files if name.startswith(prefix))
+
+    def where(self, name: str) -> str:
+        """A file's name for an error."""
+        return str(self.path / name) if self.walked is not None else f"{self.path}: {name}"
+
+
+def open_source(text: str) -> Source:
+    """Look at a folder or an archive.
+
+    Raises:
+        RecordError: it is not there, is neither, cannot be read or is broken.
+    """
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise RecordError(f"The data {text!r} is missing.", "There is no such folder or file.", "Check the path.")
+    if not path.name.lower().endswith(ARCHIVES):
+        raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
+    return Source(path, file_hash(path))
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """A file's checksum.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    checksum = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                checksum.update(block)
+    except OSError as error:
+        raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
+    return checksum.hexdigest()
+
+
+def _folder(path: Path) -> Source:
+    names, stamp = [], hashlib.sha256()
+    for name, status in sorted(_walk(path, "")):
+        names.append(name)
+        stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return Source(path, stamp.hexdigest(), tuple(names))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                elif entry.is_file():
+                    yield prefix + entry.name, entry.stat()
+    except OSError as error:
+        raise RecordError(f"{str(folder)!r} cannot be read.", f"{error.strerror}.") from error
+
+
+def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+    """The regular files of an archive, in its order."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                if member.isreg():
+                    yield PurePosixPath(member.name).as_posix().lstrip("/"), member, archive
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise _broken(path, error) from error
+
+
+def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    file = archive.extractfile(member)
+    if file is None:  # a regular file always has one
+        raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.")
+    return file.read()
+
+
+def _broken(path: Path, error: Exception) -> RecordError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return RecordError(f"{str(path)!r} cannot be read.", f"{why.rstrip('.')}.", "Get the archive again.")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
