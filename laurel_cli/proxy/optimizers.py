@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import laurel_layers
@@ -68,9 +68,10 @@ def _muon(
     model: nn.Module, matrices: list[nn.Parameter], rest: list[dict[str, Any]], recipe: Recipe
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside, AdamW for all else: kernels of convolutions, and the matrix that gives logits."""
-    last = _last_linear(model)
-    inside = [p for p in matrices if p.dim() == 2 and p is not last]
-    others = [p for p in matrices if p.dim() != 2 or p is last]
+    known = {id(p) for p in matrices}  # LAuReL's own are not among them
+    linears = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and id(m.weight) in known]
+    inside = [p for p in matrices if p.dim() == 2 and p is not linears[-1]] if linears else []
+    others = [p for p in matrices if not any(p is q for q in inside)]
     decayed = {"params": others, "factor": 1.0, "weight_decay": recipe.weight_decay}
     found = [_plain([decayed, *rest], recipe)] if others or any(group["params"] for group in rest) else []
     if inside:
@@ -81,7 +82,3 @@ def _muon(
         )
     return found
 
-
-def _last_linear(model: nn.Module) -> Tensor | None:
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return linears[-1].weight if linears else None

@@ -168,9 +168,9 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
         if getattr(config, "max_position_embeddings", None) is not None:
             sized["max_position_embeddings"] = max(task_length(task), 16)
     else:
-        sized = {"num_labels": task.classes}
-        if hasattr(config, "image_size"):
-            sized["image_size"] = image_size(task)
+        if not hasattr(config, "image_size"):
+            raise UsageError(f"{choice.reference!r} takes no images.", f"{task.name} holds images.", "Try --task stdlib.")
+        sized = {"num_labels": task.classes, "image_size": image_size(task)}
     layers = _one(choice.layers, choice.reference)
     if layers is not None:
         sized["num_hidden_layers"] = layers

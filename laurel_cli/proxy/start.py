@@ -19,6 +19,7 @@ from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
+from laurel_cli.models.reference import parse
 from laurel_cli.proxy import sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.tasks import Task
@@ -69,16 +70,15 @@ def opened(recipe: Recipe, task: Task) -> LoadedModel:
         ModelError, UsageError: as `load` says.
     """
     is_text = task.kind == "text"
-    loaded = load(
-        recipe.model.reference,
-        model_args=sizes.arguments(recipe.model, task),
-        seq_len=sizes.task_length(task) if is_text else None,
-        image_size=None if is_text else sizes.image_size(task),
-        batch=2,
-    )
+    length, side = sizes.task_length(task), 0 if is_text else sizes.image_size(task)
+    if parse(recipe.model.reference).kind in ("file", "module"):  # a model that nobody else knows how to call
+        options: dict[str, Any] = {"inputs": [f"int64:2x{length}" if is_text else f"float32:2x3x{side}x{side}"]}
+    else:
+        options = {"batch": 2, **({"seq_len": length} if is_text else {"image_size": side})}
+    loaded = load(recipe.model.reference, model_args=sizes.arguments(recipe.model, task), **options)
     if is_text:
         return loaded
-    fit = sizes.stem(recipe.model, sizes.image_size(task))
+    fit = sizes.stem(recipe.model, side)
     fit(loaded.module)
 
     def build() -> nn.Module:
