@@ -24,7 +24,7 @@ def train(laurel, tmp_path: Path, cache: Path):
 
     def run(*arguments: object, **options):
         env = {"LAUREL_CACHE": str(cache)} | options.pop("env", {})
-        return laurel("train-proxy", *arguments, *SMALL, env=env, **options)
+        return laurel("train-proxy", *SMALL, *arguments, env=env, **options)
 
     return run
 
@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert list((tmp_path / "s" / "checkpoints").glob("*.pt"))
-    refused = train(*words[:-6], "--study", "s")
+    refused = train(*words[: -len(SMALL)])
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
 
