@@ -1,5 +1,7 @@
 """Real runs of `laurel profile`, one page of their answers; their records go to reports/records.
 
+Runs that the page already holds are kept, so that a broken series can go on; remove the file to begin anew.
+
 python -m tests.bench.profile_runs cpu --output reports/profile-cpu.md
 python -m tests.bench.profile_runs cuda --output reports/profile-cuda.md
 PJRT_DEVICE=CPU python -m tests.bench.profile_runs xla --output reports/profile-xla.md
@@ -23,9 +25,9 @@ LLAMA_1B = "llama-3.2-1b"
 RUNS = {
     "cpu": [
         f"resnet50 {ALL} --batch 8",
-        f"resnet50 {ALL} --batch 4 --mode train",
+        f"resnet50 {ALL} --batch 2 --mode train",
         f"gpt2 {ALL} --seq-len 128",
-        f"gpt2 {ALL} --seq-len 128 --mode train",
+        f"gpt2 {ALL} --seq-len 64 --mode train",
         "gpt2 --variant rw,rw+lr --rank 16 --seq-len 128 --compile",
         "gpt2 --variant rw,rw+lr --rank 16 --seq-len 128 --mode decode",
     ],
@@ -51,8 +53,21 @@ def run(device: str, words: str, max_time: float) -> str:
     print("laurel profile", words, flush=True)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     sys.stderr.write(done.stderr)
-    head = f"## `laurel profile {words}`\n\n"
-    return head + (done.stdout if done.returncode == 0 else f"Failed, exit code {done.returncode}: {done.stderr}\n")
+    return _head(words) + (
+        done.stdout if done.returncode == 0 else f"Failed, exit code {done.returncode}: {done.stderr}\n"
+    )
+
+
+def _head(words: str) -> str:
+    return f"## `laurel profile {words}`\n\n"
+
+
+def _kept(page: Path) -> dict[str, str]:
+    """Sections of a page by their first line."""
+    if not page.exists():
+        return {}
+    sections = page.read_text().split("\n## ")[1:]
+    return {"## " + section.partition("\n")[0]: "## " + section.rstrip("\n") + "\n" for section in sections}
 
 
 def main() -> None:
@@ -67,8 +82,9 @@ def main() -> None:
         f"# `laurel profile` on {chosen.device}\n\nMade by `python -m tests.bench.profile_runs {chosen.device} "
         f"--max-time {chosen.max_time:g}`; {platform.machine()}, {os.cpu_count()} cores, {versions}.\n"
     ]
+    kept = _kept(chosen.output)
     for words in RUNS[chosen.device]:
-        parts.append(run(chosen.device, words, chosen.max_time))
+        parts.append(kept.get(_head(words).strip()) or run(chosen.device, words, chosen.max_time))
         chosen.output.write_text("\n".join(parts))
 
 
