@@ -102,7 +102,7 @@ def notes(document: Document) -> list[str]:
 
 def _worth(document: Document, arms: list[Mapping[str, Any]]) -> Iterator[str]:
     compared = [arm for arm in arms if arm["difference"] and arm["difference"]["n"] > 1]
-    if not compared:
+    if not compared or not document["learned"]:
         return
     if any(arm["steps_saved"] for arm in compared):
         yield (
