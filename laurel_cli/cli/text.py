@@ -67,13 +67,10 @@ def figure(value: float | None, signed: bool = False) -> str:
 
 
 def interval(low: float | None, high: float | None, signed: bool = False) -> str:
-    """[0.8012, 0.8190], an end beyond what was measured left open: [0.8012, inf)."""
-    ends = [low if low is not None and isfinite(low) else None, high if high is not None and isfinite(high) else None]
-    if ends == [None, None]:
+    """[0.8012, 0.8190]; nothing where an end is infinite."""
+    if low is None or high is None or not (isfinite(low) and isfinite(high)):
         return NOTHING
-    left = "(-inf" if ends[0] is None else f"[{figure(ends[0], signed)}"
-    right = "inf)" if ends[1] is None else f"{figure(ends[1], signed)}]"
-    return f"{left}, {right}"
+    return f"[{figure(low, signed)}, {figure(high, signed)}]"
 
 
 def shape(value: Sequence[object] | str | None) -> str:

@@ -96,6 +96,8 @@ def notes(document: Document) -> list[str]:
         ]
     if any(arm["kind"] == COPY for arm in document["arms"]):
         said.append("the copy is a control: it is tested alone, outside of the correction")
+    if document["noise_floor"]:
+        said.append(f"noise floor: {document['noise_floor']['what']}")
     said += _worth(document, arms)
     return [*said, CAVEAT]
 

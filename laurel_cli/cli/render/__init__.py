@@ -1,7 +1,7 @@
 """From a command's document to text. Every format is made from the one document, so that all say the same.
 
-`analysis.py`, `profile.py`, `study.py` and `listing.py` say what a reader sees of each document as a sheet (`sheet.py`);
-`table.py` and `markdown.py` draw any sheet; `csv.py` and `json.py` give the exact values.
+`analysis.py`, `profile.py`, `study.py` and `listing.py` say what a reader sees of each document as a sheet
+(`sheet.py`); `table.py` and `markdown.py` draw any sheet; `csv.py` and `json.py` give the exact values.
 """
 
 from __future__ import annotations

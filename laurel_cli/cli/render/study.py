@@ -39,10 +39,7 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("steps", text.count(study["steps"])),
         ("blocks", f"{document['n']} (seeds for which the baseline is complete)"),
         ("trials", f"{done} of {total}" + (" (partial)" if document["status"] == "partial" else "")),
-        (
-            "learned",
-            f"{ {True: 'yes', False: 'no', None: 'not known'}[document['learned']] }: {document['learned_reason']}",
-        ),
+        ("learned", _learned(document)),
         ("smallest visible effect", _visible_range(arms)),
         ("noise floor", _noise(document["noise_floor"])),
     ]
@@ -64,11 +61,18 @@ def _visible_range(arms: list[Item]) -> str:
     return low if low == high else f"{low} to {high}, by arm"
 
 
+def _learned(document: Item) -> str:
+    if document["learned"] is None:
+        return f"not known: {document['learned_reason']}"
+    share = document["arms"][0]["mean"] / document["chance_loss"]
+    return f"{'yes' if document['learned'] else 'no'}: the baseline's loss is {share:.3f} of chance"
+
+
 def _noise(floor: Item | None) -> str:
     if floor is None:
         return text.NOTHING
-    beside = f"; {_difference(floor)} {_ends(floor)}" if floor["arm"] else ""
-    return f"standard deviation {text.figure(floor['sd'])}{beside} ({floor['what']})"
+    beside = f"; copy {_difference(floor)} {_ends(floor)}" if floor["arm"] else ""
+    return f"standard deviation {text.figure(floor['sd'])}{beside}"
 
 
 def _verdicts(document: Item) -> Table:
