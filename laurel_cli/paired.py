@@ -220,13 +220,14 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
 def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA) -> tuple[Look, ...]:
     """When a study that adds seeds until its arms are separated may look, and what each look may spend.
 
-    By n blocks alpha * n / max_n is spent (Kim and DeMets, Biometrika 74 (1987) 149-154, rho = 1); a look has what
-    was not spent by the one before. The levels add up to alpha, so by Bonferroni's inequality the chance of a wrong
-    claim over all looks is at most alpha, whatever the distribution of the statistics from look to look.
+    By n blocks alpha * (n / max_n)^2 is spent (Kim and DeMets, Biometrika 74 (1987) 149-154, rho = 2): little early,
+    where few blocks could separate but a large effect anyway. A look has what was not spent before it. The levels add
+    up to alpha, so by Bonferroni's inequality the chance of a wrong claim over all looks is at most alpha, however the
+    looks depend on each other.
 
     Args:
         max_n: blocks at the last look, at which the study ends.
-        first: blocks at the first look, at least two.
+        first: blocks at the first look, at least two; where max_n is hardly more, there is one look, at max_n.
         growth: from look to look the blocks grow by about this factor; fewer looks leave more alpha for each.
         alpha: to be spent in all.
 
@@ -235,9 +236,9 @@ def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA)
     """
     if not 2 <= first <= max_n or growth <= 1:
         raise ValueError(f"no looks from {first} to {max_n} blocks that grow by {growth:g}")
-    steps = max(1, round(math.log(max_n / first) / math.log(growth)))
-    sizes = {round(first * (max_n / first) ** (step / steps)) for step in range(steps + 1)}
-    return tuple(Look(now, alpha * (now - before) / max_n) for before, now in pairwise([0, *sorted(sizes)]))
+    steps = round(math.log(max_n / first) / math.log(growth))
+    sizes = {max_n} | {round(first * (max_n / first) ** (step / steps)) for step in range(steps)}
+    return tuple(Look(now, alpha * (now**2 - before**2) / max_n**2) for before, now in pairwise([0, *sorted(sizes)]))
 
 
 def _moments(values: Sequence[float], largest: float = 0.0) -> tuple[float, float, int]:

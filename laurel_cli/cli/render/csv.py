@@ -36,6 +36,11 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
     if kind == "laurel.profile":
         said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
         return [said | _flat(arm) for arm in document["arms"]]
+    if kind == "laurel.train-proxy":
+        said = {"model": document["model"].get("reference"), "task": document["task"].get("name")}
+        said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
+        # The trials are a table of their own, which only JSON has beside this one.
+        return [said | _flat({key: arm[key] for key in arm if key != "trials"}) for arm in document["arms"]]
     if kind == "laurel.models":
         return list(document["models"])
     versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
