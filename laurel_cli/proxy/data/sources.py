@@ -20,6 +20,7 @@ from laurel_cli.errors import RecordError
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _BLOCK = 1 << 20
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 Load = Callable[[], bytes]
 
@@ -141,15 +142,18 @@ def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile
                         yield PurePosixPath(member.name).as_posix().lstrip("/"), member, archive
             while stream.read(_BLOCK):  # to the end, where the checksum stands
                 pass
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+    except _ERRORS as error:
         raise _broken(path, error) from error
 
 
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
-    file = archive.extractfile(member)
-    if file is None:  # a regular file always has one
-        raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.")
-    return file.read()
+    try:
+        file = archive.extractfile(member)
+        if file is not None:  # a regular file has a content
+            return file.read()
+    except _ERRORS as error:
+        raise _broken(path, error) from error
+    raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.", "Get the archive again.")
 
 
 def _broken(path: Path, error: Exception) -> RecordError:
