@@ -213,7 +213,8 @@ def _batch(name: str, data: bytes, label: str | int, classes: int) -> tuple[np.n
     """Images uint8 [n, 32, 32, 3] and labels uint16 [n] of one file, both of which hold 3x32x32 an image."""
     try:
         if isinstance(label, str):
-            content = load_plain(data)
+            # Python 3 may have written the keys as bytes, which Python 2 did not tell from text.
+            content = {k.decode() if isinstance(k, bytes) else k: v for k, v in load_plain(data).items()}
             rows = np.asarray(content["data"])
             labels = np.asarray(content[label])
         else:
@@ -224,7 +225,7 @@ def _batch(name: str, data: bytes, label: str | int, classes: int) -> tuple[np.n
         if labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"it has labels up to {labels.max()}")
         pixels = rows.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-    except (pickle.UnpicklingError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (pickle.UnpicklingError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{name!r} is no batch of CIFAR.", f"{error}.", "Get it again.") from error
     return np.ascontiguousarray(pixels), labels.astype(np.uint16)
 

@@ -173,7 +173,7 @@ def fitted(image: Any, size: int, margin: float = 1.0) -> Any:
     from PIL import Image
 
     width, height = image.size
-    if (width, height) == (size, size):
+    if (width, height) == (size, size) and margin == 1:
         return image
     scale = round(size * margin) / min(width, height)
     wide, high = max(size, round(width * scale)), max(size, round(height * scale))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import os
@@ -11,11 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from laurel_cli.errors import RecordError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _BLOCK = 1 << 20
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 Load = Callable[[], bytes]
 
@@ -128,20 +133,27 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
     """The regular files of an archive, in its order."""
+    opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), open)
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                if member.isreg():
-                    yield PurePosixPath(member.name).as_posix().lstrip("/"), member, archive
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        with opener(path, "rb") as stream:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
+                for member in archive:
+                    if member.isreg():
+                        yield PurePosixPath(member.name).as_posix().lstrip("/"), member, archive
+            while stream.read(_BLOCK):  # to the end, where the checksum stands
+                pass
+    except _ERRORS as error:
         raise _broken(path, error) from error
 
 
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
-    file = archive.extractfile(member)
-    if file is None:  # a regular file always has one
-        raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.")
-    return file.read()
+    try:
+        file = archive.extractfile(member)
+        if file is not None:  # a regular file has a content
+            return file.read()
+    except _ERRORS as error:
+        raise _broken(path, error) from error
+    raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.", "Get the archive again.")
 
 
 def _broken(path: Path, error: Exception) -> RecordError:
