@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.arms import Arm, add_blocks, build
@@ -21,6 +21,7 @@ from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.paper import Published, published
 from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.spec import Spec
+from laurel_cli.models.fingerprint import architecture
 from laurel_cli.residual.depth import shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
@@ -37,11 +38,13 @@ LARGEST_CHECKED = 2 * 1024**3  # bytes of parameters for which other counters ge
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm: its cost, and what it adds to the baseline. `failure` says why there is none."""
+    """One arm: its cost, and what it adds to the baseline; `note` says why there is none, `where` at which connection
+    how many parameters stand."""
 
     arm: Arm
     cost: Cost | None
     history_bytes: int = 0
+    where: tuple[tuple[str, int], ...] = ()
     checks: tuple[Check, ...] = ()
     paper: Published | None = None
     note: str = ""
@@ -57,6 +60,16 @@ class Analysis:
     arms: tuple[ArmResult, ...]
     command: str
     warnings: tuple[str, ...]
+    architecture: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """The document, and at which connection each arm's parameters stand, for the disk."""
+        where = {
+            result.arm.name: [{"connection": name, "parameters": number} for name, number in result.where]
+            for result in self.arms
+            if result.where
+        }
+        return self.document() | {"where": where}
 
     def document(self) -> dict[str, Any]:
         """The JSON document, schema "laurel.analyze/1"."""
@@ -68,6 +81,7 @@ class Analysis:
             "model": {
                 "reference": model.reference,
                 "source": model.source,
+                "architecture": self.architecture,
                 "parameters": self.baseline.parameters,
                 "trainable_parameters": self.baseline.trainable_parameters,
                 "input": model.input_description,
@@ -113,6 +127,7 @@ def analyze(
         LaurelError: an equation and a count disagree: a bug of ours.
     """
     on_progress("finding residual connections")
+    identity = architecture(loaded.module)
     found, model = _survey(loaded, arms)
     if not found.whole.connections:
         raise ModelError(
@@ -133,7 +148,8 @@ def analyze(
     if check:
         on_progress("checking with fvcore and thop")
         results = _checked(loaded, found, results, on_progress)
-    return Analysis(loaded, found.whole, baseline, tuple(results), command, tuple(dict.fromkeys(warnings)))
+    said = tuple(dict.fromkeys(warnings))
+    return Analysis(loaded, found.whole, baseline, tuple(results), command, said, identity)
 
 
 def _survey(loaded: LoadedModel, arms: Sequence[Arm]) -> tuple[Survey, nn.Module]:
@@ -215,7 +231,14 @@ class _Counter:
         if narrow:
             warnings.append(f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})")
         note = "" if spec.is_no_op_at_start else f"--normalize {spec.normalize} does not start as the baseline"
-        return self._result(arm, cost, baseline, closed_form.history_bytes(spec, whole), note)
+        where = tuple((p.connection.name, closed_form.parameters(spec, p.connection.width, p.lags)) for p in whole)
+        result = self._result(arm, cost, baseline, closed_form.history_bytes(spec, whole), note)
+        # A layer that several calls share stands at more than one connection: then there is no such list.
+        return (
+            replace(result, where=where)
+            if sum(n for _, n in where) == cost.parameters - baseline.parameters
+            else result
+        )
 
     def _result(self, arm: Arm, cost: Cost, baseline: Cost, history: int = 0, note: str = "") -> ArmResult:
         name = type(self.model).__name__
@@ -280,8 +303,6 @@ def _checked(
     loaded: LoadedModel, found: Survey, results: Sequence[ArmResult], on_progress: Callable[[str], None]
 ) -> list[ArmResult]:
     """The results with what fvcore and thop say of the same arms, built for real."""
-    from dataclasses import replace
-
     from laurel_cli.cost.checks import COUNTERS, Check, check
 
     if _size(loaded.module) > LARGEST_CHECKED:

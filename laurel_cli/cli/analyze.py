@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +28,7 @@ from laurel_cli.cli.model_options import (
     command_line,
     spec_fields,
 )
-from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+from laurel_cli.cli.options import FOLDER, OUTPUT, Debug, Force, Format, Output, Records
 
 
 def analyze(
@@ -63,6 +64,10 @@ def analyze(
             rich_help_panel=OUTPUT,
         ),
     ] = True,
+    save: Annotated[
+        bool, typer.Option("--save", help="Leave a record of the answer in --records.", rich_help_panel=OUTPUT)
+    ] = False,
+    records: Records = FOLDER,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -83,6 +88,8 @@ def analyze(
         laurel analyze my_model.py:build --model-arg depth=12 --connections
 
         laurel analyze hf:./my-config --seq-len 512 --format json --output answer.json
+
+        laurel analyze resnet50 --save && laurel report
     """
     from laurel_cli.cli import options, stdio
     from laurel_cli.cli.destination import Destination
@@ -112,4 +119,18 @@ def analyze(
             model_args=model_args,
         )
         analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
+    if save:
+        said: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": shape}
+        said |= {"inputs": list(input or ()), "model_args": model_args}
+        _keep(analysis.record() | {"options": said, "spec_options": spec_options}, records)
     destination.write(analysis.document(), connections=connections)
+
+
+def _keep(content: dict[str, Any], folder: Path) -> None:
+    from laurel_cli.cli import machine, stdio
+    from laurel_cli.records.provenance import code_sha256
+    from laurel_cli.records.store import write
+
+    hashes = {"model": content["model"]["architecture"], "code": code_sha256()}
+    path = write(folder, "analyze", "complete", content | {"versions": machine.versions(), "hashes": hashes})
+    stdio.say(f"record: {path}")

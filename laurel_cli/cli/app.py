@@ -12,6 +12,7 @@ from laurel_cli.cli.analyze import analyze
 from laurel_cli.cli.env import env
 from laurel_cli.cli.models import models
 from laurel_cli.cli.profile import profile
+from laurel_cli.cli.records import records
 from laurel_cli.cli.train_proxy import train_proxy
 
 NARROW = 60  # below it rich's panels break words; plain help wraps between them
@@ -59,5 +60,6 @@ def laurel(
 app.command()(analyze)
 app.command()(profile)
 app.command("train-proxy")(train_proxy)
+app.command()(records)
 app.command()(models)
 app.command()(env)

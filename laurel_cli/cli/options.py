@@ -14,6 +14,7 @@ from laurel_cli.errors import UsageError
 
 OUTPUT = "Output"
 FORMATS = ("table", "json", "markdown", "csv")
+FOLDER = Path("reports/records")
 
 Format = Annotated[
     str,
@@ -32,6 +33,7 @@ Output = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace --output's file if it exists.", rich_help_panel=OUTPUT)]
+Records = Annotated[Path, typer.Option("--records", metavar="DIR", help="Where records go.", rich_help_panel=OUTPUT)]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show tracebacks, timings and library warnings.", rich_help_panel=OUTPUT)
 ]

@@ -108,6 +108,7 @@ class Profile:
             "model": {
                 "reference": job.model,
                 "source": samples.ready["source"],
+                "architecture": samples.ready["architecture"],
                 "input": samples.ready["input"],
                 "batch": self.batch,
             },
@@ -143,6 +144,7 @@ class Profile:
             "first_calls": samples.first,
             "facts": samples.facts,
             "options": self.plan.job.options,
+            "spec_options": self.plan.job.spec_options,
         }
 
     def _arm(self, name: str, count: int) -> dict[str, Any]:

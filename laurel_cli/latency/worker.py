@@ -26,6 +26,7 @@ from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.job import Job
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
+from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
 
@@ -59,7 +60,8 @@ def _models(job: Job, say: Say) -> Iterator[tuple[str, nn.Module, Any]]:
     real = loaded.build() if loaded.on_meta else loaded.module
     found = survey(real, loaded.inputs).whole if any(arm.kind in ("naive", "laurel") for arm in arms) else None
     unit = samples_of(loaded.inputs, job.work["mode"])
-    say({"kind": "ready", "input": loaded.input_description, "source": loaded.source, "work": unit})
+    facts = {"input": loaded.input_description, "source": loaded.source, "architecture": architecture(loaded.module)}
+    say({"kind": "ready", "work": unit, **facts})
     for arm in arms:
         model = copy.deepcopy(real)
         try:

@@ -81,4 +81,3 @@ def _muon(
             torch.optim.Muon([group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return found
-

@@ -169,7 +169,9 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
             sized["max_position_embeddings"] = max(task_length(task), 16)
     else:
         if not hasattr(config, "image_size"):
-            raise UsageError(f"{choice.reference!r} takes no images.", f"{task.name} holds images.", "Try --task stdlib.")
+            raise UsageError(
+                f"{choice.reference!r} takes no images.", f"{task.name} holds images.", "Try --task stdlib."
+            )
         sized = {"num_labels": task.classes, "image_size": image_size(task)}
     layers = _one(choice.layers, choice.reference)
     if layers is not None:

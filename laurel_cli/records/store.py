@@ -1,8 +1,10 @@
 """One JSON file for each measurement, named by what it holds and never changed.
 
-    {"schema": "laurel.record/1", "kind": "profile", "status": "complete", "sha256": "...", "content": {...}}
+    {"schema": "laurel.record/1", "kind": "profile", "status": "complete", "sha256": "...", "recorded": "...",
+     "content": {...}}
 
-`sha256` is that of the content as canonical JSON: sorted keys, no spaces, ASCII.
+`sha256` is that of the content as canonical JSON: sorted keys, no spaces, ASCII. `recorded` is the time in UTC (older
+records have none); it is no part of the content, so that the same content twice is one file.
 """
 
 from __future__ import annotations
@@ -11,17 +13,37 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from laurel_cli.errors import RecordError, ResourceError
+from laurel_cli.errors import LaurelError, RecordError, ResourceError
 from laurel_cli.records.files import write_whole
+from laurel_cli.records.places import Places
 
 SCHEMA = "laurel.record/1"
 FOLDER = Path("reports/records")
 Kind = Literal["analyze", "profile", "trial"]
 Status = Literal["complete", "partial", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it was read; `recorded` is "" in records of before there was one."""
+
+    path: Path
+    kind: str
+    status: str
+    sha256: str
+    recorded: str
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        return f"{self.kind}-{self.sha256[:16]}.json"
 
 
 def make_folder(folder: Path) -> None:
@@ -41,23 +63,27 @@ def make_folder(folder: Path) -> None:
 
 
 def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) -> Path:
-    """Write a record and return its path; the same content twice is one file.
+    """Write a record and return its path; the same content twice is one file, and the first one stays.
 
     Args:
         folder: made where it is missing.
         kind: what measured it.
         status: "partial" where it was interrupted.
-        content: plain JSON values; NaN and infinity become null.
+        content: plain JSON values; NaN and infinity become null, absolute paths lose their folders.
 
     Raises:
         ResourceError: the folder cannot be made or written, the disk is full.
     """
-    body = _plain(content)
+    body = Places().without(_plain(content))
     digest = _digest(body)
     path = folder / f"{kind}-{digest[:16]}.json"
+    if _is_whole(path):
+        return path
     make_folder(folder)
-    record = {"schema": SCHEMA, "kind": kind, "status": status, "sha256": digest, "content": body}
-    write_whole(path, json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", force=True)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    envelope = {"schema": SCHEMA, "kind": kind, "status": status, "sha256": digest, "recorded": now}
+    text = json.dumps(envelope | {"content": body}, indent=1, ensure_ascii=True, allow_nan=False)
+    write_whole(path, text + "\n", force=True)
     return path
 
 
@@ -69,14 +95,54 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{str(path)!r} is no record.", f"{error}.") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        schema = record.get("schema") if isinstance(record, dict) else None
-        raise RecordError(f"{str(path)!r} is no record that this version reads.", f"Its schema is {schema!r}.")
-    if record.get("sha256") != _digest(record.get("content")):
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{str(path)!r} is no record.", f"{_sentence(error)}.") from error
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if schema != SCHEMA:
+        later = isinstance(schema, str) and schema.startswith("laurel.record/")
+        hint = "Update laurel." if later else ""
+        raise RecordError(f"{str(path)!r} is no record that this version reads.", f"Its schema is {schema!r}.", hint)
+    content = record.get("content")
+    if not isinstance(content, dict) or not isinstance(record.get("kind"), str):
+        raise RecordError(f"{str(path)!r} is no record.", "It has no content, or does not say of which kind.")
+    try:
+        digest = _digest(content)
+    except ValueError as error:  # NaN, which `write` never writes
+        raise RecordError(f"{str(path)!r} has been changed.", f"{error}.") from error
+    if record.get("sha256") != digest:
         raise RecordError(f"{str(path)!r} has been changed.", "Its checksum is another.")
     return record
+
+
+def load(path: Path) -> Record:
+    """A record, checked, with its path.
+
+    Raises:
+        RecordError: as `read` says.
+    """
+    record = read(path)
+    return Record(
+        path=path,
+        kind=record["kind"],
+        status=str(record.get("status", "")),
+        sha256=record["sha256"],
+        recorded=str(record.get("recorded") or ""),
+        content=record["content"],
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read(path)
+    except LaurelError:
+        return False
+    return True
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _digest(content: Any) -> str:

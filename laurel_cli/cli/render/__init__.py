@@ -55,6 +55,10 @@ def _sheet(document: dict[str, Any], connections: bool) -> Sheet:
         from laurel_cli.cli.render.study import study_sheet
 
         return study_sheet(document)
+    if kind == "laurel.records":
+        from laurel_cli.cli.render.records import records_sheet
+
+        return records_sheet(document)
     from laurel_cli.cli.render.listing import environment_sheet, models_sheet
 
     return models_sheet(document) if kind == "laurel.models" else environment_sheet(document)

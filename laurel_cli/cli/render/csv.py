@@ -41,6 +41,8 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
         # The trials are a table of their own, which only JSON has beside this one.
         return [said | _flat({key: arm[key] for key in arm if key != "trials"}) for arm in document["arms"]]
+    if kind == "laurel.records":
+        return list(document["records"])
     if kind == "laurel.models":
         return list(document["models"])
     versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
