@@ -168,11 +168,11 @@ def _loss(arm: Item) -> str:
 
 
 def _difference(item: Item | None) -> str:
-    return text.figure(item and item["mean"], signed=True)
+    return text.figure(item["mean"] if item else None, signed=True)
 
 
 def _ends(item: Item | None) -> str:
-    return text.interval(item and item["low"], item and item["high"], signed=True)
+    return text.interval(item["low"], item["high"], signed=True) if item else text.NOTHING
 
 
 def _p(item: Item | None) -> str:
