@@ -187,10 +187,11 @@ def ratio(
     The interval leaves out zero exactly where the t-interval of the numerators' mean, at the same confidence, does.
 
     Returns:
-        None where the denominators' mean is not separated from zero at `confidence` or a spread cannot be told.
+        None where the denominators' mean is not separated from zero at `confidence`, or the spread of the numerators
+        cannot be told. Denominators that are all the same are taken as known.
     """
     n = len(numerators)
-    if math.isinf(mean(numerators).high) or math.isinf(mean(denominators).high):
+    if math.isinf(mean(numerators).high):
         return None
     from scipy.special import stdtrit
 

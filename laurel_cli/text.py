@@ -60,10 +60,11 @@ def times(value: float | None) -> str:
 
 
 def figure(value: float | None, signed: bool = False) -> str:
-    """A loss or a difference: four decimals, three significant digits where they would hide it: 0.8123, +0.00210."""
+    """A loss or a difference: four decimals; two significant digits below 0.001: 0.8123, +0.0021, -0.000056."""
     if value is None or not isfinite(value):
         return NOTHING
-    return ("+" if signed and value > 0 else "") + _digits(value, 4)
+    plain = f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else format(Decimal(f"{value:.2g}"), "f")
+    return ("+" if signed and value > 0 else "") + plain
 
 
 def interval(low: float | None, high: float | None, signed: bool = False) -> str:

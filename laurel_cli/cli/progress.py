@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from laurel_cli.cli import stdio
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 ERASE = "\r\x1b[2K"
 

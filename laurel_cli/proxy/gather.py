@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from laurel_cli.errors import RecordError
@@ -28,7 +29,7 @@ class ArmTrials:
     kind: str
     trials: dict[int, Trial]
 
-    @property
+    @cached_property
     def losses(self) -> dict[int, float]:
         """Final losses of the complete trials, by seed."""
         return {
@@ -72,7 +73,7 @@ def gather(definition: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
     smaller hash decides, never the figure, and a warning says so.
 
     Args:
-        definition: of the study, with `arms` (names) and `seeds`.
+        definition: of the study, with `arms` (names) and `seeds`; without seeds those of the trials.
         trials: contents of records of schema "laurel.trial/1", in any order.
 
     Raises:
@@ -91,7 +92,7 @@ def gather(definition: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
             )
     names = [str(name) for name in definition["arms"]]
     names = list(dict.fromkeys([BASELINE, *names, *sorted(found)]))
-    seeds = dict.fromkeys(int(seed) for seed in definition["seeds"])
+    seeds = dict.fromkeys(int(seed) for seed in definition.get("seeds") or ())
     seeds |= dict.fromkeys(sorted(seed for arm in found.values() for seed in arm))
     arms = tuple(
         ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), seeds)) for name in names

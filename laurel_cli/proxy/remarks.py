@@ -58,10 +58,11 @@ def _left_out(document: Document) -> Iterator[str]:
     for arm in document["arms"]:
         for status in ("diverged", "failed"):
             count = sum(trial["status"] == status for trial in arm["trials"])
+            kept = "left out of its figures, which are those of the trials that ended well"
             if count:
                 yield (
-                    f"{arm['name']}: {count} of {len(arm['trials'])} trials {status}; left out of its figures, which "
-                    "are those of the trials that ended well"
+                    f"{arm['name']}: {count} of {len(arm['trials'])} trials {status}; "
+                    f"{kept if arm['n'] else 'none ended well'}"
                 )
 
 

@@ -217,7 +217,8 @@ def _noise_floor(study: Study, base: ArmTrials, to_base: Mapping[str, Mapping[st
     """How far apart two runs of one and the same model end."""
     copy = next((arm for arm in study.arms if arm.kind == COPY and arm.name in to_base), None)
     if copy is not None and to_base[copy.name]["n"] > 1:
-        found = paired.difference(*_blocks(copy, base))
+        own, other = _blocks(copy, base)
+        found = paired.difference(own, other)
         what = "the baseline again with seeds of its own: the spread of differences between unpaired runs"
         ends = {key: to_base[copy.name][key] for key in ("mean", "low", "high", "p")}
         return {"arm": copy.name, "what": what, "sd": found.sd, "n": found.n, **ends}

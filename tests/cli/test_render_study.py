@@ -10,7 +10,7 @@ import re
 import pytest
 
 from laurel_cli.cli.render import Look, render
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 from laurel_cli.proxy.verdict import document
 
 from ..proxy.studies import arm, study, trial  # noqa: TID252  # tests are no installed package
@@ -32,12 +32,16 @@ def said():
 def test_a_table_says_the_verdicts_first(said):
     text = render(said, "table")
     seen = f"not separated (smallest visible effect {arm(said, 'pa')['smallest_visible']:.4f}"[:-1]
-    rows = {line.split()[0]: line for line in text.partition("Loss at the end")[2].splitlines() if line.strip()}
+    rows = {
+        line.split()[0]: line for line in text.partition("Loss against the baseline")[2].splitlines() if line.strip()
+    }
     for name, word in (("rw", "better"), ("lr@16", "worse"), ("lost", "failed")):
         assert re.search(rf"^{re.escape(name)}\s.*\b{word}$", text, re.MULTILINE)
     assert seen[:-2] in text
     assert f"{arm(said, 'rw')['difference']['mean']:.4f}" in text
-    assert text.index("Loss at the end") < text.index("Loss against naive+1") < text.index("All trials")
+    assert (
+        text.index("Loss against the baseline") < text.index("Loss against that of naive+1") < text.index("All trials")
+    )
     assert rows["baseline"]
     assert "pa diverged at step 7" in text
     assert "keeps the sign of such effects better" in text
@@ -51,7 +55,11 @@ def test_every_number_is_whole_at_every_width(said, width, ascii_only):
     for item in said["arms"]:
         for entry in item["trials"]:
             assert (f"{entry['loss']:.4f}" if entry["loss"] is not None else entry["status"]) in text
-    assert f"[{arm(said, 'rw')['difference']['low']:.4f}, {arm(said, 'rw')['difference']['high']:.4f}]" in text
+    shown = [tuple(map(float, ends)) for ends in re.findall(r"\[([-+.\d]+), ([-+.\d]+)\]", text)]
+    for item in said["arms"]:
+        if item["difference"]:
+            ends = (item["difference"]["low"], item["difference"]["high"])
+            assert any(ends == pytest.approx(found, rel=0.01, abs=6e-5) for found in shown)
     assert "100,032" in text
     assert text.isascii() or not ascii_only
     assert "…" not in text

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from laurel_cli.cli import text
+from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 
 Item = Mapping[str, Any]
@@ -17,7 +17,14 @@ NAIVE = "naive+1"
 def study_sheet(document: Item) -> Sheet:
     """The facts of the study, verdicts, what they are worth, all trials."""
     arms = document["arms"]
-    tables = [_verdicts(document), _against_naive(arms), _worth(arms), _trials(document), _left_out(arms)]
+    tables = [
+        _verdicts(arms),
+        _against_naive(arms),
+        _losses(arms),
+        _worth(arms),
+        _trials(document),
+        _left_out(arms),
+    ]
     return Sheet(
         facts=_facts(document),
         tables=tuple(table for table in tables if table.rows),
@@ -44,7 +51,12 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("noise floor", _noise(document["noise_floor"])),
     ]
     if document["looks"]:
-        facts.append(("looks", "at " + ", ".join(str(look["n"]) for look in document["looks"]) + " blocks"))
+        facts.append(
+            (
+                "looks",
+                "at " + ", ".join(str(look["n"]) for look in document["looks"]) + f" blocks, now {document['tried']}",
+            )
+        )
     return tuple(facts)
 
 
@@ -71,37 +83,43 @@ def _learned(document: Item) -> str:
 def _noise(floor: Item | None) -> str:
     if floor is None:
         return text.NOTHING
-    beside = f"; copy {_difference(floor)} {_ends(floor)}" if floor["arm"] else ""
+    beside = f"; copy {_difference(floor)}" if floor["arm"] else ""
     return f"standard deviation {text.figure(floor['sd'])}{beside}"
 
 
-def _verdicts(document: Item) -> Table:
+def _verdicts(arms: list[Item]) -> Table:
+    judged = [arm for arm in arms if arm["verdict"] is not None]
+    rows = tuple((arm["name"], _pairs(arm["difference"]), *[arm["difference"]] * 2, _words(arm)) for arm in judged)
+    return Table("Loss against the baseline's", _compared(), rows)
+
+
+def _against_naive(arms: list[Item]) -> Table:
+    compared = [(arm["name"], arm["to_naive"]) for arm in arms if arm["to_naive"]]
+    rows = tuple((name, _pairs(item), item, item, _words(item)) for name, item in compared)
+    return Table(f"Loss against that of {NAIVE}", _compared(), rows)
+
+
+def _compared() -> tuple[Column, ...]:
+    """Narrow enough for 80 columns."""
+    return (
+        ARM,
+        _right("n", text.count),
+        _right("difference", _difference),
+        _right("p (Holm)", _p),
+        Column("verdict", prose=True),
+    )
+
+
+def _losses(arms: list[Item]) -> Table:
     columns = (
         ARM,
         _right("n", text.count),
         _right("loss", _loss),
-        _right("difference", _difference),
-        _right("interval", _ends),
-        _right("p (Holm)", _p),
-        Column("verdict", prose=True),
+        _right("accuracy", lambda share: text.NOTHING if share is None else f"{100 * share:.2f} %"),
+        _right("correlation with the baseline", lambda value: text.NOTHING if value is None else f"{value:.2f}"),
     )
-    rows = tuple(
-        (arm["name"], arm["n"], arm, arm["difference"], arm["difference"], arm["difference"], _words(arm))
-        for arm in document["arms"]
-    )
-    return Table("Loss at the end with its 95 % interval, and its difference to the baseline", columns, rows)
-
-
-def _against_naive(arms: list[Item]) -> Table:
-    columns = (
-        ARM,
-        _right("difference", _difference),
-        _right("interval", _ends),
-        _right("p (Holm)", _p),
-        Column("verdict", prose=True),
-    )
-    rows = tuple((arm["name"], *[arm["to_naive"]] * 3, _words(arm["to_naive"])) for arm in arms if arm["to_naive"])
-    return Table(f"Loss against {NAIVE}", columns, rows)
+    rows = tuple((arm["name"], arm["n"], arm, arm["accuracy"], arm["correlation"]) for arm in arms)
+    return Table("Loss at the end, with its 95 % interval", columns, rows)
 
 
 def _worth(arms: list[Item]) -> Table:
@@ -109,24 +127,15 @@ def _worth(arms: list[Item]) -> Table:
         ARM,
         _right("parameters", text.count),
         _right("added", text.count),
-        _right("accuracy", lambda share: text.percent(None if share is None else 100 * share)),
-        _right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"),
         _right("steps saved", lambda item: _saved(item, 1)),
         _right("parameters saved", lambda item: _saved(item, 0)),
     )
+    parameters = [arm["parameters"] or {} for arm in arms]
     rows = tuple(
-        (
-            arm["name"],
-            (arm["parameters"] or {}).get("total"),
-            (arm["parameters"] or {}).get("added"),
-            arm["accuracy"],
-            arm["correlation"],
-            arm["steps_saved"],
-            arm["parameters_saved"],
-        )
-        for arm in arms
+        (arm["name"], counted.get("total"), counted.get("added"), arm["steps_saved"], arm["parameters_saved"])
+        for arm, counted in zip(arms, parameters, strict=True)
     )
-    return Table("What it costs and what it is worth at equal loss", columns, rows)
+    return Table("What it costs, and what it saves at equal loss", columns, rows)
 
 
 def _trials(document: Item) -> Table:
@@ -168,11 +177,15 @@ def _loss(arm: Item) -> str:
 
 
 def _difference(item: Item | None) -> str:
-    return text.figure(item and item["mean"], signed=True)
+    """-0.0316 [-0.0631, -0.0001]"""
+    if item is None:
+        return text.NOTHING
+    ends = text.interval(item["low"], item["high"], signed=True)
+    return f"{text.figure(item['mean'], signed=True)} {ends if ends != text.NOTHING else '[unknown]'}"
 
 
-def _ends(item: Item | None) -> str:
-    return text.interval(item and item["low"], item and item["high"], signed=True)
+def _pairs(item: Item | None) -> int:
+    return item["n"] if item else 0
 
 
 def _p(item: Item | None) -> str:
