@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.cli import stdio
 from laurel_cli.cli.progress import Progress, is_live
-from laurel_cli.text import visible
 from laurel_cli.errors import UsageError
+from laurel_cli.text import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
