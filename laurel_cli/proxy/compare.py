@@ -16,8 +16,9 @@ from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
-from laurel_cli.proxy.verdict import document
+from laurel_cli.proxy.verdict import document, separated
 from laurel_cli.records.provenance import code_sha256
+from laurel_cli.records.store import write
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
@@ -90,7 +91,10 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         wanted, warnings = replace(wanted, rates=rates), [*warnings, *said]
     known = {one.name for one in study.load(folder).contenders} if (folder / "study.json").exists() else set()
     wanted, left_out = _built(wanted, task, known, on_progress)
-    return Prepared(folder, study.begin(folder, wanted, resume=plan.resume), (*warnings, *left_out))
+    begun = study.begin(folder, wanted, resume=plan.resume)
+    if {one.name for one in begun.contenders} - known:
+        _counted(begun, task, folder, plan, on_progress)
+    return Prepared(folder, begun, (*warnings, *left_out))
 
 
 def compare(
@@ -127,14 +131,15 @@ def compare(
                 on_event=on_event,
             )
         answer = judged(prepared, plan.command, declared)
-        if all(arm["verdict"] != "not separated" for arm in answer["arms"] if arm["difference"] is not None):
+        if separated(answer):
             break
     return answer
 
 
 def judged(prepared: Prepared, command: str, declared: Sequence[Look] = ()) -> dict[str, Any]:
     """What the study's records say."""
-    definition = study.load(prepared.folder).definition()
+    found = study.load(prepared.folder)
+    definition = found.definition() | {"arms": [one.name for one in found.contenders]}
     answer = document(definition, study.trials(prepared.folder), command=command, looks=declared)
     warnings = [*prepared.warnings, *answer["warnings"]]
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
@@ -159,6 +164,25 @@ def _built(
             said.append(f"{one.name} is left out: {error}")
             arms.remove(one.name)
     return replace(wanted, arms=tuple(arms)), tuple(said)
+
+
+def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Callable[[str], None]) -> None:
+    """What the arms cost, as `laurel analyze` counts it, beside the trials: a report needs both."""
+    from laurel_cli.analysis import analyze
+    from laurel_cli.proxy.start import opened
+
+    plain = [one.arm for one in begun.contenders if one.arm.kind in ("baseline", "naive", "laurel") and one.width == 1]
+    analysis = analyze(
+        opened(begun.recipe, task),
+        list(dict.fromkeys(plain)),
+        check=False,
+        command=plan.command,
+        on_progress=on_progress,
+    )
+    hashes = {"model": analysis.record()["model"]["architecture"], "code": begun.code["code"]}
+    content = {"options": begun.recipe.plain()["model"], "spec_options": dict(begun.recipe.spec)}
+    versions = {"versions": dict(plan.versions), "hashes": hashes}
+    write(folder / "records", "analyze", "complete", analysis.record() | content | versions)
 
 
 def _searched(

@@ -8,6 +8,7 @@ from laurel_cli.proxy.recipe import Contender
 from laurel_cli.proxy.study import Study
 
 if TYPE_CHECKING:
+    from laurel_cli.models.loaded import LoadedModel
     from laurel_cli.proxy.start import Start
     from laurel_cli.proxy.tasks import Task
     from laurel_cli.proxy.trial import State
@@ -23,7 +24,7 @@ def outcome(
     begun: Start,
     state: State,
     *,
-    architecture: str,
+    baseline: LoadedModel,
     seeds: dict[str, int],
     coefficients: list[dict[str, Any]],
     command: str,
@@ -33,19 +34,22 @@ def outcome(
     Args:
         study, contender, seed: which trial.
         task: its data; `begun` where it started, `state` where it ended.
-        architecture: of the study's baseline.
+        baseline: the study's own model, on the meta device where that is possible.
         seeds: of the model, the data and the evaluation.
         coefficients: what LAuReL learned.
         command: that ran it.
     """
+    from laurel_cli.models.fingerprint import architecture
+
     diverged = state.diverged is not None
     return _identity(study, contender, seed, command) | {
         "model": {
-            "reference": contender.recipe(study.recipe).model.reference,
-            "source": begun.source,
-            "architecture": architecture,
-            "input": begun.input,
+            "reference": baseline.reference,
+            "source": baseline.source,
+            "architecture": architecture(baseline.module),
+            "input": baseline.input_description,
         },
+        "arm_model": {"source": begun.source, "recipe": contender.recipe(study.recipe).plain()["model"]},
         "status": "diverged" if diverged else "complete",
         "reason": f"the loss was no longer finite by step {state.diverged}" if diverged else None,
         "task": {

@@ -20,7 +20,6 @@ import torch
 
 from laurel_cli.errors import LaurelError
 from laurel_cli.latency.devices import opened
-from laurel_cli.models.fingerprint import architecture
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, synchronised
@@ -82,7 +81,7 @@ def run_trial(
             task,
             begun,
             state,
-            architecture=architecture(opened_model(study.recipe, task).module),
+            baseline=opened_model(study.recipe, task),
             seeds={"model": numbers, "data": numbers, "evaluation": 0},
             coefficients=coefficients(begun.model),
             command=command,
