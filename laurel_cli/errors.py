@@ -46,3 +46,9 @@ class ResourceError(LaurelError):
     """A device, memory or disk is missing."""
 
     exit_code = 5
+
+
+class GateError(LaurelError):
+    """A `--fail-if` condition is met."""
+
+    exit_code = 7

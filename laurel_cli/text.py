@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from math import isfinite
+from math import floor, isfinite, log10
 
 NOTHING = "-"
 
@@ -79,6 +79,26 @@ def shape(value: Sequence[object] | str | None) -> str:
     if value is None:
         return NOTHING
     return value if isinstance(value, str) else "x".join(str(size) for size in value)
+
+
+def plus_minus(value: float, half: float) -> str:
+    """A mean with half of its interval, both to the second digit of the half: 2.9531 +- 0.0042."""
+    if not isfinite(half) or half <= 0:
+        return f"{value:.5g}"
+    decimals = digits_after_point(half)
+    return f"{value:,.{decimals}f} +- {half:,.{decimals}f}"
+
+
+def significant(value: float, unit: float) -> str:
+    """`value` with as many decimals as two digits of `unit`, its uncertainty, have."""
+    return f"{value:,.{digits_after_point(unit)}f}"
+
+
+def digits_after_point(unit: float) -> int:
+    """Decimals that two significant digits of `unit` take, at most 12."""
+    if not isfinite(unit) or unit == 0:
+        return 4
+    return min(12, max(0, 1 - floor(log10(abs(unit)))))
 
 
 def _scaled(value: float, base: int, units: Sequence[str]) -> str:

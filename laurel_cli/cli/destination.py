@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,20 @@ class Destination:
     force: bool
 
     @classmethod
-    def checked(cls, format: str, output: Path | None, force: bool) -> Destination:  # noqa: A002 - the option's name
-        """Read the three options; `--output -` is stdout.
+    def checked(
+        cls,
+        format: str,  # noqa: A002 - the option's name
+        output: Path | None,
+        force: bool,
+        formats: Sequence[str] = FORMATS,
+    ) -> Destination:
+        """Read the three options; `--output -` is stdout, `formats` are those that the command knows.
 
         Raises:
             UsageError, ResourceError: an unknown format, or a file that cannot be written.
         """
         path = None if output is None or str(output) == "-" else output
-        chosen = one_of("--format", format, FORMATS)
+        chosen = one_of("--format", format, formats)
         if path is not None:
             check_writable(path, force)
         return cls(chosen, path, force)

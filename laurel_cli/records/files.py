@@ -35,8 +35,8 @@ def check_writable(path: Path, force: bool) -> None:
         raise _failure(path, error) from error
 
 
-def write_whole(path: Path, text: str, force: bool) -> None:
-    """Write `text` to `path` as UTF-8: the file is complete or as it was, and no temporary file is left.
+def write_whole(path: Path, content: str | bytes, force: bool) -> None:
+    """Write `content` to `path`, text as UTF-8: the file is complete or as it was, and no temporary file is left.
 
     Raises:
         UsageError: the file exists and `force` is off.
@@ -46,8 +46,8 @@ def write_whole(path: Path, text: str, force: bool) -> None:
     temporary = target.parent / f".laurel-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
         if force:

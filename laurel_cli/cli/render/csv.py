@@ -47,6 +47,14 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         said = {"model": document["model"].get("reference"), "task": document["task"].get("name")}
         said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
         return [said | _of_study(arm) for arm in document["arms"]]
+    if kind == "laurel.report":
+        from laurel_cli.report.rows import rows
+
+        return rows(document)
+    if kind == "laurel.recommend":
+        return [
+            {key: item[key] for key in ("arm", "formula", "rank", "fits", "verdict")} for item in document["candidates"]
+        ]
     if kind == "laurel.records":
         return list(document["records"])
     if kind == "laurel.models":

@@ -15,36 +15,45 @@ def markdown_text(sheet: Sheet) -> str:
     """The sheet as headings, tables and bullets."""
     facts = Table("Model", (Column("fact"), Column("value", code=True)), sheet.facts)
     tables = ([facts] if sheet.facts else []) + list(sheet.tables)
-    parts = [f"{_code(visible(sheet.command), in_table=False)}\n"] if sheet.command else []
-    parts += [_table(table) for table in tables]
+    parts = [f"{code(visible(sheet.command), in_table=False)}\n"] if sheet.command else []
+    parts += [table_markdown(table) for table in tables]
     for title, lines in (("Notes", sheet.notes), ("Warnings", sheet.warnings)):
         if lines:
-            parts.append(f"### {title}\n\n" + "\n".join(f"- {_prose(visible(line))}" for line in lines) + "\n")
+            parts.append(f"### {title}\n\n" + "\n".join(f"- {prose(visible(line))}" for line in lines) + "\n")
     return "\n".join(parts)
 
 
-def _table(table: Table) -> str:
-    head = [_prose(column.title) for column in table.columns]
+def table_markdown(table: Table) -> str:
+    """One table under its title."""
+    head = [prose(column.title) for column in table.columns]
     rule = ["---:" if column.align == "right" else "---" for column in table.columns]
     rows = [
-        [_code(cell) if column.code else _plain(column, cell) for column, cell in zip(table.columns, row, strict=True)]
-        for row in table.cells()
+        [
+            _cell(column, cell, (i, j) in table.strong)
+            for j, (column, cell) in enumerate(zip(table.columns, row, strict=True))
+        ]
+        for i, row in enumerate(table.cells())
     ]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-    return f"### {_prose(table.title)}\n\n" + "\n".join(lines) + "\n"
+    return f"### {prose(visible(table.title))}\n\n" + "\n".join(lines) + "\n"
+
+
+def _cell(column: Column, cell: str, strong: bool) -> str:
+    said = code(cell) if column.code else _plain(column, cell)
+    return f"**{said}**" if strong and said.strip() else said
 
 
 def _plain(column: Column, cell: str) -> str:
     """Numbers hold nothing that could be markup, and stay readable in the source."""
-    return cell if column.align == "right" else _prose(cell)
+    return cell if column.align == "right" else prose(cell)
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """Text with everything escaped that could begin markup or HTML."""
     return _MARKUP.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
-def _code(text: str, in_table: bool = True) -> str:
+def code(text: str, in_table: bool = True) -> str:
     """A code span: its fence is longer than any run of backticks in it; in a table a pipe is escaped even here."""
     if not text.strip():
         return ""

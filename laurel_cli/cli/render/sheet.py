@@ -39,11 +39,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A heading and rows of raw values, one for every column."""
+    """A heading and rows of raw values, one for every column; `strong` holds the (row, column) of the best cells."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
+    strong: frozenset[tuple[int, int]] = frozenset()
 
     def cells(self) -> list[list[str]]:
         """The rows as text, hostile characters escaped."""

@@ -26,9 +26,9 @@ Cells = list[list[str]]
 def table_text(sheet: Sheet, look: Look) -> str:
     """The sheet as text, facts first."""
     parts = [_facts(sheet.facts, look)] if sheet.facts else []
-    parts += [_table(table, look) for table in sheet.tables]
+    parts += [drawn(table, look) for table in sheet.tables]
     if sheet.notes:
-        parts.append("\n".join(_wrapped(visible(note), look, "note: ") for note in sheet.notes) + "\n")
+        parts.append("\n".join(wrapped(visible(note), look, "note: ") for note in sheet.notes) + "\n")
     text = "\n".join(parts)
     return ascii_only(text) if look.ascii_only else text
 
@@ -44,13 +44,15 @@ def _facts(facts: Sequence[tuple[str, str]], look: Look) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(table: Table, look: Look) -> str:
+def drawn(table: Table, look: Look) -> str:
+    """One table with its title."""
     cells = _ascii(table.cells()) if look.ascii_only else table.cells()
+    title = visible(table.title)
     if not cells:
-        return f"{table.title}: none\n"
+        return f"{title}: none\n"
     if _width(table.columns, cells) > (look.width or ANY_WIDTH):
-        return f"{table.title}\n" + _stacked(table.columns, cells, look)
-    return f"{table.title}\n" + _drawn(table.columns, cells, look)
+        return f"{title}\n" + _stacked(table.columns, cells, look)
+    return f"{title}\n" + _grid(table.columns, cells, look, table.strong)
 
 
 def _ascii(cells: Cells) -> Cells:
@@ -66,7 +68,7 @@ def _width(columns: Sequence[Column], cells: Cells) -> int:
     return sum(needs) + GAP * (len(needs) - 1)
 
 
-def _drawn(columns: Sequence[Column], cells: Cells, look: Look) -> str:
+def _grid(columns: Sequence[Column], cells: Cells, look: Look, strong: frozenset[tuple[int, int]] = frozenset()) -> str:
     frame = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
     lines = frame if look.ascii_only else box.SIMPLE_HEAD
     drawn = RichTable(
@@ -81,8 +83,8 @@ def _drawn(columns: Sequence[Column], cells: Cells, look: Look) -> str:
             overflow="fold",
             style="cyan" if column is columns[0] else "",
         )
-    for row in cells:
-        drawn.add_row(*map(Text, row))
+    for i, row in enumerate(cells):
+        drawn.add_row(*(Text(cell, style="bold" if (i, j) in strong else "") for j, cell in enumerate(row)))
     file = io.StringIO()
     console = Console(
         file=file,
@@ -111,7 +113,7 @@ def _stacked(columns: Sequence[Column], cells: Cells, look: Look) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _wrapped(text: str, look: Look, lead: str) -> str:
+def wrapped(text: str, look: Look, lead: str = "") -> str:
     """A sentence under its lead, broken between words alone."""
     if look.width is None or look.width < 30:
         return lead + text

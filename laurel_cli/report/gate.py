@@ -1,0 +1,86 @@
+"""Conditions under which a report fails, for CI: `added_parameters_percent > 2`, `rw+lr@16: gain < 0.01`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from laurel_cli.errors import UsageError
+from laurel_cli.report.rows import columns
+
+OPERATORS = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<limit>\S+?)\s*%?\s*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition; `arm` None is every LAuReL arm and every other model, not the baseline and not naive scaling."""
+
+    text: str
+    arm: str | None
+    column: str
+    sign: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read `[ARM:] COLUMN OPERATOR NUMBER`.
+
+        Raises:
+            UsageError: it reads as something else.
+        """
+        found = _GATE.fullmatch(text)
+        limit = _number(found["limit"]) if found else None
+        if found is None or limit is None:
+            raise UsageError(
+                f"--fail-if {text!r} is no condition.",
+                "It is COLUMN OPERATOR NUMBER, with ARM: before it for one arm alone.",
+                "Try --fail-if 'added_parameters_percent > 2'.",
+            )
+        return cls(text.strip(), found["arm"] and found["arm"].strip(), found["column"], found["sign"], limit)
+
+    def tripped(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """A phrase for each arm that meets the condition.
+
+        Raises:
+            UsageError: no row has that column, no arm that name, or the figure is known of no arm.
+        """
+        known = columns(list(rows))
+        if self.column not in known:
+            close = get_close_matches(self.column, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else "See the columns of --format csv."
+            raise UsageError(f"--fail-if: there is no column {self.column!r} with numbers in this report.", hint=hint)
+        if self.arm is None:
+            chosen = [row for row in rows if row["kind"] in ("laurel", "against")]
+        else:
+            chosen = [row for row in rows if row["arm"] == self.arm]
+            if not chosen:
+                close = get_close_matches(self.arm, [row["arm"] for row in rows], n=1)
+                hint = f"Did you mean {close[0]}?" if close else ""
+                raise UsageError(f"--fail-if: there is no arm {self.arm!r} in this report.", hint=hint)
+        valued = [row for row in chosen if row.get(self.column) is not None]
+        if not valued:
+            raise UsageError(
+                f"--fail-if: {self.column} is not known of {self.arm or 'any LAuReL arm'}.",
+                "A gate must not pass unseen.",
+            )
+        compare = OPERATORS[self.sign]
+        return [f"{row['arm']} has {row[self.column]:.6g}" for row in valued if compare(row[self.column], self.limit)]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

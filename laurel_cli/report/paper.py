@@ -1,0 +1,48 @@
+"""The paper's Table 1 beside this run, in what can be compared across models: shares of naive scaling's gain, ratios.
+
+Source: arXiv 2411.07501v4, Table 1: ResNet-50 on ImageNet-1K, 5 trials, rank 16. Nothing is computed from it but the
+ratios of its own figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
+TABLE_1 = {
+    "baseline": (74.95, 0.01, 0.0),
+    "naive+1": (75.20, 0.12, 4.37),
+    "rw": (75.10, 0.10, 0.003),
+    "rw+lr": (75.20, 0.07, 1.68),
+    "rw+lr+pa": (75.25, 0.09, 2.40),
+}
+TRIALS = 5
+REMARK = (
+    "The paper's trials are not paired. By Welch's test on its means and standard deviations its variants are better "
+    "than its baseline; their order among themselves, and against one more layer, is not established "
+    "(RW+LR+PA against +1 layer: p = 0.48)."
+)
+
+
+def beside(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The paper's variants beside the arms of the same formula; None where there are none."""
+    rows = [_row(body, arm) for arm in body["arms"] if arm["kind"] == "laurel" and arm["family"] in TABLE_1]
+    if not rows or body["study"] is None:
+        return None
+    return {"source": "arXiv 2411.07501v4, Table 1 (ResNet-50, ImageNet-1K, r = 16)", "remark": REMARK, "rows": rows}
+
+
+def _row(body: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy, _, percent = TABLE_1[arm["family"]]
+    base, naive = TABLE_1["baseline"][0], TABLE_1["naive+1"]
+    panel = next((panel for panel in body["panels"] if panel["name"] == "parameters"), None)
+    point = next((p for p in (panel["arms"] if panel else ()) if p["name"] == arm["name"]), None)
+    return {
+        "arm": arm["name"],
+        "paper_gain_points": round(accuracy - base, 6),
+        "paper_share_of_naive_gain": round((accuracy - base) / (naive[0] - base), 6),
+        "paper_times_fewer": round(naive[2] / percent, 6),
+        "share_of_naive_gain": arm["share_of_naive_gain"],
+        "times_fewer": point["times_fewer_than_naive"] if point else None,
+    }

@@ -1,0 +1,138 @@
+"""What the figures beside the frontier show: learning curves, the sweep over ranks, latencies, places in the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+from typing import Any
+
+from laurel_cli import paired
+from laurel_cli.report.arms import Arm
+from laurel_cli.report.join import Model, Trials, arms_of, settings
+from laurel_cli.report.quality import Quality, order
+
+Named = Mapping[Arm, str]
+
+
+def curves(trials: Trials, quality: Quality, labels: Named) -> list[dict[str, Any]]:
+    """For each arm the mean over its complete trials of every evaluation that all of them have."""
+    found = []
+    for arm in order(list(quality.values)):
+        runs = [
+            {point["step"]: point for point in record.content.get("evaluations") or () if _has(point, quality.metric)}
+            for record in trials.by_arm[arm]
+            if record.content["status"] == "complete"
+        ]
+        steps = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+        points = []
+        for step in steps:
+            values = [float(run[step][quality.metric]) for run in runs]
+            points.append({"step": step, "samples": runs[0][step].get("samples", step)} | _mean(values))
+        if points:
+            found.append({"arm": labels[arm], "family": arm.family, "points": points})
+    return found
+
+
+def sweeps(quality: Quality, labels: Named) -> list[dict[str, Any]]:
+    """Arms that differ in their rank alone, where there are at least two ranks (the paper's Figure 3)."""
+    groups: dict[Any, list[Arm]] = {}
+    for arm in quality.ranked:
+        if arm.spec is not None and arm.spec.low_rank:
+            groups.setdefault(replace(arm.spec, rank=1), []).append(arm)
+    found = []
+    for arms in groups.values():
+        if len(arms) < 2:
+            continue
+        points = []
+        for arm in sorted(arms, key=lambda arm: arm.spec.rank if arm.spec else 0):
+            rank = arm.spec.rank if arm.spec else 0
+            points.append({"arm": labels[arm], "rank": rank} | _mean(list(quality.values[arm].values())))
+        name = labels[arms[0]].replace(f"@{arms[0].spec.rank}", "") if arms[0].spec else labels[arms[0]]
+        found.append({"name": name, "family": arms[0].family, "points": points})
+    return found
+
+
+def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
+    """For each setting and arm the ratio to the baseline, and the median ratio of each placement."""
+    found = []
+    for setting, records in settings(model).items():
+        arms = []
+        seen: set[Arm] = set()
+        for record in records:
+            by_arm = arms_of(record)
+            for arm in order(list(by_arm)):
+                ratio = by_arm[arm].get("ratio")
+                if not ratio or arm in seen:
+                    continue
+                seen.add(arm)
+                name = by_arm[arm]["name"]
+                arms.append(
+                    {"arm": labels.get(arm, arm.name), "family": arm.family}
+                    | {key: ratio.get(key) for key in ("median", "low", "high", "verdict")}
+                    | {"placements": _placements(record.content, name)}
+                )
+        if arms:
+            found.append({"setting": setting.text, "mode": setting.mode, "arms": arms})
+    return found
+
+
+def where(model: Model, labels: Named) -> list[dict[str, Any]]:
+    """For each arm that was counted how many parameters stand at which connection, in the order of execution."""
+    found: dict[Arm, dict[str, Any]] = {}
+    for record in sorted(model.analyses, key=lambda record: (record.recorded, record.sha256), reverse=True):
+        stands = record.content.get("where") or {}
+        streams = {item["name"]: item.get("stream") for item in record.content.get("connections") or ()}
+        for arm, item in arms_of(record).items():
+            if item["name"] in stands and arm not in found:
+                places = [place | {"stream": streams.get(place["connection"])} for place in stands[item["name"]]]
+                found[arm] = {"arm": labels.get(arm, arm.name), "family": arm.family, "places": places}
+    return [found[arm] for arm in order(list(found))]
+
+
+def coefficients(trials: Trials, quality: Quality, labels: Named) -> list[dict[str, Any]]:
+    """For each arm with residual weights the learned a and b at each connection, as means over its complete trials."""
+    found = []
+    for arm in order(list(quality.values)):
+        by_place: dict[str, dict[str, list[float]]] = {}
+        for record in trials.by_arm[arm]:
+            if record.content["status"] != "complete":
+                continue
+            for item in record.content.get("coefficients") or ():
+                place = by_place.setdefault(str(item.get("connection")), {"a": [], "b": []})
+                for key in ("a", "b"):
+                    if isinstance(item.get(key), int | float):
+                        place[key].append(float(item[key]))
+        places = [
+            {"connection": name, "a": _average(values["a"]), "b": _average(values["b"])}
+            for name, values in by_place.items()
+            if values["a"] or values["b"]
+        ]
+        if places:
+            found.append({"arm": labels[arm], "family": arm.family, "places": places})
+    return found
+
+
+def _placements(content: Mapping[str, Any], name: str) -> list[float]:
+    ratios = []
+    for placement in content.get("samples") or ():
+        seconds = placement.get("seconds") or {}
+        pairs = list(zip(seconds.get(name) or (), seconds.get("baseline") or (), strict=False))
+        if pairs:
+            ratios.append(math.exp(median(math.log(a / b) for a, b in pairs)))
+    return ratios
+
+
+def _has(point: Mapping[str, Any], metric: str) -> bool:
+    return point.get("step") is not None and isinstance(point.get(metric), int | float)
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    found = paired.mean(values)
+    ends = (found.low, found.high) if math.isfinite(found.high - found.low) else (None, None)
+    return {"mean": found.mean, "low": ends[0], "high": ends[1], "n": found.n}
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

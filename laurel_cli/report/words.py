@@ -1,0 +1,116 @@
+"""Figures of a report as words: gains in the unit of their metric, p-values, intervals, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from laurel_cli import text
+
+UNITS = {"loss": "nats", "accuracy": "points"}
+
+
+def scaled(value: float, metric: str) -> float:
+    """A figure as it is shown: accuracy in percent."""
+    return 100 * value if metric == "accuracy" else value
+
+
+def quality(found: Mapping[str, Any] | None, metric: str) -> str:
+    """`75.20 +- 0.15` of a mean with its interval."""
+    if found is None:
+        return text.NOTHING
+    middle = scaled(found["mean"], metric)
+    if found["low"] is None:
+        return f"{middle:.5g}"
+    return text.plus_minus(middle, scaled(found["high"] - found["low"], metric) / 2)
+
+
+def gain(effect: Mapping[str, Any] | None, metric: str, *, unit: bool = False) -> str:
+    """`+0.25 [0.10, 0.40]` of a comparison, positive is better; with the unit `+0.25 nats [0.10, 0.40]`."""
+    if effect is None:
+        return text.NOTHING
+    middle, low, high = (None if effect[k] is None else scaled(effect[k], metric) for k in ("gain", "low", "high"))
+    said = f" {UNITS[metric]}" if unit else ""
+    if middle is None or low is None or high is None:
+        return text.NOTHING if middle is None else f"{middle:+.4g}{said}"
+    half = (high - low) / 2
+    ends = f"[{text.significant(low, half)}, {text.significant(high, half)}]"
+    sign = "+" if middle >= 0 else ""
+    return f"{sign}{text.significant(middle, half)}{said} {ends}"
+
+
+def p_value(p: float | None) -> str:
+    """`p = 0.48`, `p < 0.001`."""
+    return "p = -" if p is None else f"p {short_p(p, '= ')}"
+
+
+def short_p(p: float | None, equals: str = "") -> str:
+    """`0.48`, `< 0.001`."""
+    if p is None:
+        return text.NOTHING
+    return "< 0.001" if p < 0.001 else f"{equals}{p:.2g}" if p < 0.9995 else f"{equals}1"
+
+
+def cost(found: Mapping[str, Any] | None) -> str:
+    """`+1.6800 %`, with `[0.12, 3.40]` where it was measured."""
+    if found is None or found.get("percent") is None:
+        return text.NOTHING
+    middle = float(found["percent"])
+    low, high = found.get("low"), found.get("high")
+    if low == middle == high:
+        return signed_percent(middle)
+    if low is None or high is None:
+        return f"{middle:+.2f} %"
+    middle_text, *ends = (text.significant(value, (high - low) / 2) for value in (middle, low, high))
+    return f"{_sign(middle)}{middle_text} % [{', '.join(ends)}]"
+
+
+def signed_percent(value: float | None) -> str:
+    """`+1.6800 %`, `0 %`."""
+    return text.NOTHING if value is None else _sign(value) + text.percent(value)
+
+
+def share(found: Mapping[str, Any] | None) -> str:
+    """`60 % [35, 92]` of the gain of another arm."""
+    if found is None:
+        return text.NOTHING
+    said = f"{100 * found['value']:.0f} %"
+    return said if found["low"] is None else f"{said} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+
+
+def saving(found: Mapping[str, Any] | None) -> str:
+    """`2.60x [1.21, >= 2.60]`: times less than naive scaling at equal quality."""
+    if found is None or found["times"] is None:
+        return text.NOTHING
+    lead = ">= " if found["at_least"] else ""
+    said = f"{lead}{text.times(found['times'])}"
+    if found["low"] is None:
+        return said
+    high = "inf" if found["high"] is None else text.times(found["high"])
+    return f"{said} [{text.times(found['low'])}, {'>= ' if found['high_at_least'] else ''}{high}]"
+
+
+def probability(value: float | None) -> str:
+    """`0.97`, and never certainty from draws: `> 0.99`."""
+    if value is None:
+        return text.NOTHING
+    return "> 0.99" if value > 0.995 else "< 0.01" if value < 0.005 else f"{value:.2f}"
+
+
+def trials(counts: Mapping[str, int]) -> str:
+    """`5`, `3, 2 diverged`."""
+    parts = [str(counts.get("complete", 0))]
+    parts += [f"{counts[state]} {state}" for state in ("diverged", "failed") if counts.get(state)]
+    return ", ".join(parts)
+
+
+def listed(items: Sequence[str], most: int = 8) -> str:
+    """`a, b and c`; `a, b and 5 more` where there are many."""
+    shown = list(items)
+    if len(shown) > most:
+        shown = [*shown[: most - 1], f"{len(items) - most + 1:,} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"
+
+
+def _sign(value: float) -> str:
+    return "+" if value > 0 else ""

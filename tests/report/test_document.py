@@ -1,0 +1,250 @@
+"""The whole way from records to the document: the paper's table, planted truths, what must never be mixed."""
+
+import json
+import math
+
+import pytest
+
+from laurel_cli.errors import UsageError
+from laurel_cli.records.folder import gather
+from tests.report.made import ARMS, HOSTILE, RATIOS, analysis, arm_of, document, paper, profile, put, study, trial
+
+
+@pytest.fixture
+def table_1(tmp_path):
+    paper(tmp_path)
+    return document(tmp_path)["comparisons"][0]
+
+
+def test_the_papers_means_are_in_the_fixture(table_1):
+    for name, mean in (("baseline", 0.7495), ("rw", 0.7510), ("rw+lr@16", 0.7520), ("rw+lr+pa@16", 0.7525)):
+        assert arm_of(table_1, name)["quality"]["mean"] == pytest.approx(mean, abs=1e-12)
+        assert arm_of(table_1, name)["quality"]["n"] == 5
+
+
+def test_the_paper_2_6x_and_1_82x_fewer(table_1):
+    (panel,) = table_1["panels"]
+    points = {point["name"]: point for point in panel["arms"]}
+    assert f"{points['rw+lr@16']['times_fewer_than_naive']:.1f}" == "2.6"
+    assert f"{points['rw+lr@16']['saving_at_equal_quality']['times']:.1f}" == "2.6"
+    assert f"{points['rw+lr+pa@16']['times_fewer_than_naive']:.2f}" == "1.82"
+    assert points["rw+lr+pa@16"]["saving_at_equal_quality"]["at_least"]
+
+
+def test_the_paper_60_percent_of_the_gain_for_rw(table_1):
+    share = arm_of(table_1, "rw")["share_of_naive_gain"]
+    assert share["value"] == pytest.approx(0.6)
+    assert share["low"] < 0.6 < share["high"]
+    assert any("rw 60 %" in sentence for sentence in table_1["answer"])
+
+
+def test_the_paper_variants_beat_the_baseline_and_no_order_is_established(table_1):
+    assert [arm["verdict"] for arm in table_1["arms"]] == ["baseline"] + 4 * ["better"]
+    assert not any(order["established"] for order in table_1["orders"])
+    pair = next(o for o in table_1["orders"] if {o["better"], o["worse"]} == {"rw+lr+pa@16", "naive+1"})
+    assert f"{pair['p']:.2f}" == "0.48"
+    assert any("rw+lr+pa@16 over naive+1 (p = 0.48)" in sentence for sentence in table_1["answer"])
+    assert table_1["study"]["paired"] is False
+
+
+def test_a_planted_truth_is_found(made):
+    (body,) = document(made)["comparisons"]
+    assert arm_of(body, "copy")["gain"]["verdict"] == "not separated"
+    for name, truth in (("naive+1", 0.10), ("rw", 0.04), ("rw+lr@16", 0.10), ("rw+lr+pa@16", 0.14)):
+        gain = arm_of(body, name)["gain"]
+        assert gain["low"] < truth < gain["high"]
+        assert gain["verdict"] == "better"
+        assert gain["paired"]
+    parameters = {p["name"]: p for p in body["panels"][0]["arms"]}
+    assert parameters["naive+1"]["status"] == "dominated"  # rw+lr+pa costs less and is better
+    assert parameters["rw"]["status"] == "on the frontier"
+    assert parameters["rw"]["probability"] > 0.95
+    assert parameters["naive+1"]["probability"] < 0.01
+    assert [p["name"] for p in body["panels"]] == ["parameters", "flops", "latency", "step", "memory", "memory_2"]
+
+
+def test_one_row_for_cost_latency_memory_and_quality(made):
+    (body,) = document(made)["comparisons"]
+    row = arm_of(body, "rw+lr@16")
+    assert row["costs"]["parameters"]["added"] == 17_000
+    assert row["costs"]["parameters"]["percent"] == pytest.approx(1.7)
+    assert row["costs"]["flops"]["percent"] == pytest.approx(100 * 50 * 17_000 / 80_000_000)
+    assert row["costs"]["latency"]["percent"] == pytest.approx(12)
+    assert row["costs"]["step"]["percent"] == pytest.approx(24)
+    assert row["costs"]["memory"]["percent"] == pytest.approx(4)
+    assert len(body["arms"]) == len(ARMS)
+
+
+def test_what_is_of_one_model_joins_whatever_it_was_called(tmp_path):
+    study(tmp_path)
+    other = {"reference": "other.py:net", "source": "file other.py", "architecture": "a" * 64, "input": "x: [1]"}
+    profile(tmp_path, RATIOS, model=other)
+    strange = other | {"architecture": "b" * 64}
+    profile(tmp_path, RATIOS, model=strange)
+    bodies = document(tmp_path)["comparisons"]
+    assert len(bodies) == 2
+    with_study = next(body for body in bodies if body["study"])
+    assert [setting["name"] for setting in with_study["settings"]] == ["parameters", "latency", "memory"]
+
+
+def test_older_records_join_by_name_where_that_is_clear(tmp_path):
+    named = {"reference": "m", "source": "s", "input": "x: float32 [1, 3, 32, 32]"}
+    profile(tmp_path, RATIOS, model=named)
+    analysis(tmp_path, model=named | {"architecture": "a" * 64, "parameters": 1})
+    assert len(document(tmp_path)["comparisons"]) == 1
+    analysis(tmp_path, model=named | {"architecture": "b" * 64, "parameters": 1})
+    assert len(document(tmp_path)["comparisons"]) == 3  # now it could be of either, so it is of none
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"device": {"name": "cuda:0", "gpu": "NVIDIA H100"}},
+        {"hashes": {"data": "0" * 64, "code": "c" * 64}},
+        {"study": {"name": "s", "sha256": "6" * 64, "definition": {}}},
+        {"task": {"name": "cifar10", "kind": "image", "sha256": "0" * 64}},
+    ],
+)
+def test_trials_of_other_devices_data_and_studies_stand_apart(tmp_path, other):
+    study(tmp_path, ARMS[:4], seeds=3)
+    for seed in range(3):
+        for name, kind, added, loss in ARMS[:4]:
+            put(tmp_path, trial(name, kind, seed, loss - 0.5, added) | other)
+    bodies = document(tmp_path)["comparisons"]
+    assert len(bodies) == 2
+    assert sorted(round(arm_of(body, "baseline")["quality"]["mean"], 1) for body in bodies) == [0.5, 1.0]
+    assert all(arm_of(body, "baseline")["quality"]["n"] == 3 for body in bodies)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"device": {"name": "cpu", "threads": 1}},
+        {"device": {"name": "cuda:0", "gpu": "NVIDIA H100"}},
+        {"dtype": "bfloat16"},
+        {"compile": True},
+        {"channels_last": True},
+        {"versions": {"torch": "2.9.0"}},
+        {"model": {"reference": "m", "architecture": "a" * 64, "input": "x: float32 [8, 3, 32, 32]"}},
+    ],
+)
+def test_times_of_other_settings_are_another_axis(tmp_path, other):
+    study(tmp_path, ARMS[:4], seeds=3)
+    profile(tmp_path, {"rw": (1.02, 1.01, 1.03)})
+    profile(tmp_path, {"naive+1": (1.05, 1.04, 1.06)}, **other)
+    (body,) = document(tmp_path)["comparisons"]
+    panels = [panel for panel in body["panels"] if panel["cost"] == "latency"]
+    assert sorted([p["name"] for p in panel["arms"]] for panel in panels) == [
+        ["baseline", "naive+1"],
+        ["baseline", "rw"],
+    ]
+
+
+def test_of_two_profiles_in_one_setting_the_narrower_counts_and_a_note_says_so(tmp_path):
+    profile(tmp_path, {"rw": (1.10, 1.00, 1.20)})
+    profile(tmp_path, {"rw": (1.06, 1.05, 1.07), "naive+1": (1.05, 1.04, 1.06)})
+    (body,) = document(tmp_path)["comparisons"]
+    assert arm_of(body, "rw")["costs"]["latency"]["percent"] == pytest.approx(6)
+    assert any("2 profiles in one setting" in note for note in body["caveats"])
+
+
+def test_flops_of_another_input_are_not_shown(tmp_path):
+    study(tmp_path, ARMS[:4], seeds=3)
+    model = {
+        "reference": "m",
+        "architecture": "a" * 64,
+        "input": "x: float32 [1, 3, 224, 224]",
+        "parameters": 1_000_000,
+    }
+    analysis(tmp_path, ARMS[:4], model=model)
+    (body,) = document(tmp_path)["comparisons"]
+    assert "flops" not in {panel["name"] for panel in body["panels"]}
+    assert any("FLOPs were counted for" in note for note in body["caveats"])
+    analysis(tmp_path, ARMS[:4], batch=16)  # the batch does not matter
+    (body,) = document(tmp_path)["comparisons"]
+    assert "flops" in {panel["name"] for panel in body["panels"]}
+
+
+def test_trials_that_failed_are_counted_and_said(tmp_path):
+    study(tmp_path, ARMS[:4], seeds=4)
+    for seed in (4, 5):
+        put(tmp_path, trial("rw", "laurel", seed, final=None, status="diverged", reason="loss became NaN at step 40"))
+    put(tmp_path, trial("pa", "laurel", 0, final=None, status="failed", reason="killed"), status="failed")
+    (body,) = document(tmp_path)["comparisons"]
+    rw, pa = arm_of(body, "rw"), arm_of(body, "pa")
+    assert rw["trials"] == {"complete": 4, "diverged": 2, "failed": 0}
+    assert rw["quality"]["n"] == 4
+    assert rw["reasons"] == ["loss became NaN at step 40"]
+    assert (pa["verdict"], pa["quality"]) == ("failed", None)
+    assert any("2 diverged, 1 failed of 19 trials" in said for said in body["caveats"])
+
+
+def test_a_trial_that_was_run_again_counts_once(tmp_path):
+    study(tmp_path, ARMS[:2], seeds=3)
+    put(tmp_path, trial("baseline", "baseline", 1, final=None, status="failed", reason="killed"), status="failed")
+    (body,) = document(tmp_path)["comparisons"]
+    assert arm_of(body, "baseline")["trials"] == {"complete": 3, "diverged": 0, "failed": 0}
+    put(tmp_path, trial("baseline", "baseline", 1, loss=0.5))
+    (body,) = document(tmp_path)["comparisons"]
+    assert arm_of(body, "baseline")["quality"]["n"] == 3
+    assert any("seed 1 of baseline was run 2 times" in said for said in body["caveats"])
+
+
+def test_nothing_is_ranked_where_nothing_was_learned(tmp_path):
+    study(tmp_path, [(n, k, a, math.log(10) - 0.01 * i) for i, (n, k, a, _) in enumerate(ARMS)])
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["answer"][0].startswith("The proxy has not learned")
+    assert {point["status"] for point in body["panels"][0]["arms"]} == {"not known"}
+
+
+def test_one_seed_says_nothing_of_order(tmp_path):
+    study(tmp_path, seeds=1)
+    (body,) = document(tmp_path)["comparisons"]
+    assert {point["status"] for point in body["panels"][0]["arms"]} == {"not known"}
+    assert {arm["verdict"] for arm in body["arms"]} <= {"baseline", "not separated", "the noise floor"}
+
+
+def test_costs_alone(tmp_path):
+    analysis(tmp_path)
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["study"] is None
+    assert "no trained quality" in body["answer"][0]
+    assert arm_of(body, "rw")["verdict"] == "not trained"
+
+
+def test_an_unfinished_study_says_partial(tmp_path):
+    study(tmp_path, seeds=3)
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["partial"]
+    assert any(said.startswith("partial") for said in body["caveats"])
+    study(tmp_path, seeds=5)
+    assert not document(tmp_path)["comparisons"][0]["partial"]
+
+
+def test_quality_and_cost_can_be_chosen(made):
+    (body,) = document(made, costs=("latency",), metric="accuracy")["comparisons"]
+    assert [panel["name"] for panel in body["panels"]] == ["latency"]
+    assert body["study"]["better"] == "higher"
+    assert arm_of(body, "rw")["gain"]["verdict"] == "better"
+    put(made, trial("rw", study="z", final={"step": 1, "loss": 1.0, "accuracy": None}))
+    with pytest.raises(UsageError, match="accuracy was not measured"):
+        document(made, metric="accuracy")
+
+
+def test_records_of_strange_content_are_left_out_with_a_word(made):
+    for content in ({}, {"model": 3, "arms": []}, {"model": {}, "arms": [3]}, {"model": {}, "arms": [], "device": 1}):
+        put(made, content, "profile")
+    put(made, trial() | {"final": None}, "trial")
+    put(made, {"model": {}}, "of-a-later-version")
+    found = document(made)
+    assert len(found["warnings"]) == 6
+    assert all("is left out" in said for said in found["warnings"])
+    assert len(found["comparisons"]) == 1
+
+
+def test_the_document_is_plain_json_and_the_same_every_time(made):
+    study(made, study=HOSTILE)
+    one, two = (json.dumps(document(made), allow_nan=False) for _ in range(2))
+    assert one == two
+    assert json.loads(one) == document(made)
+    assert len(gather([made]).records) == 63
