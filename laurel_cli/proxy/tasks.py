@@ -169,7 +169,7 @@ def _image_arrays(kind: str, rest: str, size: int | None, folder: Path, on_progr
     if kind == "imagefolder":
         from laurel_cli.proxy.data import images
 
-        return images.prepare(rest, folder, on_progress, size=size)
+        return images.prepare(rest, images.Preparation(size=size), folder, on_progress)
     if kind == "imagenet":
         from laurel_cli.proxy.data import imagenet
 

@@ -18,7 +18,7 @@ from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.batches import batch, evaluation
 from laurel_cli.proxy.tasks import Task, open_task
 
-WIDTHS = (24, 48, 96)
+WIDTHS = (16, 32, 64)
 
 
 class Residual(nn.Module):
@@ -36,9 +36,9 @@ def convolution(inside: int, outside: int, stride: int = 1) -> list[nn.Module]:
 
 
 def network(skip: bool, depth: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
-        layers += convolution(before, width, 1 if before == 3 else 2)
+    layers = convolution(3, WIDTHS[0])
+    for before, width in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False):
+        layers += convolution(before, width, 2)
         layers += [Residual(width, skip) for _ in range(depth)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 10))
 
@@ -46,9 +46,10 @@ def network(skip: bool, depth: int) -> nn.Module:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)),
     "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 256), nn.ReLU(), nn.Linear(256, 10)),
-    "plain cnn, 3 layers": lambda: network(False, 0),
-    "plain cnn, 15 layers": lambda: network(False, 2),
-    "residual cnn, 15 layers": lambda: network(True, 2),
+    "plain cnn, 4 layers": lambda: network(False, 0),
+    "plain cnn, 10 layers": lambda: network(False, 1),
+    "residual cnn, 10 layers": lambda: network(True, 1),
+    "residual cnn, 16 layers": lambda: network(True, 2),
 }
 
 

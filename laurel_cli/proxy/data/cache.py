@@ -25,11 +25,6 @@ import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError
 
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may then prepare the same data at once, and the last one stays
-    fcntl = None  # type: ignore[assignment]
-
 SCHEMA = "laurel.arrays/1"
 SUFFIX = ".arrays"
 VERIFY_BELOW = 2**28  # bytes; hashing that much takes a tenth of a second or two
@@ -243,7 +238,9 @@ def _locked(path: Path, on_progress: Progress) -> Iterator[bool]:
 
 
 def _lock(descriptor: int, path: Path, on_progress: Progress) -> bool:
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes may then prepare the same data at once, and the last one stays
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy.data import images
 from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.proxy.data.images import Preparation
 from laurel_cli.proxy.data.moments import Moments
 from laurel_cli.proxy.data.pickles import load_plain
 from laurel_cli.proxy.data.sources import Source, file_hash, open_source
@@ -102,73 +103,63 @@ def prepare(kind: str, place: str, folder: Path, on_progress: Progress, *, size:
     """
     source = open_source(place)
     for official in OFFICIAL[kind]:
-        if official.archive in source.files and source.path.is_dir():
+        if source.walked is not None and official.archive in source.walked:
             source = open_source(str(source.path / official.archive))
-    for official in OFFICIAL[kind]:
-        root = _root(source, official)
-        if root is not None:
-            return _from_official(kind, source, official, root, folder, on_progress, size or SIZE)
-    return _from_images(kind, place, source, folder, on_progress, size or SIZE)
-
-
-def _from_images(kind: str, place: str, source: Source, folder: Path, on_progress: Progress, size: int) -> Arrays:
-    layout = images.find_layout(source)
-    if len(layout.classes) != CLASSES[kind]:
-        raise RecordError(
-            f"{place!r} is not {TITLES[kind]}.",
-            f"It has {len(layout.classes)} classes in place of {CLASSES[kind]}, and none of the official files.",
-            f"Try imagefolder:{place}.",
-        )
-    suffix = PurePosixPath(next(iter(layout.parts["train"]))).suffix[1:].upper().replace("JPG", "JPEG")
-    title = {"title": f"{TITLES[kind]} ({suffix})"}
-    return images.prepare(place, folder, on_progress, kind=kind, size=size, facts=title)
-
-
-def _from_official(
-    kind: str, source: Source, official: Official, root: str, folder: Path, on_progress: Progress, size: int
-) -> Arrays:
-    what = {
-        "kind": kind,
-        "version": VERSION,
-        "path": str(source.path),
-        "stamp": source.stamp,
-        "form": official.archive,
-        "md5": {part: dict(files) for part, files in official.parts.items()},
-        "size": size,
-    }
+    preparation = Preparation(kind, size or SIZE)
+    checksums = [[part, dict(files)] for official in OFFICIAL[kind] for part, files in official.parts.items()]
+    what = images.made_from(source, preparation) | {"cifar": VERSION, "checksums": checksums}
 
     def build(writer: Writer) -> dict[str, Any]:
         on_progress(f"reading {TITLES[kind]}")
-        checked = _checked(source, official, root)
-        moments, counts = Moments(), {}
-        for part, files in official.parts.items():
-            labels: list[np.ndarray] = []
-            writer.begin(f"{part}.images", "u1", (size, size, 3))
-            for name in files:
-                pixels, shown = _batch(source.where(root + name), checked[name], official.label, CLASSES[kind])
-                pixels = pixels if size == SIZE else _resized(pixels, size)
-                writer.append(pixels)
-                labels.append(shown)
-                if part == "train":
-                    moments.add(pixels)
-            writer.put(f"{part}.labels", np.concatenate(labels))
-            counts[part] = sum(map(len, labels))
-        verified = all(md5 for files in official.parts.values() for md5 in files.values())
-        return {
-            **moments.facts(),
-            "classes": [str(label) for label in range(CLASSES[kind])],
-            "natural": True,
-            "provenance": {
-                "title": TITLES[kind],
-                "source": f"the official files, as in {official.archive}",
-                "images": counts,
-                "split": "the official one",
-                "size": size,
-                "verified": "MD5" if verified or source.path.is_file() else "sizes and labels alone",
-            },
-        }
+        for official in OFFICIAL[kind]:
+            root = _root(source, official)
+            if root is not None:
+                return _from_official(writer, kind, source, official, root, preparation.size or SIZE)
+        layout = images.find_layout(source)
+        if len(layout.classes) != CLASSES[kind]:
+            raise RecordError(
+                f"{place!r} is not {TITLES[kind]}.",
+                f"It has {len(layout.classes)} classes in place of {CLASSES[kind]}, and none of the official files.",
+                f"Try imagefolder:{place}.",
+            )
+        suffix = PurePosixPath(next(iter(layout.parts["train"]))).suffix[1:].upper().replace("JPG", "JPEG")
+        named = replace(preparation, facts={"title": f"{TITLES[kind]} ({suffix})"})
+        return images.build(writer, source, layout, named, on_progress)
 
     return obtain(folder, kind, what, build, on_progress)
+
+
+def _from_official(
+    writer: Writer, kind: str, source: Source, official: Official, root: str, size: int
+) -> dict[str, Any]:
+    checked = _checked(source, official, root)
+    moments, counts = Moments(), {}
+    for part, files in official.parts.items():
+        labels: list[np.ndarray] = []
+        writer.begin(f"{part}.images", "u1", (size, size, 3))
+        for name in files:
+            pixels, shown = _batch(source.where(root + name), checked[name], official.label, CLASSES[kind])
+            pixels = pixels if size == SIZE else _resized(pixels, size)
+            writer.append(pixels)
+            labels.append(shown)
+            if part == "train":
+                moments.add(pixels)
+        writer.put(f"{part}.labels", np.concatenate(labels))
+        counts[part] = sum(map(len, labels))
+    verified = source.walked is None or all(md5 for files in official.parts.values() for md5 in files.values())
+    return {
+        **moments.facts(),
+        "classes": [str(label) for label in range(CLASSES[kind])],
+        "natural": True,
+        "provenance": {
+            "title": TITLES[kind],
+            "source": f"the official files, as in {official.archive}",
+            "images": counts,
+            "split": "the official one",
+            "size": size,
+            "verified": "MD5" if verified else "sizes and labels alone",
+        },
+    }
 
 
 def _root(source: Source, official: Official) -> str | None:
@@ -186,17 +177,16 @@ def _root(source: Source, official: Official) -> str | None:
 def _checked(source: Source, official: Official, root: str) -> dict[str, bytes]:
     """The files' bytes by name, once their checksums are the official ones."""
     md5 = {name: checksum for files in official.parts.values() for name, checksum in files.items()}
-    if source.path.is_file() and not all(md5.values()):
+    if source.walked is None and not all(md5.values()):
         _compare(str(source.path), file_hash(source.path, "md5"), official.archive_md5)
     found = {}
-    for name, load in source.read({root + name for name in md5}):
+    for name, expected in md5.items():
         try:
-            data = load()
+            found[name] = source.load(root + name)
         except OSError as error:
-            raise RecordError(f"{source.where(name)!r} cannot be read.", f"{error.strerror}.") from error
-        if expected := md5[name[len(root) :]]:
-            _compare(source.where(name), hashlib.md5(data, usedforsecurity=False).hexdigest(), expected)
-        found[name[len(root) :]] = data
+            raise RecordError(f"{source.where(root + name)!r} cannot be read.", f"{error.strerror}.") from error
+        if expected:
+            _compare(source.where(root + name), hashlib.md5(found[name], usedforsecurity=False).hexdigest(), expected)
     return found
 
 

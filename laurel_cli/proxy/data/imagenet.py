@@ -7,6 +7,7 @@ from pathlib import Path
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy.data import images
 from laurel_cli.proxy.data.cache import Arrays, Progress
+from laurel_cli.proxy.data.images import Preparation
 
 SIZE = 224
 MARGIN = 256 / 224  # the customary resize to 256 before the middle 224 are cut out
@@ -35,4 +36,4 @@ def prepare(place: str, folder: Path, on_progress: Progress, *, size: int | None
             "Move each image to val/WNID/, as its label says.",
         )
     facts = {"title": "ImageNet", "licence": "ImageNet's terms of access: research, no redistribution"}
-    return images.prepare(place, folder, on_progress, kind="imagenet", size=size or SIZE, margin=MARGIN, facts=facts)
+    return images.prepare(place, Preparation("imagenet", size or SIZE, MARGIN, facts), folder, on_progress)

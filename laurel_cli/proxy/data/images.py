@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.proxy.data.moments import Moments
-from laurel_cli.proxy.data.sources import Load, Source, open_source
+from laurel_cli.proxy.data.sources import Source, open_source
 
 VERSION = 1
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -43,77 +42,94 @@ class Layout:
     ignored: int
 
 
-def prepare(
-    place: str,
-    folder: Path,
-    on_progress: Progress,
-    *,
-    kind: str = "imagefolder",
-    size: int | None = None,
-    margin: float = 1.0,
-    facts: Mapping[str, Any] | None = None,
-) -> Arrays:
+@dataclass(frozen=True)
+class Preparation:
+    """How images become arrays.
+
+    Attributes:
+        kind: for people.
+        size: pixels along each side; None where all images have one size already.
+        margin: the shorter side is brought to size * margin before the middle is cut out.
+        facts: more for the provenance.
+    """
+
+    kind: str = "imagefolder"
+    size: int | None = None
+    margin: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare(place: str, preparation: Preparation, folder: Path, on_progress: Progress) -> Arrays:
     """Decode a folder (or a tar archive) of images once: `train.images` uint8 [n, size, size, 3] and so on.
 
     Args:
         place: holds train/ and test/ (or val/), each with a folder a class; or the classes' folders alone.
         folder: the cache.
-        kind: for the file's name in the cache.
-        size: pixels along each side; None where all images have one size already.
-        margin: the shorter side is brought to size * margin before the middle is cut out.
-        facts: more for the provenance.
 
     Raises:
-        RecordError: missing, empty, broken, or images of several sizes where `size` is None.
+        UsageError: images of several sizes where `size` is None.
+        RecordError: missing, empty or broken.
     """
     source = open_source(place)
-    what = {
-        "kind": kind,
+    what = made_from(source, preparation)
+    return obtain(
+        folder,
+        preparation.kind,
+        what,
+        lambda writer: build(writer, source, find_layout(source), preparation, on_progress),
+        on_progress,
+    )
+
+
+def made_from(source: Source, preparation: Preparation) -> dict[str, Any]:
+    """What decides the arrays, for the cache."""
+    return {
+        "kind": preparation.kind,
         "version": VERSION,
         "path": str(source.path),
         "stamp": source.stamp,
-        "size": size,
-        "margin": margin,
+        "size": preparation.size,
+        "margin": preparation.margin,
         "decoder": _decoder(),
     }
 
-    def build(writer: Writer) -> dict[str, Any]:
-        layout = find_layout(source)
-        moments = Moments()
-        shape: tuple[int, ...] | None = None
-        for part, labels in layout.parts.items():
-            order, done = [], 0
-            for names, images in decoded(source, labels, size, margin):
-                on_progress(f"preparing {kind}: {part} {done} of {len(labels)} images")
-                if shape is None:
-                    shape = images.shape[1:]
-                if images.shape[1:] != shape:
-                    raise _several_sizes(source.where(names[0]), shape, images.shape[1:])
-                if not order:
-                    writer.begin(f"{part}.images", "u1", shape)
-                writer.append(images)
-                order += [labels[name] for name in names]
-                done += len(names)
-                if part == "train":
-                    moments.add(images)
-            writer.put(f"{part}.labels", np.array(order, np.uint16))
-        return {
-            **moments.facts(),
-            "classes": list(layout.classes),
-            "natural": True,
-            "provenance": {
-                "title": kind,
-                "source": source.path.name,
-                "images": {part: len(labels) for part, labels in layout.parts.items()},
-                "ignored_files": layout.ignored,
-                "split": layout.split,
-                "size": size,
-                "decoder": _decoder(),
-                **(facts or {}),
-            },
-        }
 
-    return obtain(folder, kind, what, build, on_progress)
+def build(
+    writer: Writer, source: Source, layout: Layout, preparation: Preparation, on_progress: Progress
+) -> dict[str, Any]:
+    """Write the arrays and return their facts."""
+    moments = Moments()
+    shape: tuple[int, ...] | None = None
+    for part, labels in layout.parts.items():
+        done = 0
+        for names, images in decoded(source, labels, preparation.size, preparation.margin):
+            if shape is None:
+                shape = images.shape[1:]
+            if images.shape[1:] != shape:
+                raise _several_sizes(source.where(names[0]), shape, images.shape[1:])
+            if not done:
+                writer.begin(f"{part}.images", "u1", shape)
+            writer.append(images)
+            done += len(names)
+            on_progress(f"preparing {preparation.kind}: {part}, {done} of {len(labels)} images")
+            if part == "train":
+                moments.add(images)
+        writer.put(f"{part}.labels", np.array(list(labels.values()), np.uint16))
+    return {
+        **moments.facts(),
+        "classes": list(layout.classes),
+        "natural": True,
+        "provenance": {
+            "title": preparation.kind,
+            "source": source.path.name,
+            "images": {part: len(labels) for part, labels in layout.parts.items()},
+            "ignored_files": layout.ignored,
+            "split": layout.split,
+            "size": preparation.size,
+            "decoder": _decoder(),
+            **preparation.facts,
+        },
+    }
 
 
 def find_layout(source: Source) -> Layout:
@@ -150,18 +166,18 @@ def is_held(name: str) -> bool:
 
 
 def decoded(
-    source: Source, wanted: Mapping[str, Any], size: int | None, margin: float
+    source: Source, wanted: Iterable[str], size: int | None, margin: float
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and images uint8 [n, height, width, 3], some hundred at a time, decoded by all processors.
+    """Names and images uint8 [n, height, width, 3], in order, some hundred at a time, decoded by all processors.
 
     Raises:
-        RecordError: a file that is no whole image, or several sizes where `size` is None.
+        UsageError: several sizes where `size` is None.
+        RecordError: a file that is no whole image.
     """
-    files = source.read(set(wanted))
+    rest = iter(wanted)
     with ThreadPoolExecutor(_workers()) as pool:
-        while chunk := list(islice(files, _CHUNK)):
-            names = [name for name, _ in chunk]
-            images = list(pool.map(lambda item: _image(source.where(item[0]), item[1], size, margin), chunk))
+        while names := list(islice(rest, _CHUNK)):
+            images = list(pool.map(lambda name: _image(source, name, size, margin), names))
             for name, image in zip(names, images, strict=True):
                 if image.shape != images[0].shape:
                     raise _several_sizes(source.where(name), images[0].shape, image.shape)
@@ -181,19 +197,17 @@ def fitted(image: Any, size: int, margin: float = 1.0) -> Any:
     return image.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
 
 
-def _image(name: str, load: Load, size: int | None, margin: float) -> np.ndarray:
+def _image(source: Source, name: str, size: int | None, margin: float) -> np.ndarray:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(load())) as opened:
-                image = opened.convert("RGB")
+        with Image.open(io.BytesIO(source.load(name))) as opened:
+            image = opened.convert("RGB")
         return np.asarray(image if size is None else fitted(image, size, margin))
     except Exception as error:  # decoders raise whatever they like on broken files
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise RecordError(
-            f"{name!r} is no whole image.", f"{why.rstrip('.')}.", "Replace it, or take it away."
+            f"{source.where(name)!r} is no whole image.", f"{why.rstrip('.')}.", "Replace it, or take it away."
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 # numpy's own function that makes an empty array to fill; its module has moved between versions.
-_RECONSTRUCT = np.ndarray(0).__reduce__()[0]
+_RECONSTRUCT: Any = np.ndarray(0).__reduce__()[0]
 
 
 def _latin1(text: str, encoding: str) -> bytes:

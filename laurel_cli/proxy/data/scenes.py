@@ -28,11 +28,11 @@ DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a82
 
 _CHUNK = 250  # scenes composed at a time: what that takes stays in the processor's cache
 _SLOTS = 64  # numbers drawn for one scene, beside its noise
-_FRAGMENTS = 4
-_WHOLE, _TORN = (15, 25), (10, 23)  # sizes in pixels
-_LEAN, _ANY = 32, 256  # turns either way, in 256ths of half a circle
-_CONTRAST = 72  # least difference between ink and background, of 256, in every channel
-_NOISE = 3
+_FRAGMENTS = 3
+_WHOLE, _TORN = (19, 27), (8, 16)  # sizes in pixels
+_LEAN, _ANY = 20, 256  # turns either way, in 256ths of half a circle
+_CONTRAST = (88, 184)  # between ink and background, of 256, in every channel
+_NOISE = 2
 
 _GLYPH = 32  # pixels of a digit enlarged; then it is drawn by its nearest pixel
 _PADDED = _GLYPH + 2
@@ -192,8 +192,9 @@ def _member(digits: np.ndarray, wanted: np.ndarray, numbers: np.ndarray) -> np.n
 
 
 def _colour(shade: np.ndarray, pick: Pick) -> np.ndarray:
-    """Colours [n, 3] that differ from `shade` by `_CONTRAST` at least in every channel, brighter or darker."""
-    return np.stack([(shade[:, c] + pick(_CONTRAST, 257 - _CONTRAST)) % 256 for c in range(3)], axis=1)
+    """Colours [n, 3], brighter than a dark scene and darker than a bright one in every channel."""
+    sense = np.where(shade.sum(axis=1) < 3 * 128, 1, -1)
+    return np.stack([np.clip(shade[:, c] + sense * pick(*_CONTRAST), 0, 255) for c in range(3)], axis=1)
 
 
 def _paint(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:

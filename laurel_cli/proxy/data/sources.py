@@ -18,11 +18,9 @@ from typing import Any
 from laurel_cli.errors import RecordError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+LARGEST = 1 << 31  # bytes of an archive
 _BLOCK = 1 << 20
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-
-Load = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Source:
         path: the folder or the archive.
         stamp: changes where a file comes, goes or changes: for a folder the SHA-256 of names, sizes and times of
             change, for an archive that of its bytes.
-        walked: the files of a folder; None for an archive, which is gone through when `files` is asked for.
+        walked: the files of a folder; None for an archive, which is read when it is asked for.
     """
 
     path: Path
@@ -47,25 +45,11 @@ class Source:
         Raises:
             RecordError: the archive is broken.
         """
-        if self.walked is not None:
-            return self.walked
-        return tuple(sorted(name for name, _, _ in _members(self.path) if not _is_hidden(name)))
+        return tuple(sorted(self._members)) if self.walked is None else self.walked
 
-    def read(self, wanted: set[str]) -> Iterator[tuple[str, Load]]:
-        """The wanted files as (name, how to read it); for an archive in its own order, to be read before the next.
-
-        Raises:
-            RecordError: the archive is broken.
-        """
-        if self.walked is not None:
-            for name in self.walked:
-                if name in wanted:
-                    yield name, (self.path / name).read_bytes
-            return
-        for name, member, archive in _members(self.path):
-            if name in wanted:
-                data = _member_bytes(archive, member, self.path)
-                yield name, lambda data=data: data  # type: ignore[misc]
+    def load(self, name: str) -> bytes:
+        """The bytes of a file; raises OSError where it cannot be read."""
+        return self._members[name] if self.walked is None else (self.path / name).read_bytes()
 
     def below(self, folder: str) -> tuple[str, ...]:
         """Files below `folder`, named from there; "" for all."""
@@ -74,7 +58,11 @@ class Source:
 
     def where(self, name: str) -> str:
         """A file's name for an error."""
-        return str(self.path / name) if self.walked is not None else f"{self.path}: {name}"
+        return f"{self.path}: {name}" if self.walked is None else str(self.path / name)
+
+    @cached_property
+    def _members(self) -> dict[str, bytes]:
+        return _contents(self.path)
 
 
 def open_source(text: str) -> Source:
@@ -90,6 +78,8 @@ def open_source(text: str) -> Source:
         raise RecordError(f"The data {text!r} is missing.", "There is no such folder or file.", "Check the path.")
     if not path.name.lower().endswith(ARCHIVES):
         raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
+    if path.stat().st_size > LARGEST:
+        raise RecordError(f"{text!r} is too large an archive.", "It is read into memory.", "Unpack it.")
     return Source(path, file_hash(path))
 
 
@@ -131,35 +121,24 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         raise RecordError(f"{str(folder)!r} cannot be read.", f"{error.strerror}.") from error
 
 
-def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-    """The regular files of an archive, in its order."""
+def _contents(path: Path) -> dict[str, bytes]:
+    """The regular files of an archive, read in one go, without hidden ones."""
     opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), open)
+    found = {}
     try:
         with opener(path, "rb") as stream:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
                 for member in archive:
-                    if member.isreg():
-                        yield PurePosixPath(member.name).as_posix().lstrip("/"), member, archive
+                    name = PurePosixPath(member.name).as_posix().lstrip("/")
+                    if member.isreg() and not any(part.startswith(".") for part in name.split("/")):
+                        found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
             while stream.read(_BLOCK):  # to the end, where the checksum stands
                 pass
-    except _ERRORS as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise _broken(path, error) from error
-
-
-def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
-    try:
-        file = archive.extractfile(member)
-        if file is not None:  # a regular file has a content
-            return file.read()
-    except _ERRORS as error:
-        raise _broken(path, error) from error
-    raise RecordError(f"{str(path)!r} is broken.", f"{member.name!r} has no content.", "Get the archive again.")
+    return found
 
 
 def _broken(path: Path, error: Exception) -> RecordError:
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return RecordError(f"{str(path)!r} cannot be read.", f"{why.rstrip('.')}.", "Get the archive again.")
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))

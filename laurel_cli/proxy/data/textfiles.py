@@ -6,16 +6,17 @@ import glob
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.data.sources import file_hash
 
 BLOCK = 1 << 18
 _HELD = ("valid=", "test=")
+_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 _LOOK = 1 << 16  # how far after the place of a cut a boundary is looked for
 
 
@@ -99,9 +100,8 @@ def cut(path: Path, share: float) -> int:
 
 
 def _raw(path: Path) -> Iterator[bytes]:
-    openers = {".xz": lzma.open, ".gz": gzip.open}
     try:
-        with cast("BinaryIO", openers.get(path.suffix.lower(), open)(path, "rb")) as file:
+        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
             while data := file.read(BLOCK):
                 yield data
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

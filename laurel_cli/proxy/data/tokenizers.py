@@ -14,7 +14,7 @@ from laurel_cli.errors import RecordError, ResourceError, UsageError
 from laurel_cli.proxy.data.sources import file_hash
 
 DEFAULT_VOCABULARY = 8192
-LEARN_FROM = 1 << 26  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it
+LEARN_FROM = 1 << 25  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it
 SMALLEST = 256 + 1
 _GROUP = 8  # blocks; an encoding takes some hundred bytes a token while it is in the package's hands
 

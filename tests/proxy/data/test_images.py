@@ -33,7 +33,8 @@ def fill(root: Path, names: list[str], size: tuple[int, int] = (8, 6)) -> dict[s
 
 
 def prepare(place: Path, tmp_path: Path, **options: object) -> Arrays:
-    return images.prepare(str(place), tmp_path / "cache", lambda step: None, **options)  # type: ignore[arg-type]
+    preparation = images.Preparation(**options)  # type: ignore[arg-type]
+    return images.prepare(str(place), preparation, tmp_path / "cache", lambda step: None)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +243,7 @@ def test_real_images(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "data"))
     found = {
         name: image
-        for names_, stack in images.decoded(source, dict.fromkeys(names), None, 1.0)
+        for names_, stack in images.decoded(source, names, None, 1.0)
         for name, image in zip(names_, stack, strict=True)
     }
     assert len(found) == len(names) > 250
