@@ -63,12 +63,19 @@ def test_every_image_becomes_one_of_its_windows(image_task: Task, images: torch.
     assert 5 < sum(mirrored for _, _, mirrored in chosen) < 35
 
 
-def test_windows_are_drawn_evenly(image_task: Task, images: torch.Tensor) -> None:
-    chosen = [name for step in range(25) for name in choices(image_task, images, augment(image_task, images, 0, step))]
-    for place, bins in ((0, 7), (1, 7), (2, 2)):
-        counts = np.bincount([int(name[place]) for name in chosen], minlength=bins)
-        # Six degrees of freedom at most: above 30 once in 25,000 times.
-        assert ((counts - 1000 / bins) ** 2 / (1000 / bins)).sum() < 30
+def test_windows_are_drawn_evenly(image_task: Task) -> None:
+    """Each pixel says where it stood, so that the middle of what comes out says which window it is."""
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(24), indexing="ij")
+    where = torch.stack([rows, columns, 0 * rows], dim=-1).to(torch.uint8)
+    task = dataclasses.replace(image_task, mean=(0.0,) * 3, sd=(1 / 255,) * 3)
+    out = torch.cat([augment(task, where.repeat(100, 1, 1, 1), 0, step) for step in range(100)]).round().long()
+    mirrored = (out[:, 1, 8, 12] < out[:, 1, 8, 11]).long()
+    down, right = out[:, 0, 8, 12] - 8, out[:, 1, 8, 12] - 12 + mirrored
+    for found, bins in ((down + 3, 7), (right + 3, 7), (mirrored, 2), ((down + 3) * 7 + right + 3, 49)):
+        counts = np.bincount(found.numpy(), minlength=bins)
+        assert len(counts) == bins
+        # Five standard deviations above the mean of chi-squared.
+        assert ((counts - 10_000 / bins) ** 2 / (10_000 / bins)).sum() < bins + 5 * (2 * bins) ** 0.5
 
 
 def test_seed_and_step_decide(image_task: Task, images: torch.Tensor) -> None:
