@@ -20,7 +20,7 @@ from laurel_cli.report.compare import Effect, share_ends
 from laurel_cli.report.costs import COSTS, Axis, axes
 from laurel_cli.report.join import ORDER, Model, Trials, arms_of, models, studies, usable
 from laurel_cli.report.method import caveats, formulas
-from laurel_cli.report.paper import beside
+from laurel_cli.report.paper import beside, printed
 from laurel_cli.report.quality import Quality, order, quality
 
 SCHEMA = "laurel.report/1"
@@ -98,6 +98,7 @@ def _comparison(model: Model, trials: Trials | None, costs: Sequence[str], metri
     }
     body["answer"] = answer(body)
     body["paper"] = beside(body)
+    body["printed"] = printed(model, names)
     body["caveats"] = caveats(body)
     return body
 

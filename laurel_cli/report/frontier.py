@@ -63,13 +63,16 @@ def on_frontier(costs: np.ndarray, gains: np.ndarray) -> np.ndarray:
     Args:
         costs: lower is better, [count, arms]; gains: higher is better, [count, arms].
     """
-    on = np.ones(costs.shape, dtype=bool)
-    for i in range(costs.shape[1]):
-        for j in range(costs.shape[1]):
-            if i != j:
-                no_worse = (costs[:, j] <= costs[:, i]) & (gains[:, j] >= gains[:, i])
-                strict = (costs[:, j] < costs[:, i]) | (gains[:, j] > gains[:, i])
-                on[:, i] &= ~(no_worse & strict)
+    order = _order(costs, gains)
+    cost, gain = np.take_along_axis(costs, order, 1), np.take_along_axis(gains, order, 1)
+    # From the cheapest on: one is worse than another where a gain as high was there before, unless that one is its
+    # equal in both. `leader` is the first that reached the highest gain so far.
+    before = np.concatenate([np.full((len(gain), 1), -np.inf), np.maximum.accumulate(gain, axis=1)[:, :-1]], axis=1)
+    leads = gain > before
+    leader = np.maximum.accumulate(np.where(leads, np.arange(gain.shape[1]), 0), axis=1)
+    equal = (gain == before) & (cost == np.take_along_axis(cost, leader, 1))
+    on = np.empty(costs.shape, dtype=bool)
+    np.put_along_axis(on, order, leads | equal, 1)
     return on
 
 
@@ -104,7 +107,7 @@ def hypervolume(costs: np.ndarray, gains: np.ndarray, most: float) -> np.ndarray
 
     It is the gain that a budget between 0 and `most` buys on average.
     """
-    order = np.argsort(costs, axis=1, kind="stable")
+    order = _order(costs, gains)
     sorted_costs = np.clip(np.take_along_axis(costs, order, 1), 0.0, most)
     best = np.maximum.accumulate(np.clip(np.take_along_axis(gains, order, 1), 0.0, None), axis=1)
     widths = np.diff(np.concatenate([sorted_costs, np.full((len(costs), 1), most)], axis=1), axis=1)
@@ -142,10 +145,19 @@ def saving(gain: np.ndarray, cost: np.ndarray, naive_costs: np.ndarray, naive_ga
         return None
     equal, beyond = naive_cost(gain, naive_costs, naive_gains)
     times = np.divide(equal, cost, out=np.full_like(equal, np.inf), where=cost > 0)
-    low, high, high_at_least = None, None, False
+    low: float | None = None
+    high: float | None = None
+    high_at_least = False
     if len(times) > 2:
-        order = np.argsort(times[1:], kind="stable")
-        last = order[math.ceil(0.975 * len(order)) - 1]
-        low = float(times[1:][order[math.floor(0.025 * len(order))]])
-        high, high_at_least = float(times[1:][last]), bool(beyond[1:][last])
+        drawn = times[1:]
+        first, last = math.floor(0.025 * len(drawn)), math.ceil(0.975 * len(drawn)) - 1
+        low, high = (float(value) for value in np.partition(drawn, (first, last))[[first, last]])
+        high_at_least = bool(beyond[1:][drawn == high].any())
     return Saving(float(times[0]), low, high, bool(beyond[0]), high_at_least)
+
+
+def _order(costs: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """The arms of every draw by cost, and by falling gain where costs are equal: [count, arms] of int."""
+    if (costs == costs[0]).all() and len(np.unique(costs[0])) == costs.shape[1]:
+        return np.broadcast_to(np.argsort(costs[0]), costs.shape)
+    return np.asarray(np.lexsort((-gains, costs), axis=1))

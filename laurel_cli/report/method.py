@@ -32,7 +32,7 @@ _FRONTIER = (
 )
 _PROBABILITY = (
     "P(frontier)",
-    "The share of 10,000 joint draws of all true means (their posterior, of which every paired difference is "
+    "The share of 4,000 joint draws of all true means (their posterior, of which every paired difference is "
     "t-distributed as in the paired t-test) and measured costs in which no arm is at least as good at no more cost",
     "Monte Carlo with a fixed seed",
 )
@@ -91,6 +91,8 @@ def caveats(body: Item) -> list[str]:
     said = list(body["notes"])
     if body["partial"]:
         said.append("partial: not everything that was planned has been measured yet, or a profile was interrupted")
+    if any(setting["name"] == "flops" for setting in body["settings"]):
+        said.append("FLOPs are those of products; LAuReL's elementwise work is not in them, it shows in the time")
     if study is None:
         return said
     failed = {state: study["trials"][state] for state in ("diverged", "failed") if study["trials"][state]}

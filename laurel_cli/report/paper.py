@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from laurel_cli.report.arms import Arm
+from laurel_cli.report.join import Model, arms_of
+from laurel_cli.report.quality import order
+
 # Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
 TABLE_1 = {
     "baseline": (74.95, 0.01, 0.0),
@@ -23,6 +27,17 @@ REMARK = (
     "than its baseline; their order among themselves, and against one more layer, is not established "
     "(RW+LR+PA against +1 layer: p = 0.48)."
 )
+
+
+def printed(model: Model, names: Mapping[Arm, str]) -> list[dict[str, Any]]:
+    """What the paper prints as added parameters beside what was counted, for the models of its tables."""
+    found: dict[Arm, dict[str, Any]] = {}
+    for record in sorted(model.analyses, key=lambda record: (record.recorded, record.sha256), reverse=True):
+        for arm, item in arms_of(record).items():
+            if item.get("paper") and arm not in found:
+                figures = {"paper_percent": item["paper"]["added_percent"], "percent": item["added_parameters_percent"]}
+                found[arm] = {"arm": names.get(arm, arm.name), **figures, "remark": item["paper"]["remark"]}
+    return [found[arm] for arm in order(list(found))]
 
 
 def beside(body: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -21,19 +21,16 @@ class Net(nn.Module):
 """
 
 
-@pytest.fixture
-def saved(laurel, tmp_path):
+SAVE = ["analyze", "net.py:Net", "--input", "float32:4x8", "--no-check", "--rank", "2", "--save"]
+
+
+def test_analyze_saves_what_it_answers_and_where_every_parameter_stands(laurel, tmp_path):
     (tmp_path / "net.py").write_text(NET)
-    words = ["analyze", "net.py:Net", "--input", "float32:4x8", "--no-check", "--rank", "2", "--save"]
-    done = laurel(*words, "--format", "json")
+    done = laurel(*SAVE, "--format", "json")
     assert done.returncode == 0, done.stderr
-    return laurel, json.loads(done.stdout), done.stderr
-
-
-def test_analyze_saves_what_it_answers(saved, tmp_path):
-    _, answer, said = saved
+    answer = json.loads(done.stdout)
     (record,) = gather([tmp_path / "reports"]).records
-    assert f"record: reports/records/{record.name}" in said
+    assert f"record: reports/records/{record.name}" in done.stderr
     assert {key: record.content[key] for key in answer} == answer
     assert len(record.content["model"]["architecture"]) == 64
     assert record.content["hashes"]["model"] == record.content["model"]["architecture"]
@@ -41,9 +38,6 @@ def test_analyze_saves_what_it_answers(saved, tmp_path):
     assert record.content["spec_options"]["lags"] == 3
     assert str(tmp_path) not in record.path.read_text()
 
-
-def test_it_says_where_every_parameter_stands(saved, tmp_path):
-    (record,) = gather([tmp_path / "reports"]).records
     where = record.content["where"]
     assert [item["parameters"] for item in where["rw"]] == [2, 2, 2]
     assert [item["parameters"] for item in where["lr@2"]] == [2 * 2 * 8] * 3
@@ -53,22 +47,26 @@ def test_it_says_where_every_parameter_stands(saved, tmp_path):
         assert arm["name"] not in where or sum(i["parameters"] for i in where[arm["name"]]) == arm["added_parameters"]
 
 
-def test_the_same_model_has_one_architecture_whatever_the_command(saved, tmp_path):
-    laurel, answer, _ = saved
-    words = ["--input", "float32:2x8", "--arms", "rw", "--processes", "1", "--max-time", "1"]
-    done = laurel("profile", "net.py:Net", *words, "--format", "json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"]["architecture"] == answer["model"]["architecture"]
-    deeper = laurel("analyze", "net.py:Net", "--model-arg", "depth=4", "--input", "8", "--no-check", "--format", "json")
-    assert json.loads(deeper.stdout)["model"]["architecture"] != answer["model"]["architecture"]
+def test_the_same_model_has_one_architecture_whatever_the_command(laurel, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+
+    def architecture(*words):
+        done = laurel(*words, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["model"]["architecture"]
+
+    counted = architecture("analyze", "net.py:Net", "--input", "float32:4x8", "--no-check", "--arms", "rw")
+    timing = ["--arms", "rw", "--processes", "1", "--max-time", "1"]
+    assert architecture("profile", "net.py:Net", "--input", "float32:2x8", *timing) == counted
+    deeper = ["analyze", "net.py:Net", "--model-arg", "depth=4", "--input", "float32:4x8", "--no-check", "--arms", "rw"]
+    assert architecture(*deeper) != counted
 
 
-def test_listing_and_verifying(saved, tmp_path):
-    laurel, _, _ = saved
+def test_listing_and_verifying(laurel, tmp_path):
+    path = write(tmp_path / "reports/records", "analyze", "complete", {"model": {"reference": "net.py:Net"}, "x": 6})
     assert "net.py:Net" in laurel("records").stdout
     assert laurel("records", "--verify").returncode == 0
-    (path,) = (tmp_path / "reports/records").iterdir()
-    path.write_text(path.read_text().replace('"added_parameters": 6', '"added_parameters": 5'))
+    path.write_text(path.read_text().replace('"x": 6', '"x": 5'))
     listed, verified = laurel("records", "--format", "json"), laurel("records", "--verify", "--format", "json")
     assert listed.returncode == 0
     assert path.name in listed.stderr

@@ -4,11 +4,10 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.report.made import RATIOS, analysis, everything, profile, put, study, trial
+from tests.report.made import ARMS, RATIOS, analysis, everything, profile, put, study, trial
 
 FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
 
@@ -27,22 +26,29 @@ def test_without_torch(laurel_env, made):
         "import sys\nfrom laurel_cli.cli.main import run\n"
         "try: run(sys.argv[1:])\nfinally: print('torch' in sys.modules, file=sys.stderr)"
     )
-    for words in (["report", "--format", "html"], ["recommend", "resnet20"], ["records"]):
+    for words in (["report", "--format", "html", "--cost", "flops"], ["recommend", "resnet20"], ["records"]):
         command = [sys.executable, "-c", script, *words]
         done = subprocess.run(command, env=laurel_env, cwd=made, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stderr.splitlines()[-1] == "False"
 
 
+@pytest.fixture
+def small(tmp_path):
+    """Records of which one figure is drawn."""
+    study(tmp_path / "reports", ARMS[:4], seeds=2, evaluations=[], coefficients=[])
+    return tmp_path
+
+
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_two_runs_write_the_same_bytes(laurel, made, format_name):
+def test_two_runs_write_the_same_bytes(laurel, small, format_name):
     answers, pictures = [], []
     for _ in range(2):
         words = ["report", "--format", format_name, "--output", "answer", "--force"]
-        done = laurel(*words, "--cost", "parameters,latency")
+        done = laurel(*words)
         assert done.returncode == 0, done.stderr
-        answers.append((made / "answer").read_bytes())
-        pictures.append({path.name: path.read_bytes() for path in sorted(made.glob("answer-figures/*"))})
+        answers.append((small / "answer").read_bytes())
+        pictures.append({path.name: path.read_bytes() for path in sorted(small.glob("answer-figures/*"))})
     assert answers[0] == answers[1]
     assert pictures[0] == pictures[1]
     kinds = {"markdown": {"svg"}, "latex": {"pdf"}}
@@ -59,12 +65,12 @@ def test_markdown_finds_its_figures(laurel, made):
     assert laurel("report", "--format", "markdown").stdout.count("](") == 0  # no file, no figures
 
 
-def test_figures_in_every_format(laurel, made):
-    done = laurel("report", "--figures", "pictures", "--cost", "parameters")
+def test_figures_in_every_format(laurel, small):
+    done = laurel("report", "--figures", "pictures")
     assert done.returncode == 0, done.stderr
-    assert {path.suffix for path in (made / "pictures").iterdir()} == {".png", ".svg", ".pdf"}
+    assert {path.suffix for path in (small / "pictures").iterdir()} == {".png", ".svg", ".pdf"}
     assert laurel("report", "--figures", "pictures").returncode == 2  # they exist
-    assert laurel("report", "--figures", "pictures", "--cost", "parameters", "--force").returncode == 0
+    assert laurel("report", "--figures", "pictures", "--force").returncode == 0
 
 
 def test_a_study_alone_with_what_is_known_of_its_model(laurel, made):
@@ -164,12 +170,11 @@ def test_a_narrow_dumb_terminal(laurel, made):
 
 
 @pytest.mark.slow
-def test_a_thousand_records_within_three_seconds_of_a_free_core(laurel, tmp_path):
+def test_a_thousand_records(laurel, tmp_path):
+    """33 studies of 30 trials: all of them are there. tests/bench/report_speed.py says how long it takes."""
     for number in range(33):
         study(tmp_path / "reports" / "studies" / str(number), study=f"study {number}")
     everything(tmp_path / "reports")
-    began = time.process_time()
-    done = laurel("report", "--format", "markdown")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("## resnet20") >= 33
-    assert time.process_time() - began < 60  # of this process; the benchmark says the figure
+    document = json.loads(laurel("report", "--format", "json").stdout)
+    assert sum(document["records"].values()) == 33 * 30 + 33
+    assert len(document["comparisons"]) == 34

@@ -248,3 +248,15 @@ def test_the_document_is_plain_json_and_the_same_every_time(made):
     assert one == two
     assert json.loads(one) == document(made)
     assert len(gather([made]).records) == 63
+
+
+def test_what_the_paper_prints_stands_beside_the_count(tmp_path):
+    path = analysis(tmp_path)
+    content = json.loads(path.read_text())["content"]
+    content["arms"][3]["paper"] = {"added_percent": 0.003, "remark": "two scalars at each"}
+    put(tmp_path, content | {"command": "again"}, "analyze")
+    path.unlink()
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["printed"] == [
+        {"arm": "rw", "paper_percent": 0.003, "percent": pytest.approx(0.0032), "remark": "two scalars at each"}
+    ]

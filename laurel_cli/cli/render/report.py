@@ -66,7 +66,7 @@ def _comparison(body: Item, number: int) -> list[Block]:
         blocks += [*_pictures(body, number, "sweep"), *_pictures(body, number, "curves")]
         blocks += _pictures(body, number, "coefficients")
     blocks += [*_costs(body), *_pictures(body, number, "latency"), *_pictures(body, number, "where")]
-    blocks += _paper(body)
+    blocks += [*_printed(body), *_paper(body)]
     if body["caveats"]:
         blocks += [Heading(3, "Read with care"), Bullets(tuple(body["caveats"]))]
     return blocks
@@ -236,6 +236,12 @@ def _costs(body: Item) -> list[Block]:
 
 
 _UNITS = {"parameters": "parameters", "flops": "FLOPs", "memory": "peak", "latency": "ms", "step": "ms"}
+
+
+def _printed(body: Item) -> list[Block]:
+    columns = (ARM, _right("paper", text.percent), _right("counted", text.percent), Column("remark", prose=True))
+    rows = tuple((row["arm"], row["paper_percent"], row["percent"], row["remark"]) for row in body["printed"])
+    return [Table("Added parameters: the paper's figure beside the count", columns, rows)] if rows else []
 
 
 def _paper(body: Item) -> list[Block]:

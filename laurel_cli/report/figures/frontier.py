@@ -23,6 +23,8 @@ PANEL = (3.5, 3.1)  # inches
 LEFT, RIGHT, BOTTOM, TOP, GAP = 0.75, 0.15, 0.95, 0.45, 0.28
 ROW_GAP = 1.0
 LABEL = 8.0
+TRIES = ((1.0, False), (1.0, True), (1.4, True), (1.9, True), (2.6, True))  # how large, and with numbers or names
+MANY, CROWDED = 14, 24  # arms: above these names, and small panels, are not even tried
 FILLED = {"on the frontier": "full", "tied": "left"}
 
 
@@ -55,7 +57,7 @@ def frontier(body: Item) -> Figure:
     metric, higher = body["study"]["metric"], body["study"]["better"] == "higher"
     numbers = {name: i for i, name in enumerate(dict.fromkeys(dot.name for points in dots for dot in points), start=1)}
     figure = None
-    for grow, numbered in ((1.0, False), (1.0, True), (1.4, True), (1.9, True), (2.6, True)):
+    for grow, numbered in TRIES[2 if len(numbers) > CROWDED else 1 if len(numbers) > MANY else 0 :]:
         figure, complete = _drawn(dots, titles, metric, higher, grow, numbers if numbered else None)
         if complete:
             return figure

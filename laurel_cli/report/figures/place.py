@@ -44,6 +44,8 @@ class Box:
     def meets(self, segment: Segment) -> bool:
         """Whether a straight line touches it (Liang and Barsky's clipping)."""
         (x0, y0), (x1, y1) = segment
+        if max(x0, x1) < self.left or min(x0, x1) > self.right or max(y0, y1) < self.bottom or min(y0, y1) > self.top:
+            return False
         start, end = 0.0, 1.0
         for delta, near, far in (
             (x1 - x0, self.left - x0, self.right - x0),
