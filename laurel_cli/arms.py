@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,11 +26,11 @@ class Arm:
 
     Attributes:
         name: "baseline", "copy", "naive+1", "rw+lr@16".
-        kind: what it is; `blocks` added by "naive", `spec` of "laurel".
+        kind: what it is; `blocks` added by "naive", `spec` of "laurel"; "against" is another model, as it is.
     """
 
     name: str
-    kind: Literal["baseline", "copy", "naive", "laurel"]
+    kind: Literal["baseline", "copy", "naive", "laurel", "against"]
     blocks: int = 0
     spec: Spec | None = None
 
@@ -60,12 +60,21 @@ def parse_arms(text: str, **spec_options: Any) -> list[Arm]:
     return list(dict.fromkeys(arms))
 
 
-def build(arm: Arm, model: nn.Module, residual: ResidualMap, inputs: Inputs, *, seed: int = 0) -> tuple[str, ...]:
+def build(
+    arm: Arm,
+    model: nn.Module,
+    residual: ResidualMap,
+    inputs: Inputs,
+    *,
+    seed: int = 0,
+    fresh: Callable[[], nn.Module] | None = None,
+) -> tuple[str, ...]:
     """Turn a copy of the baseline into `arm`, in place.
 
     Args:
         model: on any device; `residual` its map and `inputs` what it runs on.
         seed: of what the arm adds.
+        fresh: as for `add_blocks`.
 
     Returns:
         Warnings for the user.
@@ -76,13 +85,21 @@ def build(arm: Arm, model: nn.Module, residual: ResidualMap, inputs: Inputs, *, 
     from laurel_cli.laurel.apply import place
 
     if arm.kind == "naive":
-        add_blocks(model, residual, inputs, arm.blocks, seed=seed)
+        add_blocks(model, residual, inputs, arm.blocks, seed=seed, fresh=fresh)
     if arm.spec is not None:
         return place(model, arm.spec, residual, inputs, seed=seed).warnings
     return ()
 
 
-def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: int, *, seed: int = 0) -> list[str]:
+def add_blocks(
+    model: nn.Module,
+    residual: ResidualMap,
+    inputs: Inputs,
+    blocks: int,
+    *,
+    seed: int = 0,
+    fresh: Callable[[], nn.Module] | None = None,
+) -> list[str]:
     """Naive scaling, in place: repeat a block of the model's longest run of equal blocks, freshly initialised.
 
     Args:
@@ -90,6 +107,8 @@ def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: 
         blocks: how many to add, at the run's end; where the run alternates, the pattern goes on.
         seed: of the new blocks' start; the global random stream is left as it was. Parameters that stand bare in
             a module without `reset_parameters` start as in the block that is repeated.
+        fresh: builds the baseline again from other random numbers: new blocks start as its blocks do, which is how
+            their library starts them.
 
     Returns:
         Paths of the new blocks.
@@ -99,13 +118,17 @@ def add_blocks(model: nn.Module, residual: ResidualMap, inputs: Inputs, blocks: 
     """
     path, start, end = _longest_run(model, residual)
     container = model.get_submodule(path)
+    drawn = fresh().get_submodule(path) if fresh else None
     new: list[str] = []
     for number in range(blocks):
         index = end + number
         source = index - _period(list(container.children())[start:index])
         block = copy.deepcopy(container[source])  # type: ignore[index]
         _renumber(block, source, index)
-        _initialise(block, model, seed + number)
+        if drawn is None:
+            _initialise(block, model, seed + number)
+        else:
+            block.load_state_dict(drawn[end - 1 - number % (end - start)].state_dict())  # type: ignore[index]
         container.insert(index, block)  # type: ignore[operator]
         new.append(_joined(path, str(index)))
     # All of them: a forward that counts its layers would run the new one and leave out the last.

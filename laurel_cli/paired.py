@@ -187,10 +187,11 @@ def ratio(
     The interval leaves out zero exactly where the t-interval of the numerators' mean, at the same confidence, does.
 
     Returns:
-        None where the denominators' mean is not separated from zero at `confidence` or a spread cannot be told.
+        None where the denominators' mean is not separated from zero at `confidence`, or the spread of the numerators
+        cannot be told. Denominators that are all the same are taken as known.
     """
     n = len(numerators)
-    if math.isinf(mean(numerators).high) or math.isinf(mean(denominators).high):
+    if math.isinf(mean(numerators).high):
         return None
     from scipy.special import stdtrit
 
@@ -220,9 +221,10 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
 def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA) -> tuple[Look, ...]:
     """When a study that adds seeds until its arms are separated may look, and what each look may spend.
 
-    By n blocks alpha * n / max_n is spent (Kim and DeMets, Biometrika 74 (1987) 149-154, rho = 1); a look has what
-    was not spent by the one before. The levels add up to alpha, so by Bonferroni's inequality the chance of a wrong
-    claim over all looks is at most alpha, whatever the distribution of the statistics from look to look.
+    By n blocks alpha * (n / max_n)^2 is spent (Kim and DeMets, Biometrika 74 (1987) 149-154, rho = 2): little early,
+    where few blocks could separate but a large effect anyway. A look has what was not spent before it. The levels add
+    up to alpha, so by Bonferroni's inequality the chance of a wrong claim over all looks is at most alpha, however the
+    looks depend on each other.
 
     Args:
         max_n: blocks at the last look, at which the study ends.
@@ -237,7 +239,7 @@ def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA)
         raise ValueError(f"no looks from {first} to {max_n} blocks that grow by {growth:g}")
     steps = round(math.log(max_n / first) / math.log(growth))
     sizes = {max_n} | {round(first * (max_n / first) ** (step / steps)) for step in range(steps)}
-    return tuple(Look(now, alpha * (now - before) / max_n) for before, now in pairwise([0, *sorted(sizes)]))
+    return tuple(Look(now, alpha * (now**2 - before**2) / max_n**2) for before, now in pairwise([0, *sorted(sizes)]))
 
 
 def _moments(values: Sequence[float], largest: float = 0.0) -> tuple[float, float, int]:

@@ -59,6 +59,21 @@ def times(value: float | None) -> str:
     return f"{value:,.0f}x" if abs(value) >= 1000 else f"{_digits(value, 2)}x"
 
 
+def figure(value: float | None, signed: bool = False) -> str:
+    """A loss or a difference: four decimals; two significant digits below 0.001: 0.8123, +0.0021, -0.000056."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    plain = f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else format(Decimal(f"{value:.2g}"), "f")
+    return ("+" if signed and value > 0 else "") + plain
+
+
+def interval(low: float | None, high: float | None, signed: bool = False) -> str:
+    """[0.8012, 0.8190]; nothing where an end is infinite."""
+    if low is None or high is None or not (isfinite(low) and isfinite(high)):
+        return NOTHING
+    return f"[{figure(low, signed)}, {figure(high, signed)}]"
+
+
 def shape(value: Sequence[object] | str | None) -> str:
     """A tensor's shape: 1x256x56x56."""
     if value is None:

@@ -32,3 +32,15 @@ def laurel(laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
         return subprocess.run(command, env=merged, check=False, **(settings | options))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def cache(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for prepared data, for this process and those that it starts: one for all tests of a session."""
+    monkeypatch.setenv("LAUREL_CACHE", str(_cache))
+    return _cache

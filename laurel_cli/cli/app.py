@@ -15,6 +15,7 @@ from laurel_cli.cli.profile import profile
 from laurel_cli.cli.recommend import recommend
 from laurel_cli.cli.records import records
 from laurel_cli.cli.report import report
+from laurel_cli.cli.train_proxy import train_proxy
 
 NARROW = 60  # below it rich's panels break words; plain help wraps between them
 
@@ -60,6 +61,7 @@ def laurel(
 
 app.command()(analyze)
 app.command()(profile)
+app.command("train-proxy")(train_proxy)
 app.command()(report)
 app.command()(recommend)
 app.command()(records)

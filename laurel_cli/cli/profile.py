@@ -133,6 +133,7 @@ def profile(
     from laurel_cli.cli import options, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.records.store import make_folder
 
     destination = Destination.checked(format, output, force)
     spec_options = spec_fields(lags, history, normalize, vector_weights, init, per)
@@ -140,6 +141,7 @@ def profile(
     shape = options.dimensions("--input-shape", input_shape) if input_shape is not None else None
     model_args = options.keywords("--model-arg", model_arg)
     narrow = percentage("--precision", precision)
+    make_folder(records)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress(f"looking at {model}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from laurel_cli.cli import stdio
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 ERASE = "\r\x1b[2K"
 
@@ -34,7 +34,7 @@ class Progress:
         """Show `step` in place of the one before."""
         if self.debug:
             stdio.say(f"{time.monotonic() - self.started:7.2f} s  {step}")
-        elif _is_live():
+        elif is_live():
             width = max(1, shutil.get_terminal_size().columns - 1)
             self._write(ERASE + visible(step)[:width])
             self.shown = True
@@ -62,7 +62,7 @@ class Progress:
             sys.stderr.flush()
 
 
-def _is_live() -> bool:
+def is_live() -> bool:
     try:
         return (
             sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")

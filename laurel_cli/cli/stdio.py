@@ -81,7 +81,7 @@ def answered() -> bool:
 
 def say(text: str) -> None:
     """Write a line (an error, a warning) to stderr; one that is closed or full is not worth failing for."""
-    from laurel_cli.cli.text import visible
+    from laurel_cli.text import visible
 
     if sys.stderr is None:
         return

@@ -17,6 +17,7 @@ from laurel_cli.models.inputs import Inputs
 
 MODES = ("infer", "train", "prefill", "decode")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CACHES = ("past_key_values", "cache_params")  # of attention, of state-space models
 SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 LEARNING_RATE = 1e-6  # small: a thousand steps on one batch must not end in NaN, which some processors add slowly
 
@@ -199,42 +200,36 @@ def _prefill(model: nn.Module, forward: Any, given: Inputs) -> Step:
 
 
 def _decode(model: nn.Module, forward: Any, given: Inputs) -> Step:
-    full = _cached(model, given)
-    ids = _token_ids(given)
-    token, length = ids[:, -1:].clone(), ids.shape[1]
+    name, full = _cached(model, given)
+    token = _token_ids(given)[:, -1:].clone()
     cache = [copy.deepcopy(full)]
 
-    def reset() -> None:  # the step before made it longer by a token
-        if hasattr(cache[0], "crop"):
-            surplus = cache[0].get_seq_length() - length
-            if surplus:
-                cache[0].crop(-surplus)
-        else:
-            cache[0] = copy.deepcopy(full)
+    def reset() -> None:  # the step before made it longer by a token, or changed its state
+        cache[0] = copy.deepcopy(full)
 
     def decode() -> Any:
         with torch.inference_mode():
-            return forward(input_ids=token, past_key_values=cache[0], use_cache=True)
+            return forward(input_ids=token, **{name: cache[0]}, use_cache=True)
 
     return Step(decode, reset, lambda: _state(model), single=True)
 
 
-def _cached(model: nn.Module, given: Inputs) -> Any:
-    """The model's own cache after its inputs.
+def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
+    """The model's own cache after its inputs, and the argument that takes it.
 
     Raises:
         ModelError: it has none.
     """
     _token_ids(given)
-    cache = None
     try:
         with torch.inference_mode():
-            cache = getattr(model(*given.args, **given.kwargs | {"use_cache": True}), "past_key_values", None)
+            output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
-        cache = None
-    if cache is None:
-        raise ModelError("The model has no cache of its own.", "It returns no past_key_values.", "Try --mode infer.")
-    return cache
+        output = None
+    for name in CACHES:
+        if getattr(output, name, None) is not None:
+            return name, getattr(output, name)
+    raise ModelError("The model has no cache of its own.", f"It returns no {' or '.join(CACHES)}.", "Try --mode infer.")
 
 
 def _token_ids(given: Inputs) -> Tensor:

@@ -108,8 +108,12 @@ class LaurelLayer(nn.Module):
             g = x + self._low_rank([x])  # Eq. 3
         if spec.rw:  # Eq. 5
             a, b = self.residual_weights()
-            if spec.vector_weights:  # in the operands' own types, as a scalar would be: float32 would widen the stream
-                a, b = a.view(self._broadcast).to(f.dtype), b.view(self._broadcast).to(g.dtype)
+            # In the operands' own types: float32 beside bfloat16 would widen the stream, as vectors and under autocast.
+            a, b = a.to(f.dtype), b.to(g.dtype)
+            if spec.vector_weights:
+                a, b = a.view(self._broadcast), b.view(self._broadcast)
+            if not f.is_nested:  # two kernels instead of three; at a = b = 1 as exact as the sum
+                return torch.addcmul(b * g, a, f) if self.skip == 0 else torch.addcmul(a * f, b, g)
             f, g = a * f, b * g
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
         return g + f if self.skip == 0 else f + g

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +46,22 @@ class Record:
         return f"{self.kind}-{self.sha256[:16]}.json"
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for records, so that what stands in the way is known before anything is measured.
+
+    Raises:
+        ResourceError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another --records."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(f"{str(folder)!r} cannot be written.", "It is read-only.", "Name another --records.")
+
+
 def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) -> Path:
     """Write a record and return its path; the same content twice is one file, and the first one stays.
 
@@ -62,12 +79,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
     path = folder / f"{kind}-{digest[:16]}.json"
     if _is_whole(path):
         return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another --records."
-        ) from error
+    make_folder(folder)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     envelope = {"schema": SCHEMA, "kind": kind, "status": status, "sha256": digest, "recorded": now}
     text = json.dumps(envelope | {"content": body}, indent=1, ensure_ascii=True, allow_nan=False)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from laurel_cli.cli.render import Look, render
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 WIDTHS = [None, 10, 20, 40, 60, 80, 100, 120, 200]
 

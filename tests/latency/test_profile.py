@@ -107,6 +107,14 @@ def test_the_document_and_the_record(laurel, models: Path, tmp_path: Path) -> No
     assert len({tuple(order) for order in content["orders"]}) > 1
 
 
+def test_records_that_cannot_be_written_are_known_before_anything_is_measured(laurel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = laurel("profile", "resnet18", "--records", "file/records", "--max-time", "600")
+    assert done.returncode == 5
+    assert "cannot be made" in done.stderr
+    assert "process" not in done.stderr
+
+
 def test_static_bytes_are_those_of_the_weights(laurel, models: Path) -> None:
     done = laurel("profile", f"{models}:build", "--arms", "baseline,rw", *SHAPE, *QUICK, "--format", "json")
     arms = {arm["name"]: arm for arm in answer(done)["arms"]}

@@ -99,6 +99,18 @@ def test_decoding_adds_a_token_to_the_models_own_cache() -> None:
         assert output.past_key_values.get_seq_length() == 8
 
 
+def test_decoding_carries_a_state_on_where_there_is_no_attention() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    model = MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=32)).eval()
+    step = prepared(model, Inputs(kwargs={"input_ids": IDS}), Workload(mode="decode"), CPU)
+    expected = model(input_ids=torch.cat((IDS, IDS[:, -1:]), 1)).logits[:, -1:]
+    for _ in range(3):
+        step.reset()
+        torch.testing.assert_close(step.run().logits, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_prefill_fills_the_cache() -> None:
     model = gpt2(use_cache=False)
     output = prepared(model, Inputs(kwargs={"input_ids": IDS}), Workload(mode="prefill"), CPU).run()

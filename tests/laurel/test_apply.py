@@ -275,7 +275,7 @@ def test_rewriting_adds_no_hooks_and_no_modes(variant: str) -> None:
 
 
 def test_one_more_call_for_each_connection_and_nothing_else() -> None:
-    """The rewritten model runs the baseline's operators, with RW's own in the place of each addition."""
+    """The rewritten model runs the baseline's operators, with RW's `mul` and `addcmul` in place of each addition."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
@@ -294,9 +294,13 @@ def test_one_more_call_for_each_connection_and_nothing_else() -> None:
         model(x)
     with torch.no_grad(), Count() as theirs:
         baseline(x)
-    own = {"_softmax", "mul", "unbind", "add"}
+    own = {"_softmax", "mul", "unbind", "add", "addcmul"}
     assert [name for name in ours.names if name not in own] == [name for name in theirs.names if name not in own]
-    assert ours.names.count("add") == theirs.names.count("add")
+    connections = len(laurel_layers(model))
+    assert ours.names.count("add") == theirs.names.count("add") - connections
+    assert ours.names.count("addcmul") == connections
+    # The other `mul` of each connection makes twice the softmax, of two scalars.
+    assert ours.names.count("mul") == theirs.names.count("mul") + 2 * connections
 
 
 def test_only_owners_get_another_class_and_it_is_still_theirs() -> None:

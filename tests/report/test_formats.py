@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import pytest
 
 from laurel_cli.cli.render import Look, render
-from laurel_cli.cli.text import visible
 from laurel_cli.report import figures
+from laurel_cli.text import visible
 from tests.report.made import HOSTILE, document, paper, profile, put, study, trial
 
 FORMATS = ("table", "markdown", "html", "latex", "csv", "json")

@@ -1,8 +1,8 @@
 """From a command's document to text. Every format is made from the one document, so that all say the same.
 
-`analysis.py`, `profile.py` and `listing.py` say what a reader sees of each document as a sheet (`sheet.py`);
-`table.py` and `markdown.py` draw any sheet; `csv.py` and `json.py` give the exact values. A report is a page
-(`page.py`, made by `report.py`), drawn by the four files called `page_*.py`.
+`analysis.py`, `profile.py`, `study.py` and `listing.py` say what a reader sees of each document as a sheet
+(`sheet.py`); `table.py` and `markdown.py` draw any sheet; `csv.py` and `json.py` give the exact values. A report is a
+page (`page.py`, made by `report.py`), drawn by the four files called `page_*.py`.
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ def _sheet(document: dict[str, Any], connections: bool) -> Sheet:
         from laurel_cli.cli.render.profile import profile_sheet
 
         return profile_sheet(document)
+    if kind == "laurel.train-proxy":
+        from laurel_cli.cli.render.study import study_sheet
+
+        return study_sheet(document)
     if kind == "laurel.recommend":
         from laurel_cli.cli.render.recommend import recommend_sheet
 

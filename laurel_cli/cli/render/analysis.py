@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from laurel_cli.cli import text
+from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 
 Item = Mapping[str, Any]

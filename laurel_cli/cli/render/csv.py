@@ -9,8 +9,15 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
+STUDY_PARTS = {
+    "difference": ("mean", "low", "high", "p", "n", "confidence"),
+    "to_naive": ("mean", "low", "high", "p", "n", "confidence", "smallest_visible", "verdict"),
+    "steps_saved": ("mean", "low", "high"),
+    "parameters_saved": ("mean", "low", "high", "at_least"),
+    "parameters": ("total", "added"),
+}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -36,6 +43,10 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
     if kind == "laurel.profile":
         said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
         return [said | _flat(arm) for arm in document["arms"]]
+    if kind == "laurel.train-proxy":
+        said = {"model": document["model"].get("reference"), "task": document["task"].get("name")}
+        said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
+        return [said | _of_study(arm) for arm in document["arms"]]
     if kind == "laurel.report":
         from laurel_cli.report.rows import rows
 
@@ -54,6 +65,12 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         for item in document["devices"]
     ]
     return versions + devices
+
+
+def _of_study(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm with the same columns whatever is known of it; its trials are a table of their own, which JSON has."""
+    parts = {key: {name: (arm[key] or {}).get(name) for name in names} for key, names in STUDY_PARTS.items()}
+    return _flat({key: parts.get(key, value) for key, value in arm.items() if key != "trials"})
 
 
 def _flat(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$@:-])")
 _TICKS = re.compile(r"`+")

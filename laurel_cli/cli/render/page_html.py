@@ -8,7 +8,7 @@ from html import escape
 
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.sheet import Column, Table
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fefefd; --ink: #1a1a1b; --rule: #d8d8d4; --soft: #f3f3f0; --link: #0b5cad; }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.sheet import Column, Table
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 PREAMBLE = r"""\documentclass[a4paper,10pt]{article}
 \usepackage[T1]{fontenc}

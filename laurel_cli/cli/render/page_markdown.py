@@ -7,7 +7,7 @@ from urllib.parse import quote
 from laurel_cli.cli.render.markdown import code, prose, table_markdown
 from laurel_cli.cli.render.page import Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.sheet import Table
-from laurel_cli.cli.text import visible
+from laurel_cli.text import visible
 
 
 def page_markdown(page: Page) -> str:

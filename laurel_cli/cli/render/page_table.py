@@ -5,7 +5,7 @@ from __future__ import annotations
 from laurel_cli.cli.render.page import Bullets, Code, Heading, Page, Prose
 from laurel_cli.cli.render.sheet import Look, Table
 from laurel_cli.cli.render.table import drawn, wrapped
-from laurel_cli.cli.text import ascii_only, visible
+from laurel_cli.text import ascii_only, visible
 
 
 def page_table(page: Page, look: Look) -> str:

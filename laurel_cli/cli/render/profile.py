@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.cli import text
+from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 
 Item = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from laurel_cli.cli import text
+from laurel_cli import text
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.sheet import Column, Look, Table
 from laurel_cli.report import words

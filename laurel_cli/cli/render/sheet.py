@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from laurel_cli.cli import text
+from laurel_cli import text
 
 
 @dataclass(frozen=True)

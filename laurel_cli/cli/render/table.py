@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from laurel_cli.cli.render.sheet import Column, Look, Sheet, Table
-from laurel_cli.cli.text import ascii_only, visible
+from laurel_cli.text import ascii_only, visible
 
 GAP = 2
 PROSE = 24  # columns that a column of sentences needs at least

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from laurel_cli.cli import text
+from laurel_cli import text
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,25 @@ def test_times(value, expected):
 def test_visible_escapes_what_cannot_be_printed():
     assert text.visible("a\x1b[31m\n\t\u202eé\udcff") == "a\\x1b[31m\\n\\t\\u202eé\\udcff"
     assert text.visible("plain [red] | <b>") == "plain [red] | <b>"
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "shown"),
+    [
+        (0.81234, False, "0.8123"),
+        (2.5, True, "+2.5000"),
+        (-0.00149, True, "-0.0015"),
+        (-0.0000557, True, "-0.000056"),
+        (0.0, True, "0.0000"),
+        (math.inf, True, "-"),
+        (math.nan, False, "-"),
+        (None, False, "-"),
+    ],
+)
+def test_a_loss_or_difference(value, signed, shown):
+    assert text.figure(value, signed) == shown
+
+
+def test_an_interval_without_an_end_is_none():
+    assert text.interval(-0.02, 0.01, signed=True) == "[-0.0200, +0.0100]"
+    assert text.interval(-math.inf, math.inf) == text.interval(None, None) == text.interval(0.0, None) == "-"

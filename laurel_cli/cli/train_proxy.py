@@ -1,0 +1,389 @@
+"""`laurel train-proxy`: short, paired training runs of every arm, and what their differences are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from laurel_cli.cli.model_options import (
+    ARMS,
+    MODEL,
+    VARIANTS,
+    History,
+    Init,
+    Lags,
+    ModelArg,
+    Normalize,
+    Per,
+    VectorWeights,
+    command_line,
+    spec_fields,
+)
+from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+
+TASK, TRAINING, STUDY = "Task", "Training", "Study"
+DEFAULT_RANK = 4  # proxies are narrow: a quarter to a thirty-second of the default's widths
+TEXTS = ("stdlib", "text", "hf", "c4", "fineweb")
+# What two cores do in ten minutes, all arms, five seeds.
+PROXIES = {
+    "image": {"reference": "timm:resnet18", "width": 16, "stem": 2},
+    "text": {"reference": "paper-c4", "layers": (4,), "width": 64},
+}
+BUDGETS = {"image": {"steps": 320, "batch": 64, "lr": 3e-3}, "text": {"steps": 800, "batch": 16, "lr": 6e-3}}
+TEXT_LENGTH = 64
+SGD = {"lr": 0.1, "weight_decay": 5e-4}
+
+
+def _count(help: str, panel: str, default: str | None = None) -> Any:  # noqa: A002 - typer's name
+    return typer.Option(metavar="N", help=help, min=1, rich_help_panel=panel, show_default=default or True)
+
+
+def train_proxy(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="As laurel analyze takes it.",
+            show_default="timm:resnet18, 16 channels wide, for images; paper-c4, 4 layers of 64, for text",
+        ),
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="TASK",
+            help="scenes, stdlib, imagefolder:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, text:FILE,..., "
+            "hf:DATASET, c4 or fineweb. scenes and stdlib need no data.",
+            rich_help_panel=TASK,
+        ),
+    ] = "scenes",
+    image_size: Annotated[int | None, _count("Pixels along each side.", TASK, "the images' own")] = None,
+    seq_len: Annotated[int | None, _count("Tokens that a model is given at once.", TASK, "64")] = None,
+    tokenizer: Annotated[
+        str, typer.Option(metavar="NAME", help="bytes, bpe, bpe:VOCABULARY or a FILE.json.", rich_help_panel=TASK)
+    ] = "bytes",
+    tokens: Annotated[int | None, _count("To take from a dataset that is streamed.", TASK, "10 million")] = None,
+    train_limit: Annotated[int | None, _count("Use so many training images or tokens.", TASK, "all")] = None,
+    evaluation_limit: Annotated[int | None, _count("Evaluate on so many images or tokens.", TASK, "all")] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Mirror half of the images.",
+            show_default="photographs alone",
+            rich_help_panel=TASK,
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Layers of the model, or blocks of each stage: 4 or 2,2,2,2.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, _count("Width of the model; of a ResNet, channels of its first stage.", MODEL, "the model's own")
+    ] = None,
+    stem: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Total stride of a ResNet's stem: 1, 2 or 4.",
+            show_default="1 up to 32 pixels, 2 up to 64, else 4",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    model_arg: ModelArg = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR or NAME:width=FACTOR changes one.",
+            show_default="baseline, naive+1 and all variants",
+            rich_help_panel=ARMS,
+        ),
+    ] = None,
+    rank: Annotated[int, _count("Of the low-rank maps of arms that name none.", ARMS)] = DEFAULT_RANK,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Any other model as an arm; repeat it.", rich_help_panel=ARMS),
+    ] = None,
+    lags: Lags = "3",
+    history: History = "auto",
+    normalize: Normalize = "2softmax",
+    vector_weights: VectorWeights = False,
+    init: Init = "xavier",
+    per: Per = "connection",
+    steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "320; of text 800")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Passes over the training examples, in place of --steps.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    batch: Annotated[int | None, _count("Examples an update.", TRAINING, "64; of text 16")] = None,
+    accumulate: Annotated[int, _count("Parts that a batch is gone through in.", TRAINING)] = 1,
+    optimizer: Annotated[
+        str, typer.Option(metavar="NAME", help="adamw, sgd or muon.", rich_help_panel=TRAINING)
+    ] = "adamw",
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate at its peak.",
+            show_default="0.003; of text 0.006; of sgd 0.1",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    warmup: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Of the steps; then the rate falls to zero.", rich_help_panel=TRAINING),
+    ] = 0.1,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Of matrices and kernels.",
+            show_default="0.05; of sgd 0.0005",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    laurel_lr: Annotated[
+        float, typer.Option(metavar="FACTOR", help="On the rate of LAuReL's parameters.", rich_help_panel=TRAINING)
+    ] = 1.0,
+    clip: Annotated[
+        float, typer.Option(metavar="NORM", help="Largest norm of the gradient; 0 for any.", rich_help_panel=TRAINING)
+    ] = 1.0,
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32, or bf16 or fp16 by autocast.", rich_help_panel=TRAINING)
+    ] = "fp32",
+    compile: Annotated[  # noqa: A002 - the option's name
+        bool, typer.Option("--compile", help="Through torch.compile, once an arm.", rich_help_panel=TRAINING)
+    ] = False,
+    evaluations: Annotated[int, _count("How often to evaluate; the last time at the end.", TRAINING)] = 4,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N, xla or tpu.", rich_help_panel=TRAINING)
+    ] = "auto",
+    seeds: Annotated[int, _count("Blocks: every arm is trained once with each seed.", STUDY)] = 5,
+    lr_search: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Try so many learning rates for every arm first, 0 for none.",
+            min=0,
+            rich_help_panel=STUDY,
+        ),
+    ] = 0,
+    until_separated: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Add seeds, up to N, at looks declared beforehand, until every arm is "
+            "separated from the baseline; 0 for no further seeds.",
+            min=0,
+            rich_help_panel=STUDY,
+        ),
+    ] = 0,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the study lies.", show_default="reports/studies/NAME", rich_help_panel=STUDY
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with trials that were begun and not ended.", rich_help_panel=STUDY)
+    ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Write the study down, list its trials, run none.", rich_help_panel=STUDY)
+    ] = False,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARM:SEED",
+            help="Run this one trial of the study in --study, for a scheduler of your own.",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
+    processes: Annotated[int | None, _count("Trials at once.", STUDY, "one a core on the CPU, else 1")] = None,
+    threads: Annotated[int, _count("Of each trial on the CPU.", STUDY)] = 1,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write scalars there as well.", rich_help_panel=OUTPUT),
+    ] = None,
+    format: Format = "table",  # noqa: A002 - the option's name
+    output: Output = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Train every arm on a small task, each seed a block that all arms share, and say what is separated.
+
+    In a block all arms have the same start, data and order. Differences come with t-intervals, corrected for the
+    number of arms. A record of every trial is left in the study's folder; the same command again costs nothing, more
+    --seeds add to it.
+
+    Examples:
+
+        laurel train-proxy
+
+        laurel train-proxy resnet18 --task cifar10:DIR --arms naive+1,rw,rw+lr,rw+lr+pa --rank 16 --epochs 8
+
+        laurel train-proxy gpt2 --layers 4 --width 128 --task text:books.txt --seeds 5 --steps 2000 --resume
+
+        laurel train-proxy --trial rw+lr@4:3 --study DIR
+    """
+    from laurel_cli.cli import machine, options, stdio
+    from laurel_cli.cli.destination import Destination
+    from laurel_cli.cli.progress import Progress
+    from laurel_cli.errors import UsageError
+
+    destination = Destination.checked(format, output, force)
+    if trial is not None:
+        stdio.reserve(debug)
+        _run_one(trial, study, destination)
+        return
+    spec_options = spec_fields(lags, history, normalize, vector_weights, init, per) | {"rank": rank}
+    model_args = options.keywords("--model-arg", model_arg)
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs say the same thing.", hint="Leave one of them out.")
+    names = arms or ",".join(["baseline", "naive+1", *VARIANTS])
+    kind = "text" if task.partition(":")[0] in TEXTS else "image"
+    budget: dict[str, Any] = BUDGETS[kind] | ({"lr": SGD["lr"]} if optimizer == "sgd" else {})
+    batch = batch or budget["batch"]
+    stdio.reserve(debug)
+    with Progress(debug, every=30.0) as progress:
+        progress("starting")
+        from laurel_cli.latency.devices import resolve
+        from laurel_cli.latency.workload import Workload
+        from laurel_cli.proxy.compare import Plan
+        from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+
+        work = Workload.checked("train", dtype, compile, False)
+        chosen = resolve(device)
+        if device == "auto" and chosen != "cpu":
+            stdio.say(f"device: {chosen}")
+        length = seq_len or (TEXT_LENGTH if kind == "text" else None)
+        data = TaskChoice(task, image_size, length, tokenizer, tokens, train_limit, evaluation_limit)
+        recipe = Recipe(
+            model=ModelChoice(args=tuple(model_args.items()), **_sizes(model, layers, width, stem, kind)),
+            task=data,
+            steps=steps or (budget["steps"] if epochs is None else _epochs(epochs, batch, data, progress)),
+            batch=batch,
+            accumulate=accumulate,
+            optimizer=optimizer,
+            lr=budget["lr"] if lr is None else lr,
+            warmup=warmup,
+            weight_decay=weight_decay
+            if weight_decay is not None
+            else SGD["weight_decay"]
+            if optimizer == "sgd"
+            else 0.05,
+            laurel_lr=laurel_lr,
+            clip=clip,
+            dtype=work.dtype,
+            evaluations=evaluations,
+            evaluation_batch=250 if kind == "image" else 64,
+            flip=flip,
+            compile=compile,
+            device=chosen,
+            threads=threads if chosen == "cpu" else None,
+            spec=spec_options,
+        )
+        plan = Plan(
+            recipe,
+            names,
+            tuple(dict.fromkeys(against or ())),
+            seeds=seeds,
+            folder=study,
+            resume=resume,
+            rates=lr_search,
+            most_seeds=until_separated,
+            processes=processes,
+            command=command_line(),
+            versions=machine.versions(),
+        )
+    if prepare:
+        _list(plan, debug)
+    else:
+        _compare(plan, tensorboard, destination, debug)
+
+
+def _compare(plan: Any, tensorboard: Path | None, destination: Any, debug: bool) -> None:
+    from laurel_cli.cli.live import Live
+    from laurel_cli.proxy import study
+    from laurel_cli.proxy.compare import compare, judged, prepare
+
+    with Live(plan.recipe.steps, debug=debug, tensorboard=tensorboard) as live:
+        prepared = prepare(plan, live.step)
+        try:
+            document = compare(plan, prepared, on_event=live.event, on_trials=live.trials)
+        except KeyboardInterrupt:
+            live.close()
+            if study.trials(prepared.folder):
+                destination.write(judged(prepared, plan.command))
+            raise
+    destination.write(document)
+    if any(arm["failed"] for arm in document["arms"]):
+        raise typer.Exit(6)
+
+
+def _list(plan: Any, debug: bool) -> None:
+    from laurel_cli.cli import stdio
+    from laurel_cli.cli.progress import Progress
+    from laurel_cli.proxy import study
+    from laurel_cli.proxy.compare import prepare
+
+    with Progress(debug) as progress:
+        prepared = prepare(plan, progress)
+    for warning in prepared.warnings:
+        stdio.say(f"warning: {warning}")
+    stdio.say(f"study: {prepared.folder}")
+    stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
+
+
+def _run_one(trial: str, folder: Path | None, destination: Any) -> None:
+    """One trial for a scheduler, or one of the processes that torchrun has started for it."""
+    import signal
+
+    from laurel_cli.errors import UsageError
+
+    arm, colon, seed = trial.rpartition(":")
+    if not colon or not seed.isdecimal():
+        raise UsageError(f"--trial {trial!r} is not ARM:SEED.", hint="Try --trial rw:0.")
+    if folder is None:
+        raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
+    from laurel_cli.cli import stdio
+    from laurel_cli.proxy.trial import Stopped
+    from laurel_cli.proxy.worker import run_trial
+
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
+    try:
+        content = run_trial(folder, arm, int(seed), command=command_line(), stop=lambda: bool(asked))
+    except Stopped:
+        raise typer.Exit(128 + asked[0]) from None
+    stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
+
+
+def _at_once(number: int) -> None:
+    raise KeyboardInterrupt
+
+
+def _sizes(model: str | None, layers: str | None, width: int | None, stem: int | None, kind: str) -> dict[str, Any]:
+    """The model as it was asked for, else the default proxy of the kind of task with what was asked of it."""
+    from laurel_cli.cli import options
+
+    depths = tuple(options.whole("--layers", item, 4) for item in options.split([layers] if layers else None))
+    asked = {"layers": depths, "width": width, "stem": stem}
+    if model is not None:
+        return {"reference": model, **asked}
+    return PROXIES[kind] | {name: value for name, value in asked.items() if value}
+
+
+def _epochs(epochs: float, batch: int, data: Any, progress: Any) -> int:
+    """Steps for so many passes over the training examples."""
+    from laurel_cli.proxy.tasks import open_task
+
+    task = open_task(**vars(data), on_progress=progress)
+    examples = len(task.train) // max(1, getattr(task.train, "seq_len", 1))
+    return max(1, round(epochs * examples / batch))

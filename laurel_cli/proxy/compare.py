@@ -1,0 +1,237 @@
+"""From what is asked to a verdict: the study is written down, its missing trials are run, their records are judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.models.reference import parse
+from laurel_cli.paired import Look, looks
+from laurel_cli.proxy import run, study
+from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
+from laurel_cli.proxy.run import Event, Key
+from laurel_cli.proxy.study import Study
+from laurel_cli.proxy.tasks import Task, open_task
+from laurel_cli.proxy.verdict import document, separated
+from laurel_cli.records.provenance import code_sha256
+from laurel_cli.records.store import write
+
+ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
+SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
+SEARCH_STEP = 3.0  # ratio of neighbouring rates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for.
+
+    Attributes:
+        recipe: shared by all arms.
+        arms: names, separated by commas; `against` references of other models.
+        seeds: how many blocks.
+        folder: of the study; None for the default one.
+        resume: go on with unfinished trials.
+        rates: learning rates to try for every arm before the study, 0 for none.
+        most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
+            every arm is separated.
+        processes: trials at once; None for the device's default.
+        command: for the records; `versions` of what is installed, by name.
+    """
+
+    recipe: Recipe
+    arms: str
+    against: tuple[str, ...] = ()
+    seeds: int = 5
+    folder: Path | None = None
+    resume: bool = False
+    rates: int = 0
+    most_seeds: int = 0
+    processes: int | None = None
+    command: str = ""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that is written down, and the data that it needs."""
+
+    folder: Path
+    study: Study
+    warnings: tuple[str, ...]
+
+
+def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) -> Prepared:
+    """Open the data, try to build every arm, write `study.json`. Nothing is trained but for a search of rates.
+
+    Raises:
+        UsageError, ModelError, RecordError, ResourceError: as the data, the models and the study's folder say.
+    """
+    on_progress(f"opening {plan.recipe.task.reference}")
+    task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
+    folder = plan.folder or study.FOLDER / study.default_name(plan.recipe, task.sha256)
+    wanted = Study(
+        name=folder.name,
+        recipe=plan.recipe,
+        arms=tuple(one.name for one in parse_contenders(plan.arms, **plan.recipe.spec)),
+        against=plan.against,
+        seeds=tuple(range(plan.seeds)),
+        data=task.sha256,
+        code=_code(plan),
+        rates={},
+    )
+    warnings = list(task.warnings)
+    if (folder / "study.json").exists():
+        wanted = replace(wanted, rates=study.load(folder).rates)
+    elif plan.rates:
+        rates, said = _searched(plan, wanted, folder, task, on_progress)
+        wanted, warnings = replace(wanted, rates=rates), [*warnings, *said]
+    known = {one.name for one in study.load(folder).contenders} if (folder / "study.json").exists() else set()
+    wanted, left_out = _built(wanted, task, known, on_progress)
+    begun = study.begin(folder, wanted, resume=plan.resume)
+    if {one.name for one in begun.contenders} - known:
+        _counted(begun, task, folder, plan, on_progress)
+    return Prepared(folder, begun, (*warnings, *left_out))
+
+
+def compare(
+    plan: Plan,
+    prepared: Prepared,
+    *,
+    on_event: Event = lambda happening: None,
+    on_trials: Callable[[Sequence[Key], Sequence[study.Trial]], None] = lambda keys, trials: None,
+) -> dict[str, Any]:
+    """Run what the study lacks and judge it: the JSON document, schema "laurel.train-proxy/1".
+
+    Args:
+        plan: what is asked for; `prepared` what came of it.
+        on_event: told what happens in the trials.
+        on_trials: told which trials there are, and the results that are there already, before the others run.
+
+    Raises:
+        KeyboardInterrupt: after the trials under way have written their checkpoints.
+    """
+    folder = prepared.folder
+    declared = looks(plan.most_seeds, first=plan.seeds) if plan.most_seeds > plan.seeds else ()
+    for count in [look.n for look in declared] or [plan.seeds]:
+        with study.locked(folder) as lock:
+            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *range(count)})))
+            wanted = study.begin(folder, wanted, resume=True)
+            names = [one.name for one in wanted.contenders]
+            on_trials([(name, seed) for seed in wanted.seeds for name in names], study.trials(folder))
+            run.run(
+                folder,
+                run.ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
+                processes=plan.processes or run.default_processes(plan.recipe.device),
+                command=plan.command,
+                lock=lock,
+                on_event=on_event,
+            )
+        answer = judged(prepared, plan.command, declared)
+        if separated(answer):
+            break
+    return answer
+
+
+def judged(prepared: Prepared, command: str, declared: Sequence[Look] = ()) -> dict[str, Any]:
+    """What the study's records say."""
+    found = study.load(prepared.folder)
+    definition = found.definition() | {"arms": [one.name for one in found.contenders]}
+    answer = document(definition, study.trials(prepared.folder), command=command, looks=declared)
+    warnings = [*prepared.warnings, *answer["warnings"]]
+    return answer | {"folder": str(prepared.folder), "warnings": warnings}
+
+
+def _built(
+    wanted: Study, task: Task, known: set[str], on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study without naive arms that the model cannot have; any other arm that cannot be built is an error."""
+    from laurel_cli.proxy.start import start
+
+    said, arms = [], list(wanted.arms)
+    for one in wanted.contenders:
+        if one.name in known:
+            continue
+        on_progress(f"building {one.name}")
+        try:
+            start(one, one.recipe(wanted.recipe), task, wanted.seeds[0])
+        except ModelError as error:
+            if one.arm.kind != "naive":
+                raise
+            said.append(f"{one.name} is left out: {error}")
+            arms.remove(one.name)
+    return replace(wanted, arms=tuple(arms)), tuple(said)
+
+
+def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Callable[[str], None]) -> None:
+    """What the arms cost, as `laurel analyze` counts it, beside the trials: a report needs both."""
+    from laurel_cli.analysis import analyze
+    from laurel_cli.proxy.start import opened
+
+    plain = [one.arm for one in begun.contenders if one.arm.kind in ("baseline", "naive", "laurel") and one.width == 1]
+    analysis = analyze(
+        opened(begun.recipe, task),
+        list(dict.fromkeys(plain)),
+        check=False,
+        command=plan.command,
+        on_progress=on_progress,
+    )
+    hashes = {"model": analysis.record()["model"]["architecture"], "code": begun.code["code"]}
+    content = {"options": begun.recipe.plain()["model"], "spec_options": dict(begun.recipe.spec)}
+    versions = {"versions": dict(plan.versions), "hashes": hashes}
+    write(folder / "records", "analyze", "complete", analysis.record() | content | versions)
+
+
+def _searched(
+    plan: Plan, wanted: Study, folder: Path, task: Task, on_progress: Callable[[str], None]
+) -> tuple[dict[str, float], list[str]]:
+    """The best factor on the learning rate for every arm, from trials of full length with a seed of their own."""
+    if plan.rates < 2:
+        raise UsageError("--lr-search needs two rates at least.", hint="Try --lr-search 3.")
+    factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
+    tuned = [one for one in wanted.contenders if one.arm.kind != "copy" and not one.reference]
+    names = {(one.name, factor): _at(one, factor) for one in tuned for factor in factors}
+    search = replace(wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,))
+    place = folder / "search"
+    search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
+    keys = [key for key in study.missing(place, search) if key[0] in names.values()]
+    with study.locked(place) as lock:
+        run.run(
+            place,
+            keys,
+            processes=plan.processes or run.default_processes(plan.recipe.device),
+            command=plan.command,
+            lock=lock,
+            on_event=lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
+        )
+    losses = {
+        trial["arm"]["name"]: trial["final"]["loss"] for trial in study.trials(place) if trial["status"] == "complete"
+    }
+    rates, said = {}, []
+    for one in tuned:
+        found = {factor: losses[names[one.name, factor]] for factor in factors if names[one.name, factor] in losses}
+        if not found:
+            raise UsageError(f"No learning rate works for {one.name}.", "Every trial failed or diverged.", "Try --lr.")
+        rates[one.name] = min(found, key=lambda factor: found[factor])
+        if rates[one.name] in (factors[0], factors[-1]):
+            said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
+    rates |= {one.name: rates["baseline"] for one in wanted.contenders if one.arm.kind == "copy"}
+    return rates, said
+
+
+def _at(one: Contender, factor: float) -> str:
+    return one.name if factor == 1 else f"{one.name}:lr={factor * one.lr:.6g}" if one.lr == 1 else one.name
+
+
+def _code(plan: Plan) -> dict[str, str]:
+    """What else an outcome depends on: versions, our sources, those of the user's models."""
+    found = {name: version for name, version in plan.versions.items() if version is not None}
+    found["code"] = code_sha256(ROOMS)
+    for reference in (plan.recipe.model.reference, *plan.against):
+        parsed = parse(reference)
+        if parsed.kind == "file" and Path(parsed.target).is_file():
+            found[Path(parsed.target).name] = hashlib.sha256(Path(parsed.target).read_bytes()).hexdigest()
+    return found

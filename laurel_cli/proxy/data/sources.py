@@ -1,0 +1,144 @@
+"""Files to read examples from: those below a folder, or the members of a tar archive, which is never unpacked."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from laurel_cli.errors import RecordError
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+LARGEST = 1 << 31  # bytes of an archive
+_BLOCK = 1 << 20
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a folder or an archive holds.
+
+    Attributes:
+        path: the folder or the archive.
+        stamp: changes where a file comes, goes or changes: for a folder the SHA-256 of names, sizes and times of
+            change, for an archive that of its bytes.
+        walked: the files of a folder; None for an archive, which is read when it is asked for.
+    """
+
+    path: Path
+    stamp: str
+    walked: tuple[str, ...] | None = None
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Names with "/", sorted, without hidden ones.
+
+        Raises:
+            RecordError: the archive is broken.
+        """
+        return tuple(sorted(self._members)) if self.walked is None else self.walked
+
+    def load(self, name: str) -> bytes:
+        """The bytes of a file; raises OSError where it cannot be read."""
+        return self._members[name] if self.walked is None else (self.path / name).read_bytes()
+
+    def below(self, folder: str) -> tuple[str, ...]:
+        """Files below `folder`, named from there; "" for all."""
+        prefix = f"{folder}/" if folder else ""
+        return tuple(name[len(prefix) :] for name in self.files if name.startswith(prefix))
+
+    def where(self, name: str) -> str:
+        """A file's name for an error."""
+        return f"{self.path}: {name}" if self.walked is None else str(self.path / name)
+
+    @cached_property
+    def _members(self) -> dict[str, bytes]:
+        return _contents(self.path)
+
+
+def open_source(text: str) -> Source:
+    """Look at a folder or an archive.
+
+    Raises:
+        RecordError: it is not there, is neither, cannot be read or is broken.
+    """
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise RecordError(f"The data {text!r} is missing.", "There is no such folder or file.", "Check the path.")
+    if not path.name.lower().endswith(ARCHIVES):
+        raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
+    if path.stat().st_size > LARGEST:
+        raise RecordError(f"{text!r} is too large an archive.", "It is read into memory.", "Unpack it.")
+    return Source(path, file_hash(path))
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """A file's checksum.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    checksum = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                checksum.update(block)
+    except OSError as error:
+        raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
+    return checksum.hexdigest()
+
+
+def _folder(path: Path) -> Source:
+    names, stamp = [], hashlib.sha256()
+    for name, status in sorted(_walk(path, "")):
+        names.append(name)
+        stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return Source(path, stamp.hexdigest(), tuple(names))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                elif entry.is_file():
+                    yield prefix + entry.name, entry.stat()
+    except OSError as error:
+        raise RecordError(f"{str(folder)!r} cannot be read.", f"{error.strerror}.") from error
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    """The regular files of an archive, read in one go, without hidden ones."""
+    opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), open)
+    found = {}
+    try:
+        with opener(path, "rb") as stream:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
+                for member in archive:
+                    name = PurePosixPath(member.name).as_posix().lstrip("/")
+                    if member.isreg() and not any(part.startswith(".") for part in name.split("/")):
+                        found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
+            while stream.read(_BLOCK):  # to the end, where the checksum stands
+                pass
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise _broken(path, error) from error
+    return found
+
+
+def _broken(path: Path, error: Exception) -> RecordError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return RecordError(f"{str(path)!r} cannot be read.", f"{why.rstrip('.')}.", "Get the archive again.")

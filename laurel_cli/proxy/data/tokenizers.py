@@ -1,0 +1,146 @@
+"""How text becomes tokens: its bytes, or byte-pair encoding from the tokenizers package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from laurel_cli.errors import RecordError, ResourceError, UsageError
+from laurel_cli.proxy.data.sources import file_hash
+
+DEFAULT_VOCABULARY = 8192
+LEARN_FROM = 1 << 25  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it
+SMALLEST = 256 + 1
+_GROUP = 8  # blocks; an encoding takes some hundred bytes a token while it is in the package's hands
+
+Blocks = Iterable[bytes]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `--tokenizer` asks for, before any text is seen.
+
+    Attributes:
+        kind: "bytes", "bpe" (to be learned) or "file".
+        vocabulary: how many tokens "bpe" may have.
+        path: of "file".
+        identity: plain JSON that decides the tokens, given the text.
+    """
+
+    kind: str
+    vocabulary: int
+    path: Path | None
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns text into tokens.
+
+    Attributes:
+        vocabulary: one more than the largest token.
+        encode: from blocks of bytes to arrays of tokens, in `dtype`.
+        dtype: the smallest that holds the vocabulary: "u1", "u2" or "u4".
+        definition: the tokenizer's own JSON, "" for bytes.
+    """
+
+    vocabulary: int
+    encode: Callable[[Blocks], Iterator[np.ndarray]]
+    dtype: str
+    definition: str = ""
+
+
+def parse(text: str) -> Choice:
+    """Read "bytes", "bpe", "bpe:4096" or "FILE.json".
+
+    Raises:
+        UsageError: none of these.
+        RecordError: the file is missing.
+        ResourceError: the tokenizers package is not installed.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "bytes":
+        return Choice("bytes", 256, None, {"kind": "bytes"})
+    if text.endswith(".json"):
+        path = Path(text).expanduser()
+        return Choice("file", 0, path, {"kind": "file", "sha256": file_hash(path), "version": _package().__version__})
+    if kind != "bpe" or (rest and not rest.isdecimal()):
+        raise UsageError(
+            f"Tokenizer {text!r} is unknown.", "There are bytes, bpe, bpe:N and FILE.json.", "Try bpe:8192."
+        )
+    vocabulary = int(rest or DEFAULT_VOCABULARY)
+    if not SMALLEST <= vocabulary <= 1 << 24:
+        raise UsageError(
+            f"A vocabulary of {vocabulary} is no byte-pair encoding.", "Bytes alone are 256 tokens.", "Try bpe:8192."
+        )
+    return Choice("bpe", vocabulary, None, {"kind": "bpe", "size": vocabulary, "version": _package().__version__})
+
+
+def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
+    """The encoder of a choice; "bpe" is learned from `text`, which must hold nothing to evaluate on.
+
+    Args:
+        text: gives blocks of UTF-8 that end at the end of a line.
+        name: what is read, for an error.
+
+    Raises:
+        RecordError: the text is not UTF-8, or the file is no tokenizer.
+    """
+    if choice.kind == "bytes":
+        return Encoder(256, lambda blocks: (np.frombuffer(block, np.uint8) for block in blocks), "u1")
+    if choice.path is not None:
+        try:
+            tokenizer = _package().Tokenizer.from_file(str(choice.path))
+        except Exception as error:  # the package raises no other
+            raise RecordError(f"{str(choice.path)!r} is no tokenizer.", f"{error}.") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    else:
+        tokenizer = _learned(choice.vocabulary, _decoded(text(), name))
+    vocabulary = max(tokenizer.get_vocab().values()) + 1
+    dtype = "u2" if vocabulary <= 1 << 16 else "u4"
+
+    def encode(blocks: Blocks) -> Iterator[np.ndarray]:
+        texts = _decoded(blocks, name)
+        while group := list(islice(texts, _GROUP)):  # encoded by all processors
+            for encoded in tokenizer.encode_batch_fast(group, add_special_tokens=False):
+                yield np.array(encoded.ids, dtype)
+
+    return Encoder(vocabulary, encode, dtype, tokenizer.to_str())
+
+
+def _learned(vocabulary: int, text: Iterable[str]) -> Any:
+    """A byte-pair encoding on bytes, as GPT-2's: any text can be written in it, and read back exactly."""
+    package = _package()
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    tokenizer = package.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, show_progress=False, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(text, trainer)
+    return tokenizer
+
+
+def _decoded(blocks: Blocks, name: str) -> Iterator[str]:
+    for block in blocks:
+        try:
+            yield block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{name!r} is not UTF-8.", f"{error}.", "Try --tokenizer bytes.") from error
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ResourceError(
+            "The tokenizers package is missing.", f"{error}.", "Try pip install 'laurel-cli[llm]'."
+        ) from error
+    return tokenizers

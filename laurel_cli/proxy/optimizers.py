@@ -1,0 +1,83 @@
+"""Parameter groups, optimisers and the learning rate's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from laurel_cli.proxy.recipe import Recipe
+from laurel_cli.proxy.start import laurel_layers
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Share of the peak learning rate at `step`, from 0: a straight line up during the warm-up, then down to zero.
+
+    The first step is above zero, the last one too; the step after the last would be zero.
+    """
+    warm = round(recipe.warmup * recipe.steps)
+    if step < warm:
+        return (step + 1) / warm
+    return (recipe.steps - step) / (recipe.steps - warm)
+
+
+def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The optimisers of all trainable parameters.
+
+    Biases, norms and embeddings have no weight decay. LAuReL's parameters are a group of their own, without decay
+    and with their own factor on the learning rate (`factor` in every group).
+    """
+    ours = {id(parameter) for layer in laurel_layers(model).values() for parameter in layer.parameters()}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "laurel": []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            plain = parameter.dim() < 2 or id(parameter) in tables
+            groups["laurel" if id(parameter) in ours else "vectors" if plain else "matrices"].append(parameter)
+    decay = {"weight_decay": recipe.weight_decay}
+    rest: list[dict[str, Any]] = [
+        {"params": groups["vectors"], "factor": 1.0, "weight_decay": 0.0},
+        {"params": groups["laurel"], "factor": recipe.laurel_lr, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "muon":
+        return _muon(model, groups["matrices"], rest, recipe)
+    every = [{"params": groups["matrices"], "factor": 1.0, **decay}, *rest]
+    return [_plain(every, recipe)]
+
+
+def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Recipe, step: int) -> float:
+    """Give every group the learning rate of `step`; returns that of a factor of 1."""
+    now = recipe.lr * rate(recipe, step)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = now * group["factor"]
+    return now
+
+
+def _plain(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    used = [group for group in groups if group["params"]]
+    fused = recipe.device.partition(":")[0] in ("cpu", "cuda")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(used, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
+    return torch.optim.AdamW(used, lr=recipe.lr, betas=(0.9, 0.99), fused=fused)
+
+
+def _muon(
+    model: nn.Module, matrices: list[nn.Parameter], rest: list[dict[str, Any]], recipe: Recipe
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, AdamW for all else: kernels of convolutions, and the matrix that gives logits."""
+    known = {id(p) for p in matrices}  # LAuReL's own are not among them
+    linears = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and id(m.weight) in known]
+    inside = [p for p in matrices if p.dim() == 2 and p is not linears[-1]] if linears else []
+    others = [p for p in matrices if not any(p is q for q in inside)]
+    decayed = {"params": others, "factor": 1.0, "weight_decay": recipe.weight_decay}
+    found = [_plain([decayed, *rest], recipe)] if others or any(group["params"] for group in rest) else []
+    if inside:
+        group = {"params": inside, "factor": 1.0}
+        # Its updates are brought to the size of AdamW's, so that one learning rate serves both.
+        found.append(
+            torch.optim.Muon([group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return found

@@ -1,0 +1,108 @@
+"""What a trial leaves behind: the content of its record, schema "laurel.trial/1"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from laurel_cli.proxy.recipe import Contender
+from laurel_cli.proxy.study import Study
+
+if TYPE_CHECKING:
+    from laurel_cli.models.loaded import LoadedModel
+    from laurel_cli.proxy.start import Start
+    from laurel_cli.proxy.tasks import Task
+    from laurel_cli.proxy.trial import State
+
+SCHEMA = "laurel.trial/1"
+
+
+def outcome(
+    study: Study,
+    contender: Contender,
+    seed: int,
+    task: Task,
+    begun: Start,
+    state: State,
+    *,
+    baseline: LoadedModel,
+    seeds: dict[str, int],
+    coefficients: list[dict[str, Any]],
+    command: str,
+) -> dict[str, Any]:
+    """Of a trial that came to its end, or diverged.
+
+    Args:
+        study, contender, seed: which trial.
+        task: its data; `begun` where it started, `state` where it ended.
+        baseline: the study's own model, on the meta device where that is possible.
+        seeds: of the model, the data and the evaluation.
+        coefficients: what LAuReL learned.
+        command: that ran it.
+    """
+    from laurel_cli.models.fingerprint import architecture
+
+    diverged = state.diverged is not None
+    return _identity(study, contender, seed, command) | {
+        "model": {
+            "reference": baseline.reference,
+            "source": baseline.source,
+            "architecture": architecture(baseline.module),
+            "input": baseline.input_description,
+        },
+        "arm_model": {"source": begun.source, "recipe": contender.recipe(study.recipe).plain()["model"]},
+        "status": "diverged" if diverged else "complete",
+        "reason": f"the loss was no longer finite by step {state.diverged}" if diverged else None,
+        "task": {
+            "name": task.name,
+            "kind": task.kind,
+            "sha256": task.sha256,
+            "classes": task.classes,
+            "train_examples": len(task.train),
+            "evaluation_examples": len(task.evaluation),
+            "unit": "images" if task.kind == "image" else "tokens",
+            "provenance": dict(task.provenance),
+        },
+        "metric": "loss",
+        "chance_loss": task.chance_loss,
+        "final": None if diverged else {key: state.evaluations[-1][key] for key in ("step", "loss", "accuracy")},
+        "curve": state.curve,
+        "evaluations": state.evaluations,
+        "parameters": {
+            "total": sum(parameter.numel() for parameter in begun.model.parameters()),
+            "added": begun.added,
+        },
+        "coefficients": coefficients,
+        "seconds": state.seconds,
+        "seeds": seeds,
+        "hashes": {"data": task.sha256, "code": study.code.get("code"), "start": begun.sha256},
+    }
+
+
+def failure(study: Study, contender: Contender, seed: int, reason: str, *, command: str) -> dict[str, Any]:
+    """Of a trial that crashed, hung or was killed."""
+    return _identity(study, contender, seed, command) | {
+        "status": "failed",
+        "reason": reason,
+        "metric": "loss",
+        "final": None,
+        "curve": [],
+        "evaluations": [],
+    }
+
+
+def _identity(study: Study, contender: Contender, seed: int, command: str) -> dict[str, Any]:
+    arm, spec = contender.arm, contender.arm.spec
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "study": {"name": study.name, "sha256": study.sha256, "definition": study.definition()},
+        "arm": {
+            "name": contender.name,
+            "kind": arm.kind,
+            "blocks": arm.blocks,
+            "spec": None if spec is None else dict(vars(spec)),
+            "lr_factor": contender.lr,
+        },
+        "seed": seed,
+        "versions": dict(study.code),
+    }

@@ -1,0 +1,101 @@
+"""The processes that train one model together: one alone, or those that torchrun has started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from laurel_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Group:
+    """Which of how many processes this one is, and where it computes."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    def wrapped(self, model: Any) -> Any:
+        """The model, its gradients averaged over the group; norms over batches see the whole batch."""
+        if self.world == 1:
+            return model
+        on = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=on)
+
+    def gathering(self, forward: Any, *, last: bool) -> AbstractContextManager[Any]:
+        """Around a part of a batch: gradients are averaged with the last one."""
+        if self.world == 1 or last:
+            return nullcontext()
+        return forward.no_sync()
+
+    def mean(self, value: Tensor) -> float:
+        """Over the group."""
+        if self.world > 1:
+            dist.all_reduce(value)
+            value = value / self.world
+        return float(value)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so: all of them stop at one step."""
+        if self.world == 1:
+            return flag
+        flags = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(flags)
+        return bool(flags)
+
+
+def launched() -> bool:
+    """Whether torchrun, or what works like it, has started this process together with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: str, batch: int, accumulate: int) -> Iterator[Group]:
+    """This process's group.
+
+    Raises:
+        UsageError: a batch that cannot be parted evenly.
+    """
+    if not launched():
+        yield Group(torch.device(device))
+        return
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if batch % (world * accumulate):
+        raise UsageError(
+            f"--batch {batch} cannot be parted among {world} processes.", hint="Make it a multiple of them."
+        )
+    kind = device.partition(":")[0]
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if kind == "cuda":
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Group(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def synchronised(model: nn.Module, group: Group) -> nn.Module:
+    """The model with batch norms over the whole batch, as one process has it.
+
+    Raises:
+        UsageError: batch norms on the CPU, where no such norm exists.
+    """
+    if group.world == 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return model
+    if group.device.type != "cuda":
+        raise UsageError(
+            "A model with batch norms cannot be trained by several processes on the CPU.",
+            "Each would norm its own part of the batch.",
+            "Train it in one process.",
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,0 +1,179 @@
+"""Where a trial begins: the model of an arm, its weights drawn from the seed, those that arms share bit-equal."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from laurel_cli import arms
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.load import load
+from laurel_cli.models.loaded import LoadedModel
+from laurel_cli.models.reference import parse
+from laurel_cli.proxy import sizes
+from laurel_cli.proxy.recipe import Contender, Recipe
+from laurel_cli.proxy.tasks import Task
+from laurel_cli.residual.survey import survey
+
+COPY_SEEDS = 1_000_000  # a copy of the baseline has its own seeds, so that it is another run of the same thing
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model before its first step.
+
+    Attributes:
+        model: on the CPU, in float32.
+        call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary).
+        shared: parameter names that the baseline has too.
+        added: parameters more than the baseline's, counted.
+        source: where the model was found; `input` its example input in words.
+        sha256: of the shared weights.
+    """
+
+    model: nn.Module
+    call: Callable[[nn.Module, Tensor], Tensor]
+    shared: tuple[str, ...]
+    added: int
+    source: str
+    input: str
+    sha256: str
+
+
+def seed_all(*numbers: int | str) -> None:
+    """Seed every generator that a model may draw from, by a hash of `numbers`."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "big"))
+    random.seed(digest)
+    np.random.seed(int.from_bytes(digest[:4], "big"))
+
+
+def seed_of(contender: Contender, seed: int) -> int:
+    """The seed of start and data: the block's, but for a copy, which has its own."""
+    return seed + COPY_SEEDS if contender.arm.kind == "copy" else seed
+
+
+def opened(recipe: Recipe, task: Task) -> LoadedModel:
+    """The model of `recipe`, sized for `task`, on the meta device where that is possible.
+
+    Raises:
+        ModelError, UsageError: as `load` says.
+    """
+    is_text = task.kind == "text"
+    length, side = sizes.task_length(task), 0 if is_text else sizes.image_size(task)
+    if parse(recipe.model.reference).kind in ("file", "module"):  # a model that nobody else knows how to call
+        options: dict[str, Any] = {"inputs": [f"int64:2x{length}" if is_text else f"float32:2x3x{side}x{side}"]}
+    else:
+        options = {"batch": 2, **({"seq_len": length} if is_text else {"image_size": side})}
+    loaded = load(recipe.model.reference, model_args=sizes.arguments(recipe.model, task), **options)
+    if is_text:
+        return loaded
+    fit = sizes.stem(recipe.model, side)
+    fit(loaded.module)
+
+    def build() -> nn.Module:
+        module = loaded.build()
+        fit(module)
+        return module
+
+    return replace(loaded, build=build)
+
+
+def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
+    """The model of an arm at the start of its trial.
+
+    The baseline's weights are drawn first, from `seed` alone; what the arm adds has a stream of its own. A block that
+    naive scaling adds is one of a baseline drawn from another seed, so it starts as the library starts its blocks.
+
+    Args:
+        contender: the arm; `recipe` its own recipe.
+        task: what it trains on.
+        seed: of the block.
+
+    Raises:
+        ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task.
+    """
+    loaded = opened(recipe, task)
+    seed = seed_of(contender, seed)
+
+    def fresh(number: str) -> nn.Module:
+        seed_all(number, seed)
+        return loaded.build() if loaded.on_meta else _again(recipe, task)
+
+    model = fresh("start")
+    before = {name: parameter.shape for name, parameter in model.named_parameters()}
+    count = sum(parameter.numel() for parameter in model.parameters())
+    call = _caller(loaded.inputs)
+    _check(model, call, loaded.inputs, task)
+    arm = contender.arm
+    if arm.kind in ("naive", "laurel"):
+        found = survey(model, loaded.inputs).whole
+        arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
+    shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
+    added = sum(parameter.numel() for parameter in model.parameters()) - count
+    return Start(model, call, shared, added, loaded.source, loaded.input_description, weights_sha256(model, shared))
+
+
+def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
+    """Of the parameters `names`, by name and value."""
+    digest = hashlib.sha256()
+    parameters = dict(model.named_parameters())
+    for name in sorted(names):
+        digest.update(name.encode())
+        digest.update(parameters[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
+    """LAuReL's layers by path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
+
+
+def _again(recipe: Recipe, task: Task) -> nn.Module:
+    """A model that can only be built for real was built before the seed was set: build it once more."""
+    return opened(recipe, task).build()
+
+
+def _caller(inputs: Inputs) -> Callable[[nn.Module, Tensor], Tensor]:
+    tensors = [leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
+    if len(tensors) != 1:
+        raise ModelError(
+            f"The model takes {len(tensors)} inputs.",
+            "A proxy task gives one, images or token ids.",
+            "Wrap it in a factory of your own, FILE.py:FACTORY.",
+        )
+    name = next(iter(inputs.kwargs), None)
+
+    def call(model: nn.Module, batch: Tensor) -> Tensor:
+        output = model(batch) if name is None else model(**{name: batch})
+        logits: Tensor = output[0] if isinstance(output, (tuple, list)) else getattr(output, "logits", output)
+        return logits
+
+    return call
+
+
+def _check(model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs: Inputs, task: Task) -> None:
+    """Whether it answers with logits of the task's classes."""
+    (example,) = (leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor))
+    wanted = "images" if task.kind == "image" else "tokens"
+    if example.is_floating_point() != (task.kind == "image"):
+        raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another --task.")
+    with torch.no_grad():
+        logits: Any = call(model.eval(), example)
+    shape = (*example.shape, task.classes) if task.kind == "text" else (example.shape[0], task.classes)
+    if not isinstance(logits, Tensor) or logits.shape != shape:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"The model gives {found} where {task.name} needs logits of shape {shape}.",
+            hint=f"Let its factory take the number of classes, {task.classes}.",
+        )

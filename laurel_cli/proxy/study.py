@@ -1,0 +1,248 @@
+"""A study on disk: `study.json` says what it is, `records/` holds its trials, `checkpoints/` those that are under way.
+
+What a trial depends on (recipe, data, code) is fixed when the study begins; arms and seeds may be added later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
+from laurel_cli.records.files import write_whole
+from laurel_cli.records.store import make_folder, read
+
+SCHEMA = "laurel.study/1"
+FOLDER = Path("reports/studies")
+LOCK_SECONDS = 60.0
+Trial = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        name: for people; part of the default folder.
+        recipe: shared by all arms.
+        arms: as typed after --arms, one name each; `against` references of other models.
+        seeds: the blocks.
+        data: checksum of the task; `code` what else the outcome depends on: versions and sources by name.
+        rates: factors on the learning rate by arm, from a search.
+    """
+
+    name: str
+    recipe: Recipe
+    arms: tuple[str, ...]
+    against: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: str
+    code: Mapping[str, str]
+    rates: Mapping[str, float]
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """The arms, the baseline first."""
+        found = parse_contenders(",".join(self.arms), self.against, **self.recipe.spec)
+        return [replace(one, lr=one.lr * self.rates.get(one.name, 1.0)) for one in found]
+
+    def contender(self, name: str) -> Contender:
+        """The arm `name`.
+
+        Raises:
+            UsageError: the study has none of that name.
+        """
+        for one in self.contenders:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.contenders)
+        raise UsageError(f"The study has no arm {name!r}.", f"It has {known}.")
+
+    @property
+    def sha256(self) -> str:
+        """Of all that fixes a trial but arm and seed."""
+        text = json.dumps([self.recipe.plain(), self.data, dict(self.rates)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def definition(self) -> dict[str, Any]:
+        """As JSON values."""
+        recipe = self.recipe.plain()
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "sha256": self.sha256,
+            "task": self.recipe.task.reference,
+            "model": self.recipe.model.reference,
+            "steps": self.recipe.steps,
+            "arms": list(self.arms),
+            "against": list(self.against),
+            "seeds": list(self.seeds),
+            "data": self.data,
+            "code": dict(self.code),
+            "rates": dict(self.rates),
+            "recipe": recipe,
+        }
+
+
+def default_name(recipe: Recipe, data: str) -> str:
+    """Task, model and a few digits of what fixes a trial: the same command finds the same study."""
+    parts = [recipe.task.reference.partition(":")[0], recipe.model.reference.rpartition(":")[2]]
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-.")
+    return f"{plain}-{hashlib.sha256(f'{recipe.sha256} {data}'.encode()).hexdigest()[:8]}"
+
+
+def load(folder: Path) -> Study:
+    """The study in `folder`.
+
+    Raises:
+        RecordError: there is none, or its `study.json` cannot be read.
+    """
+    path = folder / "study.json"
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if plain.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {plain.get('schema')!r}")
+        return Study(
+            name=plain["name"],
+            recipe=Recipe.of(plain["recipe"]),
+            arms=tuple(plain["arms"]),
+            against=tuple(plain["against"]),
+            seeds=tuple(plain["seeds"]),
+            data=plain["data"],
+            code=plain["code"],
+            rates=plain["rates"],
+        )
+    except FileNotFoundError as error:
+        raise RecordError(f"{str(folder)!r} holds no study.", "It has no study.json.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{str(path)!r} is no study that can be read.", f"{error}.") from error
+
+
+def begin(folder: Path, study: Study, *, resume: bool) -> Study:
+    """Write the study down, or add to the one that is there; returns what is in force.
+
+    Args:
+        folder: made where it is missing.
+        study: what is asked for.
+        resume: go on with trials that were begun and not ended.
+
+    Raises:
+        RecordError: the folder holds a study of another recipe, data or code: the differences are named.
+        UsageError: it has unfinished trials and `resume` is off.
+        ResourceError: the folder cannot be written.
+    """
+    for part in (folder, folder / "records", folder / "checkpoints"):
+        make_folder(part)
+    if (folder / "study.json").exists():
+        old = load(folder)
+        changed = differences(old, study)
+        if changed:
+            raise RecordError(
+                f"The study in {str(folder)!r} is another one.",
+                f"Changed: {'; '.join(changed)}.",
+                "Name another --study, or type what was typed before.",
+            )
+        left = missing(folder, old)
+        if left and not resume:
+            raise UsageError(
+                f"The study in {str(folder)!r} is unfinished.",
+                f"{len(left)} of its trials have no result.",
+                "Add --resume to go on with it, or name another --study.",
+            )
+        arms, against, seeds = (
+            tuple(dict.fromkeys((*before, *now)))
+            for before, now in ((old.arms, study.arms), (old.against, study.against), (old.seeds, study.seeds))
+        )
+        study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))
+    write_whole(folder / "study.json", json.dumps(study.definition(), indent=1) + "\n", force=True)
+    return study
+
+
+def differences(old: Study, new: Study) -> list[str]:
+    """What fixes a trial and is not the same, in words."""
+    before = _flat({"recipe": old.recipe.plain(), "data": old.data, "code": dict(old.code), "rates": dict(old.rates)})
+    now = _flat({"recipe": new.recipe.plain(), "data": new.data, "code": dict(new.code), "rates": dict(new.rates)})
+    return [
+        f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    """Contents of the trial records, one for each arm and seed, in order; a result stands before a failure.
+
+    Raises:
+        RecordError: a record cannot be read.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in sorted((folder / "records").glob("*.json")):
+        record = read(path)
+        if record["kind"] != "trial":
+            continue
+        content = record["content"]
+        key = (content["arm"]["name"], content["seed"])
+        if key not in found or found[key]["status"] == "failed":
+            found[key] = content
+    return [found[key] for key in sorted(found)]
+
+
+def missing(folder: Path, study: Study) -> list[tuple[str, int]]:
+    """(arm, seed) of every trial without a result, block by block; failed ones are among them."""
+    done = {(trial["arm"]["name"], trial["seed"]) for trial in trials(folder) if trial["status"] != "failed"}
+    return [(one.name, seed) for seed in study.seeds for one in study.contenders if (one.name, seed) not in done]
+
+
+def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:
+    """Where a trial's checkpoint lies."""
+    return folder / "checkpoints" / f"{re.sub(r'[^A-Za-z0-9+@.=_-]+', '-', arm)}-{seed}.pt"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Hold the study: two runs never work on it at once.
+
+    Yields:
+        The lock's file descriptor; a process that inherits it holds the study too.
+
+    Raises:
+        UsageError: another process has held it for a minute.
+    """
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise UsageError(f"The study in {str(folder)!r} is being run by another process.") from None
+                time.sleep(0.2)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."

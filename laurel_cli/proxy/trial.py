@@ -1,0 +1,310 @@
+"""One trial: an arm, a seed. Its outcome follows from the recipe, the arm, the seed and the data alone.
+
+Every random draw of a step follows from (seed, step): a trial that is killed and goes on from a checkpoint ends as if
+it had not been, bit for bit on the CPU, and all arms of a seed see the same batches, augmentations and dropout seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.proxy import batches, checkpoint
+from laurel_cli.proxy.augment import augment, normalise
+from laurel_cli.proxy.optimizers import optimizers, set_rate
+from laurel_cli.proxy.parallel import Group
+from laurel_cli.proxy.recipe import Recipe
+from laurel_cli.proxy.start import Start, laurel_layers, seed_all
+from laurel_cli.proxy.tasks import Task
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+POINTS = 50  # of the training curve
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_SHARE = 0.02  # of the time at most
+
+Event = Callable[[dict[str, Any]], None]
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the checkpoint is written
+    """The trial was asked to stop; it goes on from its checkpoint another time."""
+
+
+@dataclass
+class State:
+    """How far a trial is.
+
+    Attributes:
+        step: updates done.
+        losses: training losses since the last point of the curve.
+        curve, evaluations: as the record holds them.
+        seconds: spent in training and in evaluation, restarts included.
+        diverged: the step by which the loss was no longer finite.
+    """
+
+    step: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluation": 0.0})
+    diverged: int | None = None
+
+
+def train(
+    begun: Start,
+    recipe: Recipe,
+    task: Task,
+    seed: int,
+    *,
+    group: Group,
+    path: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_event: Event = lambda event: None,
+    compiled: Any = None,
+) -> State:
+    """Train from the start, or from the checkpoint at `path`, to the last step.
+
+    Args:
+        begun: the model, which is trained in place.
+        recipe: the arm's own.
+        task: the data.
+        seed: of batches, augmentation and dropout.
+        group: the processes that train it together.
+        path: where checkpoints go; removed by whoever has written the record. None writes none.
+        stop: asked after every step.
+        on_event: told points of the curve and evaluations.
+        compiled: the model through `torch.compile`, where it is.
+
+    Raises:
+        Stopped: `stop` said so; the checkpoint is written.
+        RecordError: the checkpoint cannot be read.
+    """
+    device = group.device
+    model = begun.model.to(device)
+    forward = group.wrapped(model if compiled is None else compiled)
+    updaters = optimizers(model, recipe)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.dtype == "float16")
+    state = State()
+    saved = checkpoint.restore(path) if path is not None else None
+    if saved is not None:
+        _take(saved, state, model, updaters, scaler)
+    cadence = _Cadence()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with _Batches(task, recipe, seed, group, state.step) as coming:
+        while state.step < recipe.steps and state.diverged is None:
+            began = time.perf_counter()
+            learning_rate = set_rate(updaters, recipe, state.step)
+            # All random draws of this step, dropout among them, come from here.
+            seed_all("step", seed, state.step, group.rank)
+            model.train()
+            state.losses.append(_update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group))
+            state.step += 1
+            if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
+                _point(state, recipe, learning_rate, group, on_event)
+            state.seconds["train"] += time.perf_counter() - began
+            if state.diverged is None and _is_due(state.step, recipe):
+                _evaluate(state, model, begun, recipe, task, group, on_event)
+            stopping = group.any(stop())
+            if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
+                with cadence:
+                    checkpoint.save(path, _given(state, model, updaters, scaler))
+            if stopping and state.step < recipe.steps:
+                raise Stopped
+    return state
+
+
+def coefficients(model: nn.Module) -> list[dict[str, Any]]:
+    """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
+    found = []
+    for name, layer in laurel_layers(model).items():
+        a = b = c = None
+        with torch.no_grad():
+            if layer.spec.rw:
+                a, b = (float(weight.float().mean()) for weight in layer.residual_weights())
+            if layer.spec.pa:
+                c = [float(value) for value in layer.c.float()]
+        found.append({"connection": name, "a": a, "b": b, "c": c})
+    return found
+
+
+def _update(
+    forward: Any,
+    begun: Start,
+    recipe: Recipe,
+    parameters: list[nn.Parameter],
+    updaters: list[torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    group: Group,
+) -> Tensor:
+    """One update of the weights; the mean loss of the batch, on the device."""
+    total = None
+    for number, (inputs, targets) in enumerate(parts, start=1):
+        with group.gathering(forward, last=number == recipe.accumulate):
+            with _autocast(recipe, group.device):
+                loss = _cross_entropy(begun.call(forward, inputs), targets) / recipe.accumulate
+            scaler.scale(loss).backward()
+        total = loss.detach() if total is None else total + loss.detach()
+    if recipe.clip:
+        for updater in updaters:
+            scaler.unscale_(updater)
+        nn.utils.clip_grad_norm_(parameters, recipe.clip)
+    for updater in updaters:
+        scaler.step(updater)
+        updater.zero_grad(set_to_none=True)
+    scaler.update()
+    if group.device.type == "xla":  # the graph of this step ends here
+        import torch_xla
+
+        torch_xla.sync()
+    assert total is not None
+    return total
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    return nn.functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction=reduction)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
+    dtype = DTYPES[recipe.dtype]
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def _point(state: State, recipe: Recipe, learning_rate: float, group: Group, on_event: Event) -> None:
+    loss = group.mean(torch.stack(state.losses).mean())
+    state.losses.clear()
+    if not math.isfinite(loss):
+        state.diverged = state.step
+    point = {
+        "step": state.step,
+        "samples": state.step * recipe.batch,
+        "loss": loss,
+        "learning_rate": learning_rate,
+    }
+    state.curve.append(point)
+    on_event({"kind": "point", **point})
+
+
+def _is_due(step: int, recipe: Recipe) -> bool:
+    """Whether an evaluation belongs after `step`: `evaluations` of them at even distances, the last at the end."""
+    return step * recipe.evaluations // recipe.steps > (step - 1) * recipe.evaluations // recipe.steps
+
+
+def _evaluate(
+    state: State, model: nn.Module, begun: Start, recipe: Recipe, task: Task, group: Group, on_event: Event
+) -> None:
+    began = time.perf_counter()
+    loss, right, count = 0.0, 0, 0
+    model.eval()
+    with torch.inference_mode(), _autocast(recipe, group.device):
+        for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
+            targets = targets.to(group.device)
+            inputs = inputs.to(group.device)
+            logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
+            loss += float(_cross_entropy(logits, targets, "sum"))
+            right += int((logits.argmax(-1) == targets).sum())
+            count += targets.numel()
+    found = {
+        "step": state.step,
+        "samples": state.step * recipe.batch,
+        "loss": loss / count,
+        "accuracy": right / count,
+    }
+    state.seconds["evaluation"] += time.perf_counter() - began
+    if not math.isfinite(found["loss"]):
+        state.diverged = state.step
+    state.evaluations.append(found)
+    on_event({"kind": "evaluation", **found})
+
+
+class _Batches:
+    """Batches in their order, on the device; on an accelerator the next one is gathered while this one trains."""
+
+    def __init__(self, task: Task, recipe: Recipe, seed: int, group: Group, step: int) -> None:
+        self.task, self.recipe, self.seed, self.group, self.step = task, recipe, seed, group, step
+        self.ahead = ThreadPoolExecutor(1) if group.device.type != "cpu" else None
+        self.coming: Future[tuple[Tensor, Tensor]] | None = None
+
+    def __enter__(self) -> _Batches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ahead is not None:
+            self.ahead.shutdown(cancel_futures=True)
+
+    def next(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parts of the next batch: augmented inputs and targets."""
+        step, self.step = self.step, self.step + 1
+        whole = self._gathered(step) if self.coming is None else self.coming.result()
+        if self.ahead is not None and self.step < self.recipe.steps:
+            self.coming = self.ahead.submit(self._gathered, self.step)
+        inputs, targets = (tensor.to(self.group.device, non_blocking=True) for tensor in whole)
+        if self.task.kind == "image":
+            first = batches.share(self.recipe.batch, self.group.rank, self.group.world).start
+            inputs = augment(self.task, inputs, self.seed, step, first=first, flip=self.recipe.flip)
+        size = len(targets) // self.recipe.accumulate
+        yield from zip(inputs.split(size), targets.split(size), strict=True)
+
+    def _gathered(self, step: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = batches.batch(
+            self.task, step, self.recipe.batch, self.seed, rank=self.group.rank, world=self.group.world
+        )
+        if self.group.device.type == "cuda":
+            return inputs.pin_memory(), targets.pin_memory()
+        return inputs, targets
+
+
+class _Cadence:
+    """When a checkpoint is due: some seconds after the last, and so seldom that writing takes little of the time."""
+
+    def __init__(self) -> None:
+        self.wait, self.last, self.began = CHECKPOINT_SECONDS, time.monotonic(), 0.0
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self.last >= self.wait
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.last = time.monotonic()
+        self.wait = max(CHECKPOINT_SECONDS, (self.last - self.began) / CHECKPOINT_SHARE)
+
+
+def _given(
+    state: State, model: nn.Module, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler
+) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "losses": torch.stack(state.losses).cpu() if state.losses else None,
+        "curve": state.curve,
+        "evaluations": state.evaluations,
+        "seconds": state.seconds,
+        "model": model.state_dict(),
+        "optimizers": [updater.state_dict() for updater in updaters],
+        "scaler": scaler.state_dict(),
+    }
+
+
+def _take(
+    saved: dict[str, Any],
+    state: State,
+    model: nn.Module,
+    updaters: list[torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler,
+) -> None:
+    state.step = saved["step"]
+    state.losses = [] if saved["losses"] is None else list(saved["losses"].to(next(model.parameters()).device))
+    state.curve, state.evaluations, state.seconds = saved["curve"], saved["evaluations"], saved["seconds"]
+    model.load_state_dict(saved["model"])
+    for updater, updates in zip(updaters, saved["optimizers"], strict=True):
+        updater.load_state_dict(updates)
+    scaler.load_state_dict(saved["scaler"])

@@ -1,0 +1,131 @@
+"""`laurel train-proxy` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from laurel_cli.records.store import read
+from tests.proxy.small import MODELS
+
+SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
+
+
+@pytest.fixture
+def train(laurel, tmp_path: Path, cache: Path):
+    (tmp_path / "models.py").write_text(MODELS)
+
+    def run(*arguments: object, **options):
+        env = {"LAUREL_CACHE": str(cache)} | options.pop("env", {})
+        return laurel("train-proxy", *SMALL, *arguments, env=env, **options)
+
+    return run
+
+
+def test_a_study_its_records_and_its_answer(train, tmp_path: Path) -> None:
+    options = ["models.py:build", "--arms", "naive+1,rw", "--seeds", "2", "--steps", "10", "--format", "json"]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == "laurel.train-proxy/1"
+    assert [(arm["name"], arm["n"]) for arm in document["arms"]] == [("baseline", 2), ("naive+1", 2), ("rw", 2)]
+    assert document["learned"] is False  # ten steps
+    assert {arm["verdict"] for arm in document["arms"][1:]} <= {"not separated"}
+    (folder,) = (tmp_path / "reports" / "studies").iterdir()
+    records = [read(path) for path in (folder / "records").glob("trial-*.json")]
+    assert len(records) == 6
+    assert all(record["content"]["schema"] == "laurel.trial/1" for record in records)
+    assert str(tmp_path) not in (folder / "study.json").read_text()
+
+    again = train(*options)
+    assert json.loads(again.stdout)["arms"] == document["arms"]
+    more = train(*options, "--seeds", "3")
+    assert [arm["n"] for arm in json.loads(more.stdout)["arms"]] == [3, 3, 3]
+    table = train(*options[:-2])
+    assert table.returncode == 0
+    assert "naive+1" in table.stdout
+
+
+def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
+    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "5", "--study", "s"]
+    done = train(*options, "--prepare")
+    assert (done.returncode, done.stdout) == (0, "baseline:0\nrw:0\n"), done.stderr
+    for trial in done.stdout.split():
+        done = train("--trial", trial, "--study", "s")
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "s" / "records").glob("trial-*.json"))) == 2
+    done = train(*options, "--format", "json")
+    assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
+
+
+def test_a_failed_trial_is_exit_code_6(train) -> None:
+    done = train("models.py:build", "--arms", "baseline", "--against", "models.py:bad", "--seeds", "2", "--steps", "5")
+    assert done.returncode == 6, done.stderr
+    assert "a bug in the user's model" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    words = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "60000", "--study", "s", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "laurel_cli", "train-proxy", *words],
+        cwd=tmp_path,
+        env=laurel_env | {"LAUREL_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not list((tmp_path / "s" / "checkpoints").glob("*.pt")) and time.monotonic() < until:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert list((tmp_path / "s" / "checkpoints").glob("*.pt"))
+    refused = train(*words[: -len(SMALL)])
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--task", "scens"], 2, "Did you mean scenes?"),
+        (["--task", "cifar10:nowhere"], 4, "nowhere"),
+        (["--arms", "rwx"], 2, "rwx"),
+        (["--steps", "3", "--epochs", "1"], 2, "--steps and --epochs"),
+        (["--device", "cuda"], 5, "cuda"),
+        (["--trial", "rw"], 2, "ARM:SEED"),
+        (["--trial", "rw:0"], 2, "--study"),
+        (["--trial", "rw:0", "--study", "nowhere"], 4, "nowhere"),
+        (["resnet18", "--width", "8"], 2, "timm:resnet18"),
+        (["resnet500"], 3, "resnet500"),
+        (["--lr", "0"], 2, "--lr"),
+        (["--study", "models.py/x"], 5, "models.py/x"),
+    ],
+)
+def test_mistakes(train, words: list[str], code: int, said: str) -> None:
+    if words[:2] == ["--device", "cuda"] and os.path.exists("/dev/nvidia0"):  # noqa: PTH110
+        pytest.skip("there is a GPU")
+    done = train(*words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert not done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_changed_options_in_a_study_are_named(train) -> None:
+    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--study", "s"]
+    assert train(*options, "--steps", "5").returncode == 0
+    done = train(*options, "--steps", "6")
+    assert done.returncode == 4
+    assert "recipe.steps was 5, is 6" in done.stderr

@@ -1,0 +1,27 @@
+"""Small tasks, made in the test: an image task whose pixels name their example, a text task of counted tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from laurel_cli.proxy.examples import Images, Tokens
+from laurel_cli.proxy.tasks import Task
+
+
+@pytest.fixture
+def image_task() -> Task:
+    def images(count: int) -> Images:
+        pixels = np.zeros((count, 8, 8, 3), np.uint8)
+        pixels[:] = np.arange(count, dtype=np.uint8)[:, None, None, None]
+        return Images(pixels, (np.arange(count) % 3).astype(np.uint16))
+
+    return Task("test", "image", 3, images(101), images(23), "", {}, 1.0, (0.5, 0.25, 0.125), (0.5, 1.0, 2.0), True)
+
+
+@pytest.fixture
+def text_task() -> Task:
+    seq_len = 8
+    train = Tokens(np.arange(1000, dtype=np.uint16), seq_len, np.zeros(0, np.int64))
+    evaluation = Tokens(np.arange(5000, 5045, dtype=np.uint16), seq_len, np.arange(5) * seq_len)
+    return Task("test", "text", 65536, train, evaluation, "", {}, 1.0)

@@ -1,0 +1,69 @@
+"""A study that is killed with signal 9 at random times, ten times over, ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+KILLS = 10
+ARMS = "baseline,rw+lr+pa@2"
+OPTIONS = ["--task", "scenes", "--width", "8", "--arms", ARMS, "--seeds", "3", "--steps", "150", "--batch", "32"]
+LIMITS = ["--train-limit", "2000", "--evaluation-limit", "200", "--device", "cpu", "--format", "json"]
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "laurel_cli", "train-proxy", *OPTIONS, *LIMITS, "--study", str(folder)]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_the_same(laurel_env: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    env = laurel_env | {"LAUREL_CACHE": str(cache)}
+    whole = subprocess.run(command(tmp_path / "whole"), env=env, capture_output=True, text=True, check=True)
+    draw, killed = random.Random(0), 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [*command(tmp_path / "killed"), "--resume"],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(draw.uniform(3, 14))
+            break
+        except subprocess.TimeoutExpired:
+            # Half of the time the workers outlive the command for a moment, half of the time all die at once.
+            victims = [process.pid] if draw.random() < 0.5 else [process.pid, *children(process.pid)]
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed == KILLS
+    time.sleep(1)
+    last = subprocess.run(
+        [*command(tmp_path / "killed"), "--resume"], env=env, capture_output=True, text=True, check=True
+    )
+    expected, found = json.loads(whole.stdout), json.loads(last.stdout)
+    assert found["arms"] == expected["arms"]
+    assert [arm["n"] for arm in found["arms"]] == [3, 3]
+    assert not list((tmp_path / "killed" / "checkpoints").glob("*.pt"))
+
+
+def children(pid: int) -> list[int]:
+    """Processes that `pid` has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found

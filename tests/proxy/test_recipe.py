@@ -1,0 +1,67 @@
+"""What fixes a trial, and how arms change it."""
+
+import pytest
+
+from laurel_cli.errors import UsageError
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from tests.proxy.small import cnn_recipe
+
+
+def test_a_recipe_survives_the_disk() -> None:
+    recipe = Recipe(
+        ModelChoice("timm:resnet18", args=(("drop_rate", 0.1), ("channels", (8, 16))), layers=(2, 2), width=8),
+        TaskChoice("text:a.txt", seq_len=64),
+        lr=1e-2,
+        spec={"lags": None, "init": "orthogonal"},
+    )
+    again = Recipe.of(recipe.plain())
+    assert again == recipe
+    assert again.sha256 == recipe.sha256
+
+
+def test_everything_that_could_change_a_trial_changes_its_checksum() -> None:
+    base = cnn_recipe()
+    changes = [{"lr": 1e-2}, {"batch": 8}, {"threads": 2}, {"optimizer": "sgd"}, {"clip": 0.0}, {"spec": {"lags": 1}}]
+    assert len({base.sha256, *(cnn_recipe(**change).sha256 for change in changes)}) == 1 + len(changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch": 6, "accumulate": 4},
+        {"optimizer": "adam"},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"warmup": 1.0},
+    ],
+)
+def test_recipes_that_cannot_be(change: dict) -> None:
+    with pytest.raises(UsageError):
+        cnn_recipe(**change)
+
+
+def test_arms_and_what_they_change() -> None:
+    found = parse_contenders("naive+1,rw+lr@8,Baseline,rw:lr=0.5,baseline:width=2:lr=.25,copy", ("wide.py:build",))
+    names = ["baseline", "naive+1", "rw+lr@8", "rw:lr=0.5", "baseline:width=2:lr=0.25", "copy", "against:wide.py:build"]
+    assert [one.name for one in found] == names
+    by_name = {one.name: one for one in found}
+    base = cnn_recipe(lr=0.01)
+    assert by_name["rw:lr=0.5"].recipe(base).lr == 0.005
+    assert by_name["rw+lr@8"].recipe(base) == base
+    wide = by_name["baseline:width=2:lr=0.25"].recipe(base)
+    assert (wide.model.width, wide.lr) == (8, 0.0025)
+    rival = by_name["against:wide.py:build"].recipe(base)
+    assert (rival.model, rival.steps) == (ModelChoice("wide.py:build"), base.steps)
+
+
+@pytest.mark.parametrize("text", ["rw:lr", "rw:lr=0", "rw:rank=3", "naive", "bogus", "rw:lr=-1"])
+def test_arms_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_contenders(text)
+
+
+def test_a_wider_arm_needs_a_width_to_multiply() -> None:
+    (_, wide) = parse_contenders("baseline:width=2")
+    with pytest.raises(UsageError, match="--width"):
+        wide.recipe(Recipe(ModelChoice("resnet18"), TaskChoice("scenes")))

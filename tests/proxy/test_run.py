@@ -1,0 +1,146 @@
+"""Trials in processes of their own: what one of them does to itself, it does to nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from laurel_cli.proxy import run, study
+from laurel_cli.proxy.compare import Plan, compare, prepare
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.proxy.run import Happening, ordered
+from tests.proxy.small import MODELS
+
+LIMITS = {"train_limit": 128, "evaluation_limit": 64}
+
+
+@pytest.fixture
+def plan(tmp_path: Path, cache: Path):
+    """A study of a user's model on few digit scenes."""
+    (tmp_path / "models.py").write_text(MODELS)
+
+    def make(arms: str = "baseline,rw", *against: str, **changes) -> Plan:
+        values = {"steps": 6, "batch": 16, "evaluations": 1, "evaluation_batch": 64} | changes
+        seeds = values.pop("seeds", 1)
+        recipe = Recipe(ModelChoice(f"{tmp_path}/models.py:build"), TaskChoice("scenes", **LIMITS), **values)
+        rivals = tuple(f"{tmp_path}/models.py:{name}" for name in against)
+        return Plan(recipe, arms, rivals, seeds=seeds, folder=tmp_path / "study", resume=True, processes=2)
+
+    return make
+
+
+def ran(plan: Plan) -> tuple[dict, list[Happening]]:
+    seen: list[Happening] = []
+    return compare(plan, prepare(plan), on_event=seen.append), seen
+
+
+def statuses(folder: Path) -> dict[tuple[str, int], tuple[str, str | None]]:
+    return {(t["arm"]["name"], t["seed"]): (t["status"], t["reason"]) for t in study.trials(folder)}
+
+
+def test_a_study_from_beginning_to_end(plan, tmp_path: Path) -> None:
+    document, seen = ran(plan("baseline,naive+1,rw", seeds=2))
+    assert document["schema"] == "laurel.train-proxy/1"
+    assert [arm["name"] for arm in document["arms"]] == ["baseline", "naive+1", "rw"]
+    assert {status for status, _ in statuses(tmp_path / "study").values()} == {"complete"}
+    assert len(study.trials(tmp_path / "study")) == 6
+    assert not list((tmp_path / "study" / "checkpoints").iterdir())
+    kinds = [happening.kind for happening in seen if (happening.arm, happening.seed) == ("rw", 1)]
+    assert kinds[0] == "begun"
+    assert kinds[-1] == "done"
+    trial = study.trials(tmp_path / "study")[-1]
+    assert trial["hashes"]["start"] == study.trials(tmp_path / "study")[1]["hashes"]["start"]
+    assert trial["task"]["train_examples"] == 128
+    assert trial["evaluations"][-1]["loss"] == trial["final"]["loss"]
+
+    again, seen = ran(plan("baseline,naive+1,rw", seeds=2))
+    assert not seen  # the same study again costs nothing
+    assert again["arms"] == document["arms"]
+
+
+def test_a_crash_is_one_trial_s_own(plan, tmp_path: Path) -> None:
+    document, _ = ran(plan("baseline", "bad", "killed", "exploding", seeds=2))
+    found = statuses(tmp_path / "study")
+    by_arm = {arm.rpartition(":")[2]: found[arm, seed] for arm, seed in found if seed == 1}
+    assert by_arm["baseline"] == ("complete", None)
+    assert by_arm["bad"] == ("failed", "RuntimeError: a bug in the user's model")
+    assert by_arm["killed"][0] == "failed"
+    assert "killed" in by_arm["killed"][1]
+    assert by_arm["exploding"][0] == "diverged"
+    failed = {arm["name"].rpartition(":")[2]: arm["failed"] for arm in document["arms"]}
+    assert failed["baseline"] == 0
+    assert failed["bad"] == failed["killed"] == 2
+
+
+def test_stopped_it_leaves_checkpoints_and_resumes_to_the_same_end(plan, tmp_path: Path, monkeypatch) -> None:
+    whole, _ = ran(plan(steps=300, seeds=1))
+    losses = {key: trial["final"] for key, trial in keyed(tmp_path / "study").items()}
+    (tmp_path / "study").rename(tmp_path / "first")
+
+    stopped = plan(steps=300, seeds=1)
+    seen: list[Happening] = []
+
+    def event(happening: Happening) -> None:
+        seen.append(happening)
+        if happening.kind == "point" and happening.message["step"] >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(stopped, prepare(stopped), on_event=event)
+    assert list((tmp_path / "study" / "checkpoints").iterdir())
+    again, _ = ran(stopped)
+    assert {key: trial["final"] for key, trial in keyed(tmp_path / "study").items()} == losses
+    assert again["arms"] == whole["arms"]
+
+
+def keyed(folder: Path) -> dict[tuple[str, int], dict]:
+    return {(trial["arm"]["name"], trial["seed"]): trial for trial in study.trials(folder)}
+
+
+def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
+    """The lock is the study's until its last process has ended."""
+    long = plan(steps=100_000)
+    prepared = prepare(long)
+    pid = os.fork()
+    if not pid:
+        with study.locked(prepared.folder) as lock:
+            keys = study.missing(prepared.folder, prepared.study)
+            run.run(prepared.folder, keys, processes=1, command="", lock=lock, on_event=lambda happening: None)
+        os._exit(0)
+    until = time.monotonic() + 120
+    while not list((prepared.folder / "checkpoints").glob("*.pt")) and time.monotonic() < until:
+        time.sleep(0.2)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with study.locked(prepared.folder):
+        assert list((prepared.folder / "checkpoints").glob("*.pt"))
+    assert threading.active_count() < 20
+
+
+def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    searched = replace(plan("baseline,rw,copy"), rates=2)
+    ran(searched)
+    rates = study.load(tmp_path / "study").rates
+    assert rates["copy"] == rates["baseline"]
+    tried = keyed(tmp_path / "study" / "search")
+    assert len(tried) == 4
+    for arm in ("baseline", "rw"):
+        own = {t["arm"]["lr_factor"]: t["final"]["loss"] for (n, _), t in tried.items() if n.partition(":")[0] == arm}
+        assert sorted(own) == pytest.approx([3**-0.5, 3**0.5], rel=1e-4)
+        assert rates[arm] == pytest.approx(min(own, key=own.__getitem__), rel=1e-4)
+    factors = {name: t["arm"]["lr_factor"] for (name, _), t in keyed(tmp_path / "study").items()}
+    assert factors == pytest.approx(rates)
+
+
+def test_blocks_are_whole_early_and_compiled_arms_together() -> None:
+    keys = [("rw", 1), ("baseline", 1), ("rw", 0), ("baseline", 0)]
+    arms = ["baseline", "rw"]
+    assert ordered(keys, arms, by_arm=False) == [("baseline", 0), ("rw", 0), ("baseline", 1), ("rw", 1)]
+    assert ordered(keys, arms, by_arm=True) == [("baseline", 0), ("baseline", 1), ("rw", 0), ("rw", 1)]

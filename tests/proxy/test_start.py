@@ -1,0 +1,110 @@
+"""Where trials begin: what arms share is bit-equal, what they add starts as a no-op or as the library starts it."""
+
+import pytest
+import torch
+from torch import nn
+
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.start import start
+from tests.proxy.small import MODELS, cnn_recipe, decoder_recipe, image_task, text_task, weights
+
+ARMS = "baseline,naive+1,rw,lr@2,pa,rw+lr@2,rw+lr+pa@2"
+
+
+@pytest.mark.parametrize(("recipe", "task"), [(cnn_recipe(), image_task()), (decoder_recipe(), text_task())])
+def test_arms_share_their_start_bit_for_bit(recipe: Recipe, task) -> None:
+    begun = {one.name: start(one, recipe, task, 3) for one in parse_contenders(ARMS)}
+    baseline = dict(begun["baseline"].model.named_parameters())
+    examples = torch.randn(2, 3, 8, 8) if task.kind == "image" else torch.randint(0, 11, (2, 16))
+    expected = begun["baseline"].call(begun["baseline"].model.eval(), examples)
+    for name, arm in begun.items():
+        own = dict(arm.model.named_parameters())
+        assert set(baseline) <= set(own), name
+        assert set(arm.shared) == set(baseline)
+        assert all(torch.equal(own[key], value) for key, value in baseline.items())
+        assert arm.sha256 == begun["baseline"].sha256
+        assert arm.added == sum(p.numel() for p in own.values()) - sum(p.numel() for p in baseline.values())
+        if name != "naive+1":
+            assert torch.equal(arm.call(arm.model.eval(), examples), expected), name
+
+
+def test_a_seed_is_a_start() -> None:
+    (baseline, copy) = parse_contenders("copy")
+    recipe, task = cnn_recipe(), image_task()
+    first, again, other = (weights(start(baseline, recipe, task, seed).model) for seed in (0, 0, 1))
+    copied = weights(start(copy, recipe, task, 0).model)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["layer1.0.conv1.weight"], other["layer1.0.conv1.weight"])
+    assert not torch.equal(first["layer1.0.conv1.weight"], copied["layer1.0.conv1.weight"])
+
+
+def test_an_added_block_starts_as_the_library_starts_blocks() -> None:
+    """timm starts a ResNet's last norm of each branch at zero, so that a new block begins as the identity."""
+    recipe, task = cnn_recipe(), image_task()
+    (baseline, naive) = parse_contenders("naive+1")
+    old, new = (start(one, recipe, task, 0).model for one in (baseline, naive))
+    assert len(new.layer1) == len(old.layer1) + 1
+    assert torch.count_nonzero(new.layer1[-1].bn2.weight) == 0
+    drawn = [old.layer1[1].conv1.weight, old.layer1[0].conv1.weight]
+    assert not any(torch.equal(new.layer1[-1].conv1.weight, weight) for weight in drawn)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(new.eval()(x), old.eval()(x))
+
+
+@pytest.mark.parametrize(("stem", "side"), [(1, 32), (2, 16), (4, 8)])
+@pytest.mark.parametrize("reference", ["timm:resnet18", "torchvision:resnet18"])
+def test_the_stem_fits_small_images(reference: str, stem: int, side: int) -> None:
+    choice = ModelChoice(reference, stem=stem, width=8 if reference.startswith("timm") else None)
+    model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("bright")), image_task(8, 32), 0).model
+    seen: list[torch.Size] = []
+    model.layer1.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    model(torch.randn(2, 3, 32, 32))
+    assert seen[0][2:] == (side, side)
+
+
+def parameters_of_gpt2(width: int, layers: int, vocabulary: int, positions: int) -> int:
+    layer = 12 * width**2 + 13 * width
+    return (vocabulary + positions) * width + layers * layer + 2 * width
+
+
+def test_sizes_of_families() -> None:
+    baseline = parse_contenders("")[0]
+    task = text_task()
+    gpt = start(baseline, Recipe(ModelChoice("gpt2", layers=(3,), width=64), TaskChoice("counting")), task, 0).model
+    assert sum(p.numel() for p in gpt.parameters()) == parameters_of_gpt2(64, 3, 11, 16)
+    assert gpt.config.n_head == 2
+    llama = start(baseline, Recipe(ModelChoice("llama-3-8b", layers=(2,), width=64), TaskChoice("x")), task, 0).model
+    config = llama.config
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (64, 2, 224)
+    assert config.num_attention_heads % config.num_key_value_heads == 0
+    vit = ModelChoice("timm:vit_tiny_patch16_224", layers=(2,), width=64, args=(("patch_size", 4),))
+    model = start(baseline, Recipe(vit, TaskChoice("bright")), image_task(), 0).model
+    assert (len(model.blocks), model.embed_dim, model.patch_embed.num_patches) == (2, 64, 4)
+
+
+@pytest.mark.parametrize(
+    ("choice", "task", "message"),
+    [
+        (ModelChoice("torchvision:resnet18", width=8), image_task(), "timm:resnet18"),
+        (ModelChoice("gpt2", layers=(2, 2)), text_task(), "one stack"),
+        (ModelChoice("gpt2", width=30), text_task(), "heads"),
+        (ModelChoice("timm:resnet18", layers=(2, 2)), image_task(), "stages"),
+        (ModelChoice("gpt2"), image_task(), "images"),
+        (ModelChoice("timm:resnet18"), text_task(), "tokens|seq"),
+        (ModelChoice("timm:resnet18", stem=3), image_task(), "stem"),
+    ],
+)
+def test_what_does_not_fit_is_said(choice: ModelChoice, task, message: str) -> None:
+    with pytest.raises((UsageError, ModelError), match=message):
+        start(parse_contenders("")[0], Recipe(choice, TaskChoice("x")), task, 0)
+
+
+def test_a_users_model_needs_the_tasks_classes(tmp_path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    recipe = Recipe(ModelChoice(f"{tmp_path}/models.py:build"), TaskChoice("bright"))
+    with pytest.raises(ModelError, match="logits of shape"):
+        start(parse_contenders("")[0], recipe, image_task(8, 32), 0)
+    fitting = Recipe(ModelChoice(f"{tmp_path}/models.py:build", args=(("classes", 4),)), TaskChoice("bright"))
+    begun = start(parse_contenders("")[0], fitting, image_task(8, 32), 0)
+    assert isinstance(begun.model, nn.Module)

@@ -1,0 +1,60 @@
+"""Trials one after the other in a process, as a worker runs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy import study
+from laurel_cli.proxy.compare import Plan, prepare
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.proxy.worker import Compiled, run_trial
+
+
+@pytest.fixture
+def plan(tmp_path: Path, cache: Path) -> Plan:
+    task = TaskChoice("stdlib", seq_len=32, train_limit=20_000, evaluation_limit=2_000)
+    recipe = Recipe(ModelChoice("paper-c4", layers=(1,), width=16), task, steps=6, batch=8, evaluations=1, lr=0.01)
+    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2)
+
+
+def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
+    folder = prepare(plan).folder
+    content = run_trial(folder, "rw", 1, command="laurel train-proxy")
+    (kept,) = study.trials(folder)
+    assert kept["final"] == content["final"]
+    assert kept["coefficients"] == content["coefficients"]
+    assert content["arm"]["spec"]["rw"] is True
+    assert content["parameters"]["added"] == 2 * 2  # two connections in one layer
+    assert [entry["connection"] for entry in content["coefficients"]] == ["layers.0.laurel0", "layers.0.laurel1"]
+    assert content["task"]["classes"] == 256
+    assert content["hashes"]["data"] == study.load(folder).data
+    assert content["model"]["reference"] == "paper-c4"
+    assert not list((folder / "checkpoints").iterdir())
+
+
+def test_data_that_has_changed_is_never_trained_on(plan: Plan) -> None:
+    prepared = prepare(plan)
+    study.begin(prepared.folder / "other", replace(prepared.study, data="0" * 64), resume=False)
+    with pytest.raises(RecordError, match="changed"):
+        run_trial(prepared.folder / "other", "rw", 0, command="")
+
+
+def test_an_arm_of_another_study(plan: Plan) -> None:
+    with pytest.raises(UsageError, match="no arm"):
+        run_trial(prepare(plan).folder, "lr@4", 0, command="")
+
+
+@pytest.mark.slow
+def test_an_arm_is_compiled_once_for_all_seeds(plan: Plan, tmp_path: Path) -> None:
+    eager = prepare(plan).folder
+    compiled = prepare(replace(plan, recipe=replace(plan.recipe, compile=True), folder=tmp_path / "compiled")).folder
+    models: Compiled = {}
+    for seed in (0, 1):
+        expected = run_trial(eager, "rw", seed, command="")["final"]["loss"]
+        found = run_trial(compiled, "rw", seed, command="", compiled=models)["final"]["loss"]
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert list(models) == ["rw"]
