@@ -40,7 +40,7 @@ def answer(body: Item) -> list[str]:
 
 
 def _best(body: Item, judged: Sequence[Item], study: Item, metric: str) -> list[str]:
-    task = study["task"].get("name") or study["name"]
+    task = study["task"]["title"]
     if not judged:
         return [f"No LAuReL arm of the study {study['name']} has a complete trial."]
     better = [arm for arm in judged if arm["verdict"] == "better"]

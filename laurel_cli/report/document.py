@@ -25,6 +25,7 @@ from laurel_cli.report.paper import beside, printed
 from laurel_cli.report.quality import Quality, order, quality
 
 SCHEMA = "laurel.report/1"
+TASK = ("name", "kind", "classes", "train_examples", "evaluation_examples", "unit")
 
 
 def report(
@@ -143,9 +144,7 @@ def _study(trials: Trials, found: Quality) -> dict[str, Any]:
         "name": trials.name,
         "sha256": content["study"].get("sha256"),
         "definition": content["study"].get("definition"),
-        "task": {
-            key: task.get(key) for key in ("name", "kind", "classes", "train_examples", "evaluation_examples", "unit")
-        },
+        "task": {"title": _title(task)} | {key: task.get(key) for key in TASK},
         "device": trials.device,
         "metric": found.metric,
         "better": "higher" if found.metric == "accuracy" else "lower",
@@ -157,6 +156,13 @@ def _study(trials: Trials, found: Quality) -> dict[str, Any]:
         "noise_floor": _effect(found.floor),
         "smallest_visible": _finite(found.visible),
     }
+
+
+def _title(task: Mapping[str, Any]) -> str:
+    """What the data calls itself (`CIFAR-10 (JPEG)`), else the task's name."""
+    provenance = task.get("provenance")
+    title = provenance.get("title") if isinstance(provenance, dict) else None
+    return str(title or task.get("name"))
 
 
 def _correlation(found: Quality, base: Arm | None) -> float | None:

@@ -170,7 +170,7 @@ def _rests_on(body: Item, budgets: Mapping[str, float]) -> list[str]:
         said.append("quality: none recorded; the paper's Table 1 (ResNet-50, ImageNet-1K) in its place")
     else:
         done = study["trials"]["complete"]
-        said.append(f"quality: the study {study['name']} on {study['task'].get('name')}, {done:,} complete trials")
+        said.append(f"quality: the study {study['name']} on {study['task']['title']}, {done:,} complete trials")
     return said
 
 

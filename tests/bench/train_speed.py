@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import torch
-from laurel_cli.proxy.augment import augment
 from torch import nn
 
 from laurel_cli.proxy import batches
+from laurel_cli.proxy.augment import augment
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import Start, start

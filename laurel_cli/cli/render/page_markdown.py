@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from laurel_cli.cli.render.markdown import code, prose, table_markdown
@@ -26,7 +27,8 @@ def page_markdown(page: Page) -> str:
                 parts.append("".join(f"- {code(visible(line), in_table=False)}\n" for line in block.lines))
             case Picture() if block.name in page.pictures:
                 caption = prose(visible(block.caption))
-                parts.append(f"![{caption}]({quote(page.pictures[block.name])})\n\n*{caption}*\n")
+                first = prose(visible(re.split("[.:;] ", block.caption)[0]))
+                parts.append(f"![{first}]({quote(page.pictures[block.name])})\n\n*{caption}*\n")
             case Table():
                 parts.append(table_markdown(block))
     return "\n".join(parts)

@@ -80,8 +80,9 @@ def _facts(body: Item) -> tuple[tuple[str, str], ...]:
     if study is None:
         return tuple(facts)
     metric, task = study["metric"], study["task"]
-    amounts = [f"{text.count(task[key])} {said}" for key, said in _AMOUNTS.items() if task.get(key)]
-    facts.append(("task", ", ".join([str(task["name"]), *amounts])))
+    unit = task.get("unit") or "examples"
+    amounts = [f"{text.count(task[key])} {unit} to {said}" for key, said in _AMOUNTS.items() if task.get(key)]
+    facts.append(("task", ", ".join([str(task["title"]), *amounts])))
     facts.append(("metric", f"{metric} at the last step, {study['better']} is better"))
     facts.append(("trials", words.trials(study["trials"])))
     blocks = {True: "every arm with every seed", False: "none: the arms share no seeds", None: "-"}[study["paired"]]
@@ -99,7 +100,7 @@ def _facts(body: Item) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-_AMOUNTS = {"train_examples": "training examples", "evaluation_examples": "evaluation examples"}
+_AMOUNTS = {"train_examples": "train on", "evaluation_examples": "evaluate on"}
 
 
 def _quality(body: Item) -> Table:

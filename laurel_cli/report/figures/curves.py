@@ -34,7 +34,8 @@ def curves(body: Item) -> Figure:
     for line, colour in zip(lines, colours, strict=True):
         _draw(axes, line, metric, colour, bands=len(lines) <= BANDS)
     _limits(axes, lines, metric)
-    unit = lines[0]["points"][0].get("unit") or body["study"]["task"].get("unit") or "samples"
+    task = body["study"]["task"]
+    unit = "sequences" if task.get("kind") == "text" else task.get("unit") or "samples"
     axes.set_xlabel(f"{style.short(str(unit))} seen in training")
     axes.set_ylabel("accuracy, %" if metric == "accuracy" else f"{metric}, nats")
     axes.tick_params(labelsize=8)
