@@ -15,7 +15,7 @@ import pytest
 
 KILLS = 10
 ARMS = "baseline,rw+lr+pa@2"
-OPTIONS = ["--task", "scenes", "--width", "8", "--arms", ARMS, "--seeds", "3", "--steps", "150", "--batch", "32"]
+OPTIONS = ["--task", "scenes", "--width", "8", "--arms", ARMS, "--seeds", "3", "--steps", "1000", "--batch", "32"]
 LIMITS = ["--train-limit", "2000", "--evaluation-limit", "200", "--device", "cpu", "--format", "json"]
 
 
@@ -37,7 +37,7 @@ def test_killed_ten_times_it_ends_the_same(laurel_env: dict[str, str], tmp_path:
             start_new_session=True,
         )
         try:
-            process.wait(draw.uniform(3, 14))
+            process.wait(draw.uniform(2, 10))
             break
         except subprocess.TimeoutExpired:
             # Half of the time the workers outlive the command for a moment, half of the time all die at once.
