@@ -31,7 +31,7 @@ PROXIES = {
     "image": {"reference": "timm:resnet18", "width": 16, "stem": 2},
     "text": {"reference": "paper-c4", "layers": (4,), "width": 64},
 }
-BUDGETS = {"image": {"steps": 320, "batch": 64, "lr": 3e-3}, "text": {"steps": 800, "batch": 16, "lr": 6e-3}}
+BUDGETS = {"image": {"steps": 420, "batch": 64, "lr": 3e-3}, "text": {"steps": 800, "batch": 16, "lr": 6e-3}}
 TEXT_LENGTH = 64
 SGD = {"lr": 0.1, "weight_decay": 5e-4}
 
@@ -114,7 +114,7 @@ def train_proxy(
     vector_weights: VectorWeights = False,
     init: Init = "xavier",
     per: Per = "connection",
-    steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "320; of text 800")] = None,
+    steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "420; of text 800")] = None,
     epochs: Annotated[
         float | None,
         typer.Option(
