@@ -10,13 +10,13 @@ from typing import Any
 
 from laurel_cli import paired
 from laurel_cli.errors import UsageError
+from laurel_cli.proxy.verdict import LEARNED
 from laurel_cli.report.arms import Arm
 from laurel_cli.report.compare import Effect, Scores, effects
 from laurel_cli.report.join import Trials
 
 METRICS = ("loss", "accuracy")
 FAMILIES = ("identity", "rw", "lr", "pa", "rw+lr", "rw+pa", "lr+pa", "rw+lr+pa")
-LEARNED = 0.95  # a loss below this share of chance: the proxy has learned something
 
 
 @dataclass(frozen=True)
