@@ -12,7 +12,7 @@ from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.paired import Look, looks
 from laurel_cli.proxy import run, study
-from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
+from laurel_cli.proxy.recipe import Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
@@ -54,6 +54,11 @@ class Plan:
     command: str = ""
     versions: Mapping[str, str | None] = field(default_factory=dict)
 
+    @property
+    def at_once(self) -> int:
+        """Trials at once."""
+        return self.processes or run.default_processes(self.recipe.device)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -84,12 +89,13 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         rates={},
     )
     warnings = list(task.warnings)
-    if (folder / "study.json").exists():
-        wanted = replace(wanted, rates=study.load(folder).rates)
+    old = study.load(folder) if (folder / "study.json").exists() else None
+    if old is not None:
+        wanted = replace(wanted, rates=old.rates)
     elif plan.rates:
         rates, said = _searched(plan, wanted, folder, task, on_progress)
         wanted, warnings = replace(wanted, rates=rates), [*warnings, *said]
-    known = {one.name for one in study.load(folder).contenders} if (folder / "study.json").exists() else set()
+    known = {one.name for one in old.contenders} if old is not None else set()
     wanted, left_out = _built(wanted, task, known, on_progress)
     begun = study.begin(folder, wanted, resume=plan.resume)
     if {one.name for one in begun.contenders} - known:
@@ -125,7 +131,7 @@ def compare(
             run.run(
                 folder,
                 run.ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
-                processes=plan.processes or run.default_processes(plan.recipe.device),
+                processes=plan.at_once,
                 command=plan.command,
                 lock=lock,
                 on_event=on_event,
@@ -179,10 +185,11 @@ def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Ca
         command=plan.command,
         on_progress=on_progress,
     )
-    hashes = {"model": analysis.record()["model"]["architecture"], "code": begun.code["code"]}
-    content = {"options": begun.recipe.plain()["model"], "spec_options": dict(begun.recipe.spec)}
-    versions = {"versions": dict(plan.versions), "hashes": hashes}
-    write(folder / "records", "analyze", "complete", analysis.record() | content | versions)
+    content = analysis.record()
+    content |= {"options": begun.recipe.plain()["model"], "spec_options": dict(begun.recipe.spec)}
+    hashes = {"model": content["model"]["architecture"], "code": begun.code["code"]}
+    content |= {"versions": dict(plan.versions), "hashes": hashes}
+    write(folder / "records", "analyze", "complete", content)
 
 
 def _searched(
@@ -192,8 +199,13 @@ def _searched(
     if plan.rates < 2:
         raise UsageError("--lr-search needs two rates at least.", hint="Try --lr-search 3.")
     factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
-    tuned = [one for one in wanted.contenders if one.arm.kind != "copy" and not one.reference]
-    names = {(one.name, factor): _at(one, factor) for one in tuned for factor in factors}
+    # A rate that was typed stays as it is.
+    tuned = [one for one in wanted.contenders if one.arm.kind != "copy" and not one.reference and one.lr == 1]
+    names = {
+        (one.name, factor): one.name if factor == 1 else f"{one.name}:lr={factor:.6g}"
+        for one in tuned
+        for factor in factors
+    }
     search = replace(wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,))
     place = folder / "search"
     search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
@@ -202,7 +214,7 @@ def _searched(
         run.run(
             place,
             keys,
-            processes=plan.processes or run.default_processes(plan.recipe.device),
+            processes=plan.at_once,
             command=plan.command,
             lock=lock,
             on_event=lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
@@ -220,10 +232,6 @@ def _searched(
             said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
     rates |= {one.name: rates["baseline"] for one in wanted.contenders if one.arm.kind == "copy"}
     return rates, said
-
-
-def _at(one: Contender, factor: float) -> str:
-    return one.name if factor == 1 else f"{one.name}:lr={factor * one.lr:.6g}" if one.lr == 1 else one.name
 
 
 def _code(plan: Plan) -> dict[str, str]:
