@@ -29,7 +29,7 @@ from laurel_cli.cli.model_options import (
     command_line,
     spec_fields,
 )
-from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+from laurel_cli.cli.options import FOLDER, Debug, Force, Format, Output, Records
 
 RUN, PROTOCOL = "What is timed", "Protocol"
 
@@ -108,10 +108,7 @@ def profile(
     input_shape: InputShape = None,
     input: Input = None,  # noqa: A002 - the option's name
     model_arg: ModelArg = None,
-    records: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Where the record of this run goes.", rich_help_panel=OUTPUT),
-    ] = Path("reports/records"),
+    records: Records = FOLDER,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,

@@ -25,7 +25,6 @@ from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
 
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
 DEFAULT_RANK = 4  # proxies are narrow: a quarter to a thirty-second of the default's widths
-TEXTS = ("stdlib", "text", "hf", "c4", "fineweb")
 # What two cores do in ten minutes, all arms, five seeds.
 PROXIES = {
     "image": {"reference": "timm:resnet18", "width": 16, "stem": 2},
@@ -246,9 +245,6 @@ def train_proxy(
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs say the same thing.", hint="Leave one of them out.")
     names = arms or ",".join(["baseline", "naive+1", *VARIANTS])
-    kind = "text" if task.partition(":")[0] in TEXTS else "image"
-    budget: dict[str, Any] = BUDGETS[kind] | ({"lr": SGD["lr"]} if optimizer == "sgd" else {})
-    batch = batch or budget["batch"]
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
@@ -256,7 +252,11 @@ def train_proxy(
         from laurel_cli.latency.workload import Workload
         from laurel_cli.proxy.compare import Plan
         from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+        from laurel_cli.proxy.tasks import is_text
 
+        kind = "text" if is_text(task) else "image"
+        budget: dict[str, Any] = BUDGETS[kind] | ({"lr": SGD["lr"]} if optimizer == "sgd" else {})
+        batch = batch or budget["batch"]
         work = Workload.checked("train", dtype, compile, False)
         chosen = resolve(device)
         if device == "auto" and chosen != "cpu":

@@ -146,11 +146,8 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
     device = trained[0].device
     target: list[Tensor] = []
 
-    def autocast() -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
-
     def train() -> Tensor:
-        with autocast():
+        with autocast(device, dtype):
             loss = _loss(forward(*given.args, **given.kwargs), given, target)
         loss.backward()
         optimizer.step()
@@ -163,6 +160,11 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
             yield from (item for item in state.values() if isinstance(item, Tensor))
 
     return Step(train, lambda: None, tensors)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Mixed precision while training: the weights stay float32."""
+    return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
 def _loss(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:

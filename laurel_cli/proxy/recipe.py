@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from laurel_cli.arms import Arm, parse_arms
 from laurel_cli.errors import UsageError
+from laurel_cli.records.store import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 _FACTOR = re.compile(r"(lr|width)=(\d+(?:\.\d*)?|\.\d+)")
@@ -124,8 +124,7 @@ class Recipe:
     @property
     def sha256(self) -> str:
         """Of its plain form."""
-        text = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_of(self.plain())
 
 
 @dataclass(frozen=True)

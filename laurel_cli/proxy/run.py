@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from laurel_cli.proxy import study as studies
+from laurel_cli.proxy.cores import cores
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
 
@@ -216,14 +217,9 @@ def default_processes(device: str) -> int:
     """One a core on the CPU, where two processes with a thread each train up to twice as fast as one with two."""
     if device != "cpu":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return cores()
 
 
 def ordered(keys: Sequence[Key], arms: Sequence[str], *, by_arm: bool) -> list[Key]:
     """Block by block, so that pairs are whole early; or arm by arm, so that each is compiled once."""
     return sorted(keys, key=lambda key: (arms.index(key[0]), key[1]) if by_arm else (key[1], arms.index(key[0])))
-
-
-def left(folder: Path) -> list[Key]:
-    """What the study in `folder` lacks."""
-    return studies.missing(folder, studies.load(folder))

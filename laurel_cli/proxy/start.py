@@ -37,7 +37,7 @@ class Start:
         call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary).
         shared: parameter names that the baseline has too.
         added: parameters more than the baseline's, counted.
-        source: where the model was found; `input` its example input in words.
+        source: where the model was found.
         sha256: of the shared weights.
     """
 
@@ -46,7 +46,6 @@ class Start:
     shared: tuple[str, ...]
     added: int
     source: str
-    input: str
     sha256: str
 
 
@@ -121,7 +120,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     added = sum(parameter.numel() for parameter in model.parameters()) - count
-    return Start(model, call, shared, added, loaded.source, loaded.input_description, weights_sha256(model, shared))
+    return Start(model, call, shared, added, loaded.source, weights_sha256(model, shared))
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:

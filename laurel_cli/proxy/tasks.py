@@ -11,11 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.data.cache import Arrays, Progress, digest
+from laurel_cli.proxy.data.cache import Arrays, Progress
 from laurel_cli.proxy.data.counting import Counts
 from laurel_cli.proxy.data.places import cache_folder
 from laurel_cli.proxy.draws import key, permutation
 from laurel_cli.proxy.examples import Images, Tokens
+from laurel_cli.records.store import sha256_of
 
 SCHEMA = "laurel.task/1"
 DEFAULT_SEQ_LEN = 128
@@ -55,6 +56,11 @@ class Task:
     sd: tuple[float, ...] = ()
     natural: bool = False
     warnings: tuple[str, ...] = ()
+
+
+def is_text(reference: str) -> bool:
+    """Whether a reference names a task of text."""
+    return reference.partition(":")[0] in _TEXT_KINDS
 
 
 def names() -> tuple[str, ...]:
@@ -270,4 +276,4 @@ def _checksum(arrays: Arrays, classes: int, **sizes: int) -> str:
         name: {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": arrays.sha256[name]}
         for name, array in arrays.arrays.items()
     }
-    return digest({"schema": SCHEMA, "classes": classes, "arrays": stored, **sizes})
+    return sha256_of({"schema": SCHEMA, "classes": classes, "arrays": stored, **sizes})

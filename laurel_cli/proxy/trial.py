@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.latency.workload import DTYPES, autocast
 from laurel_cli.proxy import batches, checkpoint
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
@@ -26,7 +26,6 @@ from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, laurel_layers, seed_all
 from laurel_cli.proxy.tasks import Task
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 POINTS = 50  # of the training curve
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # of the time at most
@@ -149,7 +148,7 @@ def _update(
     total = None
     for number, (inputs, targets) in enumerate(parts, start=1):
         with group.gathering(forward, last=number == recipe.accumulate):
-            with _autocast(recipe, group.device):
+            with autocast(group.device, DTYPES[recipe.dtype]):
                 loss = _cross_entropy(begun.call(forward, inputs), targets) / recipe.accumulate
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
@@ -171,11 +170,6 @@ def _update(
 
 def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
     return nn.functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction=reduction)
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    dtype = DTYPES[recipe.dtype]
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def _point(state: State, recipe: Recipe, learning_rate: float, group: Group, on_event: Event) -> None:
@@ -204,7 +198,7 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with torch.inference_mode(), _autocast(recipe, group.device):
+    with torch.inference_mode(), autocast(group.device, DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device)
             inputs = inputs.to(group.device)

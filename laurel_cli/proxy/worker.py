@@ -20,6 +20,7 @@ import torch
 
 from laurel_cli.errors import LaurelError
 from laurel_cli.latency.devices import opened
+from laurel_cli.models.build import first_line
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, synchronised
@@ -134,13 +135,6 @@ def main(say: Say) -> None:
         say({"kind": "done", "status": content["status"], "final": content["final"]})
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, LaurelError):
-        return str(error)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
-
-
 if __name__ == "__main__":
     out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
@@ -155,5 +149,11 @@ if __name__ == "__main__":
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
         code = error.exit_code if isinstance(error, LaurelError) else 1
-        say({"kind": "failed", "reason": _reason(error), "code": code})
+        say(
+            {
+                "kind": "failed",
+                "reason": str(error) if isinstance(error, LaurelError) else first_line(error),
+                "code": code,
+            }
+        )
         sys.exit(1)

@@ -24,7 +24,6 @@ from laurel_cli.records.files import write_whole
 from laurel_cli.records.places import Places
 
 SCHEMA = "laurel.record/1"
-FOLDER = Path("reports/records")
 Kind = Literal["analyze", "profile", "trial"]
 Status = Literal["complete", "partial", "failed"]
 
@@ -75,7 +74,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
         ResourceError: the folder cannot be made or written, the disk is full.
     """
     body = Places().without(_plain(content))
-    digest = _digest(body)
+    digest = sha256_of(body)
     path = folder / f"{kind}-{digest[:16]}.json"
     if _is_whole(path):
         return path
@@ -106,7 +105,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(record.get("kind"), str):
         raise RecordError(f"{str(path)!r} is no record.", "It has no content, or does not say of which kind.")
     try:
-        digest = _digest(content)
+        digest = sha256_of(content)
     except ValueError as error:  # NaN, which `write` never writes
         raise RecordError(f"{str(path)!r} has been changed.", f"{error}.") from error
     if record.get("sha256") != digest:
@@ -145,7 +144,8 @@ def _sentence(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-def _digest(content: Any) -> str:
+def sha256_of(content: Any) -> str:
+    """SHA-256 of plain JSON in canonical form: sorted keys, no spaces, ASCII."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError
+from laurel_cli.records.store import sha256_of
 
 SCHEMA = "laurel.arrays/1"
 SUFFIX = ".arrays"
@@ -125,7 +126,7 @@ def obtain(
         RecordError: the file is damaged and `rebuild` is off.
         ResourceError: it cannot be written, the disk is full.
     """
-    path = folder / f"{name}-{digest(what)[:24]}{SUFFIX}"
+    path = folder / f"{name}-{sha256_of(what)[:24]}{SUFFIX}"
     found = _usable(path, rebuild, on_progress)
     if found is None:
         try:
@@ -164,12 +165,6 @@ def open_arrays(path: Path, verify: bool | None = None) -> Arrays:
                     f"{str(path)!r} has been changed.", f"{name} has another checksum.", "Delete it to prepare it anew."
                 )
     return Arrays(path, arrays, sha256, header["facts"])
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of plain JSON in canonical form: sorted keys, no spaces, ASCII."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _header(path: Path) -> dict[str, Any]:

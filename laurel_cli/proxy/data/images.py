@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy.cores import cores
 from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.proxy.data.moments import Moments
 from laurel_cli.proxy.data.sources import Source, open_source
@@ -252,7 +253,7 @@ def _several_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) ->
 
 
 def _workers() -> int:
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(16, cores())
 
 
 def _decoder() -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, digest, obtain
+from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.proxy.data.counting import Counts
+from laurel_cli.records.store import sha256_of
 
 VERSION = 1
 VOCABULARY = 256
@@ -31,7 +32,7 @@ def prepare(folder: Path, on_progress: Progress) -> Arrays:
     """
     files = sources()
     texts = {name: (path, hashlib.sha256(_read(path)).hexdigest()) for name, path in files.items()}
-    sha256 = digest({name: checksum for name, (_, checksum) in texts.items()})
+    sha256 = sha256_of({name: checksum for name, (_, checksum) in texts.items()})
     what = {"kind": "stdlib", "version": VERSION, "text": sha256}
 
     def build(writer: Writer) -> dict[str, Any]:
