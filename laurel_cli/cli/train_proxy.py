@@ -159,6 +159,14 @@ def train_proxy(
     compile: Annotated[  # noqa: A002 - the option's name
         bool, typer.Option("--compile", help="Through torch.compile, once an arm.", rich_help_panel=TRAINING)
     ] = False,
+    channels_last: Annotated[
+        bool,
+        typer.Option(
+            "--channels-last/--no-channels-last",
+            help="Images in that memory format, the faster one on CPUs and GPUs.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = True,
     evaluations: Annotated[int, _count("How often to evaluate; the last time at the end.", TRAINING)] = 4,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N, xla or tpu.", rich_help_panel=TRAINING)
@@ -283,6 +291,7 @@ def train_proxy(
             evaluations=evaluations,
             evaluation_batch=250 if kind == "image" else 64,
             flip=flip,
+            channels_last=channels_last and kind == "image" and chosen.partition(":")[0] in ("cpu", "cuda"),
             compile=compile,
             device=chosen,
             threads=threads if chosen == "cpu" else None,

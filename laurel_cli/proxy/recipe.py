@@ -65,6 +65,7 @@ class Recipe:
         evaluations: how often the model is evaluated, at even distances, the last time at the end.
         evaluation_batch: examples at once.
         flip: mirror half of the images; None where the task's images are natural.
+        channels_last: images and kernels with their channels innermost in memory, where convolutions are fastest.
         compile: through `torch.compile`.
         device: where it trains; `threads` of a process on the CPU.
         spec: fields of every LAuReL spec.
@@ -86,6 +87,7 @@ class Recipe:
     evaluations: int = 8
     evaluation_batch: int = 250
     flip: bool | None = None
+    channels_last: bool = True
     compile: bool = False
     device: str = "cpu"
     threads: int | None = 1

@@ -33,8 +33,8 @@ class Start:
     """A model before its first step.
 
     Attributes:
-        model: on the CPU, in float32.
-        call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary).
+        model: on the CPU, in float32, its kernels in the recipe's memory format.
+        call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary); puts images into that format.
         shared: parameter names that the baseline has too.
         added: parameters more than the baseline's, counted.
         source: where the model was found.
@@ -104,20 +104,23 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     """
     loaded = opened(recipe, task)
     seed = seed_of(contender, seed)
+    innermost = recipe.channels_last and task.kind == "image"
+    layout = torch.channels_last if innermost else torch.contiguous_format
 
     def fresh(number: str) -> nn.Module:
         seed_all(number, seed)
         return loaded.build() if loaded.on_meta else _again(recipe, task)
 
-    model = fresh("start")
+    model = fresh("start").to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     count = sum(parameter.numel() for parameter in model.parameters())
-    call = _caller(loaded.inputs)
+    call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task)
     arm = contender.arm
     if arm.kind in ("naive", "laurel"):
         found = survey(model, loaded.inputs).whole
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
+        model.to(memory_format=layout)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     added = sum(parameter.numel() for parameter in model.parameters()) - count
     return Start(model, call, shared, added, loaded.source, weights_sha256(model, shared))
@@ -143,7 +146,7 @@ def _again(recipe: Recipe, task: Task) -> nn.Module:
     return opened(recipe, task).build()
 
 
-def _caller(inputs: Inputs) -> Callable[[nn.Module, Tensor], Tensor]:
+def _caller(inputs: Inputs, layout: torch.memory_format) -> Callable[[nn.Module, Tensor], Tensor]:
     tensors = [leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
     if len(tensors) != 1:
         raise ModelError(
@@ -154,6 +157,7 @@ def _caller(inputs: Inputs) -> Callable[[nn.Module, Tensor], Tensor]:
     name = next(iter(inputs.kwargs), None)
 
     def call(model: nn.Module, batch: Tensor) -> Tensor:
+        batch = batch.contiguous(memory_format=layout)
         output = model(batch) if name is None else model(**{name: batch})
         logits: Tensor = output[0] if isinstance(output, (tuple, list)) else getattr(output, "logits", output)
         return logits
@@ -167,8 +171,15 @@ def _check(model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
         raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another --task.")
-    with torch.no_grad():
-        logits: Any = call(model.eval(), example)
+    try:
+        with torch.no_grad():
+            logits: Any = call(model.eval(), example)
+    except Exception as error:
+        raise ModelError(
+            f"The model fails on {wanted}.",
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            "--no-channels-last is for models that need contiguous images." if task.kind == "image" else "",
+        ) from error
     shape = (*example.shape, task.classes) if task.kind == "text" else (example.shape[0], task.classes)
     if not isinstance(logits, Tensor) or logits.shape != shape:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

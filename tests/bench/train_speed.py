@@ -50,7 +50,9 @@ def plain(begun: Start, recipe: Recipe, task: Task) -> float:
     data = []
     for step in range(STEPS):
         x, y = batches.batch(task, step, recipe.batch, 0)
-        data.append((augment(task, x, 0, step) if task.kind == "image" else x, y.flatten()))
+        if task.kind == "image":
+            x = augment(task, x, 0, step).contiguous(memory_format=torch.channels_last)
+        data.append((x, y.flatten()))
     adam = torch.optim.AdamW(model.parameters(), lr=recipe.lr, fused=True)
     began = time.perf_counter()
     for x, y in data:

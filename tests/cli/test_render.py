@@ -1,13 +1,16 @@
 """Rendering: every format says what the document says, and nothing in it comes alive."""
 
 import csv
+import html
 import io
 import json
 import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from laurel_cli.cli.render import Look, render
+from laurel_cli.cli.render.markdown import prose
 from laurel_cli.text import visible
 
 WIDTHS = [None, 10, 20, 40, 60, 80, 100, 120, 200]
@@ -181,3 +184,41 @@ def test_plain_tables_are_drawn_as_the_coloured_ones_are(document, ascii_only, w
     plain = render(document, "table", connections=True, look=Look(width, ascii_only=ascii_only))
     coloured = render(document, "table", connections=True, look=Look(width, color=True, ascii_only=ascii_only))
     assert plain == "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", coloured).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("LAuReL: quality", "timm:resnet18", "a_b_c", "_a_ b", "__init__", "*x*", "**y**", "`c`", "[l](http://x)"),
+        *(
+            "![i](u)",
+            "<b>x</b>",
+            "<!--",
+            "a|b",
+            "~~s~~",
+            "&amp;",
+            "\\*",
+            "a\\",
+            "===",
+            "---",
+            "-",
+            "- a",
+            "+ b",
+            "1. c",
+        ),
+        *("12) d", "1986. A year", "# h", "> q", "-0.1", "+5 %", "0.5 nats", "(a)", "rw+lr@4", "$a$", "{a}", "a!"),
+    ],
+)
+def test_markdown_says_what_the_text_says(text):
+    """Read by markdown-it, which knows nothing of how it was written."""
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    shown = html.escape(text, quote=False)
+    assert reader.render(f"- {prose(text)}\n") == f"<ul>\n<li>{shown}</li>\n</ul>\n"
+    assert f"<td>{shown}</td>" in reader.render(f"| a |\n| --- |\n| {prose(text)} |\n")
+
+
+def test_markdown_links_and_calls_nobody():
+    assert prose("http://x.org :smile: www.x.org me@x.org @user") == (
+        r"http\://x.org \:smile: www\.x.org me\@x.org \@user"
+    )
+    assert prose("LAuReL: rw+lr@4 (+0.1 nats, n = 5)") == "LAuReL: rw+lr@4 (+0.1 nats, n = 5)"

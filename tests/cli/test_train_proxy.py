@@ -129,3 +129,21 @@ def test_changed_options_in_a_study_are_named(train) -> None:
     done = train(*options, "--steps", "6")
     assert done.returncode == 4
     assert "recipe.steps was 5, is 6" in done.stderr
+
+
+def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: Path) -> None:
+    options = ["models.py:build", "--seeds", "1", "--steps", "5", "--study", "s"]
+    done = train(*options, "--arms", "copy,rw,rw:lr=0.5", "--lr-search", "3")
+    assert done.returncode == 0, done.stderr
+    searched: dict[str, dict[float, float]] = {"baseline": {}, "rw": {}}
+    for path in (tmp_path / "s" / "search" / "records").glob("trial-*.json"):
+        trial = read(path)["content"]
+        searched[trial["arm"]["name"].partition(":")[0]][trial["arm"]["lr_factor"]] = trial["final"]["loss"]
+    assert all(len(losses) == 3 for losses in searched.values())
+    best = {arm: min(losses, key=lambda factor: losses[factor]) for arm, losses in searched.items()}
+    used = {
+        trial["arm"]["name"]: trial["arm"]["lr_factor"]
+        for trial in (read(path)["content"] for path in (tmp_path / "s" / "records").glob("trial-*.json"))
+    }
+    expected = {"baseline": best["baseline"], "copy": best["baseline"], "rw": best["rw"], "rw:lr=0.5": 0.5}
+    assert used == pytest.approx(expected, rel=1e-5)  # a name has six digits

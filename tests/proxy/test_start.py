@@ -1,5 +1,7 @@
 """Where trials begin: what arms share is bit-equal, what they add starts as a no-op or as the library starts it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -108,3 +110,33 @@ def test_a_users_model_needs_the_tasks_classes(tmp_path) -> None:
     fitting = Recipe(ModelChoice(f"{tmp_path}/models.py:build", args=(("classes", 4),)), TaskChoice("bright"))
     begun = start(parse_contenders("")[0], fitting, image_task(8, 32), 0)
     assert isinstance(begun.model, nn.Module)
+
+
+@pytest.mark.parametrize("arm", ["baseline", "naive+1", "rw+lr+pa@2"])
+def test_channels_last_is_the_same_start_in_another_order(arm: str) -> None:
+    """Logits and gradients agree with the contiguous model's to rounding; every kernel lies channels last."""
+    recipe, task = cnn_recipe(), image_task()
+    one = parse_contenders(arm)[-1]
+    last, plain = (start(one, replace(recipe, channels_last=asked), task, 0) for asked in (True, False))
+    assert last.sha256 == plain.sha256
+    x, found = torch.randn(4, 3, 8, 8), []
+    for begun in (last, plain):
+        logits = begun.call(begun.model.train().double(), x.double())
+        logits.square().sum().backward()
+        found.append([logits, *(parameter.grad for parameter in begun.model.parameters())])
+    torch.testing.assert_close(found[0], found[1])
+    kernels = [parameter for parameter in last.model.parameters() if parameter.ndim == 4]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+def test_a_model_that_needs_contiguous_images_is_told_how(tmp_path, monkeypatch) -> None:
+    """`view` cannot merge dimensions that do not lie beside each other."""
+    (tmp_path / "views.py").write_text(MODELS.replace("x.flatten(1)", "x.view(len(x), -1)"))
+    monkeypatch.chdir(tmp_path)
+    choice = ModelChoice("views.py:build", args=(("classes", 4), ("pixels", 192)))
+    recipe, task = Recipe(choice, TaskChoice("bright")), image_task()
+    (baseline,) = parse_contenders("")
+    with pytest.raises(ModelError, match="--no-channels-last"):
+        start(baseline, recipe, task, 0)
+    assert start(baseline, replace(recipe, channels_last=False), task, 0).added == 0

@@ -7,7 +7,17 @@ import re
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 from laurel_cli.text import visible
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$@:-])")
+# What could begin markup, a link, an emoji or a mention, and only where it could: a report is read as plain text too.
+_MARKUP = re.compile(
+    r"""[\\`*\[\]|~$\#]
+    | (?<![^\W_])_ | _(?![^\W_])  # no emphasis begins or ends within a word
+    | :(?=//|[\w+-]+:)            # http://, :emoji:
+    | (?<=www)\.                  # www.example.org
+    | (?<!\w)@ | @(?=[\w-]+\.)   # a mention, an address
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_LIST = re.compile(r"^(\d{0,9})([-+=.)])(?=\s|$|[-+=])")  # rules and underlined headings as well
 _TICKS = re.compile(r"`+")
 
 
@@ -50,7 +60,8 @@ def _plain(column: Column, cell: str) -> str:
 
 def prose(text: str) -> str:
     """Text with everything escaped that could begin markup or HTML."""
-    return _MARKUP.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    inert = _MARKUP.sub(r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return _LIST.sub(r"\1\\\2", inert)
 
 
 def code(text: str, in_table: bool = True) -> str:
