@@ -146,6 +146,8 @@ def _kind(name: str, trials: Mapping[int, Trial]) -> str:
         return str(trial["arm"]["kind"])
     if name in (BASELINE, COPY):
         return name
+    if name.startswith((f"{BASELINE}:", f"{COPY}:", "against:")):
+        return "against"
     return "naive" if name.startswith("naive+") else "laurel"
 
 

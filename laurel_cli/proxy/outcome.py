@@ -98,7 +98,7 @@ def _identity(study: Study, contender: Contender, seed: int, command: str) -> di
         "study": {"name": study.name, "sha256": study.sha256, "definition": study.definition()},
         "arm": {
             "name": contender.name,
-            "kind": arm.kind,
+            "kind": contender.kind,
             "blocks": arm.blocks,
             "spec": None if spec is None else dict(vars(spec)),
             "lr_factor": contender.lr,

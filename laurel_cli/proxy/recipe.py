@@ -147,6 +147,12 @@ class Contender:
     width: float = 1.0
     reference: str = ""
 
+    @property
+    def kind(self) -> str:
+        """The arm's; a baseline of which a rate or width was typed is a rival of the baseline, as any other model."""
+        changed = self.name != self.arm.name  # not by the rate, which a search may have found
+        return "against" if changed and self.arm.kind in ("baseline", "copy") else self.arm.kind
+
     def recipe(self, shared: Recipe) -> Recipe:
         """The recipe of this arm."""
         model = shared.model

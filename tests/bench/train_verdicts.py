@@ -63,7 +63,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.train_verdicts", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--study", type=Path, metavar="DIR", default=Path("reports/studies/planted"))
+    parser.add_argument("--study", type=Path, metavar="DIR", default=Path("build/planted"))
     parser.add_argument("--output", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     page = report(run(chosen.seeds, chosen.study), chosen.seeds)

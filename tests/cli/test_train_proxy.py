@@ -141,9 +141,25 @@ def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: 
         searched[trial["arm"]["name"].partition(":")[0]][trial["arm"]["lr_factor"]] = trial["final"]["loss"]
     assert all(len(losses) == 3 for losses in searched.values())
     best = {arm: min(losses, key=lambda factor: losses[factor]) for arm, losses in searched.items()}
-    used = {
-        trial["arm"]["name"]: trial["arm"]["lr_factor"]
-        for trial in (read(path)["content"] for path in (tmp_path / "s" / "records").glob("trial-*.json"))
-    }
+    arms = [read(path)["content"]["arm"] for path in (tmp_path / "s" / "records").glob("trial-*.json")]
+    used = {arm["name"]: arm["lr_factor"] for arm in arms}
     expected = {"baseline": best["baseline"], "copy": best["baseline"], "rw": best["rw"], "rw:lr=0.5": 0.5}
     assert used == pytest.approx(expected, rel=1e-5)  # a name has six digits
+    assert {arm["name"]: arm["kind"] for arm in arms if arm["kind"] != "laurel"} == {
+        "baseline": "baseline",
+        "copy": "copy",
+    }
+
+
+def test_a_baseline_at_another_rate_is_an_arm_like_any_other(train, tmp_path: Path) -> None:
+    arms = "baseline:lr=0.01,rw,rw:lr=0.5"
+    done = train("models.py:build", "--arms", arms, "--seeds", "2", "--steps", "10", "--study", "s", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = {arm["name"]: arm for arm in json.loads(done.stdout)["arms"]}
+    assert list(found) == ["baseline", *arms.split(",")]
+    assert found["baseline"]["difference"] is None
+    for name in arms.split(","):
+        own, base = ([trial["loss"] for trial in found[arm]["trials"]] for arm in (name, "baseline"))
+        assert own != base
+        mean = sum(a - b for a, b in zip(own, base, strict=True)) / 2
+        assert found[name]["difference"]["mean"] == pytest.approx(mean)
