@@ -12,7 +12,7 @@ from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.paired import Look, looks
 from laurel_cli.proxy import run, study
-from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
@@ -21,7 +21,6 @@ from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
-SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 

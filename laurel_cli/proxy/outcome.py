@@ -8,6 +8,8 @@ from laurel_cli.proxy.recipe import Contender
 from laurel_cli.proxy.study import Study
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from laurel_cli.models.loaded import LoadedModel
     from laurel_cli.proxy.start import Start
     from laurel_cli.proxy.tasks import Task
@@ -42,6 +44,7 @@ def outcome(
     from laurel_cli.models.fingerprint import architecture
 
     diverged = state.diverged is not None
+    total, usual = (_counted(model) for model in (begun.model, baseline.module))
     return _identity(study, contender, seed, command) | {
         "model": {
             "reference": baseline.reference,
@@ -67,10 +70,7 @@ def outcome(
         "final": None if diverged else {key: state.evaluations[-1][key] for key in ("step", "loss", "accuracy")},
         "curve": state.curve,
         "evaluations": state.evaluations,
-        "parameters": {
-            "total": sum(parameter.numel() for parameter in begun.model.parameters()),
-            "added": begun.added,
-        },
+        "parameters": {"total": total, "added": total - usual},
         "coefficients": coefficients,
         "seconds": state.seconds,
         "seeds": seeds,
@@ -90,17 +90,21 @@ def failure(study: Study, contender: Contender, seed: int, reason: str, *, comma
     }
 
 
+def _counted(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _identity(study: Study, contender: Contender, seed: int, command: str) -> dict[str, Any]:
-    arm, spec = contender.arm, contender.arm.spec
+    kind, spec = contender.kind, contender.arm.spec
     return {
         "schema": SCHEMA,
         "command": command,
         "study": {"name": study.name, "sha256": study.sha256, "definition": study.definition()},
         "arm": {
             "name": contender.name,
-            "kind": contender.kind,
-            "blocks": arm.blocks,
-            "spec": None if spec is None else dict(vars(spec)),
+            "kind": kind,
+            "blocks": contender.arm.blocks if kind == "naive" else 0,
+            "spec": dict(vars(spec)) if spec is not None and kind == "laurel" else None,
             "lr_factor": contender.lr,
         },
         "seed": seed,

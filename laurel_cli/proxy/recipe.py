@@ -14,6 +14,7 @@ from laurel_cli.errors import UsageError
 from laurel_cli.records.store import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
+SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
 _FACTOR = re.compile(r"(lr|width)=(\d+(?:\.\d*)?|\.\d+)")
 
 
@@ -149,9 +150,10 @@ class Contender:
 
     @property
     def kind(self) -> str:
-        """The arm's; a baseline of which a rate or width was typed is a rival of the baseline, as any other model."""
-        changed = self.name != self.arm.name  # not by the rate, which a search may have found
-        return "against" if changed and self.arm.kind in ("baseline", "copy") else self.arm.kind
+        """The arm's; a baseline of which a rate was typed, and whatever is wider, is as any other model."""
+        typed = self.name != self.arm.name  # not by the rate, which a search may have found
+        other = self.width != 1 or (typed and self.arm.kind in ("baseline", "copy"))
+        return "against" if other else self.arm.kind
 
     def recipe(self, shared: Recipe) -> Recipe:
         """The recipe of this arm."""

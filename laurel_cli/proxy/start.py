@@ -36,7 +36,6 @@ class Start:
         model: on the CPU, in float32, its kernels in the recipe's memory format.
         call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary); puts images into that format.
         shared: parameter names that the baseline has too.
-        added: parameters more than the baseline's, counted.
         source: where the model was found.
         sha256: of the shared weights.
     """
@@ -44,7 +43,6 @@ class Start:
     model: nn.Module
     call: Callable[[nn.Module, Tensor], Tensor]
     shared: tuple[str, ...]
-    added: int
     source: str
     sha256: str
 
@@ -113,7 +111,6 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     model = fresh("start").to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
-    count = sum(parameter.numel() for parameter in model.parameters())
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task)
     arm = contender.arm
@@ -122,8 +119,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
         model.to(memory_format=layout)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    added = sum(parameter.numel() for parameter in model.parameters()) - count
-    return Start(model, call, shared, added, loaded.source, weights_sha256(model, shared))
+    return Start(model, call, shared, loaded.source, weights_sha256(model, shared))
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:

@@ -97,13 +97,13 @@ def train(
         _take(saved, state, model, updaters, scaler)
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
+    model.train()
     with _Batches(task, recipe, seed, group, state.step) as coming:
         while state.step < recipe.steps and state.diverged is None:
             began = time.perf_counter()
             learning_rate = set_rate(updaters, recipe, state.step)
             # All random draws of this step, dropout among them, come from here.
             seed_all("step", seed, state.step, group.rank)
-            model.train()
             state.losses.append(_update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group))
             state.step += 1
             if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
@@ -206,6 +206,7 @@ def _evaluate(
             loss += float(_cross_entropy(logits, targets, "sum"))
             right += int((logits.argmax(-1) == targets).sum())
             count += targets.numel()
+    model.train()
     found = {
         "step": state.step,
         "samples": state.step * recipe.batch,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
 from laurel_cli.report.arms import Arm, described, named, options_of
 
@@ -58,8 +59,8 @@ class Trials:
 
     @property
     def is_search(self) -> bool:
-        """Whether they tried learning rates: arms are called `rw:lr=0.001` there."""
-        return any(":lr=" in arm.name for arm in self.by_arm)
+        """Whether they tried learning rates, which have a seed of their own."""
+        return all(record.content["seed"] == SEARCH_SEED for record in self.records)
 
     @property
     def records(self) -> list[Record]:

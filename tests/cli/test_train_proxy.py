@@ -163,3 +163,18 @@ def test_a_baseline_at_another_rate_is_an_arm_like_any_other(train, tmp_path: Pa
         assert own != base
         mean = sum(a - b for a, b in zip(own, base, strict=True)) / 2
         assert found[name]["difference"]["mean"] == pytest.approx(mean)
+
+
+def test_a_wider_model_adds_what_it_has_more_than_the_baseline(train, tmp_path: Path) -> None:
+    """Counted by hand: an embedding of 3,072 pixels, two layers of a norm and two maps, a head of ten classes."""
+    (tmp_path / "models.py").write_text(MODELS + "\ndef wide():\n    return build(width=32)\n")
+    done = train(
+        *("models.py:build", "--arms", "rw", "--against", "models.py:wide", "--seeds", "1", "--steps", "5"),
+        *("--format", "json"),
+    )
+    assert done.returncode == 0, done.stderr
+    total = {w: 3072 * w + w + 2 * (2 * w + 2 * (w * w + w)) + 10 * w + 10 for w in (16, 32)}
+    found = {arm["name"]: arm["parameters"] for arm in json.loads(done.stdout)["arms"]}
+    assert found["baseline"] == {"total": total[16], "added": 0}
+    assert found["rw"] == {"total": total[16] + 4, "added": 4}
+    assert found["against:models.py:wide"] == {"total": total[32], "added": total[32] - total[16]}

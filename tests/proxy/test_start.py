@@ -26,7 +26,6 @@ def test_arms_share_their_start_bit_for_bit(recipe: Recipe, task) -> None:
         assert set(arm.shared) == set(baseline)
         assert all(torch.equal(own[key], value) for key, value in baseline.items())
         assert arm.sha256 == begun["baseline"].sha256
-        assert arm.added == sum(p.numel() for p in own.values()) - sum(p.numel() for p in baseline.values())
         if name != "naive+1":
             assert torch.equal(arm.call(arm.model.eval(), examples), expected), name
 
@@ -139,4 +138,4 @@ def test_a_model_that_needs_contiguous_images_is_told_how(tmp_path, monkeypatch)
     (baseline,) = parse_contenders("")
     with pytest.raises(ModelError, match="--no-channels-last"):
         start(baseline, recipe, task, 0)
-    assert start(baseline, replace(recipe, channels_last=False), task, 0).added == 0
+    assert start(baseline, replace(recipe, channels_last=False), task, 0).shared

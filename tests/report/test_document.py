@@ -266,7 +266,8 @@ def test_a_search_of_learning_rates_is_no_study(tmp_path):
     study(tmp_path, ARMS[:4], seeds=2)
     sought = {"name": "s", "sha256": "9" * 64, "definition": {}}
     for name in ("baseline", "rw", "rw:lr=0.001"):
-        put(tmp_path, trial(name, "baseline" if name == "baseline" else "against", 99, study="s") | {"study": sought})
+        body = trial(name, "baseline" if name == "baseline" else "laurel", 2_000_000, study="s")
+        put(tmp_path, body | {"study": sought})
     found = document(tmp_path)
     assert len(found["comparisons"]) == 1
     assert "3 trials of a search of learning rates are not compared" in found["warnings"]
