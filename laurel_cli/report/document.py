@@ -239,7 +239,7 @@ def _share(arm: Arm, found: Quality | None, base: Arm | None) -> dict[str, Any] 
     if found is None or base is None or arm not in found.gains or arm.kind == "naive":
         return None
     naive = min((a for a in found.gains if a.kind == "naive"), key=lambda a: a.blocks, default=None)
-    if naive is None or found.gains[naive].gain <= 0:
+    if naive is None or found.gains[naive].verdict != "better":  # a share of what may be nothing says nothing
         return None
     three = [found.scores[a] for a in (arm, naive, base)]
     low, high = share_ends(*three)

@@ -28,7 +28,6 @@ RUNS = {
         f"resnet50 {ALL} --batch 2 --mode train",
         f"gpt2 {ALL} --seq-len 128",
         f"gpt2 {ALL} --seq-len 64 --mode train",
-        "gpt2 --variant rw,rw+lr --rank 16 --seq-len 128 --mode decode",
     ],
     "cuda": [
         f"{model} {RANKS} {size} --mode {mode} --dtype bf16{compiled}"

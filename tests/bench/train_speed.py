@@ -30,13 +30,19 @@ from laurel_cli.proxy.trial import train
 STEPS = 60
 CASES = {
     "timm:resnet18, 16 channels, scenes": Recipe(
-        ModelChoice("timm:resnet18", width=16, stem=2), TaskChoice("scenes", evaluation_limit=250), steps=STEPS, evaluations=1
-    ),
-    "paper-c4, 4 layers of 128, stdlib": Recipe(
-        ModelChoice("paper-c4", layers=(4,), width=128), TaskChoice("stdlib", seq_len=128, evaluation_limit=8192), steps=STEPS, batch=16,
+        ModelChoice("timm:resnet18", width=16, stem=2),
+        TaskChoice("scenes", evaluation_limit=250),
+        steps=STEPS,
         evaluations=1,
     ),
-}  # fmt: skip
+    "paper-c4, 4 layers of 128, stdlib": Recipe(
+        ModelChoice("paper-c4", layers=(4,), width=128),
+        TaskChoice("stdlib", seq_len=128, evaluation_limit=8192),
+        steps=STEPS,
+        batch=16,
+        evaluations=1,
+    ),
+}
 
 
 def ours(begun: Start, recipe: Recipe, task: Task) -> float:

@@ -32,7 +32,7 @@ TABLE_1 = {
 
 
 def spec_of(name):
-    variant, _, rank = name.partition("@")
+    variant, _, rank = name.partition(":")[0].partition("@")
     parts = variant.split("+")
     fields = {part: part in parts for part in ("rw", "lr", "pa")} | {"rank": int(rank or 16), "lags": 3}
     return fields | {

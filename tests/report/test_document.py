@@ -38,6 +38,24 @@ def test_the_paper_60_percent_of_the_gain_for_rw(table_1):
     assert any("rw 60 %" in sentence for sentence in table_1["answer"])
 
 
+def test_no_share_is_told_of_a_gain_that_is_not_established(tmp_path):
+    study(tmp_path, [(name, kind, added, 0.999 if kind == "naive" else loss) for name, kind, added, loss in ARMS])
+    (body,) = document(tmp_path)["comparisons"]
+    assert arm_of(body, "naive+1")["gain"]["verdict"] == "not separated"
+    assert arm_of(body, "rw")["verdict"] == "better"
+    assert not any(arm["share_of_naive_gain"] for arm in body["arms"])
+    assert not any("Of the gain" in sentence for sentence in body["answer"])
+
+
+def test_arms_with_a_typed_rate_are_compared(tmp_path):
+    rates = [("baseline:lr=0.5", "against", 0, 1.1), ("rw:lr=0.5", "laurel", 32, 0.9)]
+    study(tmp_path, [*ARMS[:1], ARMS[3], *rates])
+    (body,) = document(tmp_path)["comparisons"]
+    verdicts = {arm["name"]: arm["verdict"] for arm in body["arms"]}
+    assert verdicts == {"baseline": "baseline", "rw": "better", "baseline:lr=0.5": "worse", "rw:lr=0.5": "better"}
+    assert arm_of(body, "rw:lr=0.5")["costs"]["parameters"]["added"] == 32
+
+
 def test_the_paper_variants_beat_the_baseline_and_no_order_is_established(table_1):
     assert [arm["verdict"] for arm in table_1["arms"]] == ["baseline"] + 4 * ["better"]
     assert not any(order["established"] for order in table_1["orders"])
