@@ -129,10 +129,8 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
 
 
 def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
-    on_xla = any(tensor.device.type == "xla" for tensor in _state(model))  # which knows no inference mode
-
     def infer() -> Any:
-        with torch.no_grad() if on_xla else torch.inference_mode():
+        with no_grad(model):
             return forward(*given.args, **given.kwargs)
 
     return Step(infer, lambda: None, lambda: _state(model))
@@ -160,6 +158,12 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
             yield from (item for item in state.values() if isinstance(item, Tensor))
 
     return Step(train, lambda: None, tensors)
+
+
+def no_grad(model: nn.Module) -> AbstractContextManager[Any]:
+    """Inference mode, but on XLA, which does not know it."""
+    on_xla = any(tensor.device.type == "xla" for tensor in _state(model))
+    return torch.no_grad() if on_xla else torch.inference_mode()
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -195,7 +199,7 @@ def _prefill(model: nn.Module, forward: Any, given: Inputs) -> Step:
     _cached(model, given)
 
     def prefill() -> Any:
-        with torch.inference_mode():
+        with no_grad(model):
             return forward(*given.args, **given.kwargs | {"use_cache": True})
 
     return Step(prefill, lambda: None, lambda: _state(model))
@@ -210,7 +214,7 @@ def _decode(model: nn.Module, forward: Any, given: Inputs) -> Step:
         cache[0] = copy.deepcopy(full)
 
     def decode() -> Any:
-        with torch.inference_mode():
+        with no_grad(model):
             return forward(input_ids=token, **{name: cache[0]}, use_cache=True)
 
     return Step(decode, reset, lambda: _state(model), single=True)
@@ -224,7 +228,7 @@ def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
     """
     _token_ids(given)
     try:
-        with torch.inference_mode():
+        with no_grad(model):
             output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
         output = None

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.latency.workload import DTYPES, autocast
+from laurel_cli.latency.workload import DTYPES, autocast, no_grad
 from laurel_cli.proxy import batches, checkpoint
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
@@ -198,7 +198,7 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with torch.inference_mode(), autocast(group.device, DTYPES[recipe.dtype]):
+    with no_grad(model), autocast(group.device, DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device)
             inputs = inputs.to(group.device)

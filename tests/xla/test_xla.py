@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.proxy.small import MODELS
+
 if importlib.util.find_spec("torch_xla") is None:
     pytest.skip("torch_xla is not installed: see tests/xla/run", allow_module_level=True)
 os.environ.setdefault("PJRT_DEVICE", "CPU")
@@ -97,3 +99,29 @@ def test_the_command(mode: str, tmp_path: Path) -> None:
     assert document["device"]["name"] == "xla"
     assert [arm["name"] for arm in document["arms"]] == ["baseline", "copy", "naive+1", "rw", "rw+lr+pa@2"]
     assert all(arm["milliseconds"]["median"] > 0 for arm in document["arms"])
+
+
+def test_training_ends_where_it_ends_on_the_cpu(tmp_path: Path) -> None:
+    """The same start and batches: LAuReL's own weights move, and the losses agree to rounding."""
+    (tmp_path / "models.py").write_text(MODELS)
+    command = [
+        sys.executable,
+        "-m",
+        "laurel_cli",
+        "train-proxy",
+        "models.py:build",
+        "--arms",
+        "rw+lr@2",
+        "--seeds",
+        "1",
+    ]
+    options = ["--steps", "30", "--train-limit", "256", "--evaluation-limit", "250", "--format", "json"]
+    env = os.environ | {"LAUREL_CACHE": str(tmp_path / "cache")}
+    found = {}
+    for name in ("cpu", "xla"):
+        words = [*command, *options, "--device", name, "--study", name]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0, done.stderr
+        found[name] = [arm["mean"] for arm in json.loads(done.stdout)["arms"]]
+    assert found["xla"] == pytest.approx(found["cpu"], rel=2e-3)
+    assert found["cpu"][0] != pytest.approx(found["cpu"][1], rel=2e-3)
