@@ -176,3 +176,12 @@ def test_inline_pictures_share_no_identifier_and_follow_the_page(made):
 def test_a_study_without_anything_to_draw_has_no_figures(tmp_path):
     put_record(tmp_path, trial("baseline", "baseline", 0, final=None, status="failed", reason="x", evaluations=[]))
     assert figures.names(document(tmp_path)) == []
+
+
+def test_bands_at_the_end_of_the_curves_are_not_cut(tmp_path):
+    made = records(tmp_path, 6)
+    (axes,) = figures.draw(made, "1-curves").axes
+    low, high = axes.get_ylim()
+    for line in made["comparisons"][0]["curves"]:
+        last = line["points"][-1]
+        assert low < last["low"] < last["high"] < high

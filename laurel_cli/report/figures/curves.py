@@ -51,19 +51,32 @@ def _draw(axes: Axes, line: Item, metric: str, colour: str, bands: bool) -> None
     xs = [point["samples"] for point in points]
     ys = [scaled(point["mean"], metric) for point in points]
     axes.plot(xs, ys, color=colour, linewidth=1.2, marker=shape, markersize=3.2, markevery=max(1, len(xs) // 12))
-    if bands and all(point["low"] is not None for point in points):
+    if bands and _known(line):
         low, high = ([scaled(point[key], metric) for point in points] for key in ("low", "high"))
         axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
+def _known(line: Item) -> bool:
+    """Whether every point has an interval."""
+    return all(point["low"] is not None for point in line["points"])
+
+
 def _limits(axes: Axes, lines: Sequence[Item], metric: str) -> None:
-    """From the best end to what the arms were at early in the run: the very start would flatten everything."""
+    """From the best end to what the arms were at early in the run: the very start would flatten everything.
+
+    Bands at the end belong to it too; those of two seeds may be so wide that they get half of the axis and no more.
+    """
     last = max(point["samples"] for line in lines for point in line["points"])
     early = 0.2 if len(lines) <= BANDS else 0.5
     shown = [p for line in lines for p in line["points"] if p["samples"] >= early * last] or lines[0]["points"]
     ends = [scaled(point["mean"], metric) for point in shown]
-    margin = 0.06 * (max(ends) - min(ends)) or 0.05 * abs(ends[0]) or 1.0
-    axes.set_ylim(min(ends) - margin, max(ends) + margin)
+    least, most = min(ends), max(ends)
+    reach = 0.5 * (most - least)
+    if len(lines) <= BANDS:
+        bands = [scaled(line["points"][-1][key], metric) for line in lines for key in ("low", "high") if _known(line)]
+        least, most = max(least - reach, min([least, *bands])), min(most + reach, max([most, *bands]))
+    margin = 0.06 * (most - least) or 0.05 * abs(ends[0]) or 1.0
+    axes.set_ylim(least - margin, most + margin)
     axes.set_xlim(0, last * 1.02)
 
 
