@@ -179,7 +179,8 @@ def test_a_study_without_anything_to_draw_has_no_figures(tmp_path):
 
 
 def test_bands_at_the_end_of_the_curves_are_not_cut(tmp_path):
-    made = records(tmp_path, 6)
+    study(tmp_path, arms(6), seeds=5)
+    made = document(tmp_path)
     (axes,) = figures.draw(made, "1-curves").axes
     low, high = axes.get_ylim()
     for line in made["comparisons"][0]["curves"]:
