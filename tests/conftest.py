@@ -1,6 +1,7 @@
 """What every test may use: `laurel` as a user runs it, in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import laurel_cli
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: the processes of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Laurel = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -193,6 +193,8 @@ def profile(plan: Plan, *, command: str = "", on_progress: Progress = lambda _: 
         ModelError, UsageError: as the workers say.
         KeyboardInterrupt: before anything could be said; later the profile is `interrupted`.
     """
+    if plan.job.device == "xla":  # whose runtime places tensors: a process is one placement, however often it is timed
+        plan = replace(plan, job=replace(plan.job, placements=1))
     batch = int(plan.job.options.get("batch", 1))
     notes: list[str] = []
     while True:

@@ -101,7 +101,7 @@ def test_markdown_has_whole_tables(said):
     text = render(said, "markdown")
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
-    assert "not separated \\(smallest visible effect" in text
+    assert "not separated (smallest visible effect" in text
     assert "### Warnings" in text
 
 

@@ -99,6 +99,8 @@ def test_the_command(mode: str, tmp_path: Path) -> None:
     assert document["device"]["name"] == "xla"
     assert [arm["name"] for arm in document["arms"]] == ["baseline", "copy", "naive+1", "rw", "rw+lr+pa@2"]
     assert all(arm["milliseconds"]["median"] > 0 for arm in document["arms"])
+    assert document["protocol"]["placements"] == 1  # nothing is moved there: one process is one placement
+    assert {arm["ratio"]["verdict"] for arm in document["arms"][1:]} == {"not separated"}
 
 
 def test_training_ends_where_it_ends_on_the_cpu(tmp_path: Path) -> None:
