@@ -26,6 +26,7 @@ from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.job import Job
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
+from laurel_cli.models.build import first_line
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
@@ -191,12 +192,11 @@ def _failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, LaurelError):
         body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
         return {"kind": "error", "arm": arm, **body}
-    first_line = (str(error).strip().splitlines() or [""])[0]
     return {
         "kind": "error",
         "arm": arm,
         "what": f"The arm {arm!r} cannot be run." if arm else "The models cannot be built.",
-        "why": f"{type(error).__name__}: {first_line}",
+        "why": first_line(error),
         "hint": "",
         "code": 3,
     }

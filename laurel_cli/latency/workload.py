@@ -129,8 +129,10 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
 
 
 def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
+    frozen = no_grad(model)
+
     def infer() -> Any:
-        with no_grad(model):
+        with frozen():
             return forward(*given.args, **given.kwargs)
 
     return Step(infer, lambda: None, lambda: _state(model))
@@ -160,10 +162,10 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
     return Step(train, lambda: None, tensors)
 
 
-def no_grad(model: nn.Module) -> AbstractContextManager[Any]:
-    """Inference mode, but on XLA, which does not know it."""
+def no_grad(model: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
+    """Inference mode, but on XLA, which does not know it. Looks at every tensor: ask before the clock runs."""
     on_xla = any(tensor.device.type == "xla" for tensor in _state(model))
-    return torch.no_grad() if on_xla else torch.inference_mode()
+    return torch.no_grad if on_xla else torch.inference_mode
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -197,9 +199,10 @@ def _first_scores(output: Any) -> Tensor:
 
 def _prefill(model: nn.Module, forward: Any, given: Inputs) -> Step:
     _cached(model, given)
+    frozen = no_grad(model)
 
     def prefill() -> Any:
-        with no_grad(model):
+        with frozen():
             return forward(*given.args, **given.kwargs | {"use_cache": True})
 
     return Step(prefill, lambda: None, lambda: _state(model))
@@ -213,8 +216,10 @@ def _decode(model: nn.Module, forward: Any, given: Inputs) -> Step:
     def reset() -> None:  # the step before made it longer by a token, or changed its state
         cache[0] = copy.deepcopy(full)
 
+    frozen = no_grad(model)
+
     def decode() -> Any:
-        with no_grad(model):
+        with frozen():
             return forward(input_ids=token, **{name: cache[0]}, use_cache=True)
 
     return Step(decode, reset, lambda: _state(model), single=True)
@@ -228,7 +233,7 @@ def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
     """
     _token_ids(given)
     try:
-        with no_grad(model):
+        with no_grad(model)():
             output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
         output = None

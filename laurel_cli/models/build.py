@@ -54,7 +54,7 @@ def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
 
 def _is_about_meta(error: Exception) -> bool:
     """Whether the constructor failed because its tensors hold no data, rather than on its arguments."""
-    return isinstance(error, (RuntimeError, NotImplementedError)) or "meta" in str(error)
+    return isinstance(error, RuntimeError) or "meta" in str(error)
 
 
 def _cannot_be_built(error: Exception) -> LaurelError:

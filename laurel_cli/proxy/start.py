@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli import arms
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.models.build import first_line
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
@@ -173,7 +174,7 @@ def _check(model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs
     except Exception as error:
         raise ModelError(
             f"The model fails on {wanted}.",
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            first_line(error),
             "--no-channels-last is for models that need contiguous images." if task.kind == "image" else "",
         ) from error
     shape = (*example.shape, task.classes) if task.kind == "text" else (example.shape[0], task.classes)

@@ -198,7 +198,7 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with no_grad(model), autocast(group.device, DTYPES[recipe.dtype]):
+    with no_grad(model)(), autocast(group.device, DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device)
             inputs = inputs.to(group.device)
