@@ -22,7 +22,7 @@ from laurel_cli.laurel.paper import Published, published
 from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.fingerprint import architecture
-from laurel_cli.residual.depth import shortened
+from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 
@@ -130,17 +130,13 @@ def analyze(
     identity = architecture(loaded.module)
     found, model = _survey(loaded, arms)
     if not found.whole.connections:
-        raise ModelError(
-            f"{loaded.reference} has no residual connection.",
-            f"{len(found.whole.refused)} additions were looked at and none joins a skip path with its branch.",
-            "LAuReL replaces residual additions; try a model that has them, such as resnet50.",
-        )
+        raise found.whole.nothing_found(loaded.reference)
     with shortened(model, list(found.stacks)):
         short = copy.deepcopy(model) if found.stacks else model
     counter = _Counter(loaded, found, short, model)
     on_progress("counting baseline")
     baseline = counter.whole_baseline()
-    warnings: list[str] = []
+    warnings = list(found.whole.warnings)
     results = []
     for arm in arms:
         on_progress(f"counting {arm.name}")
@@ -177,7 +173,7 @@ class _Counter:
 
     @property
     def multiplicity(self) -> dict[str, int]:
-        return {f"{s.path}.{index}": s.multiplicity for s in self.found.stacks for index in s.last}
+        return multiplicities(self.found.stacks)
 
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         if arm.kind == "baseline":
