@@ -220,15 +220,15 @@ class _Counter:
         cost = self._cost(model, tuple(paths.values()))
         _agree_at_connections(spec, placed, paths, cost)
         left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
-        whole = [p for p in plan(self.found.whole, spec) if p.site.place not in left_out]
+        whole = plan([c for c in self.found.whole.connections if c.sites[-1].place not in left_out], spec)
         _agree_in_total(spec, whole, cost, baseline)
         warnings.extend(placed.warnings)
-        narrow = sorted({p.connection.width for p in whole if spec.low_rank and p.connection.width < spec.rank})
+        narrow = sorted({p.connection.width for p in whole if p.spec.low_rank and p.connection.width < spec.rank})
         if narrow:
             warnings.append(f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})")
         note = "" if spec.is_no_op_at_start else f"--normalize {spec.normalize} does not start as the baseline"
-        where = tuple((p.connection.name, closed_form.parameters(spec, p.connection.width, p.lags)) for p in whole)
-        result = self._result(arm, cost, baseline, closed_form.history_bytes(spec, whole), note)
+        where = tuple((p.connection.name, closed_form.parameters(p.spec, p.connection.width, p.lags)) for p in whole)
+        result = self._result(arm, cost, baseline, closed_form.history_bytes(whole), note)
         # A layer that several calls share stands at more than one connection: then there is no such list.
         return (
             replace(result, where=where)
@@ -252,14 +252,14 @@ def _agree_at_connections(spec: Spec, placed: Placed, paths: dict[int, str], cos
     """
     expected: dict[int, tuple[LaurelLayer, int, int, str]] = {}
     for placement, layer in placed.layers:
-        form = closed_form.added(spec, placement, lags=layer.lags)
+        form = closed_form.added(placement, lags=layer.lags)
         elements = placement.connection.tokens * placement.connection.width
         inside = form.elementwise_flops + elements * (2 if placement.partial else 1)  # the additions themselves
         _, flops, elementwise, _ = expected.get(id(layer), (layer, 0, 0, ""))
         expected[id(layer)] = (layer, flops + form.flops, elementwise + inside, placement.connection.name)
     for key, (layer, flops, elementwise, name) in expected.items():
         counted = (sum(p.numel() for p in layer.parameters()), *cost.by_module[paths[key]])
-        equation = (closed_form.parameters(spec, layer.width, layer.lags), flops, elementwise)
+        equation = (closed_form.parameters(layer.spec, layer.width, layer.lags), flops, elementwise)
         if counted != equation:
             raise LaurelError(
                 f"At {name} the equations of {spec.name} and the count disagree.",
@@ -272,13 +272,13 @@ def _agree_in_total(spec: Spec, placements: Sequence[Placement], cost: Cost, bas
     """What the whole arm adds against the sum of the equations over every connection of the whole model."""
     layers: dict[object, list[Placement]] = {}
     for placement in placements:
-        layers.setdefault(placement.site.key, []).append(placement)
+        layers.setdefault(placement.key, []).append(placement)
     parameters = flops = elementwise = 0
     for shared in layers.values():
         lags = max(placement.lags for placement in shared)
-        parameters += closed_form.parameters(spec, shared[0].connection.width, lags)
+        parameters += closed_form.parameters(shared[0].spec, shared[0].connection.width, lags)
         for placement in shared:
-            form = closed_form.added(spec, placement, lags=lags)
+            form = closed_form.added(placement, lags=lags)
             flops += form.flops
             elementwise += form.elementwise_flops + closed_form.partial_sum(placement)
     equation = (parameters, flops, elementwise)

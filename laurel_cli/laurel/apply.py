@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
 
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel import rewrite
-from laurel_cli.laurel.history import Carry, History, Schedule
-from laurel_cli.laurel.layers import LaurelLayer, PartialSum, Sum
-from laurel_cli.laurel.plan import Placement, plan
+from laurel_cli.laurel.alternatives import with_alternatives
+from laurel_cli.laurel.arrange import Arranged, UnplaceableError, arrange
+from laurel_cli.laurel.build import check_owner, install, laurel_layers
+from laurel_cli.laurel.edits import Edit, Path, Spot, path_of
+from laurel_cli.laurel.join import Joined, join
+from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.layout import Member
+from laurel_cli.laurel.plan import Placement, fitting, plan
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.verify import counted, verify
+from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.residual import find_connections
-from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
-from laurel_cli.residual.trace import running, try_run
+from laurel_cli.residual.find import Connection, ResidualMap, find
+from laurel_cli.residual.trace import running, trace
 
-SiteKey = tuple[str, Place, int]
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+NO_CHANNELS = "no dimension of it is known to hold channels (attention scores have positions), so LR has no place there"
+SUBTRACTED = "the sum of its first terms is subtracted from another one; write x + f(x)"
+NAMED = 3  # connections that are named one by one in a warning
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,50 @@ class Placed:
     """What `place` did.
 
     Attributes:
+        spec: what was asked for.
         layers: a LAuReL layer for each placement.
         skipped: connections left as they were, with reasons.
         passed_by: connections that are learned in eval mode alone: in training mode their module adds elsewhere.
+        unlearned: module, file and line of sums that the example inputs do not reach, and that are not learned.
     """
 
+    spec: Spec
     layers: tuple[tuple[Placement, LaurelLayer], ...] = ()
     skipped: tuple[tuple[Connection, str], ...] = ()
     passed_by: tuple[Connection, ...] = ()
+    unlearned: tuple[tuple[str, str, int], ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user must know."""
-        skipped = [f"{c.name} stays an ordinary residual connection: {reason}." for c, reason in self.skipped]
+        said: dict[str, list[str]] = defaultdict(list)
+        for connection, reason in self.skipped:
+            said[f"an ordinary residual connection: {reason}."].append(connection.name)
+        stays = [
+            f"{_named(names)} {'stays' if len(names) == 1 else 'each stay'} {rest}" for rest, names in said.items()
+        ]
+        scalars = [p.connection.name for p, _ in self.layers if p.spec != self.spec]
+        if scalars:
+            stays.append(f"{_named(scalars)} learn{'s' * (len(scalars) == 1)} scalars alone: {NO_CHANNELS}.")
+        lines: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for owner, file, line in self.unlearned:
+            lines[file, line].append(owner or "(root)")
+        stays += [
+            f"{_named(owners)} can add on line {line} of {file} as well, where the example inputs do not go: that sum "
+            "stays ordinary. Inputs that go there can be given beside the others."
+            for (file, line), owners in lines.items()
+        ]
         reason = "its module adds on another line then"
-        return (*skipped, *(f"{c.name} is ordinary in training mode: {reason}." for c in self.passed_by))
+        return (*stays, *(f"{c.name} is ordinary in training mode: {reason}." for c in self.passed_by))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass that was looked at."""
+
+    residual: ResidualMap
+    inputs: Inputs | None
+    training: bool = False
 
 
 def apply_laurel(
@@ -59,6 +91,7 @@ def apply_laurel(
     spec: Spec | str,
     example_inputs: Any = None,
     *,
+    more_inputs: Iterable[Any] = (),
     residual_map: ResidualMap | None = None,
     seed: int = 0,
 ) -> nn.Module:
@@ -68,290 +101,218 @@ def apply_laurel(
     ("layer1.0.laurel0.weights"). With the default start its outputs are those that it had.
 
     Args:
-        model: on any device, the meta device included; trained or not.
+        model: on any device, the meta device included; trained or not. Wrap it (DDP, FSDP, compile) afterwards.
         spec: a `Spec` or its short form, "rw+lr@16".
         example_inputs: what to trace the model with: a tensor, a tuple, a dict or `Inputs`.
-        residual_map: the result of `find_connections`, to spare the trace.
+        more_inputs: others, for what the model adds on other ways (with a cache, with an optional argument).
+        residual_map: the result of `find_connections` for `example_inputs`, to spare the trace.
         seed: of the random stream from which A is drawn; the global one is not touched.
 
     Returns:
         `model` itself.
 
     Raises:
-        ModelError: it cannot be traced, has no residual connection, has LAuReL already, or none of its additions
-            can be replaced. A warning names those that cannot, where others can.
+        ModelError: it cannot be traced, has no residual connection, has LAuReL already, is wrapped, or none of its
+            additions can be replaced. A warning names those that cannot, where others can.
         UsageError: a spec that means nothing.
     """
     if isinstance(spec, str):
         spec = Spec.parse(spec)
+    refuse_wrapped(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     if residual_map is None:
         if inputs is None:
             raise TypeError("apply_laurel needs example_inputs or a residual_map.")
         residual_map = find_connections(model, inputs)
-    placed = place(model, spec, residual_map, inputs, seed=seed)
+    more = [Pass(find_connections(model, other), as_inputs(other)) for other in more_inputs]
+    placed = place(model, spec, residual_map, inputs, more=more, seed=seed)
     for warning in placed.warnings:
         warnings.warn(warning, stacklevel=2)
     return model
 
 
-def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
-    """The LAuReL layers of a model by module path."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
-
-
 def place(
-    model: nn.Module, spec: Spec, residual: ResidualMap, inputs: Inputs | None = None, *, seed: int = 0
+    model: nn.Module,
+    spec: Spec,
+    residual: ResidualMap,
+    inputs: Inputs | None = None,
+    *,
+    more: Sequence[Pass] = (),
+    seed: int = 0,
 ) -> Placed:
     """Put the layers of `spec` at the connections of `residual`. `apply_laurel` is the public way.
 
     Args:
         inputs: to run the model once and see that each layer is called as planned; None trusts the plan.
+        more: other passes, whose connections are replaced too.
 
     Raises:
         ModelError: as `apply_laurel`; the model is left as it was.
     """
+    refuse_wrapped(model)
     if laurel_layers(model):
-        raise ModelError("This model has LAuReL already.", hint="Build it again, or copy it before.")
-    if not residual.connections:
+        raise ModelError("This model has LAuReL already.", hint="Take it away first: remove(model).")
+    if not any(seen.residual.connections for seen in (Pass(residual, inputs), *more)):
         raise residual.nothing_found("This model")
     if spec.is_identity:  # the additions are what they should be: nothing to replace, nothing to pay
-        return Placed()
-    placements, skipped = _rewritable(plan(residual, spec), dict(model.named_modules()))
-    while placements:
-        with ExitStack() as undo:
-            layers = _put(model, spec, placements, seed, undo)
-            aliased = verify(model, placements, layers, inputs) if inputs is not None else set()
-            if not aliased:
-                passed_by = _passed_by_in_training(model, placements, layers, inputs) if inputs is not None else ()
+        return Placed(spec)
+    passes = [Pass(residual, inputs), *more]
+    passes += [trained for seen in passes if (trained := _in_training(model, seen)) is not None]
+    return _Placing(model, spec, passes, seed).placed()
+
+
+class _Placing:
+    """Tries, and leaves out whatever goes wrong, until all that is left is right."""
+
+    def __init__(self, model: nn.Module, spec: Spec, passes: Sequence[Pass], seed: int) -> None:
+        self._model, self._spec, self._passes, self._seed = model, spec, passes, seed
+        self._joined: Joined = join([seen.residual for seen in passes])
+        self._modules = dict(model.named_modules())
+        self._connections = self._joined.residual.connections
+        self._skipped = {c.name: NO_CHANNELS for c in self._connections if fitting(spec, c).is_identity}
+
+    def placed(self) -> Placed:
+        """What could be placed.
+
+        Raises:
+            ModelError: nothing could.
+        """
+        self._skipped |= self._unchangeable()
+        while len(self._skipped) < len(self._connections):
+            placements = plan([c for c in self._connections if c.name not in self._skipped], self._spec)
+            try:
+                arranged = arrange(self._model, self._spec, placements, self._begins)
+            except UnplaceableError as error:
+                for placement in placements:
+                    if placement.key == error.placement.key:
+                        self._skipped[placement.connection.name] = error.reason
+                continue
+            ran = self._joined.residual.ran
+            layout, unlearned = with_alternatives(arranged.layout, placements, self._modules, ran, _changeable)
+            with ExitStack() as undo:
+                built = install(self._model, layout, undo, seed=self._seed)
+                wrong = self._wrong(placements, arranged, built)
+                if wrong:
+                    self._skipped |= wrong
+                    continue
+                layers = [(p, built[members[-1]]) for p, members in zip(placements, arranged.standing, strict=True)]
+                passed_by = self._passed_by_in_training(layers)
                 undo.pop_all()
-                return Placed(tuple((p, layers[p.site.key]) for p in placements), tuple(skipped), tuple(passed_by))
-        reason = "it adds in place, and its old value is read under another name"
-        skipped += [(p.connection, reason) for p in placements if p.site.key in aliased]
-        placements = [p for p in placements if p.site.key not in aliased]
-    connection, reason = skipped[0]
-    raise ModelError("None of the model's residual additions can be replaced.", f"{connection.name}: {reason}.")
+            reasons = tuple((c, self._skipped[c.name]) for c in self._connections if c.name in self._skipped)
+            return Placed(self._spec, tuple(layers), reasons, passed_by, unlearned)  # type: ignore[arg-type]
+        name, reason = next(iter(self._skipped.items()))
+        raise ModelError("None of the model's residual additions can be replaced.", f"{name}: {reason}.")
 
+    def _unchangeable(self) -> dict[str, str]:
+        """Connections whose additions cannot be given another sum in the source, and why."""
+        together: dict[str, dict[Path, None]] = defaultdict(dict)  # of each module
+        reasons: dict[str, str] = {}
+        for connection in self._connections:
+            if connection.name in self._skipped:
+                continue
+            try:
+                paths = self._paths(connection)
+                for owner in dict.fromkeys(site.owner for site in connection.sites):
+                    own = [path for site, path in zip(connection.sites, paths, strict=True) if site.owner == owner]
+                    _check(self._modules[owner], [*together[owner], *own])
+            except CannotRewriteError as reason:
+                reasons[connection.name] = str(reason)
+            else:
+                for site, path in zip(connection.sites, paths, strict=True):
+                    together[site.owner][path] = None
+        return reasons
 
-def _put(
-    model: nn.Module, spec: Spec, placements: list[Placement], seed: int, undo: ExitStack
-) -> dict[SiteKey, LaurelLayer]:
-    """Build the layers, register them, rewrite their owners; `undo` takes it all back."""
-    modules = dict(model.named_modules())
-    at = _build(placements, spec, model, seed, undo)
-    edits: dict[str, list[rewrite.Edit]] = defaultdict(list)
-    for owner, sites in _by_place(placements):
-        attribute = _free_name(modules[owner])
-        run = [at.get((owner, sites[0].place, turn), Sum()) for turn in range(sites[0].turns)]
-        _register(modules, owner, attribute, nn.ModuleList(run) if len(run) > 1 else run[0], undo)
-        edits[owner].append(rewrite.Edit(sites[0].place, attribute, len(run) > 1))
-    for owner, group in edits.items():
-        undo.callback(setattr, modules[owner], "__class__", type(modules[owner]))
-        rewrite.rewrite(modules[owner], group)
-    _stop_fast_path(modules.values(), undo)
-    return {key: layer for key, layer in at.items() if isinstance(layer, LaurelLayer)}
+    def _paths(self, connection: Connection) -> list[Path]:
+        if len(connection.sites) > 1 and any(site.sign == "-" and site.skip == 1 for site in connection.sites):
+            raise CannotRewriteError(SUBTRACTED)
+        for site in connection.sites:
+            if site.obstacle:
+                raise CannotRewriteError(site.obstacle)
+            check_owner(self._modules, site.owner)
+        return [path_of(site.place, self._modules[site.owner]) for site in connection.sites]
 
-
-def verify(
-    model: nn.Module, placements: list[Placement], layers: dict[SiteKey, LaurelLayer], inputs: Inputs
-) -> set[SiteKey]:
-    """Run the model once and see every layer called as often as planned.
-
-    Returns:
-        Sites that added in place where something reads the overwritten tensor later: replaced, they would leave
-        it as it was.
-
-    Raises:
-        ModelError: a layer was passed by, or the model no longer runs.
-    """
-    watch = _Watch({id(layers[p.site.key]): p.site.key for p in placements if p.site.in_place})
-    hooks = []
-    for layer in layers.values():
-        hooks += [layer.register_forward_pre_hook(watch.enter), layer.register_forward_hook(watch.leave)]
-    try:
-        try_run(model, inputs, watch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    expected = Counter(id(layers[p.site.key]) for p in placements)
-    wrong = next(
-        (p for p in placements if watch.calls[id(layers[p.site.key])] != expected[id(layers[p.site.key])]), None
-    )
-    if wrong is not None:
-        raise ModelError(f"The LAuReL layer at {wrong.connection.name} is not run by the model's forward.")
-    return watch.aliased
-
-
-def _passed_by_in_training(
-    model: nn.Module, placements: list[Placement], layers: dict[SiteKey, LaurelLayer], inputs: Inputs
-) -> list[Connection]:
-    """Connections whose module runs in training mode without its LAuReL layer, as far as fake tensors can tell."""
-    asking = [p for p in placements if any("training" in call.code.co_names for call in p.site.calls)]
-    if not asking:
-        return []
-    called: Counter[int] = Counter()
-    watched = {layers[p.site.key] for p in asking} | {model.get_submodule(p.site.owner) for p in asking}
-    hooks = [module.register_forward_pre_hook(lambda module, _: called.update([id(module)])) for module in watched]
-    try:
-        with running(model, inputs, training=True) as given:
-            given.call(model)
-    except Exception:  # noqa: BLE001 - the model's own code, e.g. which layers are dropped depends on values
-        return []
-    finally:
-        for hook in hooks:
-            hook.remove()
-    ran = [p for p in asking if called[id(model.get_submodule(p.site.owner))]]
-    return [p.connection for p in ran if not called[id(layers[p.site.key])]]
-
-
-class _Watch(TorchDispatchMode):
-    """Counts the calls of LAuReL layers, and sees who reads what an addition would have overwritten."""
-
-    def __init__(self, in_place: dict[int, SiteKey]) -> None:
-        super().__init__()
-        self._in_place = in_place
-
-    def __enter__(self) -> Any:
-        self.calls: Counter[int] = Counter()
-        self.aliased: set[SiteKey] = set()
-        self._overwritten: dict[int, tuple[SiteKey, torch.Tensor]] = {}
-        self._inside = 0
-        return super().__enter__()
-
-    def enter(self, layer: nn.Module, operands: Any) -> None:
-        """Forward pre-hook of a LAuReL layer."""
-        self.calls[id(layer)] += 1
-        self._inside += 1
-
-    def leave(self, layer: nn.Module, operands: Any, _: Any) -> None:
-        """Forward hook of a LAuReL layer."""
-        self._inside -= 1
-        if id(layer) in self._in_place:
-            left = operands[0]
-            self._overwritten[left.untyped_storage()._cdata] = (self._in_place[id(layer)], left)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self._inside and self._overwritten:
-            for leaf in tree_leaves((args, kwargs)):
-                if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata in self._overwritten:
-                    self.aliased.add(self._overwritten[leaf.untyped_storage()._cdata][0])
-        return func(*args, **(kwargs or {}))
-
-
-def _rewritable(
-    placements: list[Placement], modules: dict[str, nn.Module]
-) -> tuple[list[Placement], list[tuple[Connection, str]]]:
-    """Placements whose additions can all be replaced, and the connections of the others with the reason."""
-    good: list[Placement] = []
-    skipped: list[tuple[Connection, str]] = []
-    together: dict[str, dict[Place, None]] = defaultdict(dict)  # of each module
-    for placement in placements:
-        sites = (*placement.partial, placement.site)
+    def _begins(self, path: str, method: Spot) -> bool:
+        """Whether a method can be made to begin a pass."""
         try:
-            for site in sites:
-                if site.obstacle:
-                    raise CannotRewriteError(site.obstacle)
-                rewrite.check(modules[site.owner], [site.place])
-                rewrite.check(modules[site.owner], list(together[site.owner] | {site.place: None}))
-        except CannotRewriteError as reason:
-            skipped.append((placement.connection, str(reason)))
-        else:
-            good.append(placement)
-            for site in sites:
-                together[site.owner][site.place] = None
-    return good, skipped
+            rewrite.check(self._modules[path], [Edit("pass", (method,), "laurel_history0")])
+        except CannotRewriteError:
+            return False
+        return True
 
-
-def _by_place(placements: list[Placement]) -> Iterator[tuple[str, list[Site]]]:
-    """(owner, sites) for every expression to be rewritten in every module, in the order of execution."""
-    groups: dict[tuple[str, Place], list[Site]] = defaultdict(list)
-    for placement in placements:
-        for site in (*placement.partial, placement.site):
-            groups[site.owner, site.place].append(site)
-    for (owner, _), sites in groups.items():
-        yield owner, sites
-
-
-def _build(
-    placements: list[Placement], spec: Spec, model: nn.Module, seed: int, undo: ExitStack
-) -> dict[SiteKey, LaurelLayer | PartialSum]:
-    """The module for every site, started, with the histories and carries that connect them."""
-    generator = torch.Generator().manual_seed(seed)
-    histories = {p.connection.stream: History(p.length, spec.lags) for p in placements}
-    shared: dict[SiteKey, list[Placement]] = defaultdict(list)  # a module that is called again brings its layer again
-    for placement in placements:
-        shared[placement.site.key].append(placement)
-    built: dict[SiteKey, LaurelLayer | PartialSum] = {}
-    for key, calls in shared.items():
-        connection, partial = calls[0].connection, calls[0].partial
-        layer = LaurelLayer(
-            spec,
-            connection.width,
-            connection.shape,
-            connection.channel_dim,
-            connection.sites[-1].skip,
-            lags=max(call.lags for call in calls),
-            device=_device(model, connection.owner),
-            dtype=connection.dtype,
+    def _wrong(
+        self, placements: Sequence[Placement], arranged: Arranged, built: Mapping[Member, nn.Module]
+    ) -> dict[str, str]:
+        """Connections whose layers are not called as planned, and why."""
+        found: dict[str, str] = {}
+        base = self._joined.base
+        in_place = frozenset(
+            built[member]
+            for placement, members in zip(placements, arranged.standing, strict=True)
+            for site, member in zip((*placement.partial, placement.site), members, strict=True)
+            if site.in_place
         )
-        layer.reset_parameters(generator)
-        layer.train(model.training)
-        if spec.pa:
-            layer.schedule = Schedule(tuple((histories[c.connection.stream], c.position) for c in calls))
-            if len(calls) > 1:
-                undo.callback(_begin_with(model, calls, layer.schedule).remove)
-        if partial:
-            layer.carry = Carry()
-            for number, site in enumerate(partial):
-                built[site.key] = PartialSum(site.skip, layer.carry, first=number == 0)
-        built[key] = layer
-    return built
+        for number, seen in enumerate(self._passes):
+            if seen.inputs is None or seen.training:
+                continue
+            times = Counter(arranged.times)
+            if number != base:
+                visits = self._joined.visits[number]
+                times = Counter()
+                for placement, members in zip(placements, arranged.standing, strict=True):
+                    times.update(dict.fromkeys(members, visits[placement.connection.name]))
+            planned = {layer: times[member] for member, layer in built.items()}
+            reasons = verify(self._model, planned, in_place, seen.inputs)
+            for placement, members in zip(placements, arranged.standing, strict=True):
+                for layer in (built[member] for member in members):
+                    if layer in reasons:
+                        found[placement.connection.name] = reasons[layer]
+        return found
+
+    def _passed_by_in_training(self, layers: Iterable[tuple[Placement, nn.Module]]) -> tuple[Connection, ...]:
+        """Connections whose module runs in training mode without its LAuReL layer, as far as fake tensors can tell."""
+        asking = [(p, layer) for p, layer in layers if _asks_for_the_mode(p.connection)]
+        inputs = self._passes[0].inputs
+        if not asking or inputs is None:
+            return ()
+        owners = [self._modules[placement.site.owner] for placement, _ in asking]
+        try:
+            watched = [*owners, *(layer for _, layer in asking)]
+            with counted(watched) as calls, running(self._model, inputs, training=True) as given:
+                given.call(self._model)
+        except Exception:  # noqa: BLE001 - the model's own code, e.g. which layers are dropped depends on values
+            return ()
+        passed_by = (calls[owner] and not calls[layer] for owner, (_, layer) in zip(owners, asking, strict=True))
+        return tuple(p.connection for (p, _), passed in zip(asking, passed_by, strict=True) if passed)
 
 
-def _begin_with(model: nn.Module, calls: list[Placement], schedule: Schedule) -> RemovableHandle:
-    """Start `schedule` anew whenever the module runs that makes all the calls."""
-    paths = [call.connection.outer for call in calls]
-    common = [module for module, activation in paths[0] if all((module, activation) in path for path in paths)]
-    return model.get_submodule(common[0] if common else "").register_forward_pre_hook(schedule.begin)
+def _in_training(model: nn.Module, seen: Pass) -> Pass | None:
+    """The same pass in training mode, where a method that adds asks for the mode and fake tensors can tell."""
+    if seen.inputs is None or not any(map(_asks_for_the_mode, seen.residual.connections)):
+        return None
+    try:
+        return Pass(find(trace(model, seen.inputs, training=True), model), seen.inputs, training=True)
+    except Exception:  # noqa: BLE001 - the model's own code, e.g. which layers are dropped depends on values
+        return None
 
 
-def _device(model: nn.Module, owner: str) -> torch.device:
-    """Where the nearest parameter lies: the owner's own, or its parents'."""
-    path = owner
-    while True:
-        parameter = next(model.get_submodule(path).parameters(), None)
-        if parameter is not None:
-            return parameter.device
-        if not path:
-            return torch.device("cpu")
-        path = path.rpartition(".")[0]
+def _asks_for_the_mode(connection: Connection) -> bool:
+    return any("training" in call.code.co_names for site in connection.sites for call in site.calls)
 
 
-def _free_name(module: nn.Module) -> str:
-    return next(name for name in (f"laurel{n}" for n in count()) if not hasattr(module, name))
+def _check(module: nn.Module, paths: Iterable[Path]) -> None:
+    distinct = dict.fromkeys(paths)
+    rewrite.check(module, [Edit("sum", path, f"laurel{number}") for number, path in enumerate(distinct)])
 
 
-def _register(modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module, undo: ExitStack) -> None:
-    """Make `layer` an attribute of its owner, without becoming an element where the owner runs all its children."""
-    module, home = modules[owner], owner
-    while isinstance(modules[home], CONTAINERS) and home:
-        home = home.rpartition(".")[0]
-    if isinstance(modules[home], CONTAINERS):
-        raise ModelError(
-            "The model is a bare container that adds its own elements.", "Its LAuReL would become one of them."
-        )
-    name = attribute
-    if home != owner:
-        name = f"{owner.removeprefix(home).strip('.').replace('.', '_')}_{attribute}"
-        module.__dict__[attribute] = layer
-        undo.callback(module.__dict__.pop, attribute)
-    modules[home].add_module(name, layer)
-    undo.callback(delattr, modules[home], name)
+def _changeable(module: nn.Module, paths: Iterable[Path]) -> bool:
+    try:
+        _check(module, paths)
+    except CannotRewriteError:
+        return False
+    return True
 
 
-def _stop_fast_path(modules: Iterable[nn.Module], undo: ExitStack) -> None:
-    """`nn.TransformerEncoderLayer` has a fused kernel for inference that would add by itself."""
-    for module in modules:
-        if isinstance(module, nn.TransformerEncoderLayer) and laurel_layers(module):
-            undo.callback(setattr, module, "activation_relu_or_gelu", module.activation_relu_or_gelu)
-            module.activation_relu_or_gelu = 0
+def _named(names: list[str]) -> str:
+    if len(names) <= NAMED:
+        return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"

@@ -40,16 +40,19 @@ def maps(spec: Spec, lags: int) -> int:
     return lags if spec.history_map == "per-lag" else int(spec.low_rank)
 
 
-def added(spec: Spec, placement: Placement, *, lags: int | None = None) -> Added:
+def added(placement: Placement, *, lags: int | None = None) -> Added:
     """What one call of the layer at `placement` adds. `lags`: as many as the layer holds, if not the placement's."""
-    k = placement.lags
+    spec, k = placement.spec, placement.lags
     held = k if lags is None else lags
     width, tokens, rank = placement.connection.width, placement.connection.tokens, spec.rank
     elements = tokens * width
     # A: D -> r, once for each map that has an input; B: from all r side by side back to D, once.
     used = k if spec.history_map == "per-lag" else maps(spec, held)
     flops = 2 * rank * width * tokens * (used + maps(spec, held))
-    return Added(parameters(spec, width, held), flops, _elementwise(spec, k, width, elements, tokens * rank))
+    elementwise = _elementwise(spec, k, width, elements, tokens * rank)
+    if placement.scores:
+        elementwise = _elementwise_of_scores(spec, k, held, elements)
+    return Added(parameters(spec, width, held), flops, elementwise)
 
 
 def _elementwise(spec: Spec, lags: int, width: int, elements: int, narrow: int) -> int:
@@ -68,6 +71,16 @@ def _elementwise(spec: Spec, lags: int, width: int, elements: int, narrow: int) 
     return total
 
 
+def _elementwise_of_scores(spec: Spec, lags: int, held: int, elements: int) -> int:
+    """The same for attention scores: x and f are kept finite, and what is learned is added to their plain sum."""
+    total = elements  # x within limits
+    if spec.rw:
+        total += 5 * elements + 2 + _normalisation(spec, 1)  # f within limits, (a - 1) f, (b - 1) x, two sums
+    if spec.pa:
+        total += 2 * lags * elements + held  # b c_j x_j, sums
+    return total
+
+
 def _normalisation(spec: Spec, width: int) -> int:
     """Elementwise work on the logits themselves."""
     each = width if spec.vector_weights else 1
@@ -81,12 +94,12 @@ def partial_sum(placement: Placement) -> int:
     return len(placement.partial) * elements
 
 
-def history_bytes(spec: Spec, placements: Sequence[Placement]) -> int:
+def history_bytes(placements: Sequence[Placement]) -> int:
     """Most bytes of earlier inputs that PA holds at one time in a forward pass, beyond the current one."""
     most = 0
-    if not spec.pa:
-        return 0
     for placement in placements:
+        if not placement.spec.pa:
+            continue
         size = placement.connection.tokens * placement.connection.width * placement.connection.dtype.itemsize
         most = max(most, (placement.lags - 1) * size)
     return most

@@ -1,20 +1,86 @@
 """What LAuReL layers remember within one forward pass: earlier stream inputs (PA), the parts of an unfinished sum.
 
-Both start anew with every forward pass, also after one that raised, and hold nothing between two of them, unless
-activation checkpointing will recompute a part of the pass and needs them again.
+A pass begins with the call of the method that runs the whole stream and ends with it, by a return or by an exception;
+a pass within a pass has its own. Every thread has passes of its own: replicas and servers run one model in several.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import threading
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from laurel_cli.laurel.regions import (
+    Region,
+    is_compiled_within_a_checkpoint,
+    is_recomputed_blindly,
+    open_regions,
+)
+
+T = TypeVar("T")
+EDITS = "laurel_edits"  # of a class in which LAuReL stands in the place of additions
+REMEMBERED = "_laurel_remembered"  # attribute of a checkpoint's frame
+REENTRANT = "LAuReL-PA under activation checkpointing needs checkpoint(..., use_reentrant=False)."
+PIECEWISE = (
+    "LAuReL-PA within activation checkpointing cannot be compiled layer by layer: compile the model as a whole, "
+    "or each layer with the checkpoint inside."
+)
+
+
+class Pass:
+    """One run through a stream.
+
+    Attributes:
+        inputs: x_{i-1}, x_{i-2}, ..., the last one first.
+        turns: by layer, how often it was called; of layers whose calls differ.
+        around: the pass within which this one runs.
+        begun: whether the method that runs the stream began it; else layers are called from elsewhere.
+        guarded: whether it ends by itself when that method is left by an exception.
+        alive: until the method is left.
+        position: of the last connection, where nothing began the pass.
+        regions: frames of the checkpoints that were open when it began.
+    """
+
+    def __init__(self, around: Pass | None = None, *, begun: bool = False) -> None:
+        self.inputs: list[Tensor] = []
+        self.turns: dict[int, int] = {}
+        self.around = around
+        self.begun, self.guarded, self.alive = begun, False, True
+        self.position = -1
+        self.regions: tuple[Any, ...] = ()
+
+
+class _Now:
+    """The pass that a thread is in."""
+
+    def __init__(self) -> None:
+        self.here = Pass()
+
+    def leave(self, run: Pass) -> None:
+        run.alive = False
+        while not self.here.alive and self.here.around is not None:
+            self.here = self.here.around
+
+
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.now = _Now()
+
+
+class _Guard:
+    """Ends a pass when the frame that holds it goes away, however it does."""
+
+    def __init__(self, now: _Now, run: Pass) -> None:
+        self.now, self.run = now, run
+
+    def __del__(self) -> None:
+        self.now.leave(self.run)
+
 
 class History:
-    """The inputs x_i, x_{i-1}, ... of one stream's connections, one slot for each (Eq. 4).
+    """The inputs x_i, x_{i-1}, ... of one stream's connections (Eq. 4), in the pass that this thread is in.
 
     Args:
         length: connections in the stream.
@@ -23,116 +89,200 @@ class History:
 
     def __init__(self, length: int, lags: int | None) -> None:
         self.length, self.lags = length, lags
-        self.clear()
+        self._threads = _Threads()
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.slots: list[Tensor | None] = [None] * self.length
-        self.last = -1
-        self.kept = False  # a checkpoint will ask for the slots again
+    def begin(self) -> object:
+        """Begin a pass. It ends at `end`, or as soon as what is returned is gone."""
+        now = self._threads.now
+        around: Pass | None = now.here
+        if now.here.begun and not now.here.guarded:  # an exception left it
+            around = now.here.around
+        now.here = run = Pass(around, begun=True)
+        if torch.compiler.is_compiling():
+            return None
+        run.guarded = True
+        run.regions = tuple(region.frame for region in open_regions())
+        return _Guard(now, run)
+
+    def end(self, result: T) -> T:
+        """End the pass that `begin` began in this call of the method; hand its result on."""
+        here = self._threads.now.here
+        if here.begun and not here.guarded:
+            self._threads.now.here = here.around or Pass()
+        return result
+
+    def restart(self, *_: Any) -> None:
+        """Forward pre-hook of a module that runs the stream in code that cannot be changed: forget everything."""
+        self._threads.now.here = Pass()
 
     def exchange(self, position: int, x: Tensor, count: int) -> list[Tensor]:
-        """Remember `x` at `position`; return [x_i, x_{i-1}, ...], at most `count` of them, the current one first.
+        """Remember `x`; return [x_i, x_{i-1}, ...], at most `count` of them, the current one first.
+
+        Args:
+            position: of the connection in its stream, or -1 for one of many. Where layers are called one by one, not
+                by the method that runs the stream, a position that is not beyond the last one begins anew.
 
         Raises:
             RuntimeError: activation checkpointing of a kind that would lose gradients.
         """
-        if position == 0 or (position <= self.last and not self.kept):
-            self.clear()
-        if is_checkpointed():
-            self.kept = True
-        elif position and not self.kept and _is_in_backward():
-            # Recomputed by a reentrant checkpoint: its first pass ran without gradients, so the history has none.
-            raise RuntimeError("LAuReL-PA under activation checkpointing needs checkpoint(..., use_reentrant=False).")
-        past = [x]
-        for slot in range(position - 1, max(position - count, -1), -1):
-            earlier = self.slots[slot]
-            if earlier is None:  # a layer that was dropped in this pass
-                break
-            past.append(earlier)
-        self.slots[position] = x
-        self.last = position
-        if not self.kept:
-            if self.lags is not None and position + 1 >= self.lags:
-                self.slots[position + 1 - self.lags] = None
-            if position == self.length - 1:
-                self.clear()
+        run = self.now(needed=count > 1)
+        if not run.begun and position >= 0:
+            if position <= run.position:
+                run.inputs.clear()
+            run.position = position
+        past = [x, *run.inputs[: count - 1]]
+        if not run.begun and position == self.length - 1:
+            run.inputs.clear()
+            run.position = -1
+        elif self.lags != 1:
+            run.inputs.insert(0, x)
+            if self.lags is not None:
+                del run.inputs[self.lags - 1 :]
         return past
 
+    def now(self, *, needed: bool = True) -> Pass:
+        """The pass that this code belongs to: the thread's, or the one whose region is recomputed.
+
+        Args:
+            needed: whether what happened earlier in the pass matters.
+        """
+        here = self._threads.now.here
+        if torch.compiler.is_compiling():
+            if is_compiled_within_a_checkpoint():
+                raise RuntimeError(PIECEWISE)
+            return here
+        regions = open_regions()
+        if regions:
+            return self._within(here, regions)
+        if needed and not here.begun and is_recomputed_blindly():
+            # Recomputed by a reentrant checkpoint: its first pass ran without gradients, so the history has none.
+            raise RuntimeError(REENTRANT)
+        return here
+
+    def _within(self, here: Pass, regions: tuple[Region, ...]) -> Pass:
+        """The pass within `regions`; each that runs for the first time remembers what it found."""
+        first = 0
+        for number, region in enumerate(regions):
+            known = vars(region.frame).get(REMEMBERED, {})
+            if region.recomputation is not None and self in known:
+                here, first = known[self].again(region.recomputation), number + 1
+        for region in regions[first:]:
+            known = vars(region.frame).setdefault(REMEMBERED, {})
+            if region.recomputation is None and self not in known and region.frame not in here.regions:
+                known[self] = _Remembered(here)
+        return here
+
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
-        copy = History(self.length, self.lags)
-        memo[id(self)] = copy
-        return copy
+        copied = self if _is_copied_alone(memo) else History(self.length, self.lags)
+        memo[id(self)] = copied
+        return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
         return History, (self.length, self.lags)
 
 
-@dataclass
+class _Remembered:
+    """What a checkpointed region found when it ran for the first time."""
+
+    def __init__(self, run: Pass) -> None:
+        self.inputs, self.turns, self.position, self.begun = tuple(run.inputs), dict(run.turns), run.position, run.begun
+        self.recomputation: Any = None
+
+    def again(self, recomputation: Any) -> Pass:
+        """The pass of this recomputation."""
+        if self.recomputation is not recomputation:
+            self.recomputation = recomputation
+            self.run = Pass(begun=self.begun)
+            self.run.inputs, self.run.turns, self.run.position = list(self.inputs), dict(self.turns), self.position
+        return self.run
+
+
 class Schedule:
-    """Where a layer stands: (history, position) for each of its calls in a pass; several where weights are shared."""
+    """What a layer's calls in a pass are, in their order: the history and the position of each.
 
-    calls: tuple[tuple[History, int], ...]
-    turn: int = 0
+    Args:
+        calls: None for a call that is no residual connection. After the last one come more of its kind.
+        number: tells it from other layers' schedules.
+    """
 
-    def begin(self, *_: Any) -> None:
-        """Forward pre-hook of the module that makes all the calls."""
-        self.turn = 0
+    def __init__(self, calls: tuple[tuple[History, int] | None, ...], number: int = 0) -> None:
+        self.calls, self.number = calls, number
+        self.histories = tuple(dict.fromkeys(call[0] for call in calls if call is not None))
+        self.alike = len(self.histories) == 1 and None not in calls
 
-    def next(self) -> tuple[History, int]:
-        """The history and the position of the call that now begins.
+    def next(self) -> tuple[History, int] | None:
+        """The call that now begins.
 
         Raises:
-            RuntimeError: more calls than planned, or checkpointing, after which calls can no longer be told apart.
+            RuntimeError: more calls than planned, of which it cannot be told to which stream they belong.
         """
         if len(self.calls) == 1:
             return self.calls[0]
-        if is_checkpointed():
-            raise RuntimeError("LAuReL-PA cannot be checkpointed where layers share their weights.")
-        if self.turn == len(self.calls):
-            raise RuntimeError(f"A LAuReL-PA layer that is planned for {self.turn} calls in a pass was called again.")
-        self.turn += 1
-        return self.calls[self.turn - 1]
+        if self.alike:
+            return self.histories[0], -1
+        run = self.histories[0].now()
+        turn = run.turns.get(self.number, 0)
+        run.turns[self.number] = turn + 1
+        if turn < len(self.calls):
+            return self.calls[turn]
+        if len(self.histories) > 1:
+            raise RuntimeError(
+                f"A LAuReL layer that is planned for {len(self.calls)} calls in a pass was called again."
+            )
+        return self.calls[-1]
+
+
+class _Sums(threading.local):
+    def __init__(self) -> None:
+        self.skip: Tensor | None = None
+        self.branch: Tensor | None = None
+        self.sign = 1
+        self.recording = False
 
 
 class Carry:
     """The skip and the branches of a sum that several additions make: x + f(x), then + g(x)."""
 
     def __init__(self) -> None:
-        self.skip: Tensor | None = None
-        self.branch: Tensor | None = None
+        self._sums = _Sums()
 
-    def add(self, skip: Tensor, branch: Tensor, *, first: bool) -> None:
-        """Take part in the sum; the first addition brings the skip."""
-        if first or self.branch is None:
-            self.skip, self.branch = skip, branch
+    def add(self, skip: Tensor, branch: Tensor, sign: int = 1, *, first: bool) -> None:
+        """Take part in the sum; the first addition brings the skip. A `sign` of -1 subtracts the branch."""
+        sums = self._sums
+        if first or sums.branch is None:
+            sums.skip, sums.branch, sums.sign = skip, branch, sign
+            sums.recording = torch.is_grad_enabled()
         else:
-            self.branch = self.branch + branch
+            sums.branch = sums.branch + branch if sign == sums.sign else sums.branch - branch
 
-    def take(self, branch: Tensor) -> tuple[Tensor, Tensor]:
-        """The skip and the sum of all branches, `branch` the last; forget them."""
-        skip, earlier = self.skip, self.branch
-        self.skip = self.branch = None
-        if skip is None or earlier is None:
+    def take(self, branch: Tensor, sign: int = 1) -> tuple[Tensor, Tensor, int]:
+        """The skip, the sum of all branches, `branch` the last, and its sign; forget them.
+
+        Raises:
+            RuntimeError: the parts of the sum were not added in one piece.
+        """
+        sums = self._sums
+        skip = sums.skip
+        if skip is None or sums.branch is None:
             raise RuntimeError("The block's last residual connection ran without its first one.")
-        return skip, earlier + branch
+        if sums.recording != torch.is_grad_enabled():
+            raise RuntimeError(
+                "LAuReL per block needs checkpoint(..., use_reentrant=False) where a checkpoint ends within a block."
+            )
+        self.add(skip, branch, sign, first=False)
+        total = sums.branch
+        sums.skip = sums.branch = None
+        return skip, total, sums.sign
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Carry:
-        memo[id(self)] = copy = Carry()
-        return copy
+        copied = self if _is_copied_alone(memo) else Carry()
+        memo[id(self)] = copied
+        return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Carry, ()
 
 
-def _is_in_backward() -> bool:
-    """Whether autograd is running this forward pass again."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def is_checkpointed() -> bool:
-    """Whether this runs inside a non-reentrant checkpoint: its saved-tensor hooks are then in force."""
-    if torch.compiler.is_compiling():
-        return False
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint"
+def _is_copied_alone(memo: dict[int, Any]) -> bool:
+    """Whether a layer is copied alone, as adapters do: it goes on within its model. A copied model has its own."""
+    return not any(hasattr(type(copied), EDITS) for copied in list(memo.values()))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel.history import Carry, Schedule
+from laurel_cli.laurel.history import Carry, History, Schedule
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
 
@@ -26,6 +26,7 @@ class LaurelLayer(nn.Module):
         shape: of the sum, for its number of dimensions; `channel_dim` its channel dimension.
         skip: which operand of the addition is the skip, 0 or 1.
         lags: entries of the history that it reads, the current input among them; 0 without PA.
+        scores: the operands are attention scores, of which some may be masked by infinities; for scalars alone.
         device, dtype: of its parameters.
     """
 
@@ -38,11 +39,12 @@ class LaurelLayer(nn.Module):
         skip: int,
         *,
         lags: int = 0,
+        scores: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.width, self.lags, self.skip = spec, width, lags, skip
+        self.spec, self.width, self.lags, self.skip, self.scores = spec, width, lags, skip, scores
         self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
         self.schedule: Schedule | None = None
         self.carry: Carry | None = None
@@ -88,22 +90,36 @@ class LaurelLayer(nn.Module):
         a, b = both.unbind(0)
         return a, b
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
         """The learned sum of an addition's two operands.
 
         Args:
             left, right: what stood on the two sides of the `+`; the skip is the one that `skip` names.
+            sign: -1 where the right one is subtracted.
+            flip: the operands stand the other way round than `skip` says.
 
         Returns:
             x', of the operands' shape.
         """
-        x, f = (left, right) if self.skip == 0 else (right, left)
+        if not (isinstance(left, Tensor) and isinstance(right, Tensor)):  # an accumulator that starts as a number
+            return left + right if sign > 0 else left - right  # type: ignore[unreachable]
+        call = None
+        if self.schedule is not None:
+            call = self.schedule.next()
+            if call is None:  # no residual connection
+                return left + right if sign > 0 else left - right
+        first = (self.skip == 0) != flip  # whether the skip stands first
+        x, f = (left, right) if first else (right, left)
         if self.carry is not None:
-            x, f = self.carry.take(f)
+            x, f, sign = self.carry.take(f, sign)
+            first = first or sign < 0
         spec = self.spec
+        if self.scores:
+            total = left + right if sign > 0 else left - right
+            return self._with_scores(total, x, f, (1, sign) if first else (sign, 1), call)
         g = x
         if spec.pa:
-            g = self._with_history(x)
+            g = self._with_history(x, call)
         elif spec.lr:
             g = x + self._low_rank([x])  # Eq. 3
         if spec.rw:  # Eq. 5
@@ -113,17 +129,18 @@ class LaurelLayer(nn.Module):
             if spec.vector_weights:
                 a, b = a.view(self._broadcast), b.view(self._broadcast)
             if not f.is_nested:  # two kernels instead of three; at a = b = 1 as exact as the sum
-                return torch.addcmul(b * g, a, f) if self.skip == 0 else torch.addcmul(a * f, b, g)
+                if sign < 0:
+                    return torch.addcmul(b * g, a, f, value=-1) if first else torch.addcmul(a * f, b, g, value=-1)
+                return torch.addcmul(b * g, a, f) if first else torch.addcmul(a * f, b, g)
             f, g = a * f, b * g
+        if sign < 0:
+            return g - f if first else f - g
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
-        return g + f if self.skip == 0 else f + g
+        return g + f if first else f + g
 
-    def _with_history(self, x: Tensor) -> Tensor:
+    def _with_history(self, x: Tensor, call: tuple[History, int] | None) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        if self.schedule is None:
-            raise RuntimeError("This LAuReL-PA layer has no history: it must be placed by apply_laurel.")
-        history, position = self.schedule.next()
-        past = history.exchange(position, x, self.lags)
+        past = self._past(x, call)
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
         total = self.c[0] * past[0]
@@ -135,8 +152,39 @@ class LaurelLayer(nn.Module):
             return x + self._low_rank([x]) + total
         return x + total
 
+    def _past(self, x: Tensor, call: tuple[History, int] | None) -> list[Tensor]:
+        """[x_i, x_{i-1}, ...]."""
+        if call is None:
+            raise RuntimeError("This LAuReL-PA layer has no history: it must be placed by apply_laurel.")
+        history, position = call
+        return history.exchange(position, x, self.lags)
+
+    def _with_scores(
+        self, total: Tensor, x: Tensor, f: Tensor, signs: tuple[int, int], call: tuple[History, int] | None
+    ) -> Tensor:
+        """The plain sum of x and f, in which they have `signs`, and beside it, apart, what is learned.
+
+        Where scores are masked no gradient is 0 times infinity.
+        """
+        limits = torch.finfo(x.dtype)
+        x = x.clamp(limits.min, limits.max)
+        scale: Tensor | int = signs[0]
+        if self.spec.rw:
+            a, b = (weight.to(x.dtype) for weight in self.residual_weights())
+            total = total + (a - 1 if signs[1] > 0 else 1 - a) * f.clamp(limits.min, limits.max)
+            total = total + (b - 1 if signs[0] > 0 else 1 - b) * x
+            scale = b if signs[0] > 0 else -b
+        if self.spec.pa:
+            weights = scale * self.c.to(x.dtype)
+            for lag, earlier in enumerate(self._past(x, call)):
+                total = total + weights[lag] * earlier
+        return total
+
     def _low_rank(self, inputs: list[Tensor], scales: Tensor | None = None) -> Tensor:
         """sum_j c_j B_j A_j x_j: the r-dimensional products side by side, then one map back to D."""
+        dtype = inputs[0].dtype
+        if dtype != self.B.weight.dtype and not torch.is_autocast_enabled(inputs[0].device.type):
+            inputs = [tensor.to(self.B.weight.dtype) for tensor in inputs]  # a stream wider than the model's weights
         if self._moved:
             inputs = [tensor.movedim(self._channel_dim, -1) for tensor in inputs]
         narrow = [down(tensor) for down, tensor in zip(self.A, inputs, strict=False)]
@@ -146,6 +194,8 @@ class LaurelLayer(nn.Module):
             narrow += [torch.zeros_like(narrow[0])] * (len(self.A) - len(narrow))
         dim = -1 if self._moved or self._channel_last else self._channel_dim
         wide = self.B(narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim))
+        if wide.dtype != dtype and not torch.is_autocast_enabled(wide.device.type):
+            wide = wide.to(dtype)
         return wide.movedim(-1, self._channel_dim) if self._moved else wide
 
     def extra_repr(self) -> str:
@@ -160,19 +210,11 @@ class PartialSum(nn.Module):
         super().__init__()
         self.skip, self.carry, self.first = skip, carry, first
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """left + right."""
-        x, f = (left, right) if self.skip == 0 else (right, left)
-        self.carry.add(x, f, first=self.first)
-        return left + right
-
-
-class Sum(nn.Module):
-    """An addition in a loop of which other turns are residual connections."""
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """left + right."""
-        return left + right
+    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+        """left + right, or left - right where `sign` is -1; see `LaurelLayer.forward`."""
+        x, f = (left, right) if (self.skip == 0) != flip else (right, left)
+        self.carry.add(x, f, sign, first=self.first)
+        return left + right if sign > 0 else left - right
 
 
 def _maps(spec: Spec, lags: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from laurel_cli.laurel.spec import Spec
-from laurel_cli.residual.find import Connection, ResidualMap, Site
+from laurel_cli.residual.find import Connection, Site
+
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Placement:
         partial: additions before it that belong to the same learned sum.
         position: in its stream, counted in placements; `length` is the stream's.
         lags: history entries that it reads there, the current input among them; 0 without PA.
+        spec: what stands there; less than asked for where no dimension holds channels.
+        key: equal for placements that share their layer.
     """
 
     connection: Connection
@@ -26,46 +31,91 @@ class Placement:
     position: int
     length: int
     lags: int
+    spec: Spec
+    key: Key
 
     @property
     def site(self) -> Site:
         """The addition that the LAuReL layer replaces."""
         return self.connection.sites[-1]
 
+    @property
+    def scores(self) -> bool:
+        """Whether it adds attention scores, whose channels are positions."""
+        return self.connection.channels == "positional"
 
-def plan(residual: ResidualMap, spec: Spec) -> list[Placement]:
+
+def plan(connections: Iterable[Connection], spec: Spec) -> list[Placement]:
     """Placements in the order of execution.
 
     With `per="block"`, connections of a block that do not form one chain of additions (post-norm: the stream is
     normalised between them) keep a LAuReL each.
+
+    Args:
+        connections: those that are to be replaced, in the order of execution.
     """
-    groups = [[connection] for connection in residual.connections]
-    if spec.per == "block":
-        groups = _by_block(residual)
+    connections = [connection for connection in connections if not fitting(spec, connection).is_identity]
+    groups = _by_block(connections) if spec.per == "block" else [[connection] for connection in connections]
     lengths: dict[int, int] = defaultdict(int)
     positions = []
     for group in groups:
         positions.append(lengths[group[0].stream])
         lengths[group[0].stream] += 1
+    shared = _sharing(connections)
     placements = []
     for group, position in zip(groups, positions, strict=True):
         sites = [site for connection in group for site in connection.sites]
+        own = fitting(spec, group[-1])
         placements.append(
             Placement(
                 connection=group[-1],
                 partial=tuple(sites[:-1]),
                 position=position,
                 length=lengths[group[0].stream],
-                lags=spec.lags_at(position),
+                lags=own.lags_at(position),
+                spec=own,
+                key=shared[group[-1].sites[-1].key],
             )
         )
     return placements
 
 
-def _by_block(residual: ResidualMap) -> list[list[Connection]]:
+def fitting(spec: Spec, connection: Connection) -> Spec:
+    """What of `spec` can stand at a connection: scalars alone where no dimension of the skip holds the channels."""
+    if connection.channels == "known" and _has_channels(connection):
+        return spec
+    return replace(spec, lr=False, history="identity" if spec.pa else spec.history, vector_weights=False)
+
+
+def _has_channels(connection: Connection) -> bool:
+    """Whether the skip, which may be broadcast, has all channels where the sum has them."""
+    skip, dim = connection.skip_shape, connection.channel_dim
+    if len(skip) != len(connection.shape) and dim != len(connection.shape) - 1:
+        return False
+    return bool(skip) and skip[dim - len(connection.shape)] == connection.width
+
+
+def _sharing(connections: Sequence[Connection]) -> dict[Key, Key]:
+    """By a site's key the key of its layer: turns of a loop whose branches read the same weights share theirs."""
+    turns: dict[Key, dict[int, list[Connection]]] = defaultdict(lambda: defaultdict(list))
+    for connection in connections:
+        site = connection.sites[-1]
+        turns[site.owner, site.place][site.turn].append(connection)
+    shared: dict[Key, Key] = {}
+    for (owner, place), by_turn in turns.items():
+        kinds: dict[object, int] = {}
+        for turn, group in by_turn.items():
+            first = group[0]
+            kind = (first.weights, first.width, first.channel_dim, first.sites[-1].skip, first.dtype)
+            alike = first.weights and all(connection.weights == first.weights for connection in group)
+            shared[owner, place, turn] = (owner, place, kinds.setdefault(kind, turn) if alike else turn)
+    return shared
+
+
+def _by_block(connections: Sequence[Connection]) -> list[list[Connection]]:
     """Connections of a block in one group where they form one chain of additions, else each on its own."""
     blocks: dict[tuple[str, int], list[Connection]] = defaultdict(list)
-    for connection in residual.connections:
+    for connection in connections:
         blocks[connection.block, connection.stream].append(connection)
     groups: list[list[Connection]] = []
     for group in blocks.values():
@@ -73,7 +123,7 @@ def _by_block(residual: ResidualMap) -> list[list[Connection]]:
             groups.append(group)
         else:
             groups.extend([connection] for connection in group)
-    groups.sort(key=lambda group: residual.connections.index(group[0]))
+    groups.sort(key=lambda group: connections.index(group[0]))
     return groups
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from types import CodeType
 from typing import Literal
 
 import torch
@@ -14,7 +15,8 @@ from torch import nn
 from laurel_cli.errors import ModelError
 from laurel_cli.residual.accept import accept
 from laurel_cli.residual.channels import ChannelMap, Knowledge
-from laurel_cli.residual.graph import Addition, Trace
+from laurel_cli.residual.graph import Addition, Call, Node, Trace
+from laurel_cli.residual.relation import Found
 from laurel_cli.residual.sites import Place, Site, Sites, innermost
 from laurel_cli.residual.streams import block_of, streams
 
@@ -38,7 +40,9 @@ class Connection:
         sites: the addition, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
         node: the sum in the trace, and `fork` the node from which skip and branch part.
         dtype: of the skip.
-        outer: (path, activation) of the modules' methods that were running, innermost first.
+        frames: all calls that were running, from the addition outwards to the model's forward.
+        weights: names of the parameters and buffers that the branch reads.
+        alternatives: other expressions of the same module that make the same sum in other passes.
     """
 
     name: str
@@ -56,7 +60,9 @@ class Connection:
     node: int
     fork: int
     dtype: torch.dtype
-    outer: tuple[tuple[str, int], ...]
+    frames: tuple[Call, ...]
+    weights: tuple[str, ...] = ()
+    alternatives: tuple[Site, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -105,6 +111,7 @@ class ResidualMap:
     connections: tuple[Connection, ...]
     refused: tuple[Refused, ...]
     not_run: tuple[NotRun, ...] = ()
+    ran: frozenset[tuple[CodeType, tuple[int, int, int, int]]] = frozenset()
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -184,7 +191,8 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 node=node.index,
                 fork=relation.fork,
                 dtype=nodes[item.skip].dtype,
-                outer=tuple((call.module, call.activation) for call in item.addition.calls if call.module is not None),
+                frames=item.addition.calls,
+                weights=_weights(item, nodes),
             )
         )
         ordinals[owner] += 1
@@ -193,7 +201,15 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
         for addition in trace.additions
         if addition.node in refusals
     )
-    return ResidualMap(tuple(connections), refused, tuple(_not_run(model, "", frozenset(trace.unused))))
+    ran = frozenset((item.calls[0].code, item.calls[0].position) for item in (*trace.additions, *trace.numbers))
+    return ResidualMap(tuple(connections), refused, tuple(_not_run(model, "", frozenset(trace.unused))), ran)
+
+
+def _weights(item: Found, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    """Names of what the branch reads of the model."""
+    branch = item.relation.branch
+    outside = {i for index in branch for i in nodes[index].inputs if i not in branch and not nodes[i].active}
+    return tuple(sorted({name for i in outside for name in (*nodes[i].parameters, *nodes[i].buffers)}))
 
 
 def _place_name(addition: Addition) -> str:

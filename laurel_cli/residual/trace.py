@@ -45,8 +45,10 @@ VALUELESS = {
 }
 
 
-def trace(model: nn.Module, inputs: Inputs, *, real: bool = False, watch: Collection[str] = ()) -> Trace:
-    """Run `model` once without gradients, in eval mode, and record it.
+def trace(
+    model: nn.Module, inputs: Inputs, *, real: bool = False, training: bool = False, watch: Collection[str] = ()
+) -> Trace:
+    """Run `model` once without gradients, in eval mode unless `training`, and record it.
 
     Args:
         model: on any device, the meta device included; left as it was.
@@ -58,7 +60,7 @@ def trace(model: nn.Module, inputs: Inputs, *, real: bool = False, watch: Collec
     Raises:
         Exception: whatever the model's forward raises on these inputs.
     """
-    with running(model, inputs, real=real) as given, _Recorder(model, given) as recorder:
+    with running(model, inputs, real=real, training=training) as given, _Recorder(model, given) as recorder:
         with recorder.watching(model, watch):
             result = given.call(model)
         return recorder.trace(result)

@@ -710,7 +710,7 @@ class Closure(Two):
         return feed(attend(x))
 
 
-@has("(root):0 identity", applies=False)
+@has("(root):0 identity")
 class Lambda(Two):
     def forward(self, x: Tensor) -> Tensor:
         add = lambda a, b: a + b  # noqa: E731
@@ -879,7 +879,7 @@ class Recursion(nn.Module):
         return self.run(x, 0)
 
 
-@has(*(f"(root):{i} identity" for i in range(3)), applies=False)
+@has(*(f"(root):{i} identity" for i in range(3)))
 class Reduce(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -889,7 +889,7 @@ class Reduce(nn.Module):
         return functools.reduce(lambda y, layer: y + layer(y), self.layers, x)
 
 
-@has(*(f"(root):{i} identity" for i in range(2)), applies=False)
+@has(*(f"(root):{i} identity" for i in range(2)))
 class Comprehension(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,281 @@
+"""The same sum on another line: what a method adds in passes that the example inputs do not take.
+
+A method that adds `x + self.f(x)` on one line may add `self.f(x, cache) + x` on another one, where a cache is given or
+in another mode. Once LAuReL has learned, the model would disagree with itself. So the method's syntax tree is looked
+at: a sum whose branch comes from the same submodules is the same sum.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import Tensor, nn
+
+from laurel_cli.laurel.edits import Path, Spot, method_around, path_of
+from laurel_cli.laurel.layout import Layout
+from laurel_cli.laurel.operands import Scope, operands
+from laurel_cli.laurel.plan import Placement
+from laurel_cli.laurel.source import CannotRewriteError, Position, definition_of
+from laurel_cli.laurel.wrappers import functions_in
+
+NOTHING: frozenset[str] = frozenset()
+TORCH_MODULE = vars(nn.Module)
+
+
+@dataclass(frozen=True)
+class Line:
+    """An expression that adds two terms.
+
+    Attributes:
+        position: in the file.
+        reads: what of the module each term comes from.
+    """
+
+    position: Position
+    reads: tuple[frozenset[str], frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum that is learned.
+
+    Attributes:
+        code: of the method in which it stands; `position` in the file.
+        skip: which of its operands is the skip.
+        path: of the expression in the method.
+    """
+
+    code: CodeType
+    position: Position
+    skip: int
+    path: Path
+
+
+@dataclass
+class Found:
+    """What a module's methods add in other passes.
+
+    Attributes:
+        others: for a sum's path the expressions that make it as well, as `Slot.others` has them.
+        unlearned: file and line of sums that no learned one is like.
+    """
+
+    others: dict[Path, list[tuple[Path, bool]]]
+    unlearned: list[tuple[str, int]]
+
+
+def with_alternatives(
+    layout: Layout,
+    placements: Iterable[Placement],
+    modules: Mapping[str, nn.Module],
+    ran: Collection[tuple[CodeType, Position]],
+    changeable: Callable[[nn.Module, Iterable[Path]], bool],
+) -> tuple[Layout, tuple[tuple[str, str, int], ...]]:
+    """The layout with all expressions that make its sums in other passes; module, file and line of other sums there.
+
+    Args:
+        placements: what stands in the layout; their connections know other lines from other passes.
+        ran: all expressions that added in the passes that were seen.
+        changeable: whether expressions of a module can all be given another sum.
+    """
+    seen = {(code.co_filename, position) for code, position in ran}
+    sums: dict[str, dict[Sum, None]] = defaultdict(dict)
+    others: dict[tuple[str, Path], list[tuple[Path, bool]]] = defaultdict(list)
+    for placement in placements:
+        site, module = placement.site, modules[placement.site.owner]
+        path = path_of(site.place, module)
+        for other in placement.connection.alternatives:
+            others[site.owner, path].append((path_of(other.place, module), other.skip != site.skip))
+        if len(path) == 1 and not placement.partial:
+            code = method_around(site.place[-1][0], module)
+            sums[site.owner][Sum(code, site.place[0][1], site.skip, path)] = None
+    known: dict[object, Found] = {}
+    unlearned: dict[tuple[str, str, int], None] = {}
+    for owner, group in sums.items():
+        module = modules[owner]
+        key = (type(module), tuple(name for name, _ in module.named_children()), tuple(group))
+        if key not in known:
+            known[key] = _alternatives(module, list(group), seen)
+        for path, found in known[key].others.items():
+            others[owner, path] += found
+        unlearned |= {(owner, *line): None for line in known[key].unlearned}
+    paths: dict[str, list[Path]] = defaultdict(list)
+    for slot in layout.slots:
+        paths[slot.owner].append(slot.path)
+    slots = []
+    for slot in layout.slots:
+        found = list(dict.fromkeys(others[slot.owner, slot.path]))
+        fitting = [(path, flip) for path, flip in found if changeable(modules[slot.owner], [*paths[slot.owner], path])]
+        slots.append(replace(slot, others=tuple(fitting)))
+    return replace(layout, slots=tuple(slots)), tuple(unlearned)
+
+
+def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str, Position]]) -> Found:
+    """Look at the methods of `module` for what adds beside `sums`, which it learned."""
+    found = Found(defaultdict(list), [])
+    known = {one.code for one in sums}
+    lines = {function.__code__: list(_lines(function, module)) for function in _methods(module, known)}
+    branches: dict[int, frozenset[str]] = {}
+    for number, one in enumerate(sums):
+        own = next((line for line in lines.get(one.code, ()) if _at(line.position, one.position)), None)
+        if own is not None and own.reads[1 - one.skip]:
+            branches[number] = own.reads[1 - one.skip]
+    for code, group in lines.items():
+        for line in group:
+            if any(file == code.co_filename and _at(line.position, position) for file, position in ran):
+                continue
+            like = _like(line, branches, exactly=code not in known)
+            if like is not None:
+                one, branch = sums[like[0]], like[1]
+                found.others[one.path].append(((Spot.of(code, line.position),), 1 - branch != one.skip))
+            elif code in known and _looks_residual(line):
+                found.unlearned.append((code.co_filename.rpartition("/")[2], line.position[0]))
+    return found
+
+
+def _like(line: Line, branches: dict[int, frozenset[str]], *, exactly: bool) -> tuple[int, int] | None:
+    """The number of the sum that a line is like, and which of its terms is the branch."""
+    for close in (frozenset.__eq__,) if exactly else (frozenset.__eq__, _is_close):
+        hits = [(n, i) for n, branch in branches.items() for i in (1, 0) if close(line.reads[i], branch)]
+        if len({number for number, _ in hits}) == 1:
+            return hits[0]
+    return None
+
+
+def _looks_residual(line: Line) -> bool:
+    """Whether all that one term comes from, the other one comes from as well, and from more."""
+    left, right = line.reads
+    return left < right or right < left
+
+
+def _is_close(one: frozenset[str], other: frozenset[str]) -> bool:
+    return bool(one and other) and (one <= other or other <= one)
+
+
+def _at(own: Position, other: Position) -> bool:
+    """Whether two positions are one expression's; a method call's is told from its name on."""
+    return own[1] == other[1] and own[3] == other[3] and (own[0], own[2]) <= (other[0], other[2])
+
+
+def _methods(module: nn.Module, known: set[CodeType]) -> Iterator[FunctionType]:
+    """The functions of the module's class whose source can be read."""
+    seen: set[CodeType] = set()
+    for base in type(module).__mro__:
+        if base in (nn.Module, object):
+            continue
+        for name, member in vars(base).items():
+            for function in functions_in(member):
+                code = function.__code__
+                current = inspect.getattr_static(type(module), name) is member  # no subclass overrides it
+                if code not in seen and (code in known or (current and name == function.__name__ != "__init__")):
+                    seen.add(code)
+                    yield function
+
+
+def _lines(function: FunctionType, module: nn.Module) -> Iterator[Line]:
+    """Every expression of a function that adds two terms, at least one of which comes from parts of the module."""
+    code = function.__code__
+    try:
+        tree = definition_of(code)
+    except CannotRewriteError:
+        return
+    if not isinstance(tree, ast.FunctionDef) or not code.co_argcount:
+        return
+    flow = _Flow(Scope(function, code.co_varnames[0], type(module)), module)
+    flow.run(tree.body, {})
+    yield from flow.lines
+
+
+class _Flow:
+    """Follows what the values of a function come from, statement by statement."""
+
+    def __init__(self, scope: Scope, module: nn.Module) -> None:
+        self._scope, self._module = scope, module
+        self.lines: list[Line] = []
+        self._seen: set[int] = set()
+
+    def run(self, body: Iterable[ast.stmt], known: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """What names come from after `body`, given what they come from before it."""
+        for statement in body:
+            if isinstance(statement, ast.If):
+                self._reads(statement.test, known)
+                known = _merged([self.run(statement.body, dict(known)), self.run(statement.orelse, dict(known))])
+            elif isinstance(statement, ast.For | ast.While | ast.With | ast.Try):
+                for part in (getattr(statement, "iter", None), getattr(statement, "test", None)):
+                    if part is not None:
+                        reads = self._reads(part, known)
+                        for name in _names(getattr(statement, "target", None)):
+                            known[name] = reads
+                for name in ("body", "orelse", "finalbody"):
+                    known = self.run(getattr(statement, name, []), known)
+                for handler in getattr(statement, "handlers", []):
+                    known = self.run(handler.body, known)
+            elif isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                continue
+            else:
+                self._step(statement, known)
+        return known
+
+    def _step(self, statement: ast.stmt, known: dict[str, frozenset[str]]) -> None:
+        value = getattr(statement, "value", None)
+        if isinstance(statement, ast.AugAssign):
+            terms = self._reads(statement.target, known), self._reads(statement.value, known)
+            if isinstance(statement.op, ast.Add | ast.Sub):
+                self._add(statement, terms)
+                known |= dict.fromkeys(_names(statement.target), NOTHING)
+            else:
+                known |= dict.fromkeys(_names(statement.target), terms[0] | terms[1])
+        elif isinstance(value, ast.expr):
+            reads = self._reads(value, known)
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            known |= {name: reads for target in targets for name in _names(target)}
+
+    def _reads(self, node: ast.expr, known: dict[str, frozenset[str]]) -> frozenset[str]:
+        """Which parts of the module a value comes from, up to the last sum."""
+        if isinstance(node, ast.Name):
+            return known.get(node.id, NOTHING)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self._scope.own:
+            return frozenset([node.attr])
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            self._add(node, (self._reads(node.left, known), self._reads(node.right, known)))
+            return NOTHING
+        if isinstance(node, ast.Call) and (added := operands(node, self._scope)) is not None and added.terms:
+            self._add(node, (self._reads(added.terms[0], known), self._reads(added.terms[1], known)))
+            return NOTHING
+        parts = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword))
+        inner = (child.value if isinstance(child, ast.keyword) else child for child in parts)
+        return frozenset().union(*(self._reads(child, known) for child in inner))
+
+    def _add(self, node: ast.expr | ast.stmt, terms: tuple[frozenset[str], frozenset[str]]) -> None:
+        if id(node) in self._seen or not all(self._is_there(name) for term in terms for name in term):
+            return
+        self._seen.add(id(node))
+        left, right = (frozenset(name for name in term if self._learns(name)) for term in terms)
+        if left or right:
+            end = node.end_lineno or 0, node.end_col_offset or 0
+            self.lines.append(Line((node.lineno, end[0], node.col_offset, end[1]), (left, right)))
+
+    def _is_there(self, name: str) -> bool:
+        """What another configuration has and this module has not never runs."""
+        return getattr(self._module, name, None) is not None
+
+    def _learns(self, name: str) -> bool:
+        value: Any = getattr(self._module, name)
+        if isinstance(value, nn.Module):
+            return next(value.parameters(), None) is not None
+        return isinstance(value, Tensor) or (callable(value) and name not in TORCH_MODULE)
+
+
+def _names(target: ast.expr | None) -> list[str]:
+    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)] if target is not None else []
+
+
+def _merged(all_known: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    names = {name for known in all_known for name in known}
+    return {name: frozenset().union(*(known.get(name, NOTHING) for known in all_known)) for name in names}

@@ -1,0 +1,154 @@
+"""Give a model what a layout says: layers, histories, rewritten methods."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import count
+
+import torch
+from torch import nn
+
+from laurel_cli.laurel import rewrite
+from laurel_cli.laurel.edits import Edit
+from laurel_cli.laurel.history import Carry, History, Schedule
+from laurel_cli.laurel.layers import LaurelLayer, PartialSum
+from laurel_cli.laurel.layout import Layout, Member, Slot
+from laurel_cli.laurel.source import CannotRewriteError
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+LAYOUT = "laurel_layout"  # attribute of the model
+FAST_PATH = "laurel_fast_path"  # attribute of an encoder layer: what its own one was
+BARE = "the model is a bare container that adds its own elements, and its LAuReL would become one of them"
+
+
+def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
+    """The LAuReL layers of a model by module path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
+
+
+def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0) -> dict[Member, nn.Module]:
+    """Build, start and register all layers of `layout`, and rewrite the methods that call them; `undo` takes it back.
+
+    Args:
+        seed: of the random stream from which A is drawn.
+
+    Raises:
+        CannotRewriteError: the source is not what it was when the layout was made.
+    """
+    modules = dict(model.named_modules())
+    histories = [History(course.length, course.lags) for course in layout.courses]
+    edits: dict[str, list[Edit]] = defaultdict(list)
+    built = _build(model, layout, histories, seed)
+    for slot in layout.slots:
+        attribute = _free_name(modules[slot.owner], "laurel")
+        layers = [built[member] for member in slot.members]
+        _register(modules, slot.owner, attribute, layers[0] if len(layers) == 1 else nn.ModuleList(layers), undo)
+        for path, flip in ((slot.path, False), *slot.others):
+            edits[slot.owner].append(Edit("sum", path, attribute, slot.run, slot.rest, flip))
+    shared = {call[0] for member in built for call in member.calls if call is not None and len(member.calls) > 1}
+    for number, course in enumerate(layout.courses):
+        home = modules[course.home]
+        if course.method is not None:
+            attribute = _free_name(home, "laurel_history")
+            _hold(home, attribute, histories[number], undo)
+            edits[course.home].append(Edit("pass", (course.method,), attribute))
+        elif number in shared:
+            undo.callback(home.register_forward_pre_hook(histories[number].restart).remove)
+    for owner, path in layout.checkpoints:
+        edits[owner].append(Edit("checkpoint", path))
+    for owner, group in edits.items():
+        undo.callback(rewrite.undo, rewrite.rewrite(modules[owner], group))
+    undo.callback(rewrite.undo, rewrite.rebind(modules.values()))
+    undo.callback(rewrite.undo, rewrite.saves_laurel(model))
+    _stop_fast_path(modules.values(), undo)
+    _hold(model, LAYOUT, layout, undo)
+    return built
+
+
+def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int) -> dict[Member, nn.Module]:
+    """The module for every member, started, with the histories and carries that connect them."""
+    generator = torch.Generator().manual_seed(seed)
+    carries: dict[int, Carry] = defaultdict(Carry)
+    members = [(member, slot) for slot in layout.slots for member in slot.members]
+    built: dict[Member, nn.Module] = {}
+    for member, slot in sorted(members, key=lambda item: item[0].number):
+        if member.spec is None:
+            built[member] = PartialSum(member.skip, carries[member.carry], first=member.first)
+            continue
+        layer = LaurelLayer(
+            member.spec,
+            member.width,
+            member.shape,
+            member.channel_dim,
+            member.skip,
+            lags=member.lags,
+            scores=member.scores,
+            device=_device(model, slot),
+            dtype=getattr(torch, member.dtype),
+        )
+        layer.reset_parameters(generator)
+        layer.train(model.training)
+        if member.calls:
+            calls = tuple(None if call is None else (histories[call[0]], call[1]) for call in member.calls)
+            layer.schedule = Schedule(calls, member.number)
+        if member.carry >= 0:
+            layer.carry = carries[member.carry]
+        built[member] = layer
+    return built
+
+
+def _device(model: nn.Module, slot: Slot) -> torch.device:
+    """Where the nearest parameter lies: the owner's own, or its parents'."""
+    path = slot.owner
+    while True:
+        parameter = next(model.get_submodule(path).parameters(), None)
+        if parameter is not None:
+            return parameter.device
+        if not path:
+            return torch.device("cpu")
+        path = path.rpartition(".")[0]
+
+
+def _free_name(module: nn.Module, stem: str) -> str:
+    return next(name for name in (f"{stem}{n}" for n in count()) if not hasattr(module, name))
+
+
+def _hold(module: nn.Module, name: str, value: object, undo: ExitStack) -> None:
+    module.__dict__[name] = value
+    undo.callback(module.__dict__.pop, name)
+
+
+def _register(modules: dict[str, nn.Module], owner: str, attribute: str, layer: nn.Module, undo: ExitStack) -> None:
+    """Make `layer` an attribute of its owner, without becoming an element where the owner runs all its children."""
+    home = check_owner(modules, owner)
+    name = attribute
+    if home != owner:
+        name = f"{owner.removeprefix(home).strip('.').replace('.', '_')}_{attribute}"
+        _hold(modules[owner], attribute, layer, undo)
+    modules[home].add_module(name, layer)
+    undo.callback(delattr, modules[home], name)
+
+
+def check_owner(modules: dict[str, nn.Module], owner: str) -> str:
+    """The path of the module that a layer of `owner` can be registered with.
+
+    Raises:
+        CannotRewriteError: there is none.
+    """
+    home = owner
+    while isinstance(modules[home], CONTAINERS) and home:
+        home = home.rpartition(".")[0]
+    if isinstance(modules[home], CONTAINERS):
+        raise CannotRewriteError(BARE)
+    return home
+
+
+def _stop_fast_path(modules: Iterable[nn.Module], undo: ExitStack) -> None:
+    """`nn.TransformerEncoderLayer` has a fused kernel for inference that would add by itself."""
+    for module in modules:
+        if isinstance(module, nn.TransformerEncoderLayer) and laurel_layers(module):
+            undo.callback(setattr, module, "activation_relu_or_gelu", module.activation_relu_or_gelu)
+            _hold(module, FAST_PATH, module.activation_relu_or_gelu, undo)
+            module.activation_relu_or_gelu = 0

@@ -1,0 +1,227 @@
+"""What people do with a model that has LAuReL: its parameters, taking it away, a folder that holds it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.errors import ModelError, RecordError
+from laurel_cli.laurel import rewrite
+from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers
+from laurel_cli.laurel.history import History
+from laurel_cli.laurel.layers import LaurelLayer, PartialSum
+from laurel_cli.laurel.layout import Layout
+from laurel_cli.laurel.source import CannotRewriteError
+from laurel_cli.laurel.wrapped import refuse_wrapped
+
+SCHEMA = "laurel.model/1"
+DESCRIPTION = "laurel.json"
+WEIGHTS = "model.safetensors"
+
+
+def parameters(model: nn.Module) -> list[nn.Parameter]:
+    """List the parameters of all LAuReL layers, each once, for an optimiser's group of their own.
+
+    Args:
+        model: with LAuReL, wrapped or not.
+
+    Raises:
+        ModelError: it has no LAuReL.
+    """
+    return list(dict.fromkeys(p for layer in _layers(model).values() for p in layer.parameters()))
+
+
+def remove(model: nn.Module) -> nn.Module:
+    """Take LAuReL away again, in place: all parameters, classes and attributes are what they were before.
+
+    The model computes x + f(x) again, with the weights that it has now.
+
+    Args:
+        model: with LAuReL, not wrapped.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        ModelError: it has no LAuReL, is wrapped, or one of its classes was changed again since.
+    """
+    refuse_wrapped(model)
+    _layers(model)
+    modules = list(model.modules())
+    rewrite.restore(modules)
+    for module in modules:
+        for name, child in list(module._modules.items()):
+            if _is_laurels(child):
+                del module._modules[name]
+        for name, value in list(vars(module).items()):
+            if _is_laurels(value) or isinstance(value, History | Layout):
+                del module.__dict__[name]
+        for number, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(getattr(hook, "__self__", None), History):
+                del module._forward_pre_hooks[number]
+        if FAST_PATH in vars(module):
+            module.activation_relu_or_gelu = module.__dict__.pop(FAST_PATH)
+    return model
+
+
+def save(model: nn.Module, folder: str | Path) -> None:
+    """Write a model with its LAuReL into a folder, to be read by `restore`.
+
+    The folder gets `laurel.json`, which says where LAuReL stands, beside the weights: `model.safetensors`, or what
+    `save_pretrained` writes for models that have it.
+
+    Args:
+        model: with LAuReL, not wrapped.
+        folder: made where there is none.
+
+    Raises:
+        ModelError: it has no LAuReL, or is wrapped.
+    """
+    refuse_wrapped(model)
+    _layers(model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    own = getattr(model, "save_pretrained", None)
+    if callable(own):
+        own(folder)
+    else:
+        from safetensors.torch import save_model
+
+        save_model(model, str(folder / WEIGHTS))
+    describe(model, folder)
+
+
+def describe(model: nn.Module, folder: str | Path) -> None:
+    """Write `laurel.json` alone: where LAuReL stands in `model`."""
+    layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
+    document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
+    (Path(folder) / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n")
+
+
+def restore(folder: str | Path, model: nn.Module, example_inputs: Any = None) -> nn.Module:
+    """Give a model the LAuReL and the weights that `save`, or `save_pretrained`, wrote into a folder; in place.
+
+    Args:
+        folder: with `laurel.json` and weights as safetensors.
+        model: built as the saved one was before LAuReL was applied.
+        example_inputs: needed only where the model's source is no longer what it was: LAuReL is then placed anew.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        RecordError: the folder holds no such model, or another one.
+        ModelError: the model has LAuReL already, is wrapped, or its source is not what it was.
+    """
+    refuse_wrapped(model)
+    if laurel_layers(model):
+        raise ModelError("This model has LAuReL already.", hint="Restore into one that has none.")
+    folder = Path(folder)
+    layouts = _read(folder)
+    weights = _weights(folder)
+    with ExitStack() as undo:
+        for path, layout in layouts.items():
+            part = _part(model, path, folder)
+            try:
+                install(part, layout, undo)
+            except (CannotRewriteError, KeyError) as reason:
+                undo.close()
+                return _anew(folder, model, layouts, weights, example_inputs, str(reason))
+        _load(model, weights, folder)
+        undo.pop_all()
+    return model
+
+
+def _anew(
+    folder: Path, model: nn.Module, layouts: dict[str, Layout], weights: dict[str, Tensor], inputs: Any, reason: str
+) -> nn.Module:
+    """Place LAuReL where a trace finds its connections."""
+    from laurel_cli.laurel.apply import apply_laurel
+
+    if inputs is None or list(layouts) != [""]:
+        raise ModelError(
+            f"LAuReL cannot be put where {folder / DESCRIPTION} says.",
+            f"{reason[:1].upper()}{reason[1:]}.",
+            "Give example_inputs: its places are then looked for again.",
+        )
+    apply_laurel(model, layouts[""].spec, inputs)
+    try:
+        _load(model, weights, folder)
+    except RecordError:
+        remove(model)
+        raise
+    return model
+
+
+def _layers(model: nn.Module) -> dict[str, LaurelLayer]:
+    layers = laurel_layers(model)
+    if not layers:
+        raise ModelError("This model has no LAuReL.", hint="Put it there first: apply_laurel(model, spec, inputs).")
+    return layers
+
+
+def _is_laurels(value: object) -> bool:
+    if isinstance(value, nn.ModuleList):
+        return len(value) > 0 and all(map(_is_laurels, value))
+    return isinstance(value, LaurelLayer | PartialSum)
+
+
+def _read(folder: Path) -> dict[str, Layout]:
+    path = folder / DESCRIPTION
+    try:
+        document = json.loads(path.read_text())
+        if document["schema"] != SCHEMA:
+            raise RecordError(f"{path} has schema {document['schema']!r}.", f"This version reads {SCHEMA!r}.")
+        return {name: Layout.read(layout) for name, layout in document["layouts"].items()}
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read.", str(error), "Write it with laurel_cli.save(model, DIR).") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} does not say where LAuReL stands.", f"{type(error).__name__}: {error}") from None
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise RecordError(f"{folder} holds no weights.", "There is no file *.safetensors in it.")
+    for file in files:
+        try:
+            weights |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise RecordError(f"{file} cannot be read.", str(error)) from None
+    return weights
+
+
+def _part(model: nn.Module, path: str, folder: Path) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        raise RecordError(f"{folder} holds another model.", f"This one has no part {path!r}.") from None
+
+
+def _load(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Load all weights; those that are one tensor with others may be missing."""
+    state = model.state_dict()
+    wrong = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
+    kept = {_memory(state[name]) for name in weights if name in state}
+    missing = [name for name in state if name not in weights and _memory(state[name]) not in kept]
+    if wrong or missing:
+        name = (wrong or missing)[0]
+        what = "is not in this model, or has another shape" if wrong else "is not in the folder"
+        raise RecordError(f"{folder} holds another model.", f"{name!r} {what}.")
+    model.load_state_dict(weights, strict=False, assign=any(value.is_meta for value in state.values()))
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for names of one tensor."""
+    if tensor.is_meta:
+        return (id(tensor),)
+    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)

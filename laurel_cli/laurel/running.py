@@ -1,0 +1,100 @@
+"""What rewritten code calls beside the layers: turns of a loop, folded sums, functions known when they run."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+Copy = tuple[FunctionType, tuple[int, ...]]
+NOTHING: Any = object()
+
+
+class Turns:
+    """Layers that take turns at one expression: made anew in every call of the method that holds it.
+
+    Args:
+        layers: one layer, or a list of them.
+        run: for each turn, which layer takes it; -1 for none, an ordinary sum.
+        rest: which takes the turns beyond those.
+    """
+
+    def __init__(self, layers: nn.Module, run: tuple[int, ...], rest: int) -> None:
+        self.layers, self.run, self.rest = layers, run, rest
+        self.turn = 0
+
+    def __call__(self, left: Any, right: Any, sign: int = 1, flip: bool = False) -> Any:
+        """The learned sum of this turn. Sums of plain numbers take no turn."""
+        if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+            return left + right if sign > 0 else left - right
+        beyond = self.turn >= len(self.run)
+        number = self.rest if beyond else self.run[self.turn]
+        self.turn += 1
+        if number < 0:
+            if beyond and not torch.compiler.is_compiling():
+                warnings.warn(f"{TURNS} {len(self.run)}: the sums of further ones stay ordinary.", stacklevel=2)
+            return left + right if sign > 0 else left - right
+        layer = self.layers[number] if isinstance(self.layers, nn.ModuleList) else self.layers
+        return layer(left, right, sign, flip)
+
+
+TURNS = "LAuReL was placed with example inputs for which a loop takes as many turns as"
+
+
+def fold(layer: Callable[..., Any], terms: Iterable[Any], start: Any = 0) -> Any:
+    """`sum(terms, start)` with `layer` in the place of `+`."""
+    for term in terms:
+        start = layer(start, term)
+    return start
+
+
+def reduce(layer: Callable[..., Any], terms: Iterable[Any], start: Any = NOTHING) -> Any:
+    """`functools.reduce(operator.add, terms, start)` with `layer` in the place of `+`."""
+    for term in terms:
+        start = term if start is NOTHING else layer(start, term)
+    return start
+
+
+class Through:
+    """Gives a function that is known only when it runs the layers for the sums in it.
+
+    Args:
+        rewritten: a function's copy that takes layers first, and which ones; None for one that is not to be changed.
+    """
+
+    def __init__(self, rewritten: Callable[[FunctionType], Copy | None]) -> None:
+        known: WeakKeyDictionary[FunctionType, Copy | None] = WeakKeyDictionary()
+
+        @torch.compiler.assume_constant_result
+        def look_up(function: FunctionType) -> Copy | None:
+            if function not in known:
+                known[function] = rewritten(function)
+            return known[function]
+
+        self._look_up = look_up
+
+    def __call__(self, value: Any, *layers: Any) -> Any:
+        """`value` itself, or what it calls with `layers` in the place of its sums."""
+        if isinstance(value, functools.partial):
+            inner = self(value.func, *layers)
+            return value if inner is value.func else functools.partial(inner, *value.args, **value.keywords)
+        leading: tuple[Any, ...] = ()
+        function = value
+        if isinstance(value, MethodType):
+            function, leading = value.__func__, (value.__self__,)
+        elif not isinstance(value, FunctionType):
+            called = None if isinstance(value, Tensor | nn.Module | type) else vars(type(value)).get("__call__")
+            if not isinstance(called, FunctionType):
+                return value
+            function, leading = called, (value,)
+        found = self._look_up(function)
+        if found is None:
+            return value
+        copy, numbers = found
+        return functools.partial(copy, *(layers[number] for number in numbers), *leading)
