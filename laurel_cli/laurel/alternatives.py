@@ -40,6 +40,10 @@ class Line:
     position: Position
     reads: tuple[frozenset[str], frozenset[str]]
 
+    def branch(self, term: int) -> frozenset[str]:
+        """What a term comes from and the other one does not."""
+        return self.reads[term] - self.reads[1 - term]
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -124,8 +128,8 @@ def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str,
     branches: dict[int, frozenset[str]] = {}
     for number, one in enumerate(sums):
         own = next((line for line in lines.get(one.code, ()) if _at(line.position, one.position)), None)
-        if own is not None and own.reads[1 - one.skip]:
-            branches[number] = own.reads[1 - one.skip]
+        if own is not None and own.branch(1 - one.skip):
+            branches[number] = own.branch(1 - one.skip)
     for code, group in lines.items():
         for line in group:
             if any(file == code.co_filename and _at(line.position, position) for file, position in ran):
@@ -142,7 +146,7 @@ def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str,
 def _like(line: Line, branches: dict[int, frozenset[str]], *, exactly: bool) -> tuple[int, int] | None:
     """The number of the sum that a line is like, and which of its terms is the branch."""
     for close in (frozenset.__eq__,) if exactly else (frozenset.__eq__, _is_close):
-        hits = [(n, i) for n, branch in branches.items() for i in (1, 0) if close(line.reads[i], branch)]
+        hits = [(n, i) for n, branch in branches.items() for i in (1, 0) if close(line.branch(i), branch)]
         if len({number for number, _ in hits}) == 1:
             return hits[0]
     return None
