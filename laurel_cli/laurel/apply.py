@@ -24,9 +24,9 @@ from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
+from laurel_cli.models.run import running, try_run
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
-from laurel_cli.residual.trace import running, try_run
 
 SiteKey = tuple[str, Place, int]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
