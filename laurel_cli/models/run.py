@@ -23,9 +23,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def running(
-    model: nn.Module, inputs: Inputs, *, real: bool = False, training: bool | None = False
-) -> Iterator[Inputs]:
+def running(model: nn.Module, inputs: Inputs, *, real: bool = False, training: bool | None = False) -> Iterator[Inputs]:
     """Prepare `model` to be called, without gradients; put everything back at the end.
 
     Args:
