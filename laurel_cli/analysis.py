@@ -378,6 +378,7 @@ def _check_document(check: Check) -> dict[str, Any]:
         "macs": check.macs,
         "parameters": check.parameters,
         "agrees": check.agrees,
+        "incomplete": check.incomplete,
         "differences": differences,
         "note": check.note,
     }

@@ -207,7 +207,7 @@ def _initialise(block: nn.Module, model: nn.Module, seed: int) -> None:
 
 def _runs(model: nn.Module, inputs: Inputs, paths: list[str]) -> bool:
     """Whether the model's forward calls all modules at `paths`."""
-    from laurel_cli.residual.trace import try_run
+    from laurel_cli.models.run import try_run
 
     called: set[str] = set()
     hooks = [model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path)) for path in paths]

@@ -26,9 +26,10 @@ from laurel_cli.laurel.spec import Spec
 from laurel_cli.laurel.verify import counted, verify
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.inputs import Inputs, as_inputs
+from laurel_cli.models.run import running
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, ResidualMap, find
-from laurel_cli.residual.trace import running, trace
+from laurel_cli.residual.trace import trace
 
 NO_CHANNELS = "no dimension of it is known to hold channels (attention scores have positions), so LR has no place there"
 SUBTRACTED = "the sum of its first terms is subtracted from another one; write x + f(x)"

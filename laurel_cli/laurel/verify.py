@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel.running import Turns
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.residual.trace import try_run
+from laurel_cli.models.run import try_run
 
+STOPS = "with LAuReL in its place the model stops: {}"
 ALIASED = "it adds in place, and its old value is read under another name"
 
 
@@ -33,9 +34,6 @@ def verify(
     Returns:
         For each layer that cannot stay, why. Those that stand where something reads later what an addition in place
         would have overwritten cannot: replaced, they would leave it as it was.
-
-    Raises:
-        ModelError: the model no longer runs, and no layer is to blame.
     """
     watch = _Watch(in_place)
     hooks = []
@@ -45,9 +43,7 @@ def verify(
         try_run(model, inputs, watch)
     except ModelError as error:
         blamed = _blamed(error.__cause__, planned)
-        if blamed is None:
-            raise
-        return {blamed: f"with LAuReL in it the model stops: {error.why}"}
+        return dict.fromkeys(planned if blamed is None else [blamed], STOPS.format(error.why))
     finally:
         for hook in hooks:
             hook.remove()

@@ -144,8 +144,8 @@ def _differences(found: list[Found], additions: dict[int, Addition], nodes: tupl
             end = readers[end][0]
             gated = gated or sum(nodes[i].active for i in nodes[end].inputs) > 1
         total = additions.get(readers[end][0]) if len(readers.get(end, ())) == 1 else None
-        terms = {_same(i, nodes) for i in item.addition.operands}
-        if total is not None and any(_same(i, nodes) in terms for i in total.operands if i != end):
+        terms = {root(i, nodes) for i in item.addition.operands}
+        if total is not None and any(root(i, nodes) in terms for i in total.operands if i != end):
             if total.node in connections:
                 differences[item.addition.node] = DIFFERENCE
             elif gated:

@@ -145,5 +145,5 @@ def _through_reshape(dim: int, before: tuple[int, ...], after: tuple[int, ...]) 
     for candidate in range(len(after)):
         if after[candidate] == before[dim] and prod(after[candidate + 1 :]) == behind:
             return candidate
-    last = dim == len(before) - 1 and after and 1 not in (before[-1], after[-1])
+    last = dim == len(before) - 1 and after and min(before[-1], after[-1]) > 1
     return len(after) - 1 if last and 0 in (before[-1] % after[-1], after[-1] % before[-1]) else None

@@ -62,7 +62,8 @@ class Frames:
             module = frame.f_locals.get("self")
         if not isinstance(module, nn.Module) or id(module) not in self._modules:
             return None
-        if _is_method(type(module), code) or any(_runs(value, code) for value in vars(module).values()):
+        cls: Any = type(module)
+        if _is_method(cls, code) or any(_runs(value, code) for value in vars(module).values()):
             return self._modules[id(module)]
         return None
 

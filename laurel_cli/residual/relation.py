@@ -227,10 +227,10 @@ def _passes(node: Node, nodes: tuple[Node, ...], linear: bool) -> _Passed | None
     active = tuple(i for i in dict.fromkeys(node.inputs) if nodes[i].active)
     if not active and len(node.inputs) == 1:
         active = node.inputs  # a class token: made of a parameter, no activation yet
+    # Which positions are chosen or masked is taken as given: data, but no values that the stream carries.
+    active = tuple(i for i in active if nodes[i].dtype.is_floating_point or nodes[i].dtype.is_complex)
     if not active:
         return None
-    # Which positions are chosen or masked is taken as given: data, but no values that the stream carries.
-    active = tuple(i for i in active if nodes[i].dtype.is_floating_point or nodes[i].dtype.is_complex) or active
     if node.op == "cat" and not linear and len(active) > 1:  # a class token before the stream
         sizes = sorted(((prod(nodes[i].shape), i) for i in active), reverse=True)
         if sizes[0][0] > sum(size for size, _ in sizes[1:]):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
 from laurel_cli.residual.graph import Addition, Node
-from laurel_cli.residual.operators import NORMS, PRODUCTS, SCALINGS, SUMS, VIEWS
+from laurel_cli.residual.operators import CONVOLUTIONS, NORMS, PRODUCTS, SCALINGS, SUMS, VIEWS
 from laurel_cli.residual.paths import between, works
 
 # A norm written out.
 NORM_PARTS = {"pow", "square", "mean", "var", "var_mean", "add", "add_", "sub", "rsqrt", "sqrt", "reciprocal"}
-FARTHEST = 64  # nodes that are looked at behind a term
+FARTHEST = 128  # nodes that are looked at behind a term
 MIXED = "a mixed skip (a hyper-connection): several streams are mixed into it, so that it is none of them"
 GATED = "a gated skip: a gate that depends on the input multiplies it"
 LAUREL = "it is x + B A x already, the low-rank part of LAuReL (Eq. 3), of rank {}"
@@ -32,30 +33,37 @@ class Refusal:
 
 def rival_of(addition: Addition, nodes: tuple[Node, ...]) -> Refusal | None:
     """Name the addition if one of its terms is a mixture or a gated copy of what the other one comes from."""
+    shape = nodes[addition.node].shape
     for skip in addition.operands:
-        for index, mixed in _behind(skip, nodes).items():
+        streams = {index: mixed for index, mixed in _behind(skip, nodes).items() if nodes[index].shape == shape}
+        for index, mixed in streams.items():
             for other in addition.operands:
                 branch = between(index, other, nodes) if other != skip else frozenset()
-                if branch:
-                    work = works(branch, index, nodes)
-                    if work.learned and work.nonlinear:
-                        return Refusal(MIXED, "mixed") if mixed else Refusal(GATED)
+                if branch and _has_layer(branch, nodes) and works(branch, index, nodes).nonlinear:
+                    return Refusal(MIXED, "mixed") if mixed else Refusal(GATED)
     return None
 
 
+def _has_layer(branch: frozenset[int], nodes: tuple[Node, ...]) -> bool:
+    """Whether a weight is multiplied in it: a decay rate alone makes no branch."""
+    layers = (nodes[index] for index in branch if nodes[index].op in PRODUCTS | CONVOLUTIONS)
+    return any(nodes[i].parameters and not nodes[i].active for layer in layers for i in layer.inputs)
+
+
 def _behind(start: int, nodes: tuple[Node, ...]) -> dict[int, bool]:
-    """What a term is a mixture (True) or a gated copy (False) of: nodes, the latest first."""
+    """What a term is a mixture (True) or a gated copy (False) of: nodes, the nearest first."""
     found: dict[int, bool] = {}
-    waiting: dict[int, tuple[bool | None, bool]] = {start: (None, False)}  # neither so far; not summed over streams
-    for _ in range(FARTHEST):
-        if not waiting:
-            break
-        index = max(waiting)
-        state, summed = waiting.pop(index)
+    seen: set[int] = set()
+    waiting: deque[tuple[int, bool | None, bool]] = deque([(start, None, False)])  # neither so far, nor summed
+    while waiting and len(seen) < FARTHEST:
+        index, state, summed = waiting.popleft()
         if state is not None:
-            found[index] = state
+            found[index] = found.get(index, False) or state
+        if index in seen:
+            continue
+        seen.add(index)
         node = nodes[index]
-        active = [i for i in dict.fromkeys(node.inputs) if nodes[i].active]
+        active = [i for i in dict.fromkeys(node.inputs) if nodes[i].active and nodes[i].dtype.is_floating_point]
         several = len(active) > 1
         if (node.op in PRODUCTS and several) or (node.op in SUMS and several and _scaled_streams(active, nodes)):
             state = True
@@ -65,9 +73,7 @@ def _behind(start: int, nodes: tuple[Node, ...]) -> dict[int, bool]:
             summed = True
         elif node.op not in VIEWS | SCALINGS:
             continue
-        for i in active:
-            before, before_summed = waiting.get(i, (None, False))
-            waiting[i] = (before or state, before_summed or summed)
+        waiting.extend((i, state, summed) for i in active)
     return found
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.run import does_not_run, fake_or_real
 from laurel_cli.residual.depth import Stack, agree, alike, candidates, shortened, shortened_map, watched
 from laurel_cli.residual.find import ResidualMap, find
 from laurel_cli.residual.graph import Trace
-from laurel_cli.residual.trace import does_not_run, trace
+from laurel_cli.residual.trace import trace
 
 KEPT = 4  # repeats of a stack that stay where the others are counted by them
 
@@ -45,19 +46,12 @@ def survey(model: nn.Module, inputs: Inputs, *, kept: int | None = KEPT) -> Surv
     """
     deep = candidates(model, kept) if kept is not None else []
     try:
-        whole = trace(model, inputs, watch=watched(deep))
-    except Exception as error:
-        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-            raise does_not_run(error) from error
-    else:
-        found = find(whole, model)
-        proven = _proven(model, inputs, whole, deep)
-        return Survey(found, shortened_map(found, proven), tuple(proven), real=False)
-    try:
-        found = find(trace(model, inputs, real=True), model)
+        whole, real = fake_or_real(model, lambda real: trace(model, inputs, real=real, watch=watched(deep)))
     except Exception as error:
         raise does_not_run(error) from error
-    return Survey(found, found, (), real=True)
+    found = find(whole, model)
+    proven = _proven(model, inputs, whole, deep) if not real else []
+    return Survey(found, shortened_map(found, proven), tuple(proven), real)
 
 
 def _proven(model: nn.Module, inputs: Inputs, whole: Trace, deep: list[Stack]) -> list[Stack]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,10 +20,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from laurel_cli.errors import ModelError
-from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.preserve import preserved
+from laurel_cli.models.run import running
 from laurel_cli.residual.frames import Frames
 from laurel_cli.residual.graph import Addition, Node, Operand, Ran, Replay, Trace
 from laurel_cli.residual.operators import is_known
@@ -64,43 +62,6 @@ def trace(
         with recorder.watching(model, watch):
             result = given.call(model)
         return recorder.trace(result)
-
-
-@contextmanager
-def running(model: nn.Module, inputs: Inputs, *, real: bool = False, training: bool = False) -> Iterator[Inputs]:
-    """Without gradients, in eval mode unless `training`, on fake tensors unless `real`; yields the inputs to call with.
-
-    The model is left as it was: flags, attributes, what its buffers hold.
-    """
-    with torch.no_grad(), preserved(model, values=True) if real else faked(model, inputs) as given:
-        model.train(training)
-        yield given or inputs
-
-
-def try_run(model: nn.Module, inputs: Inputs, mode: AbstractContextManager[Any] | None = None) -> None:
-    """One forward pass within `mode`, for what its hooks see: on fake tensors, else, entered anew, on the model's own.
-
-    Raises:
-        ModelError: it fails either way.
-    """
-    for real in (False, True):
-        try:
-            with running(model, inputs, real=real) as given, mode or nullcontext():
-                given.call(model)
-            return
-        except Exception as error:  # whatever the model's own code raises
-            if real or any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-                raise does_not_run(error) from error
-
-
-def does_not_run(error: Exception) -> ModelError:
-    """The model's own error, its first line, as ours."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return ModelError(
-        "The model does not run on its example inputs.",
-        f"{type(error).__name__}: {first_line}",
-        "Give others with --input, --input-shape, --image-size or --seq-len.",
-    )
 
 
 class _Recorder(TorchDispatchMode):
