@@ -10,13 +10,13 @@ from typing import Any
 
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.reference import parse
-from laurel_cli.paired import Look, looks
+from laurel_cli.verdict.paired import looks
 from laurel_cli.proxy import run, study
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
-from laurel_cli.proxy.verdict import document, separated
+from laurel_cli.verdict.document import document, separated
 from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
 
@@ -135,17 +135,17 @@ def compare(
                 lock=lock,
                 on_event=on_event,
             )
-        answer = judged(prepared, plan.command, declared)
+        answer = judged(prepared, plan.command)
         if separated(answer):
             break
     return answer
 
 
-def judged(prepared: Prepared, command: str, declared: Sequence[Look] = ()) -> dict[str, Any]:
+def judged(prepared: Prepared, command: str) -> dict[str, Any]:
     """What the study's records say."""
     found = study.load(prepared.folder)
     definition = found.definition() | {"arms": [one.name for one in found.contenders]}
-    answer = document(definition, study.trials(prepared.folder), command=command, looks=declared)
+    answer = document(definition, study.trials(prepared.folder), command=command)
     warnings = [*prepared.warnings, *answer["warnings"]]
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
 

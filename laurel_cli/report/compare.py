@@ -15,7 +15,7 @@ from statistics import fmean, variance
 
 import numpy as np
 
-from laurel_cli.paired import ALPHA, difference, holm, holm_levels, ratio
+from laurel_cli.verdict.paired import ALPHA, difference, holm, holm_levels, ratio
 
 Scores = Mapping[int, float]  # by seed; higher is better
 DRAWS = 4_000  # a probability then has a standard error of at most 0.008

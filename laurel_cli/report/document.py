@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from laurel_cli import paired
+from laurel_cli.verdict import paired
 from laurel_cli.records.folder import Gathered
 from laurel_cli.records.places import Places
 from laurel_cli.records.store import Record

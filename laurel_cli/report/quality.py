@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from laurel_cli import paired
+from laurel_cli.verdict import paired
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy.verdict import LEARNED
 from laurel_cli.report.arms import Arm

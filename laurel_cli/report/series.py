@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
-from laurel_cli import paired
+from laurel_cli.verdict import paired
 from laurel_cli.report.arms import Arm
 from laurel_cli.report.join import Model, Trials, arms_of, settings
 from laurel_cli.report.quality import Quality, order

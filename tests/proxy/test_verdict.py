@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from laurel_cli.errors import RecordError
-from laurel_cli.paired import Look, looks
+from laurel_cli.verdict.paired import Look, looks
 from laurel_cli.proxy.verdict import document, separated
 
 from .studies import STEPS, arm, definition, study, trial

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from laurel_cli.errors import RecordError
@@ -29,14 +30,18 @@ class ArmTrials:
     kind: str
     trials: dict[int, Trial]
 
-    @cached_property
-    def losses(self) -> dict[int, float]:
-        """Final losses of the complete trials, by seed."""
+    def values(self, metric: str) -> dict[int, float]:
+        """Final figures of the complete trials, by seed."""
         return {
-            seed: float(trial["final"]["loss"])
+            seed: float(trial["final"][metric])
             for seed, trial in self.trials.items()
-            if outcome(trial)[0] == "complete"
+            if outcome(trial)[0] == "complete" and trial["final"].get(metric) is not None
         }
+
+    def states(self, seeds: Iterable[int] | None = None) -> Counter[str]:
+        """How many trials, of `seeds` or of all, are "complete", "diverged" and "failed"."""
+        chosen = self.trials if seeds is None else [seed for seed in seeds if seed in self.trials]
+        return Counter(outcome(self.trials[seed])[0] for seed in chosen)
 
     def first(self, key: str) -> Any:
         """A field that all trials of the arm share; None without a trial."""
@@ -56,24 +61,25 @@ class Study:
         return next((arm for arm in self.arms if arm.name == name), None)
 
     @property
-    def missing(self) -> int:
-        """Trials that left no record."""
-        return sum(seed not in arm.trials for arm in self.arms for seed in self.seeds)
+    def baseline(self) -> ArmTrials:
+        """What the others are compared with."""
+        return next((arm for arm in self.arms if arm.kind == BASELINE), self.arms[0])
 
-    @property
-    def tried(self) -> int:
-        """Blocks in which every arm has a record."""
-        return sum(all(seed in arm.trials for arm in self.arms) for seed in self.seeds)
+    def tried(self, names: Iterable[str]) -> int:
+        """Blocks, counted from the first one, in which all of these arms have a record."""
+        arms = [arm for arm in self.arms if arm.name in set(names)]
+        whole = (all(seed in arm.trials for arm in arms) for seed in self.seeds)
+        return sum(1 for _ in takewhile(bool, whole))
 
 
-def gather(definition: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
-    """Put the trials in order: arms and seeds as the study defines them, then any others that were run.
+def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) -> Study:
+    """Put the trials in order: arms and seeds as the study declared them, then any others that were run.
 
     Of several records of one trial a complete or diverged one stands for a failed one; where two of them differ, the
     smaller hash decides, never the figure, and a warning says so.
 
     Args:
-        definition: of the study, with `arms` (names) and `seeds`; without seeds those of the trials.
+        names: of the arms; `seeds` of the blocks.
         trials: contents of records of schema "laurel.trial/1", in any order.
 
     Raises:
@@ -90,25 +96,34 @@ def gather(definition: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
                 f"{name}, seed {seed}, has two records that differ ({_result(kept)} and {_result(trial)}): "
                 "the first is used"
             )
-    names = [str(name) for name in definition["arms"]]
-    names = list(dict.fromkeys([BASELINE, *names, *sorted(found)]))
-    seeds = dict.fromkeys(int(seed) for seed in definition.get("seeds") or ())
-    seeds |= dict.fromkeys(sorted(seed for arm in found.values() for seed in arm))
+    blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
-        ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), seeds)) for name in names
+        ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), blocks))
+        for name in dict.fromkeys([BASELINE, *names, *sorted(found)])
     )
-    return Study(arms, tuple(seeds), tuple(warnings))
+    return Study(arms, blocks, tuple(warnings))
 
 
 def outcome(trial: Trial) -> tuple[str, str | None]:
-    """(status, reason): "complete", "diverged" or "failed"; a complete trial whose loss is no number has diverged."""
+    """(status, reason): "complete", "diverged" or "failed"; one whose final figure is no number has diverged.
+
+    The figure is that of the trial's own metric: a record of accuracies alone has no loss, and has not diverged.
+    """
     status, reason = trial.get("status"), trial.get("reason")
     if status == "complete":
-        loss = (trial.get("final") or {}).get("loss")
-        if loss is None or not math.isfinite(loss):
-            return "diverged", reason or "its final loss is no number"
+        metric = str(trial.get("metric") or "loss")
+        figure = (trial.get("final") or {}).get(metric)
+        if figure is None or not math.isfinite(figure):
+            return "diverged", reason or f"its final {metric} is no number"
         return "complete", None
     return ("diverged" if status == "diverged" else "failed"), reason
+
+
+def scores(arm: ArmTrials, metric: str, sign: float, seeds: Iterable[int] | None = None) -> dict[int, float]:
+    """Final figures of the complete trials by seed, of `seeds` alone where given; higher is better."""
+    values = arm.values(metric)
+    chosen = values if seeds is None else [seed for seed in seeds if seed in values]
+    return {seed: sign * values[seed] for seed in chosen}
 
 
 def _check_alike(trials: Sequence[Trial]) -> None:
@@ -117,7 +132,15 @@ def _check_alike(trials: Sequence[Trial]) -> None:
         ("tasks", [(trial.get("task") or {}).get("sha256") for trial in trials]),
         ("models", [(trial.get("model") or {}).get("architecture") for trial in trials]),
         ("metrics", [trial.get("metric") for trial in trials]),
-        ("numbers of steps", [trial["final"]["step"] for trial in trials if outcome(trial)[0] == "complete"]),
+        # An arm with a budget of its own says so in its name.
+        (
+            "numbers of steps",
+            [
+                trial["final"]["step"]
+                for trial in trials
+                if outcome(trial)[0] == "complete" and ":steps=" not in str(trial["arm"]["name"])
+            ],
+        ),
     )
     for what, values in said:
         different = sorted({str(value) for value in values if value is not None})
@@ -137,7 +160,7 @@ def _rank(trial: Trial) -> tuple[bool, str]:
 
 def _result(trial: Trial) -> Any:
     status = outcome(trial)[0]
-    return trial["final"]["loss"] if status == "complete" else status
+    return trial["final"][str(trial.get("metric") or "loss")] if status == "complete" else status
 
 
 def _kind(name: str, trials: Mapping[int, Trial]) -> str:
@@ -151,5 +174,5 @@ def _kind(name: str, trials: Mapping[int, Trial]) -> str:
     return "naive" if name.startswith("naive+") else "laurel"
 
 
-def _in_order(trials: Mapping[int, Trial], seeds: Mapping[int, Any]) -> dict[int, Trial]:
+def _in_order(trials: Mapping[int, Trial], seeds: Sequence[int]) -> dict[int, Trial]:
     return {seed: trials[seed] for seed in seeds if seed in trials}

@@ -179,6 +179,22 @@ def smallest_visible(sd: float, n: int, alpha: float = ALPHA, power: float = POW
     return float(nctdtrinc(n - 1, 1 - power, critical)) * sd / math.sqrt(n)
 
 
+def deviation_ends(sd: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The interval of a standard deviation that was estimated from n normal values (by chi square, n - 1 degrees).
+
+    Returns:
+        (low, high), infinitely wide where there is no spread to go by.
+    """
+    from scipy.special import chdtri
+
+    if n < 2 or not sd > 0:
+        return 0.0, math.inf
+    tail = (1 - confidence) / 2
+    # chdtri(v, p) is the point above which chi square lies with probability p.
+    low, high = (sd * math.sqrt((n - 1) / float(chdtri(n - 1, p))) for p in (tail, 1 - tail))
+    return low, high
+
+
 def ratio(
     numerators: Sequence[float], denominators: Sequence[float], confidence: float = CONFIDENCE
 ) -> Interval | None:

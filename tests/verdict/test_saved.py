@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from laurel_cli.paired import Interval
+from laurel_cli.verdict.paired import Interval
 from laurel_cli.proxy.equal_loss import late_slope, parameters_saved, steps_saved
 
 
