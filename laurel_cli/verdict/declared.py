@@ -14,6 +14,7 @@ A study that adds seeds until its arms are separated spends the first look's 80 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -145,7 +146,8 @@ def _earliest(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial],
     seeds = _seeds(definitions, trials)
     metrics = {str(trial["metric"]) for trial in trials if trial.get("metric")}
     metric = metrics.pop() if len(metrics) == 1 else "loss"
-    return Declared(tuple(families), seeds, first=min(numbers, default=len(seeds)), metric=metric)
+    fewest = min(Counter(map(_name, trials)).values(), default=len(seeds))
+    return Declared(tuple(families), seeds, first=min(numbers, default=fewest), metric=metric)
 
 
 def _seeds(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> tuple[int, ...]:

@@ -161,11 +161,14 @@ def _family(
     metric = declared.metric
     own = {arm.name: scores(arm, metric, sign, seeds) for arm in members}
     other = scores(base, metric, sign, seeds)
-    gains = effects([(own[arm.name], other) for arm in members], alpha)
+    states = {arm.name: _state(arm, seeds) for arm in members}
+    # An arm that lost trials counts in every family, as p = 1: what is left of it must not ease the others' levels.
+    tested = {name: {} if states[name] else values for name, values in own.items()}
+    gains = effects([(tested[arm.name], other) for arm in members], alpha)
     recipe = [arm for name in declared.controls.recipe if (arm := study.arm(name))]
     known = {arm.name: is_no_better(arm, base, recipe, seeds, metric, sign) for arm in recipe}
     over = {
-        control.name: effects([(own[arm.name], scores(control, metric, sign, seeds)) for arm in members], alpha)
+        control.name: effects([(tested[arm.name], scores(control, metric, sign, seeds)) for arm in members], alpha)
         for control in recipe
     }
     naive = study.arm(NAIVE)
@@ -174,17 +177,19 @@ def _family(
     to_naive = dict(
         zip(
             (arm.name for arm in rivals),
-            effects([(own[arm.name], against) for arm in rivals], alpha) if naive else [None] * len(rivals),
+            effects([(tested[arm.name], against) for arm in rivals], alpha) if naive else [None] * len(rivals),
             strict=True,
         )
     )
     found = []
     for i, arm in enumerate(members):
+        state = states[arm.name]
         gain = gains[i]
+        if state and own[arm.name] and other:
+            gain = effect(own[arm.name], other, 1 - alpha / len(members))
         over_controls = {name: figures[i] for name, figures in over.items()}
         won = {name: beaten(known[name], over_controls[name]) for name in over}
         excluded = _excluded(own[arm.name], other, alpha / len(members))
-        state = _state(arm, seeds)
         verdict, reason = _verdict(gain, won, declared, state, withheld, positive)
         found.append(
             Finding(
@@ -195,6 +200,7 @@ def _family(
                 over_controls,
                 won,
                 to_naive.get(arm.name) if not state and naive and not _state(naive, seeds) else None,
+                1 - alpha / len(members),
                 excluded,
                 _visible(gain, alpha / len(members)),
                 gates.moments(arm, base, seeds, metric, sign),
@@ -240,10 +246,10 @@ def _verdict(
 
 
 def _excluded(own: Scores, other: Scores, alpha: float) -> tuple[float, float] | None:
-    """Two one-sided bounds, each of level 1 - alpha: the two ends of an interval of level 1 - 2 alpha."""
+    """Two one-sided bounds of level 1 - alpha / 2: both hold at once with 1 - alpha."""
     if not own or not other:
         return None
-    found = effect(own, other, 1 - 2 * alpha)
+    found = effect(own, other, 1 - alpha)
     return (found.low, found.high) if math.isfinite(found.low) else None
 
 
@@ -292,7 +298,7 @@ def _with_savings(judgement: Judgement) -> Judgement:
         share = steps = None
         if item.role == "arm" and item.gain is not None and item.verdict in (*CLAIMS, NOT_SEPARATED):
             if naive is not None and item.name != NAIVE:
-                share = saved.share_of_naive(item.scores, naive.scores, other, item.gain.confidence)
+                share = saved.share_of_naive(item.scores, naive.scores, other, item.level)
             steps = _steps_saved(judgement, item) if item.verdict in GAINS else None
         findings.append(replace(item, share_of_naive=share, steps_saved=steps))
     return replace(judgement, findings=tuple(findings))

@@ -86,15 +86,21 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
         RecordError: they are not of one task, one model and one number of steps.
     """
     _check_alike(trials)
+    by_key: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault((str(trial["arm"]["name"]), int(trial["seed"])), []).append(trial)
     found: dict[str, dict[int, Trial]] = {}
     warnings = []
-    for trial in sorted(trials, key=_rank):
-        name, seed = str(trial["arm"]["name"]), int(trial["seed"])
-        kept = found.setdefault(name, {}).setdefault(seed, trial)
-        if outcome(trial)[0] != "failed" and _result(trial) != _result(kept):
+    for (name, seed), several in sorted(by_key.items()):
+        kept, *others = several if len(several) == 1 else sorted(several, key=_rank)
+        found.setdefault(name, {})[seed] = kept
+        different = [
+            _result(other) for other in others if outcome(other)[0] != "failed" and _result(other) != _result(kept)
+        ]
+        if different:
             warnings.append(
-                f"{name}, seed {seed}, has two records that differ ({_result(kept)} and {_result(trial)}): "
-                "the first is used"
+                f"{name}, seed {seed}, has {len(different) + 1} records that differ ({_result(kept)} and "
+                f"{', '.join(map(str, different))}): the first is used"
             )
     blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
