@@ -38,10 +38,13 @@ class ArmTrials:
             if outcome(trial)[0] == "complete" and trial["final"].get(metric) is not None
         }
 
-    def states(self, seeds: Iterable[int] | None = None) -> Counter[str]:
-        """How many trials, of `seeds` or of all, are "complete", "diverged" and "failed"."""
-        chosen = self.trials if seeds is None else [seed for seed in seeds if seed in self.trials]
-        return Counter(outcome(self.trials[seed])[0] for seed in chosen)
+    def first_seeds(self, blocks: int | None = None) -> list[int]:
+        """The seeds of its first trials, in the order of the study's blocks; of all where no number is given."""
+        return list(self.trials)[:blocks]
+
+    def states(self, blocks: int | None = None) -> Counter[str]:
+        """How many of its first trials are "complete", "diverged" and "failed"."""
+        return Counter(outcome(self.trials[seed])[0] for seed in self.first_seeds(blocks))
 
     def first(self, key: str) -> Any:
         """A field that all trials of the arm share; None without a trial."""
@@ -125,11 +128,10 @@ def outcome(trial: Trial) -> tuple[str, str | None]:
     return ("diverged" if status == "diverged" else "failed"), reason
 
 
-def scores(arm: ArmTrials, metric: str, sign: float, seeds: Iterable[int] | None = None) -> dict[int, float]:
-    """Final figures of the complete trials by seed, of `seeds` alone where given; higher is better."""
+def scores(arm: ArmTrials, metric: str, sign: float, blocks: int | None = None) -> dict[int, float]:
+    """Final figures of the complete trials by seed, of the first `blocks` trials or of all; higher is better."""
     values = arm.values(metric)
-    chosen = values if seeds is None else [seed for seed in seeds if seed in values]
-    return {seed: sign * values[seed] for seed in chosen}
+    return {seed: sign * values[seed] for seed in arm.first_seeds(blocks) if seed in values}
 
 
 def _check_alike(trials: Sequence[Trial]) -> None:
