@@ -51,7 +51,7 @@ def _longer(study: Item) -> str:
 
 def _cannot_tell(study: Item) -> str:
     positive = study["positive_control"]
-    figure = words.gain(positive["gain"], study["metric"], unit=True)
+    figure = words.gain_at(positive["gain"], study["metric"])
     return (
         f"On {study['task']['title']} the study cannot tell: its positive control, {control(positive['arm'])}, is not "
         f"separated from the baseline ({figure}), so a gain of that size would not have been seen either."
@@ -82,7 +82,8 @@ def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
         yield f"{_with_evidence(bare, study)} better than the baseline, but without controls: {_reasons(bare)}."
     if len(rivals) > 1 and (better or bare):
         count = len(better) + len(bare)
-        yield f"{count} of {len(rivals)} arms beside naive scaling {'is' if count == 1 else 'are'} better."
+        said = f"{count} of {len(rivals)}" if count < len(rivals) else f"All {count}"
+        yield f"{said} arms beside naive scaling {'is' if count == 1 else 'are'} better."
 
 
 def _with_evidence(arms: Sequence[Item], study: Item) -> str:
@@ -91,7 +92,7 @@ def _with_evidence(arms: Sequence[Item], study: Item) -> str:
     for arm in arms[:SHOWN]:
         gain = arm["gain"]
         trend = f"; {arm['trend']}" if arm["trend"] in (gates.FADING, gates.GROWING) else ""
-        evidence = f"{words.gain(gain, study['metric'], unit=True)} at {words.level(gain['level'])}, n = {gain['n']}"
+        evidence = f"{words.gain_at(gain, study['metric'])}, n = {gain['n']}"
         parts.append(
             f"{arm['name']} ({evidence}, {words.p_value(gain['p_holm'])}{trend}){_price(arm) if len(arms) == 1 else ''}"
         )
@@ -110,7 +111,8 @@ def _gains(judged: Sequence[Item]) -> Iterator[str]:
             yield f"{arm['name']} is {arm['words']}: it repairs the recipe."
     for arm in judged:
         if arm["kind"] == "naive" and arm["verdict"] not in (UNSTABLE, FAILED):
-            yield f"{arm['name']} is {arm['words']}."
+            whom = " than the baseline" if arm["verdict"] in (BETTER, WORSE) else ""
+            yield f"{arm['name']} is {arm['words']}{whom}."
 
 
 def _losses(judged: Sequence[Item]) -> Iterator[str]:

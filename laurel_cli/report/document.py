@@ -96,7 +96,7 @@ def _comparison(model: Model, trials: Trials | None, costs: Sequence[str], metri
         "model": _model(model),
         "study": described,
         "partial": any(record.status == "partial" for record in model.profiles)
-        or (described is not None and described["missing"] > 0),
+        or (described is not None and _is_unfinished(described)),
         "arms": [study.arm(arm, names[arm], found) | {"costs": _costs(arm, paid)} for arm in arms],
         "panels": [panels.document(panel, names) for panel in drawn],
         "orders": [] if found is None else study.orders(found, names),
@@ -116,6 +116,11 @@ def _comparison(model: Model, trials: Trials | None, costs: Sequence[str], metri
     body["printed"] = printed(model, names)
     body["caveats"] = caveats(body)
     return body
+
+
+def _is_unfinished(study: Mapping[str, Any]) -> bool:
+    """Whether a trial that was declared has left no record, or the first look is not reached."""
+    return study["missing"] > 0 or study["blocks"] < study["declared"]["first"]
 
 
 def _arms(model: Model, trials: Trials | None) -> list[Arm]:

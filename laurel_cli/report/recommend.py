@@ -122,7 +122,7 @@ def _choice(established: Sequence[Item], bodies: Sequence[Item]) -> tuple[Item |
     why = []
     for said in chosen["verdicts"]:
         if said["verdict"] == BETTER:
-            gain = f"{words.gain(said['gain'], said['metric'], unit=True)} at {words.level(said['gain']['level'])}"
+            gain = words.gain_at(said["gain"], said["metric"])
             why.append(
                 f"In the study {said['study']} {chosen['arm']} is {said['words']}, the controls beaten ({gain}, "
                 f"n = {said['gain']['n']})."

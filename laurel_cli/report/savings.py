@@ -32,8 +32,8 @@ class Saving:
 
     @property
     def known(self) -> bool:
-        """Whether the interval excludes anything."""
-        return self.low > 0 or math.isfinite(self.high)
+        """Whether the interval excludes anything; of an arm that is behind the baseline there is nothing to know."""
+        return self.low > 0 or 0 < self.high < math.inf
 
 
 def saving(share: Interval, level: float, arm: Cost, naive: Cost) -> Saving | None:

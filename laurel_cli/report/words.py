@@ -27,10 +27,7 @@ def quality(found: Mapping[str, Any] | None, metric: str) -> str:
 
 
 def gain(effect: Mapping[str, Any] | None, metric: str, *, unit: bool = False) -> str:
-    """`+0.25 [0.10, 0.40]` of a comparison, positive is better; with the unit `+0.25 nats [0.10, 0.40]`.
-
-    What a caller shows beside it is the level of the interval.
-    """
+    """`+0.25 [0.10, 0.40]` of a comparison, positive is better; with the unit `+0.25 nats [0.10, 0.40]`."""
     if effect is None:
         return text.NOTHING
     middle, low, high = (None if effect[k] is None else scaled(effect[k], metric) for k in ("gain", "low", "high"))
@@ -65,6 +62,13 @@ def ratio(found: Mapping[str, Any] | None) -> str:
         return text.NOTHING
     low, high = found["low"], found["high"]
     return f"{found['median']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+
+
+def gain_at(effect: Mapping[str, Any] | None, metric: str) -> str:
+    """`+0.25 nats [0.10, 0.40] at 98.8 %`."""
+    said = gain(effect, metric, unit=True)
+    known = effect is not None and effect["low"] is not None and effect["high"] is not None
+    return f"{said} at {level(effect['level'])}" if effect is not None and known else said
 
 
 def p_value(p: float | None) -> str:
@@ -108,19 +112,18 @@ def share(found: Mapping[str, Any] | None) -> str:
     return f"{said} [{100 * found['low']:.0f}, {100 * found['high']:.0f}] at {level(found['level'])}"
 
 
-def saving(found: Mapping[str, Any] | None, *, ends: bool = False) -> str:
-    """`2.60x`, `1.82x or more`; with its ends `2.60x, at least 1.07x`, `2.60x [1.21x, 4.10x]`; else `not known`."""
+def saving(found: Mapping[str, Any] | None) -> str:
+    """`2.60x (at least 1.07x)`, `1.56x [1.04x, 2.08x]`, `at least 1.83x`; else `not known`."""
     if found is None:
         return UNKNOWN
-    middle = text.times(found["times"]) + (" or more" if found["at_least"] else "")
-    low, high = found["low"], found["high"]
-    if not ends:
-        return middle
+    middle = text.times(found["times"])
+    low, high = (None if found[key] is None else text.times(found[key]) for key in ("low", "high"))
+    if high is None and low == middle:
+        return f"at least {low}"
+    middle += " or more" if found["at_least"] else ""
     if high is None:
-        return f"{middle}, at least {text.times(low)}"
-    if not low:
-        return f"{middle}, at most {text.times(high)}"
-    return f"{middle} [{text.times(low)}, {text.times(high)}]"
+        return f"{middle} (at least {low})"
+    return f"{middle} [{low}, {high}]" if found["low"] else f"{middle} (at most {high})"
 
 
 def steps(found: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from laurel_cli.cli.render.sheet import Column, Look, Table
 from laurel_cli.report import words
 from laurel_cli.report.figures.captions import DATA, caption
 from laurel_cli.report.frontier import CONTROL, FRONTIER
+from laurel_cli.verdict.effects import WORSE
 
 Item = Mapping[str, Any]
 MANY = 24  # orders listed one by one at most
@@ -111,7 +112,7 @@ def _noise(floor: Item, metric: str) -> str:
     copy = floor["gain"]
     if copy is None:
         return spread or text.NOTHING
-    beside = f"the copy's gain {words.gain(copy, metric, unit=True)} at {words.level(copy['level'])}"
+    beside = f"the copy's gain {words.gain_at(copy, metric)}"
     return f"{spread}; {beside}" if spread else beside
 
 
@@ -125,7 +126,7 @@ def _frontiers(body: Item) -> list[Block]:
         columns += [right("level", words.level)] if measured else []
         columns += [right("elementwise added", text.amount)] if counted else []
         columns.append(Column("frontier"))
-        columns += [right("times fewer than naive+1"), right("level", words.level)] if saves else []
+        columns += [right("times less than naive+1 for equal quality"), right("level", words.level)] if saves else []
         rows = []
         for point in panel["arms"]:
             said = {"percent": point["cost_percent"], "low": point["cost_low"], "high": point["cost_high"]}
@@ -135,8 +136,8 @@ def _frontiers(body: Item) -> list[Block]:
             row.append(point["status"])
             if saves:
                 times = point["times_fewer"]
-                judged = _is_compared(point["name"], body)
-                row += [words.saving(times, ends=True) if judged else text.NOTHING, times and times["level"]]
+                judged = times is not None or _may_be_compared(point["name"], body)
+                row += [words.saving(times) if judged else text.NOTHING, times and times["level"]]
             rows.append(tuple(row))
         setting = f" ({panel['setting']})" if panel["setting"] else ""
         where = columns.index(next(column for column in columns if column.title == "frontier"))
@@ -146,9 +147,10 @@ def _frontiers(body: Item) -> list[Block]:
     return blocks
 
 
-def _is_compared(name: str, body: Item) -> bool:
-    """Whether an arm stands against naive scaling: it is neither that, nor the baseline, nor a control."""
-    return any(arm["name"] == name and arm["role"] == "arm" and arm["kind"] != "naive" for arm in body["arms"])
+def _may_be_compared(name: str, body: Item) -> bool:
+    """Whether an arm stands against naive scaling: it is neither that, nor the baseline or behind it, nor a control."""
+    arm = next(arm for arm in body["arms"] if arm["name"] == name)
+    return arm["role"] == "arm" and arm["kind"] != "naive" and arm["verdict"] != WORSE
 
 
 def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
@@ -283,7 +285,7 @@ def _paper(body: Item) -> list[Block]:
         right("paper: share of +1 layer's gain"),
         right("here"),
         right("paper: times fewer parameters", text.times),
-        right("here"),
+        right("here, for equal quality"),
         right("level", words.level),
     )
     rows = tuple(
@@ -292,7 +294,7 @@ def _paper(body: Item) -> list[Block]:
             f"{100 * row['paper_share_of_naive_gain']:.0f} %",
             words.share(row["share_of_naive"]),
             row["paper_times_fewer"],
-            words.saving(row["times_fewer"], ends=True),
+            words.saving(row["times_fewer"]),
             row["times_fewer"] and row["times_fewer"]["level"],
         )
         for row in found["rows"]

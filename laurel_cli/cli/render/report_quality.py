@@ -12,6 +12,7 @@ from laurel_cli.report import words
 from laurel_cli.report.quality import CONTROLS
 from laurel_cli.verdict.effects import BETTER
 from laurel_cli.verdict.findings import GAINS
+from laurel_cli.verdict.paired import CONFIDENCE
 from laurel_cli.verdict.words import control
 
 Item = Mapping[str, Any]
@@ -108,11 +109,9 @@ def _positive(study: Item) -> str:
     found = study["positive_control"]
     if found is None:
         return "none was run: whether the study could have seen a gain is not known"
-    figure = words.gain(found["gain"], study["metric"], unit=True)
-    level = words.level((found["gain"] or {}).get("level"))
     state = {True: "separated from the baseline", False: "not separated: the study cannot tell", None: "has no figure"}
     said = f"{control(found['arm'])}: {state[found['separated']]}"
-    return said if found["gain"] is None else f"{said} ({figure} at {level})"
+    return said if found["gain"] is None else f"{said} ({words.gain_at(found['gain'], study['metric'])})"
 
 
 def _late_fall(body: Item) -> str:
@@ -120,10 +119,8 @@ def _late_fall(body: Item) -> str:
     fall = study["late_fall"]
     if fall is None:
         return "not known: no evaluation before the end"
-    ends = {"gain": fall["mean"], "low": fall["low"], "high": fall["high"]}
-    said = (
-        f"{words.gain(ends, metric, unit=True)} at 95 % over the last {100 * fall['share_of_run']:.0f} % of its steps"
-    )
+    ends = {"gain": fall["mean"], "low": fall["low"], "high": fall["high"], "level": CONFIDENCE}
+    said = f"{words.gain_at(ends, metric)} over the last {100 * fall['share_of_run']:.0f} % of its steps"
     gains = [arm["gain"]["gain"] for arm in body["arms"] if arm["verdict"] in GAINS and arm["role"] == "arm"]
     if gains:
         said += f", beside a largest gain of {words.size(max(gains), metric)}"
