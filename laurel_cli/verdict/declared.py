@@ -103,13 +103,14 @@ def declared(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) 
 
     Arms and seeds are only ever added, so the definitions are put together. A study of before declarations were
     written down (schema "laurel.study/1") is taken to have declared what its earliest definition names. What was run
-    without having been declared stands in a last family.
+    or listed without having been declared stands in a last family.
 
     Args:
         definitions: in any order, at least one; `trials` the contents of the trial records.
     """
     written = [item["declared"] for item in definitions if isinstance(item.get("declared"), Mapping)]
-    names = dict.fromkeys(str(trial["arm"]["name"]) for trial in sorted(trials, key=_name))
+    listed = [str(name) for item in definitions if isinstance(item.get("arms"), list) for name in item["arms"]]
+    names = dict.fromkeys([*listed, *(str(trial["arm"]["name"]) for trial in sorted(trials, key=_name))])
     found = _written(written, definitions, trials) if written else _earliest(definitions, trials, list(names))
     known = {BASELINE, COPY, *found.controls.names, *(name for family in found.families for name in family)}
     copies = {str(trial["arm"]["name"]) for trial in trials if trial["arm"].get("kind") in (BASELINE, COPY)}

@@ -47,7 +47,11 @@ def document(definition: Mapping[str, Any], trials: Sequence[Trial], *, command:
         RecordError: the trials are not of one task, model and number of steps.
     """
     known = [trial["study"]["definition"] for trial in trials if (trial.get("study") or {}).get("definition")]
-    found = judged([definition, *known], trials)
+    return written(judged([definition, *known], trials), definition, command)
+
+
+def written(found: Judgement, definition: Mapping[str, Any], command: str = "") -> dict[str, Any]:
+    """A judgement as the JSON document of `laurel train-proxy`."""
     study, base = found.study, found.study.baseline
     said: dict[str, Any] = {
         "schema": SCHEMA,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from laurel_cli.verdict import gates
+from laurel_cli.verdict import gates, paired
 from laurel_cli.verdict.declared import Declared
-from laurel_cli.verdict.effects import BETTER, WORSE, Effect, Scores
+from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE, Effect, Scores
 from laurel_cli.verdict.gates import Moment
 from laurel_cli.verdict.paired import Interval, Look
 from laurel_cli.verdict.saved import Saved
@@ -116,3 +116,14 @@ class Judgement:
         """`naive+1`, where it is established to be better than the baseline: what equal quality is measured by."""
         found = next((item for item in self.findings if item.name == NAIVE), None)
         return found if found is not None and found.verdict in GAINS else None
+
+    def share_confidence(self, item: Finding) -> float:
+        """The level of an arm's share of the gain of `naive+1`: that of the arm's gain, or of naive's if it is lower.
+
+        At that level the share leaves out zero exactly where the arm is separated from the baseline, and has ends
+        wherever both are separated from it.
+        """
+        own, naive = item.gain, self.naive.gain if self.naive else None
+        if own is None or naive is None:
+            return paired.CONFIDENCE
+        return own.confidence if own.verdict == NOT_SEPARATED else min(own.confidence, naive.confidence)

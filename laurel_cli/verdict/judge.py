@@ -291,7 +291,7 @@ def _with_savings(judgement: Judgement) -> Judgement:
         share = steps = None
         if item.role == "arm" and item.gain is not None and item.verdict in (*CLAIMS, NOT_SEPARATED):
             if naive is not None and item.name != NAIVE:
-                share = saved.share_of_naive(item.scores, naive.scores, other, item.level)
+                share = saved.share_of_naive(item.scores, naive.scores, other, judgement.share_confidence(item))
             steps = _steps_saved(judgement, item) if item.verdict in GAINS else None
         findings.append(replace(item, share_of_naive=share, steps_saved=steps))
     return replace(judgement, findings=tuple(findings))

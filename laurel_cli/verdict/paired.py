@@ -209,14 +209,30 @@ def ratio(
     n = len(numerators)
     if math.isinf(mean(numerators).high):
         return None
-    from scipy.special import stdtrit
-
     y, x = fmean(numerators), fmean(denominators)
-    # Every variance is that of a mean, times the square of t.
-    scale = float(stdtrit(n - 1, 0.5 + confidence / 2)) ** 2 / (n * (n - 1))
+    # Every variance is that of a mean.
+    scale = 1 / (n * (n - 1))
     yy = scale * math.fsum((v - y) ** 2 for v in numerators)
     xx = scale * math.fsum((u - x) ** 2 for u in denominators)
     xy = scale * math.fsum((v - y) * (u - x) for v, u in zip(numerators, denominators, strict=True))
+    return fieller(y, x, (yy, xx, xy), n, confidence)
+
+
+def fieller(
+    y: float, x: float, moments: tuple[float, float, float], n: int, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """The ratio y / x of two means with Fieller's interval, from n - 1 degrees of freedom.
+
+    Args:
+        moments: the variances of y and of x, and their covariance, as means.
+
+    Returns:
+        None where x is not separated from zero at `confidence`.
+    """
+    from scipy.special import stdtrit
+
+    square = float(stdtrit(n - 1, 0.5 + confidence / 2)) ** 2
+    yy, xx, xy = (square * moment for moment in moments)
     lead, half_linear = x * x - xx, x * y - xy
     if lead <= 0:
         return None

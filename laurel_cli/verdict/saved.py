@@ -16,9 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, variance
 
 from laurel_cli.verdict.effects import Scores
-from laurel_cli.verdict.paired import Interval, ratio
+from laurel_cli.verdict.paired import Interval, fieller, ratio
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,27 @@ def steps_saved(
 def share_of_naive(arm: Scores, naive: Scores, base: Scores, confidence: float) -> Interval | None:
     """(arm - base) / (naive - base) over the blocks that all three share, with Fieller's interval.
 
+    Arms of which no two share a seed are independent; the degrees of freedom are then those of the fewest trials.
+
     Returns:
-        None where no two blocks are shared or the gain of `naive` is not separated from zero at `confidence`.
+        None where the gain of `naive` is not separated from zero at `confidence`, or no spread can be told.
     """
     common = sorted(set(arm) & set(naive) & set(base))
+    if not any(set(one) & set(other) for one, other in combinations((arm, naive, base), 2)):
+        return _of_strangers(arm, naive, base, confidence)
     if len(common) < 2:
         return None
     return ratio([arm[s] - base[s] for s in common], [naive[s] - base[s] for s in common], confidence)
+
+
+def _of_strangers(arm: Scores, naive: Scores, base: Scores, confidence: float) -> Interval | None:
+    n = min(len(arm), len(naive), len(base))
+    if n < 2:
+        return None
+    mine, theirs, common = (variance(one.values()) / len(one) for one in (arm, naive, base))
+    middle = fmean(base.values())
+    gains = (fmean(arm.values()) - middle, fmean(naive.values()) - middle)
+    return fieller(*gains, (mine + common, theirs + common, common), n, confidence)
 
 
 def cost_saved(share: Interval, added: float, naive_added: float) -> Saved:
