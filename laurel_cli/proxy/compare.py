@@ -10,15 +10,15 @@ from typing import Any
 
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.reference import parse
-from laurel_cli.verdict.paired import looks
 from laurel_cli.proxy import run, study
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
-from laurel_cli.verdict.document import document, separated
 from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
+from laurel_cli.verdict.document import document, separated
+from laurel_cli.verdict.paired import looks
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
