@@ -23,7 +23,7 @@ from tests.bench.simulated import CONTROLS, NO_CONTROLS
 
 ARMS = ("naive+1", "rw", "lr@4", "rw+lr@4")
 STEPS = 600
-CASES = 60
+CASES = 48
 
 
 def spec(name: str) -> dict[str, Any] | None:
@@ -85,6 +85,10 @@ def study(draw: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     chance = draw.choice([math.log(10)] * 6 + [None, 0.9])
     apart = draw.random() < 0.1
     effects = {name: draw.choice([0.0, -0.05, -0.1, 0.08]) for name in names} | {"baseline": 0.0}
+    if draw.random() < 0.7:  # controls as they should be
+        effects |= {name: 0.15 for name in controls["recipe"]} | (
+            {positive: -0.15} if (positive := controls["positive"]) else {}
+        )
     shared = [draw.gauss(0.8, 0.05) for _ in range(seeds)]
     found = []
     broken = draw.random()
