@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
 
 from laurel_cli.errors import UsageError
 from laurel_cli.models import names, shapes
+from laurel_cli.models.build import build_on_meta
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy.recipe import ModelChoice
 from laurel_cli.proxy.tasks import Task
@@ -31,7 +33,7 @@ def arguments(choice: ModelChoice, task: Task) -> dict[str, Any]:
     elif family == "laurel":
         sized = _decoder(target, choice, task)
     elif family == "timm":
-        sized = {"num_classes": task.classes, **_timm(target, choice)}
+        sized = {"num_classes": task.classes, **_ordinary_start(target), **_timm(target, choice)}
     elif family == "torchvision":
         _refuse_sizes(choice, f"torchvision's builders fix them; timm:{target} takes both.")
         sized = {"num_classes": task.classes}
@@ -102,6 +104,23 @@ def _heads(width: int, head: int) -> int:
         if width % size == 0 and width // size >= 2:
             return width // size
     raise UsageError(f"--width {width} cannot be parted into attention heads.", hint="Try a multiple of 32.")
+
+
+@cache
+def _ordinary_start(target: str) -> dict[str, Any]:
+    """What lets a model of timm start as torchvision's do: the last norm of every branch at one.
+
+    timm's ResNets, RegNets and their like start it at zero, so that every block begins as the identity. A learned
+    weight on the skip repairs that start, and looks like a gain that it is not.
+    """
+    import timm
+
+    usual: dict[str, Any] = {"zero_init_last": False}
+    try:
+        build_on_meta(partial(timm.create_model, target, pretrained=False, **usual))
+    except Exception:  # noqa: BLE001 - its builder does not take it, or there is no such model, which `load` says
+        return {}
+    return usual
 
 
 def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def test_a_seed_is_a_start() -> None:
 
 
 def test_an_added_block_starts_as_the_library_starts_blocks() -> None:
-    """timm starts a ResNet's last norm of each branch at zero, so that a new block begins as the identity."""
-    recipe, task = cnn_recipe(), image_task()
+    """Asked to, timm starts a ResNet's last norm of each branch at zero: a new block begins as the identity."""
+    base, task = cnn_recipe(), image_task()
+    recipe = replace(base, model=replace(base.model, args=(("zero_init_last", True),)))
     (baseline, naive) = parse_contenders("naive+1")
     old, new = (start(one, recipe, task, 0).model for one in (baseline, naive))
     assert len(new.layer1) == len(old.layer1) + 1
@@ -51,6 +52,27 @@ def test_an_added_block_starts_as_the_library_starts_blocks() -> None:
     assert not any(torch.equal(new.layer1[-1].conv1.weight, weight) for weight in drawn)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(new.eval()(x), old.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "seresnet50", "regnety_002", "skresnet18", "regnetz_005"])
+def test_timms_branches_start_as_torchvisions_do(name: str) -> None:
+    """Left alone, timm starts the last norm of every branch of the first four at zero; regnetz takes no such word."""
+    task, (baseline,) = image_task(8, 32), parse_contenders("")
+    model = start(baseline, Recipe(ModelChoice(f"timm:{name}"), TaskChoice("bright")), task, 0).model
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) > 10
+    assert all(torch.equal(norm.weight, torch.ones_like(norm.weight)) for norm in norms)
+    if name == "resnet50":
+        theirs = start(baseline, Recipe(ModelChoice(f"torchvision:{name}"), TaskChoice("bright")), task, 0).model
+        ours = {key: value for key, value in model.named_parameters() if "bn" in key}
+        assert ours.keys() == {key for key, _ in theirs.named_parameters() if "bn" in key}
+        assert all(torch.equal(value, theirs.get_parameter(key)) for key, value in ours.items())
+
+
+def test_a_start_that_is_asked_for_stays() -> None:
+    choice = ModelChoice("timm:resnet18", args=(("zero_init_last", True),))
+    model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("bright")), image_task(8, 32), 0).model
+    assert all(torch.count_nonzero(block.bn2.weight) == 0 for stage in (model.layer1, model.layer4) for block in stage)
 
 
 @pytest.mark.parametrize(("stem", "side"), [(1, 32), (2, 16), (4, 8)])
