@@ -321,7 +321,7 @@ def _compare(plan: Any, tensorboard: Path | None, destination: Any, debug: bool)
     from laurel_cli.proxy import study
     from laurel_cli.proxy.compare import compare, judged, prepare
 
-    with Live(plan.recipe.steps, debug=debug, tensorboard=tensorboard) as live:
+    with Live(debug=debug, tensorboard=tensorboard) as live:
         prepared = prepare(plan, live.step)
         try:
             document = compare(plan, prepared, on_event=live.event, on_trials=live.trials)

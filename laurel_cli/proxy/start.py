@@ -21,7 +21,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.proxy import sizes
+from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.tasks import Task
 from laurel_cli.residual.survey import survey
@@ -108,7 +108,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     def fresh(number: str) -> nn.Module:
         seed_all(number, seed)
-        return loaded.build() if loaded.on_meta else _again(recipe, task)
+        model = loaded.build() if loaded.on_meta else _again(recipe, task)
+        if contender.init:
+            branches.begin(model, loaded.inputs, contender.init)
+        return model
 
     model = fresh("start").to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}

@@ -184,7 +184,7 @@ def _point(state: State, recipe: Recipe, learning_rate: float, group: Group, on_
         "learning_rate": learning_rate,
     }
     state.curve.append(point)
-    on_event({"kind": "point", **point})
+    on_event({"kind": "point", "steps": recipe.steps, **point})
 
 
 def _is_due(step: int, recipe: Recipe) -> bool:
