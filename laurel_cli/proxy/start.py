@@ -39,6 +39,7 @@ class Start:
         shared: parameter names that the baseline has too.
         source: where the model was found.
         sha256: of the shared weights.
+        inputs: examples of the model's inputs.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class Start:
     shared: tuple[str, ...]
     source: str
     sha256: str
+    inputs: Inputs
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -123,7 +125,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
         model.to(memory_format=layout)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    return Start(model, call, shared, loaded.source, weights_sha256(model, shared))
+    return Start(model, call, shared, loaded.source, weights_sha256(model, shared), loaded.inputs)
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:

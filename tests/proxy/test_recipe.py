@@ -84,10 +84,15 @@ def test_an_arm_may_train_for_longer_or_shorter_and_start_otherwise() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    "rw:lr rw:lr=0 rw:rank=3 naive bogus rw:lr=-1 rw:init=two rw:init= rw:steps=nan rw:steps=0 rw:lr=1e999 "
-    "baseline:lr=1e-999 rw:zero".split(),
+    ["rw:lr", "rw:lr=0", "rw:rank=3", "naive", "bogus", "rw:lr=-1", "rw:init=two", "rw:init=", "rw:steps=nan"],
 )
 def test_arms_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_contenders(text)
+
+
+@pytest.mark.parametrize("text", ["rw:steps=0", "rw:lr=1e999", "baseline:lr=1e-999", "rw:zero", "rw:steps=-2"])
+def test_factors_that_are_none(text: str) -> None:
     with pytest.raises(UsageError):
         parse_contenders(text)
 

@@ -36,6 +36,17 @@ def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
     assert not list((folder / "checkpoints").iterdir())
 
 
+def test_the_baselines_record_says_how_its_branches_start(plan: Plan) -> None:
+    folder = prepare(replace(plan, arms="rw,baseline:init=zero")).folder
+    found = {
+        arm: run_trial(folder, arm, 0, command="").get("start") for arm in ("baseline", "baseline:init=zero", "rw")
+    }
+    assert found["rw"] is None
+    assert [entry["connection"] for entry in found["baseline"]] == ["layers.0:0", "layers.0:1"]
+    assert all(entry["ratio"] > 0 for entry in found["baseline"])
+    assert found["baseline:init=zero"] == [{**entry, "ratio": 0.0} for entry in found["baseline"]]
+
+
 def test_data_that_has_changed_is_never_trained_on(plan: Plan) -> None:
     prepared = prepare(plan)
     study.begin(prepared.folder / "other", replace(prepared.study, data="0" * 64), resume=False)
