@@ -131,7 +131,7 @@ def one_thread():
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_trial_is_the_same_bit_for_bit_with_and_without_the_look() -> None:
-    base, task = cnn_recipe(steps=4), image_task()
+    base, task = cnn_recipe(steps=4, channels_last=False), image_task()
     recipe = replace(base, model=replace(base.model, args=(("drop_rate", 0.2),)))
     ends = []
     for looking in (False, True):
