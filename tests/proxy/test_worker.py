@@ -18,7 +18,7 @@ from laurel_cli.proxy.worker import Compiled, run_trial
 def plan(tmp_path: Path, cache: Path) -> Plan:
     task = TaskChoice("stdlib", seq_len=32, train_limit=20_000, evaluation_limit=2_000)
     recipe = Recipe(ModelChoice("paper-c4", layers=(1,), width=16), task, steps=6, batch=8, evaluations=1, lr=0.01)
-    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2)
+    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2, controls=False)
 
 
 def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
