@@ -21,7 +21,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.proxy import sizes
+from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.tasks import Task
 from laurel_cli.residual.survey import survey
@@ -39,6 +39,7 @@ class Start:
         shared: parameter names that the baseline has too.
         source: where the model was found.
         sha256: of the shared weights.
+        inputs: examples of the model's inputs.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class Start:
     shared: tuple[str, ...]
     source: str
     sha256: str
+    inputs: Inputs
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -108,7 +110,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     def fresh(number: str) -> nn.Module:
         seed_all(number, seed)
-        return loaded.build() if loaded.on_meta else _again(recipe, task)
+        model = loaded.build() if loaded.on_meta else _again(recipe, task)
+        if contender.init:
+            branches.begin(model, loaded.inputs, contender.init)
+        return model
 
     model = fresh("start").to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -120,7 +125,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
         model.to(memory_format=layout)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    return Start(model, call, shared, loaded.source, weights_sha256(model, shared))
+    return Start(model, call, shared, loaded.source, weights_sha256(model, shared), loaded.inputs)
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:

@@ -65,6 +65,7 @@ class Connection:
         node: the sum in the trace, and `fork` the node from which skip and branch part.
         dtype: of the skip.
         outer: (path, activation) of the modules' methods that were running, innermost first.
+        branches: nodes of the branches that are added, one for each site.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Connection:
     fork: int
     dtype: torch.dtype
     outer: tuple[tuple[str, int], ...]
+    branches: tuple[int, ...]
 
     @property
     def owner(self) -> str:
@@ -166,6 +168,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 fork=item.relation.fork,
                 dtype=trace.nodes[skip].dtype,
                 outer=tuple((call.module, call.activation) for call in item.addition.calls if call.module is not None),
+                branches=tuple(part.addition.operands[1 - part.relation.skip] for part in (*item.partial, item)),
             )
         )
         ordinals[owner] += 1

@@ -86,7 +86,7 @@ def study(draw: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     apart = draw.random() < 0.1
     effects = {name: draw.choice([0.0, -0.05, -0.1, 0.08]) for name in names} | {"baseline": 0.0}
     if draw.random() < 0.7:  # controls as they should be
-        effects |= {name: 0.15 for name in controls["recipe"]} | (
+        effects |= dict.fromkeys(controls["recipe"], 0.15) | (
             {positive: -0.15} if (positive := controls["positive"]) else {}
         )
     shared = [draw.gauss(0.8, 0.05) for _ in range(seeds)]
