@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.paired import Look, looks
 from laurel_cli.proxy import run, study
@@ -87,8 +87,9 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         code=_code(plan),
         rates={},
     )
-    warnings = list(task.warnings)
     old = study.load(folder) if (folder / "study.json").exists() else None
+    wanted, layout = _laid_out(wanted, old, task, on_progress)
+    warnings = [*task.warnings, *layout]
     if old is not None:
         wanted = replace(wanted, rates=old.rates)
     elif plan.rates:
@@ -148,6 +149,27 @@ def judged(prepared: Prepared, command: str, declared: Sequence[Look] = ()) -> d
     answer = document(definition, study.trials(prepared.folder), command=command, looks=declared)
     warnings = [*prepared.warnings, *answer["warnings"]]
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
+
+
+def _laid_out(
+    wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
+    from laurel_cli.arms import Arm
+    from laurel_cli.proxy.start import start
+
+    if not wanted.recipe.channels_last:
+        return wanted, ()
+    contenders = [*wanted.contenders, *(old.contenders if old is not None else ())]
+    models = {repr(one.recipe(wanted.recipe).model): one for one in reversed(contenders)}  # an arm adds none at fault
+    for one in reversed(models.values()):
+        on_progress(f"looking at the convolutions of {one.name}")
+        try:
+            start(replace(one, arm=Arm("baseline", "baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+        except LayoutError as error:
+            said = f"all arms are trained contiguous, not channels last: {error.why}"
+            return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
+    return wanted, ()
 
 
 def _built(
