@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from laurel_cli.errors import ResourceError
+from laurel_cli.errors import LayoutError, ResourceError
 from laurel_cli.latency.estimate import Interval, Ratio, milliseconds, ratio
 from laurel_cli.latency.job import Job
 from laurel_cli.latency.processes import OutOfMemory, messages
@@ -213,6 +213,13 @@ def profile(plan: Plan, *, command: str = "", on_progress: Progress = lambda _: 
             notes.append(f"memory ran out in {arm} at batch {batch}: all arms are measured at batch {batch // 2}")
             on_progress(notes[-1])
             batch //= 2
+            continue
+        except LayoutError as error:
+            if not plan.job.work["channels_last"]:
+                raise
+            notes.append(f"all arms are trained contiguous, not channels last: {error.why}")
+            on_progress(notes[-1])
+            plan = replace(plan, job=replace(plan.job, work=plan.job.work | {"channels_last": False}))
             continue
         return Profile(replace(plan, job=job), samples, batch, interrupted, command, tuple(notes))
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from laurel_cli.arms import build, parse_arms
 from laurel_cli.cost.count import count
-from laurel_cli.errors import LaurelError, ModelError
+from laurel_cli.errors import LaurelError, LayoutError, ModelError
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.job import Job
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
@@ -191,7 +191,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         return {"kind": "out of memory", "arm": arm, "why": str(error).splitlines()[0] if str(error) else ""}
     if isinstance(error, LaurelError):
         body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
-        return {"kind": "error", "arm": arm, **body}
+        return {"kind": "layout" if isinstance(error, LayoutError) else "error", "arm": arm, **body}
     return {
         "kind": "error",
         "arm": arm,

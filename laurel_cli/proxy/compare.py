@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import controls, run, study
 from laurel_cli.proxy.declaration import CONTROL_SEEDS, Declaration
@@ -105,6 +105,8 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
     )
     wanted, warnings = _controlled(wanted, plan, task, on_progress)
     old = study.load(folder) if (folder / "study.json").exists() else None
+    wanted, layout = _laid_out(wanted, old, task, on_progress)
+    warnings = (*warnings, *layout)
     if old is not None:
         wanted = replace(wanted, rates=old.rates)
     elif plan.rates:
@@ -184,7 +186,7 @@ def _check(plan: Plan) -> None:
 
 
 def _stops(study: Study) -> list[int]:
-    """At how many blocks a study that adds seeds looks at its results; none for one that has its seeds from the start."""
+    """At how many blocks a study that adds seeds looks at its results; empty for one that adds none."""
     said = study.declared
     return [look.n for look in looks(said.most, first=said.first)] if said.most else []
 
@@ -212,6 +214,27 @@ def _controlled(
     names = (name for name in chosen.names if name not in others)
     wanted = replace(wanted, declared=replace(wanted.declared, controls=chosen), arms=(*wanted.arms, *names))
     return wanted, (*task.warnings, *said)
+
+
+def _laid_out(
+    wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
+    from laurel_cli.arms import Arm
+    from laurel_cli.proxy.start import start
+
+    if not wanted.recipe.channels_last:
+        return wanted, ()
+    contenders = [*wanted.contenders, *(old.contenders if old is not None else ())]
+    models = {repr(one.recipe(wanted.recipe).model): one for one in reversed(contenders)}  # an arm adds none at fault
+    for one in reversed(models.values()):
+        on_progress(f"looking at the convolutions of {one.name}")
+        try:
+            start(replace(one, arm=Arm("baseline", "baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+        except LayoutError as error:
+            said = f"all arms are trained contiguous, not channels last: {error.why}"
+            return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
+    return wanted, ()
 
 
 def _built(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.records.store import read
+from tests.proxy.small import NARROW
 
 MODELS = '''
 import os, time
@@ -213,3 +214,14 @@ def test_ctrl_c_shows_what_there_is(models: Path, laurel_env: dict[str, str], tm
     time.sleep(0.5)
     workers = subprocess.run(["pgrep", "-f", f"latency.worker.*{tmp_path}"], capture_output=True, check=False)
     assert not workers.stdout
+
+
+def test_what_would_write_outside_its_memory_is_trained_contiguous(laurel, tmp_path: Path) -> None:
+    """Channels last, the worker aborts, or times a backward pass that is wrong."""
+    (tmp_path / "narrow.py").write_text(NARROW)
+    shape = ["--input-shape", "4x3x32x32", "--arms", "baseline,rw", "--format", "json"]
+    trained = answer(laurel("profile", "narrow.py:narrow", "--mode", "train", "--channels-last", *shape, *QUICK))
+    assert trained["channels_last"] is False
+    assert any("contiguous" in note and "from 4 channels to 8" in note for note in trained["notes"])
+    inferred = answer(laurel("profile", "narrow.py:narrow", "--channels-last", *shape, *QUICK))
+    assert (inferred["channels_last"], inferred["notes"]) == (True, [])
