@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 
 from laurel_cli.errors import ModelError
 from laurel_cli.models.fake import faked
+from laurel_cli.models.fake import real as on_real_tensors
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.preserve import preserved
 
 aten = torch.ops.aten
 ADDITIONS = {
@@ -148,9 +148,9 @@ def running(model: nn.Module, inputs: Inputs, *, real: bool = False, training: b
 
     The model is left as it was: flags, attributes, what its buffers hold.
     """
-    with torch.no_grad(), preserved(model, values=True) if real else faked(model, inputs) as given:
+    with torch.no_grad(), on_real_tensors(model, inputs) if real else faked(model, inputs) as given:
         model.train(training)
-        yield given or inputs
+        yield given
 
 
 def try_run(model: nn.Module, inputs: Inputs, mode: AbstractContextManager[Any] | None = None) -> None:
