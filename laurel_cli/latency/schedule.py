@@ -25,7 +25,8 @@ def fitted(placements: int, seconds: float, left: float, round_seconds: float) -
         Placements, at least one, and seconds for each. Fewer placements rather than fewer processes: an interval comes
         from the spread between processes.
     """
-    fit = max(1, min(placements, int(left / placement_seconds(round_seconds))))
+    least = placement_seconds(round_seconds)
+    fit = placements if left >= placements * least else max(1, int(left / least))
     return fit, min(seconds, left / fit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -122,9 +123,12 @@ def test_adamw_on_a_gpu_borrows_for_all_tensors_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "options"),
-    [("resnet18", {"batch": 16, "image_size": 128}), ("shape:gpt2", {"batch": 8, "seq_len": 64, "layers": 2})],
+    [
+        ("resnet18", {"batch": 16, "image_size": 128}),
+        ("shape:gpt2", {"batch": 8, "seq_len": 64, "model_args": {"n_layer": 2}}),
+    ],
 )
-def test_what_arms_add_to_real_models_is_what_is_measured(reference: str, options: dict[str, int]) -> None:
+def test_what_arms_add_to_real_models_is_what_is_measured(reference: str, options: dict[str, Any]) -> None:
     loaded = load(reference, **options)
     real = loaded.build() if loaded.on_meta else loaded.module
     found = survey(real, loaded.inputs).whole
