@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from laurel_cli.errors import LaurelError, LayoutError, ModelError, ResourceError, UsageError
+from laurel_cli.latency.allocator import variables
 
 if TYPE_CHECKING:
     from laurel_cli.latency.job import Job
@@ -46,6 +47,7 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
             stdout=log,
             stderr=log,
             pass_fds=[send],
+            env=os.environ | variables(job.allocator, job.device),
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         os.close(send)

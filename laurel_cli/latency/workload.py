@@ -162,7 +162,7 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
 
     def train() -> Tensor:
         with autocast(device, dtype):
-            loss = _loss(forward(*given.args, **given.kwargs), given, target)
+            loss = loss_of(forward(*given.args, **given.kwargs), given, target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -187,7 +187,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
-def _loss(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
+def loss_of(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
     """Cross-entropy of logits, the next token's or a class's; of anything else the mean square."""
     scores = _first_scores(output)
     if scores.dim() in (2, 3):
