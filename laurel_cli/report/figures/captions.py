@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from laurel_cli.report import words
-from laurel_cli.report.frontier import CONTROL
+from laurel_cli.report.frontier import CONTROL, UNCONTROLLED
+from laurel_cli.report.rows import JUDGED
 
 # The part of a comparison that a figure shows; it is drawn where that is not empty.
 DATA = {
@@ -70,6 +71,10 @@ def _frontier(body: Mapping[str, Any]) -> str:
             "The line steps through the arms that are established to be on the frontier; what lies under it is shaded."
         )
         said.append(f"Vertical bars: interval of the difference to the baseline{levels}.")
+        if any(panel["cost"] == "flops" for panel in body["panels"]):
+            said.append("FLOPs are paid together with elementwise operations, so there is no such line.")
+    if any(point["status"] == UNCONTROLLED for point in points):
+        said.append("No control of the recipe was run: what is filled may be so by the recipe.")
     if any(point["level"] is not None for point in points):
         said.append(f"Horizontal bars: interval of a measured cost{_levels(point['level'] for point in points)}.")
     return " ".join(said)
@@ -77,8 +82,6 @@ def _frontier(body: Mapping[str, Any]) -> str:
 
 def has_bar(arm: Mapping[str, Any]) -> bool:
     """Whether the difference of an arm to the baseline is drawn: that of a control, or of an arm that may be judged."""
-    from laurel_cli.report.rows import JUDGED
-
     return arm["role"] == "positive" or (arm["role"] == "arm" and arm["verdict"] in JUDGED)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Item = Mapping[str, Any]
 LEFT, BOTTOM, TOP, WIDTH = 0.75, 0.6, 0.2, 4.6  # inches
 LINE = 0.17  # of a name in the column beside the panel
-BANDS = 8  # above so many arms the bands cover each other: they are drawn fainter, and do not decide the axis
+BANDS = 8  # above so many arms the bands cover each other: they are drawn fainter
 
 
 def curves(body: Item) -> Figure:
@@ -61,8 +61,8 @@ def _draw(axes: Axes, line: Item, metric: str, colour: str, alpha: float) -> Non
 
 
 def _known(line: Item) -> bool:
-    """Whether every point has an interval."""
-    return all(point["low"] is not None for point in line["points"])
+    """Whether the end has an interval."""
+    return line["points"][-1]["low"] is not None
 
 
 def _limits(axes: Axes, lines: Sequence[Item], metric: str) -> None:
@@ -76,9 +76,8 @@ def _limits(axes: Axes, lines: Sequence[Item], metric: str) -> None:
     ends = [scaled(point["mean"], metric) for point in shown]
     least, most = min(ends), max(ends)
     reach = 0.5 * (most - least)
-    if len(lines) <= BANDS:
-        bands = [scaled(line["points"][-1][key], metric) for line in lines for key in ("low", "high") if _known(line)]
-        least, most = max(least - reach, min([least, *bands])), min(most + reach, max([most, *bands]))
+    bands = [scaled(line["points"][-1][key], metric) for line in lines for key in ("low", "high") if _known(line)]
+    least, most = max(least - reach, min([least, *bands])), min(most + reach, max([most, *bands]))
     margin = 0.06 * (most - least) or 0.05 * abs(ends[0]) or 1.0
     axes.set_ylim(least - margin, most + margin)
     axes.set_xlim(0, last * 1.02)

@@ -34,12 +34,15 @@ FILLED = {FRONTIER: "full", UNCONTROLLED: "full", CONTROL: "full", TIED: "left"}
 
 @dataclass(frozen=True)
 class Dot:
-    """An arm in a panel: cost x with its ends, quality y with its ends, both as shown; `judged` by what is shown."""
+    """An arm in a panel: cost x with its ends, quality y with its ends, both as shown.
+
+    `stepped` where the frontier is a line of what is shown: by the metric that decides, at one price and not two.
+    """
 
     name: str
     family: str
     status: str
-    judged: bool
+    stepped: bool
     x: float
     x_low: float
     x_high: float
@@ -94,8 +97,8 @@ def _dots(panel: Item, body: Item) -> list[Dot]:
         x = point["cost_percent"]
         low, high = (x if point[key] is None else point[key] for key in ("cost_low", "cost_high"))
         shown = [scaled(value, metric) for value in (y, *ends)]
-        # Where another metric is shown than the one that decides, no frontier is drawn through it.
-        found.append(Dot(point["name"], arm["family"], point["status"], judged, x, low, high, *shown))
+        stepped = judged and panel["cost"] != "flops"
+        found.append(Dot(point["name"], arm["family"], point["status"], stepped, x, low, high, *shown))
     return found
 
 
@@ -163,7 +166,7 @@ def _frontier_line(axes: Axes, dots: Sequence[Dot], higher: bool) -> list[tuple[
     """The staircase through the arms that are established to be on the frontier, and the shade of what is below it."""
     better = (lambda a, b: a > b) if higher else (lambda a, b: a < b)
     steps: list[tuple[float, float]] = []
-    established = [dot for dot in dots if dot.status in ON and dot.judged]
+    established = [dot for dot in dots if dot.status in ON and dot.stepped]
     for dot in sorted(established, key=lambda d: (d.x, -d.y if higher else d.y)):
         if not steps or better(dot.y, steps[-1][1]):
             steps.append((dot.x, dot.y))
