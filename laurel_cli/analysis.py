@@ -22,7 +22,7 @@ from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
-from laurel_cli.residual.depth import shortened
+from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 
@@ -130,7 +130,7 @@ def analyze(
     identity = architecture(loaded.module)
     counter, baseline = _opened(loaded, arms, on_progress)
     found = counter.found
-    warnings: list[str] = []
+    warnings = list(found.whole.warnings)
     results = []
     for arm in arms:
         on_progress(f"counting {arm.name}")
@@ -163,11 +163,8 @@ def _first_count(
 ) -> tuple[_Counter, Cost]:
     found = survey(model, loaded.inputs, kept=kept)
     if not found.whole.connections:
-        raise NoConnectionError(
-            f"{loaded.reference} has no residual connection.",
-            f"{len(found.whole.refused)} additions were looked at and none joins a skip path with its branch.",
-            "LAuReL replaces residual additions; try a model that has them, such as resnet50.",
-        )
+        nothing = found.whole.nothing_found(loaded.reference)
+        raise NoConnectionError(nothing.what, nothing.why, nothing.hint)
     with shortened(model, list(found.stacks)):
         short = copied(model) if found.stacks else model
     counter = _Counter(loaded, found, short, model)
@@ -190,7 +187,7 @@ class _Counter:
 
     @property
     def multiplicity(self) -> dict[str, int]:
-        return {f"{s.path}.{index}": s.multiplicity for s in self.found.stacks for index in s.last}
+        return multiplicities(self.found.stacks)
 
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         if arm.kind == "baseline":

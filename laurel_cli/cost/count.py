@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-import torch
 from torch import nn
 
 from laurel_cli.cost.meter import Meter
@@ -14,9 +14,8 @@ from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
 from laurel_cli.cost.unread import unread_parts, unread_sentence
 from laurel_cli.errors import ModelError
-from laurel_cli.models.fake import faked
-from laurel_cli.models.fake import real as on_real_tensors
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
 
 
@@ -115,16 +114,16 @@ def _count(
     real: bool,
     failure: str = "",
 ) -> Cost:
-    run = on_real_tensors if real else faked
-    with scoped(model, multiplicity, watch) as scope, run(model, inputs) as given, FakeAnswers():
+    run = partial(running, model, inputs, real=real, training=None)
+    with scoped(model, multiplicity, watch) as scope, run() as given, FakeAnswers():
         meter = Meter(scope, dict(model.named_parameters()))
-        with torch.no_grad(), meter:
+        with meter:
             given.call(model)
     kept: int | None = None
     notes = _notes(model, meter, failure)
     if saved:
         # Anew, from the state in which the model is: the pass before may have left something in its attributes.
-        with scoped(model, multiplicity, ()) as scope, run(model, inputs) as given, FakeAnswers():
+        with scoped(model, multiplicity, ()) as scope, run() as given, FakeAnswers():
             kept, note = _saved(model, given, scope)
             notes += note
     weight = _Weights(multiplicity)
