@@ -15,9 +15,10 @@ from torch import nn
 
 from laurel_cli.errors import ModelError
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.run import does_not_run
 from laurel_cli.residual.find import Connection, find
 from laurel_cli.residual.operators import CONVOLUTIONS, NORMS, PRODUCTS, VIEWS, is_attention
-from laurel_cli.residual.trace import Node, Trace, does_not_run, trace
+from laurel_cli.residual.trace import Node, Trace, trace
 
 GAINS = NORMS | {"mul", "mul_"}  # by a vector or a scalar: their weight is 1 where they change nothing
 SHIFTS = {"add", "add_"}
