@@ -70,7 +70,7 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Of the test that the mean is zero, for this comparison alone: below alpha where its interval leaves out zero."""
+        """Of the test that the mean is zero, alone: below alpha where the interval leaves out zero."""
         return max(self.first.p(self.mean), self.all.p(self.mean))
 
     def half_width(self, confidence: float) -> float:
