@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -152,6 +153,7 @@ def profile(
     from laurel_cli.cli import options, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.errors import UsageError
     from laurel_cli.records.store import make_folder
 
     destination = Destination.checked(format, output, force)
@@ -160,6 +162,8 @@ def profile(
     shape = options.dimensions("--input-shape", input_shape) if input_shape is not None else None
     model_args = options.keywords("--model-arg", model_arg)
     narrow = percentage("--precision", precision)
+    if math.isnan(max_time):
+        raise UsageError("--max-time nan is no number of seconds.", hint="Try --max-time 600.")
     make_folder(records)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:

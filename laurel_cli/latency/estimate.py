@@ -7,9 +7,10 @@ the machine did meanwhile). So a process gives one figure, the mean of its place
 from the spread between processes, which holds all of that.
 
 A run that ends once its intervals are narrow ends where the spread came out too small: t-intervals then cover 92 %
-where they say 95. So the spread is that of the first processes alone, all of which run before the first look, and
-only the mean is that of all: of normal figures that mean and that spread are independent, so the interval covers as
-often as it says, whenever the run ends (Stein, Annals of Mathematical Statistics 16 (1945) 243-258).
+where they say 95. The spread of the first processes alone, all of which run before the first look, does not have that
+fault: of normal figures it is independent of the mean of all processes, whenever the run ends (Stein, Annals of
+Mathematical Statistics 16 (1945) 243-258). But it does not know of a later process that was far off, which the spread
+of all does. So the interval is the wider of the two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Literal
 
 from laurel_cli.verdict.paired import ALPHA, CONFIDENCE, holm, holm_levels
@@ -29,37 +30,52 @@ LARGEST = 700.0  # whose exponential a float holds
 
 
 @dataclass(frozen=True)
+class Error:
+    """A standard error, infinite where it cannot be told, and its degrees of freedom."""
+
+    size: float
+    degrees: int
+
+    def p(self, mean: float) -> float:
+        """Of the two-sided t-test that a mean is zero."""
+        if math.isinf(self.size):
+            return 1.0
+        from scipy.special import stdtr
+
+        return float(2 * stdtr(self.degrees, -abs(mean) / self.size))
+
+    def half_width(self, confidence: float) -> float:
+        """Half the width of the t-interval."""
+        if math.isinf(self.size):
+            return math.inf
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.degrees, 0.5 + confidence / 2)) * self.size
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What is known of the mean of a quantity, on the scale of its logarithm.
 
     Attributes:
         mean: over processes.
-        error: its standard error, infinite where the spread cannot be told.
-        degrees: of freedom of that error.
+        first: its error by the spread of the processes before the first look, `all` by that of all.
         processes: that it rests on.
     """
 
     mean: float
-    error: float
-    degrees: int
+    first: Error
+    all: Error
     processes: int
 
     @property
     def p(self) -> float:
-        """Of the two-sided t-test that the mean is zero, for this comparison alone."""
-        if math.isinf(self.error):
-            return 1.0
-        from scipy.special import stdtr
-
-        return float(2 * stdtr(self.degrees, -abs(self.mean) / self.error))
+        """Of the test that the mean is zero, alone: below alpha where the interval leaves out zero."""
+        return max(self.first.p(self.mean), self.all.p(self.mean))
 
     def half_width(self, confidence: float) -> float:
-        """Half the width of the t-interval."""
-        if math.isinf(self.error):
-            return math.inf
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.degrees, 0.5 + confidence / 2)) * self.error
+        """Half the width of the interval."""
+        return max(self.first.half_width(confidence), self.all.half_width(confidence))
 
 
 @dataclass(frozen=True)
@@ -111,19 +127,17 @@ def figures(samples: Samples) -> list[float]:
 
 
 def estimate(values: Sequence[float], first: int) -> Estimate:
-    """The mean of all processes, with the error that the spread of the first ones gives it.
+    """The mean of all processes, with its errors.
 
     Args:
         values: the figure of each process; at least one.
         first: how many processes run before the first look. Where there are fewer, they are all there is.
 
     Returns:
-        Values that are all the same, or a single one, say nothing of the spread: the error is infinite.
+        Values that are all the same, or a single one, say nothing of the spread: the errors are infinite.
     """
-    stage = list(values[:first])
-    spread = stdev(stage) if len(stage) > 1 else 0.0
-    error = spread / math.sqrt(len(values)) if spread > 0 else math.inf
-    return Estimate(fmean(values), error, len(stage) - 1, len(values))
+    before = _error(values[:first], len(values))
+    return Estimate(fmean(values), before, before if len(values) <= first else _error(values, len(values)), len(values))
 
 
 def judged(estimates: Mapping[str, Estimate], alpha: float = ALPHA) -> dict[str, Ratio]:
@@ -160,11 +174,11 @@ def processes_needed(estimates: Collection[Estimate], precision: float, alpha: f
     The level is Bonferroni's, the widest: one that followed the p-values would let the means decide when a run ends.
 
     Args:
-        estimates: after the first look or later, when their spread no longer changes.
+        estimates: at the first look or later.
         precision: of an interval's ends, high / low - 1.
 
     Returns:
-        None where a spread is not known.
+        A forecast, which is exact once that many have been run; None where a spread is not known.
     """
     narrow = math.log1p(precision) / 2
     most = 0
@@ -175,6 +189,13 @@ def processes_needed(estimates: Collection[Estimate], precision: float, alpha: f
         # Strictly narrower; the error falls with the root of the number.
         most = max(most, math.floor(found.processes * (half / narrow) ** 2) + 1)
     return most
+
+
+def _error(values: Sequence[float], count: int) -> Error:
+    """Of a mean of `count` values that are spread as these are."""
+    degrees, middle = len(values) - 1, fmean(values)
+    squares = math.fsum((value - middle) ** 2 for value in values)
+    return Error(math.sqrt(squares / degrees / count) if degrees and squares > 0 else math.inf, degrees)
 
 
 def _ends(found: Estimate, confidence: float) -> tuple[float, float, float]:

@@ -70,8 +70,8 @@ def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: tor
     is kept for them.
 
     Args:
-        model: on the CPU; it is left as it was but for its weights, where it cannot be run on fake tensors: then one
-            step is run for real, at real cost.
+        model: on the CPU; it is left as it was, unless it cannot be run on fake tensors and will run on the CPU: then
+            a step is run for real, which moves its weights by a little.
         inputs: example inputs, on the CPU.
         work: a training step; `device` where it will run.
 
@@ -86,8 +86,9 @@ def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: tor
     try:
         with preserved(model, values=False):
             return _held(model.train(), faked(model, inputs), dtype, grouped), ""
-    except Exception:  # noqa: BLE001 - the model's own code, which may look at its data
-        pass
+    except Exception as error:  # noqa: BLE001 - the model's own code, which may look at its data
+        if device.type != "cpu":
+            return None, first_line(error)
     try:
         with preserved(model, values=True):
             return _held(model.train(), nullcontext(inputs), dtype, grouped), ""

@@ -91,13 +91,11 @@ def run(random: np.random.Generator, arms: int, noise: Noise, precision: float) 
     first, narrow = first_look(arms), math.expm1(precision * noise.figure)
     to_baseline: dict[str, list[float]] = {name: [] for name in names}
     to_naive: dict[str, list[float]] = {name: [] for name in names[1:]}
-    needed = first
     for process in range(MOST):
-        if process == first:
-            found = processes_needed([estimate(values, first) for values in to_baseline.values()], narrow)
-            needed = first if found is None else found
-        if process >= max(needed, first):
-            break
+        if process >= first:
+            needed = processes_needed([estimate(values, first) for values in to_baseline.values()], narrow)
+            if needed is not None and process >= needed:
+                break
         times = _process(random, arms + 1, noise)
         for i, name in enumerate(names):
             to_baseline[name].append(_figure(times[i + 1] - times[0]))

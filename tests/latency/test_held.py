@@ -19,7 +19,7 @@ from laurel_cli.residual.survey import survey
 
 CPU = torch.device("cpu")
 TRAIN = Workload(mode="train")
-ARMS = "baseline,naive+1,rw,lr@16,pa,rw+lr+pa@16"
+ARMS = "baseline,naive+1,rw,lr@16,rw+lr+pa@16"
 
 
 class Chain(nn.Module):
@@ -124,8 +124,8 @@ def test_adamw_on_a_gpu_borrows_for_all_tensors_at_once() -> None:
 @pytest.mark.parametrize(
     ("reference", "options"),
     [
-        ("resnet18", {"batch": 16, "image_size": 128}),
-        ("shape:gpt2", {"batch": 8, "seq_len": 64, "model_args": {"n_layer": 2}}),
+        ("resnet18", {"batch": 8, "image_size": 96}),
+        ("shape:gpt2", {"batch": 8, "seq_len": 64, "model_args": {"n_layer": 2, "n_embd": 192}}),
     ],
 )
 def test_what_arms_add_to_real_models_is_what_is_measured(reference: str, options: dict[str, Any]) -> None:

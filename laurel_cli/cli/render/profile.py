@@ -59,13 +59,14 @@ def _memory_use(document: Item) -> tuple[tuple[str, str], ...]:
     shares = [100 * arm["system_share"] for arm in document["arms"] if arm["system_share"] is not None]
     found = []
     if faults and shares:
-        found = [f"{_range(faults, ',.0f')} page faults a call", f"{_range(shares, '.1f')} % system time"]
+        found = [f"{_range(faults)} page faults a call", f"{_range(shares)} % system time"]
     said = "freed memory is kept (glibc)" if kept else "as the system sets it"
     return (("allocator", "; ".join([said, ", ".join(found)] if found else [said])),)
 
 
-def _range(values: list[float], shape: str) -> str:
-    ends = [format(value, shape) for value in (min(values), max(values))]
+def _range(values: list[float]) -> str:
+    """`0 to 3`, `0.02 to 12`: nothing that is not zero is shown as zero."""
+    ends = [f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in (min(values), max(values))]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
@@ -115,7 +116,7 @@ def _times(arms: list[Item], unit: str) -> Table:
         )
         for arm in arms
     )
-    return Table("Time, each arm by itself", columns, rows)
+    return Table("Time", columns, rows)
 
 
 def _memory(arms: list[Item]) -> Table:
