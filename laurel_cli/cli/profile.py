@@ -80,6 +80,15 @@ def profile(
         int | None,
         typer.Option(metavar="N", help="Of the CPU.", show_default="one a core", min=1, rich_help_panel=RUN),
     ] = None,
+    allocator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="keep (glibc on the CPU: processes keep memory that is freed) or default (malloc as it comes).",
+            autocompletion=lambda: ["keep", "default"],
+            rich_help_panel=RUN,
+        ),
+    ] = "keep",
     precision: Annotated[
         str,
         typer.Option(
@@ -88,11 +97,23 @@ def profile(
     ] = "1%",
     max_time: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Start no process that would end later.", min=0, rich_help_panel=PROTOCOL),
+        typer.Option(
+            metavar="SECONDS",
+            help="Start no process that would end later; where the least takes longer, that is said beforehand.",
+            min=0,
+            rich_help_panel=PROTOCOL,
+        ),
     ] = 600.0,
     processes: Annotated[
-        int, typer.Option(metavar="N", help="Fresh processes at least.", min=1, rich_help_panel=PROTOCOL)
-    ] = 3,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Fresh processes at least, whatever time they take.",
+            show_default="as --max-time allows; 5 to 8, by the number of arms, before --precision may end it",
+            min=1,
+            rich_help_panel=PROTOCOL,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Of the arms' order and their place in memory.", rich_help_panel=PROTOCOL)
     ] = 0,
@@ -114,10 +135,11 @@ def profile(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Time every arm on this machine, as a ratio to the baseline with its 95 % interval; measure its memory.
+    """Time every arm on this machine, as a ratio to the baseline with its interval; measure its memory.
 
-    Every arm is timed once a round in random order, in at least three fresh processes, together with a copy of the
-    baseline, which shows the noise. A record with every sample is left in --records.
+    Every arm is timed once a round in random order, in several fresh processes, together with a copy of the baseline,
+    which shows the noise. Verdicts and intervals are corrected for the number of arms (Holm), against the baseline and
+    against naive+1 apart. A record with every sample is left in --records.
 
     Examples:
 
@@ -143,14 +165,16 @@ def profile(
     with Progress(debug, every=30.0) as progress:
         progress(f"looking at {model}")
         from laurel_cli.arms import parse_arms
+        from laurel_cli.latency import allocator as allocators
         from laurel_cli.latency.devices import resolve
         from laurel_cli.latency.job import Job
-        from laurel_cli.latency.profile import Plan
+        from laurel_cli.latency.plan import Plan
         from laurel_cli.latency.profile import profile as measure
         from laurel_cli.latency.workload import Workload
 
         parse_arms(names, **spec_options)
         work = Workload.checked(mode, dtype, compile, channels_last)
+        keeping = allocators.checked(allocator)
         chosen = resolve(device)
         if device == "auto":
             stdio.say(f"device: {chosen}")
@@ -172,9 +196,15 @@ def profile(
             device=chosen,
             threads=threads,
             seed=seed,
+            allocator=keeping,
         )
-        plan = Plan(job, precision=narrow, max_time=max_time, processes=processes)
-        measured = measure(plan, command=command_line(), on_progress=progress)
+        plan = Plan(job, precision=narrow, max_time=max_time, processes=processes or 0)
+
+        def note(text: str) -> None:
+            progress.clear()
+            stdio.say(f"note: {text}")
+
+        measured = measure(plan, command=command_line(), began=progress.started, on_progress=progress, on_note=note)
     _keep(measured.record(), records)
     destination.write(measured.document())
     if measured.interrupted:

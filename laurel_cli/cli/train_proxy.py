@@ -211,6 +211,16 @@ def train_proxy(
             rich_help_panel=STUDY,
         ),
     ] = None,
+    first_seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Number of the first block's seed: another one makes another study of the same thing.",
+            min=0,
+            max=999_999,
+            rich_help_panel=STUDY,
+        ),
+    ] = 0,
     lr_search: Annotated[
         int,
         typer.Option(
@@ -342,6 +352,7 @@ def train_proxy(
             names,
             tuple(dict.fromkeys(against or ())),
             seeds=seeds,
+            first_seed=first_seed,
             folder=study,
             resume=resume,
             rates=lr_search,

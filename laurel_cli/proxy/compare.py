@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
-from laurel_cli.paired import Look, looks
 from laurel_cli.proxy import controls, run, study
 from laurel_cli.proxy.declaration import CONTROL_SEEDS, Declaration
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
-from laurel_cli.proxy.verdict import document, separated
 from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
+from laurel_cli.verdict.declared import Declared
+from laurel_cli.verdict.document import document, separated
+from laurel_cli.verdict.paired import looks
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
@@ -33,7 +34,7 @@ class Plan:
     Attributes:
         recipe: shared by all arms.
         arms: names, separated by commas; `against` references of other models.
-        seeds: how many blocks.
+        seeds: how many blocks, `first_seed` the first of them.
         folder: of the study; None for the default one.
         resume: go on with unfinished trials.
         rates: learning rates to try for every arm before the study, 0 for none.
@@ -52,6 +53,7 @@ class Plan:
     arms: str
     against: tuple[str, ...] = ()
     seeds: int = 5
+    first_seed: int = 0
     folder: Path | None = None
     resume: bool = False
     rates: int = 0
@@ -95,7 +97,7 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         recipe=plan.recipe,
         arms=tuple(one.name for one in parse_contenders(plan.arms, **plan.recipe.spec)),
         against=plan.against,
-        seeds=tuple(range(plan.seeds)),
+        seeds=tuple(range(plan.first_seed, plan.first_seed + plan.seeds)),
         data=task.sha256,
         code=_code(plan),
         rates={},
@@ -103,6 +105,8 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
     )
     wanted, warnings = _controlled(wanted, plan, task, on_progress)
     old = study.load(folder) if (folder / "study.json").exists() else None
+    wanted, layout = _laid_out(wanted, old, task, on_progress)
+    warnings = (*warnings, *layout)
     if old is not None:
         wanted = replace(wanted, rates=old.rates)
     elif plan.rates:
@@ -114,7 +118,7 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
     begun = study.begin(folder, wanted, resume=plan.resume)
     if {one.name for one in begun.contenders} - known:
         _counted(begun, task, folder, plan, on_progress)
-    return Prepared(folder, begun, (*warnings, *left_out))
+    return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
 
 
 def compare(
@@ -124,7 +128,7 @@ def compare(
     on_event: Event = lambda happening: None,
     on_trials: Callable[[Sequence[Key], Sequence[study.Trial]], None] = lambda keys, trials: None,
 ) -> dict[str, Any]:
-    """Run what the study lacks and judge it: the JSON document, schema "laurel.train-proxy/1".
+    """Run what the study lacks and judge it: the JSON document, schema "laurel.train-proxy/2".
 
     Args:
         plan: what is asked for; `prepared` what came of it.
@@ -135,9 +139,10 @@ def compare(
         KeyboardInterrupt: after the trials under way have written their checkpoints.
     """
     folder = prepared.folder
-    for count in [look.n for look in _looks(prepared.study)] or [plan.seeds]:
+    for count in _stops(prepared.study) or [plan.seeds]:
         with study.locked(folder) as lock:
-            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *range(count)})))
+            blocks = range(plan.first_seed, plan.first_seed + count)
+            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
             wanted = study.begin(folder, wanted, resume=True)
             on_trials(wanted.keys, study.trials(folder))
             names = [one.name for one in wanted.contenders]
@@ -158,11 +163,8 @@ def compare(
 def judged(prepared: Prepared, command: str) -> dict[str, Any]:
     """What the study's records say."""
     found = study.load(prepared.folder)
-    apart = found.declared.controls.short  # of fewer blocks, one of fewer steps: no rivals
-    names = [one.name for one in found.contenders if one.name not in apart]
-    trials = [trial for trial in study.trials(prepared.folder) if trial["arm"]["name"] not in apart]
-    definition = found.definition() | {"arms": names}
-    answer = document(definition, trials, command=command, looks=_looks(found))
+    definition = found.definition() | {"arms": [one.name for one in found.contenders]}
+    answer = document(definition, study.trials(prepared.folder), command=command)
     warnings = [*prepared.warnings, *answer["warnings"]]
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
 
@@ -183,10 +185,20 @@ def _check(plan: Plan) -> None:
         raise UsageError("--control-seeds is at least 1.", hint="--no-controls leaves them out.")
 
 
-def _looks(study: Study) -> tuple[Look, ...]:
-    """When a study that adds seeds looks at its results; empty for one that has its seeds from the start."""
-    declared = study.declared
-    return looks(declared.most, first=declared.first) if declared.most else ()
+def _stops(study: Study) -> list[int]:
+    """At how many blocks a study that adds seeds looks at its results; empty for one that adds none."""
+    said = study.declared
+    return [look.n for look in looks(said.most, first=said.first)] if said.most else []
+
+
+def _between_looks(plan: Plan, begun: Study) -> list[str]:
+    """Blocks beyond the last look are not used until the next one, which should be known before they are trained."""
+    said = Declared(begun.declared.arms, begun.seeds, begun.declared.first, begun.declared.most)
+    blocks = len(begun.seeds)
+    reached, following = said.look(blocks), said.next_look(blocks).n
+    if reached is None or reached.n == blocks or said.most:
+        return []
+    return [f"--seeds {plan.seeds} is between two looks: the next one is at {following} blocks, --seeds {following}"]
 
 
 def _controlled(
@@ -202,6 +214,27 @@ def _controlled(
     names = (name for name in chosen.names if name not in others)
     wanted = replace(wanted, declared=replace(wanted.declared, controls=chosen), arms=(*wanted.arms, *names))
     return wanted, (*task.warnings, *said)
+
+
+def _laid_out(
+    wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
+    from laurel_cli.arms import Arm
+    from laurel_cli.proxy.start import start
+
+    if not wanted.recipe.channels_last:
+        return wanted, ()
+    contenders = [*wanted.contenders, *(old.contenders if old is not None else ())]
+    models = {repr(one.recipe(wanted.recipe).model): one for one in reversed(contenders)}  # an arm adds none at fault
+    for one in reversed(models.values()):
+        on_progress(f"looking at the convolutions of {one.name}")
+        try:
+            start(replace(one, arm=Arm("baseline", "baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+        except LayoutError as error:
+            said = f"all arms are trained contiguous, not channels last: {error.why}"
+            return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
+    return wanted, ()
 
 
 def _built(

@@ -7,42 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laurel_cli.proxy.recipe import Contender
+from laurel_cli.verdict.declared import Controls
 
 RECIPE_CONTROLS = ("baseline:lr=0.5", "baseline:lr=2")
 BUDGET = "baseline:steps=0.7"
 CONTROL_SEEDS = 3
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Arms that stand beside the others so that a claim can be told from a repaired recipe.
-
-    Attributes:
-        positive: an arm that is known to help, None without one; `positive_flops_ratio` its FLOPs over the baseline's.
-        recipe: the baseline with other settings, which an arm must beat as well.
-        budget: the baseline with a second number of steps, for the steps that an arm saves; None without one.
-    """
-
-    positive: str | None = None
-    recipe: tuple[str, ...] = ()
-    budget: str | None = None
-    positive_flops_ratio: float | None = None
-
-    @property
-    def short(self) -> tuple[str, ...]:
-        """Those that are run in a few blocks alone."""
-        return (*self.recipe, *([self.budget] if self.budget else []))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them, the positive control first."""
-        return (*([self.positive] if self.positive else []), *self.short)
-
-    def without(self, name: str) -> Controls:
-        """The others."""
-        positive = (None, None) if name == self.positive else (self.positive, self.positive_flops_ratio)
-        recipe = tuple(one for one in self.recipe if one != name)
-        return Controls(positive[0], recipe, None if name == self.budget else self.budget, positive[1])
+NO_CONTROLS = Controls()
 
 
 @dataclass(frozen=True)
@@ -62,7 +32,7 @@ class Declaration:
     most: int = 0
     metric: str = "loss"
     worth: float | None = None
-    controls: Controls = Controls()
+    controls: Controls = NO_CONTROLS
     control_seeds: int = CONTROL_SEEDS
 
     def begun(self, first: int) -> Declaration:
@@ -111,18 +81,12 @@ class Declaration:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Declaration:
         """The declaration that `plain` gave."""
-        controls = plain["controls"]
         return cls(
             arms=tuple(tuple(family) for family in plain["arms"]),
             first=plain["first"],
             most=plain["most"],
             metric=plain["metric"],
             worth=plain["worth"],
-            controls=Controls(
-                controls["positive"],
-                tuple(controls["recipe"]),
-                controls["budget"],
-                controls.get("positive_flops_ratio"),
-            ),
+            controls=Controls.of(plain["controls"]),
             control_seeds=plain["control_seeds"],
         )

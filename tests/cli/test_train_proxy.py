@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.records.store import read
-from tests.proxy.small import MODELS
+from tests.proxy.small import MODELS, NARROW
 
 SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
 ALONE = [*SMALL, "--no-controls"]
@@ -63,6 +63,22 @@ def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     assert len(list((tmp_path / "s" / "records").glob("trial-*.json"))) == 2
     done = train(*options, "--format", "json")
     assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
+
+
+def test_what_would_write_outside_its_memory_is_trained_contiguous(train, tmp_path: Path) -> None:
+    """Channels last, the process aborts within a few steps, or goes on with wrong gradients."""
+    (tmp_path / "narrow.py").write_text(NARROW)
+    options = ["narrow.py:narrow", "--arms", "rw", "--seeds", "1", "--steps", "10", "--study", "s", "--format", "json"]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert any("contiguous" in said and "from 4 channels to 8" in said for said in document["warnings"])
+    assert [(arm["name"], arm["n"]) for arm in document["arms"]] == [("baseline", 1), ("rw", 1)]
+    assert json.loads((tmp_path / "s" / "study.json").read_text())["recipe"]["channels_last"] is False
+    assert train(*options, "--seeds", "2").returncode == 0  # the same study
+    compiled = train(*options[:-4], "--compile")
+    assert compiled.returncode == 2
+    assert "Leave out --compile" in compiled.stderr
 
 
 def test_a_failed_trial_is_exit_code_6(train) -> None:

@@ -78,7 +78,7 @@ def test_a_start_that_is_asked_for_stays() -> None:
 @pytest.mark.parametrize(("stem", "side"), [(1, 32), (2, 16), (4, 8)])
 @pytest.mark.parametrize("reference", ["timm:resnet18", "torchvision:resnet18"])
 def test_the_stem_fits_small_images(reference: str, stem: int, side: int) -> None:
-    choice = ModelChoice(reference, stem=stem, width=8 if reference.startswith("timm") else None)
+    choice = ModelChoice(reference, stem=stem, width=16 if reference.startswith("timm") else None)
     model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("bright")), image_task(8, 32), 0).model
     seen: list[torch.Size] = []
     model.layer1.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
@@ -169,6 +169,7 @@ def test_a_users_model_needs_the_tasks_classes(tmp_path) -> None:
 def test_channels_last_is_the_same_start_in_another_order(arm: str) -> None:
     """Logits and gradients agree with the contiguous model's to rounding; every kernel lies channels last."""
     recipe, task = cnn_recipe(), image_task()
+    recipe = replace(recipe, model=replace(recipe.model, width=16))
     one = parse_contenders(arm)[-1]
     last, plain = (start(one, replace(recipe, channels_last=asked), task, 0) for asked in (True, False))
     assert last.sha256 == plain.sha256
