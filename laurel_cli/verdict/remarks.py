@@ -150,7 +150,7 @@ def notes(document: Document) -> list[str]:
             "added later has the rest",
             "better is said of an arm that beats the baseline and every control of the recipe, or beats the baseline "
             "where the control is worse than it",
-            "within ... of the baseline: two one-sided bounds; those of all arms hold together with 95 % or more",
+            "what is excluded: two one-sided bounds for each arm, those of all arms together hold with 95 % or more",
             "the smallest visible effect is what as many blocks with the same spread would find in four of five "
             "studies, after the correction; its range comes from what is known of that spread",
         ]

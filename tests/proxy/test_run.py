@@ -47,7 +47,7 @@ def statuses(folder: Path) -> dict[tuple[str, int], tuple[str, str | None]]:
 
 def test_a_study_from_beginning_to_end(plan, tmp_path: Path) -> None:
     document, seen = ran(plan("baseline,naive+1,rw", seeds=2))
-    assert document["schema"] == "laurel.train-proxy/1"
+    assert document["schema"] == "laurel.train-proxy/2"
     assert [arm["name"] for arm in document["arms"]] == ["baseline", "naive+1", "rw"]
     assert {status for status, _ in statuses(tmp_path / "study").values()} == {"complete"}
     assert len(study.trials(tmp_path / "study")) == 6

@@ -9,7 +9,7 @@ from typing import Any
 from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 from laurel_cli.verdict import words
-from laurel_cli.verdict.findings import GAINS, NAIVE
+from laurel_cli.verdict.findings import CANNOT_TELL, GAINS, NAIVE
 
 Item = Mapping[str, Any]
 ARM = Column("arm", code=True)
@@ -96,7 +96,7 @@ def _looks(document: Item) -> str:
     look = document["look"]
     planned = ", ".join(str(item["n"]) for item in document["declared"]["looks"])
     now = f"this one at {look['n']}" if look else f"none yet, with {document['blocks']}"
-    return f"at {planned}, ... blocks; {now}"
+    return f"at {planned} blocks, and so on doubled; {now}"
 
 
 def _visible_range(arms: list[Item]) -> str:
@@ -197,9 +197,7 @@ def _losses(arms: list[Item]) -> Table:
         _right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"),
     )
     rows = tuple((arm["name"], arm["n"], arm, arm["accuracy"], arm["correlation"]) for arm in arms)
-    return Table(
-        "Loss at the end, with its 95 % interval, and its correlation with the baseline's over blocks", columns, rows
-    )
+    return Table("Loss at the end (95 % interval), and correlation with the baseline's", columns, rows)
 
 
 def _worth(arms: list[Item]) -> Table:
@@ -244,7 +242,8 @@ def _left_out(arms: list[Item]) -> Table:
 
 def _words(arm: Item) -> str:
     """The verdict, and whether the gain is worth having, where that was asked."""
-    return text.words(arm["words"]) + (f"; {arm['worth']}" if arm["worth"] else "")
+    worth = {None: "", CANNOT_TELL: "; whether it is worth it cannot be told"}.get(arm["worth"], f"; {arm['worth']}")
+    return text.words(arm["words"]) + worth
 
 
 def _level(item: Item | None) -> str:
