@@ -121,14 +121,13 @@ def place(
     while placements:
         with ExitStack() as undo:
             layers = _put(model, spec, placements, seed, undo)
-            aliased = verify(model, placements, layers, inputs) if inputs is not None else set()
-            if not aliased:
+            wrong = verify(model, placements, layers, inputs) if inputs is not None else {}
+            if not wrong:
                 passed_by = _passed_by_in_training(model, placements, layers, inputs) if inputs is not None else ()
                 undo.pop_all()
                 return Placed(tuple((p, layers[p.site.key]) for p in placements), tuple(skipped), tuple(passed_by))
-        reason = "it adds in place, and its old value is read under another name"
-        skipped += [(p.connection, reason) for p in placements if p.site.key in aliased]
-        placements = [p for p in placements if p.site.key not in aliased]
+        skipped += [(p.connection, wrong[p.site.key]) for p in placements if p.site.key in wrong]
+        placements = [p for p in placements if p.site.key not in wrong]
     connection, reason = skipped[0]
     raise ModelError("None of the model's residual additions can be replaced.", f"{connection.name}: {reason}.")
 
@@ -154,15 +153,15 @@ def _put(
 
 def verify(
     model: nn.Module, placements: list[Placement], layers: dict[SiteKey, LaurelLayer], inputs: Inputs
-) -> set[SiteKey]:
+) -> dict[SiteKey, str]:
     """Run the model once and see every layer called as often as planned.
 
     Returns:
-        Sites that added in place where something reads the overwritten tensor later: replaced, they would leave
-        it as it was.
+        Sites that cannot be replaced, each with its reason: its layer is called more or less often than planned; or it
+        adds in place where something reads the overwritten tensor later, which would be left as it was.
 
     Raises:
-        ModelError: a layer was passed by, or the model no longer runs.
+        ModelError: the model no longer runs.
     """
     watch = _Watch({id(layers[p.site.key]): p.site.key for p in placements if p.site.in_place})
     hooks = []
@@ -174,12 +173,13 @@ def verify(
         for hook in hooks:
             hook.remove()
     expected = Counter(id(layers[p.site.key]) for p in placements)
-    wrong = next(
-        (p for p in placements if watch.calls[id(layers[p.site.key])] != expected[id(layers[p.site.key])]), None
-    )
-    if wrong is not None:
-        raise ModelError(f"The LAuReL layer at {wrong.connection.name} is not run by the model's forward.")
-    return watch.aliased
+    passed_by = {
+        p.site.key: f"it runs {expected[id(layer)]} times, a layer in its place {watch.calls[id(layer)]} times"
+        for p in placements
+        if watch.calls[id(layer := layers[p.site.key])] != expected[id(layer)]
+    }
+    reason = "it adds in place, and its old value is read under another name"
+    return passed_by or dict.fromkeys(watch.aliased, reason)
 
 
 def _passed_by_in_training(

@@ -260,4 +260,5 @@ def test_what_would_write_outside_its_memory_is_trained_contiguous(laurel, tmp_p
     assert trained["channels_last"] is False
     assert any("contiguous" in note and "from 4 channels to 8" in note for note in trained["notes"])
     inferred = answer(laurel("profile", "narrow.py:narrow", "--channels-last", *shape, *QUICK))
-    assert (inferred["channels_last"], inferred["notes"]) == (True, [])
+    assert inferred["channels_last"] is True
+    assert not any("contiguous" in note for note in inferred["notes"])
