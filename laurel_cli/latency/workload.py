@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from laurel_cli.models.preserve import preserved
 
 MODES = ("infer", "train", "prefill", "decode")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CACHES = ("past_key_values", "cache_params")  # of attention, of state-space models
+CACHES = ("cache", "past_key_values", "cache_params")  # of all models, before that of attention, of state-space models
 SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 LEARNING_RATE = 1e-6  # small: a thousand steps on one batch must not end in NaN, which some processors add slowly
 
@@ -251,8 +251,10 @@ def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
             output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
         output = None
+    # What the output lists: under another name it may answer too, which forward then does not take.
+    listed = output.keys() if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else ()
     for name in CACHES:
-        if getattr(output, name, None) is not None:
+        if name in listed and getattr(output, name, None) is not None:
             return name, getattr(output, name)
     raise ModelError("The model has no cache of its own.", f"It returns no {' or '.join(CACHES)}.", "Try --mode infer.")
 
