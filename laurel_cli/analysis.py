@@ -204,7 +204,11 @@ class _Counter:
         for model, residual in ((self.short, self.found.short), (self.model, self.found.whole)):
             try:
                 deeper = copied(model)
-                add_blocks(deeper, residual, self.loaded.inputs, arm.blocks)
+                new = add_blocks(deeper, residual, self.loaded.inputs, arm.blocks)
+                if model is self.short and any(
+                    path.startswith(f"{many}.") for path in new for many in self.multiplicity
+                ):
+                    continue  # within a layer that stands for several it would be counted as often
                 return self._result(arm, self._cost(deeper, stands_for=model is self.short), baseline)
             except ModelError as error:  # of the short copy: its stand-ins are not called alike any more
                 failure = error

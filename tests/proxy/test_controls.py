@@ -45,7 +45,9 @@ def test_the_positive_control_costs_about_a_quarter_more(choice: ModelChoice, ta
     near = [w for w in (wide - step, wide, wide + step) if w > choice.width]
     ratios = {w: flops(f"baseline:width={w / choice.width:g}", recipe, task) / own for w in near}
     assert min(ratios, key=lambda w: abs(ratios[w] - 1.25)) == wide
-    assert ratios[wide] == pytest.approx(1.25, abs=0.15 if choice.width > 6 else 0.5)
+    assert ratios[wide] == pytest.approx(
+        1.25, abs=0.15 if choice.width > 6 else 0.6
+    )  # of six channels the next even width is a third more
     found = controls.cost(parse_contenders(name)[-1], recipe, task)
     assert found == pytest.approx(ratios[wide], rel=0.01)  # attention
 
