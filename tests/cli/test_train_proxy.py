@@ -37,7 +37,7 @@ def test_a_study_its_records_and_its_answer(train, tmp_path: Path) -> None:
     assert document["schema"] == "laurel.train-proxy/2"
     assert [(arm["name"], arm["n"]) for arm in document["arms"]] == [("baseline", 2), ("naive+1", 2), ("rw", 2)]
     assert document["learned"] is False  # ten steps
-    assert {arm["verdict"] for arm in document["arms"][1:]} <= {"not separated"}
+    assert {arm["verdict"] for arm in document["arms"][1:]} == {"withheld"}
     (folder,) = (tmp_path / "reports" / "studies").iterdir()
     records = [read(path) for path in (folder / "records").glob("trial-*.json")]
     assert len(records) == 6
