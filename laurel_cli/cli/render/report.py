@@ -162,6 +162,8 @@ def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
         said.append("No control of the recipe was run: the order may be that of the recipe.")
     if panel["cost"] == "flops":
         said.append("FLOPs are of products; one arm costs no more than another where it has no more of both columns.")
+        if any(point["times_fewer"] for point in panel["arms"]):
+            said.append("How many times less is of the products alone.")
     if panel["missing"]:
         said.append(f"Not measured: {words.listed(panel['missing'])}.")
     return [Prose(" ".join(said))] if said else []
