@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +15,10 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from laurel_cli.cost import fvcore_counter, thop_counter
-from laurel_cli.cost.count import Cost
+from laurel_cli.cost.answer import Answer, Explain, Ours, sentences
+from laurel_cli.cost.count import Cost, count
+from laurel_cli.models.copies import copied
+from laurel_cli.models.fake import eagerly
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
 
@@ -30,7 +32,8 @@ class Check:
         macs: its multiply-adds of matrix products, convolutions and attention (its figures for normalisations,
             pooling and the like are left out); None if it could not run.
         parameters: its parameters; None if it could not run.
-        agrees: both are ours, exactly. False if it could not run.
+        agrees: both are ours, exactly, and no operator is unknown to both. False if it could not run.
+        incomplete: both are ours, but there are operators that neither counter knows.
         differences: (operator, our MACs, its MACs) where they differ.
         note: why they differ, or why it could not run; empty where they agree.
     """
@@ -39,6 +42,7 @@ class Check:
     macs: int | None
     parameters: int | None
     agrees: bool
+    incomplete: bool = False
     differences: tuple[tuple[str, int, int], ...] = ()
     note: str = ""
 
@@ -48,21 +52,26 @@ class OtherCounter:
     """One other counter.
 
     Attributes:
-        run: model (called with a flat tuple of tensors, in a tuple) -> (MACs by family, parameters).
-        families: our operator -> the family of operators as which that counter sees it.
-        gaps: family -> why that counter may miss it.
+        run: model (called with a flat tuple of tensors, in a tuple) -> what it counts.
+        family: our operator -> the family of operators as which that counter sees it.
+        modules: paths of the modules by which its differences are explained.
+        explain: reasons for differences, each with its MACs; `explain_parameters` in words, "" for none.
         copies: it leaves traces in the model and gets a copy.
     """
 
-    run: Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[dict[str, int], int]]
-    families: Callable[[str], str]
-    gaps: Mapping[str, str]
+    run: Callable[[nn.Module, tuple[torch.Tensor, ...]], Answer]
+    family: Callable[[str], str]
+    modules: Callable[[nn.Module], list[str]]
+    explain: Explain
+    explain_parameters: Callable[[Ours, Answer], str]
     copies: bool
 
 
 COUNTERS: dict[str, OtherCounter] = {
-    "fvcore": OtherCounter(fvcore_counter.run, fvcore_counter.family, fvcore_counter.GAPS, copies=False),
-    "thop": OtherCounter(thop_counter.run, thop_counter.family, thop_counter.GAPS, copies=True),
+    name: OtherCounter(
+        room.run, room.family, room.modules, room.explain, room.explain_parameters, copies=room is thop_counter
+    )
+    for name, room in (("fvcore", fvcore_counter), ("thop", thop_counter))
 }
 
 
@@ -105,31 +114,59 @@ def check(model: nn.Module, inputs: Inputs, cost: Cost) -> tuple[Check, ...]:
 def _check(
     name: str, counter: OtherCounter, model: nn.Module, inputs: Inputs, tensors: tuple[torch.Tensor, ...], cost: Cost
 ) -> Check:
+    flat = Flat(model, inputs)
     try:
-        with preserved(model, values=True), _silent(), torch.no_grad():
-            subject = copy.deepcopy(model) if counter.copies else model
-            theirs, parameters = counter.run(Flat(subject, inputs), tensors)
+        with preserved(model, values=True), eagerly(), _silent(), torch.no_grad():
+            theirs = counter.run(copied(flat) if counter.copies else flat, tensors)
     except Exception as error:  # noqa: BLE001 (third-party tracers fail in every way there is)
         reason = " ".join(str(error).split())[:200]
         return Check(name, None, None, agrees=False, note=f"could not run: {type(error).__name__}: {reason}")
-    ours, names = _by_family(cost, counter.families)
-    if not ours.get("attention") and "attention" in theirs:
+    macs, operators = _by_family(cost, counter.family)
+    if not macs.get("attention") and "attention" in theirs.macs:
         # A call that PyTorch took apart into matrix products here stands as one operator there.
-        theirs["matmul"] = theirs.get("matmul", 0) + theirs.pop("attention")
-    differing = [family for family in sorted({*ours, *theirs}) if ours.get(family, 0) != theirs.get(family, 0)]
-    reasons = [f"{family}: {counter.gaps[family]}" for family in differing if family in counter.gaps]
-    if parameters != cost.parameters:
-        reasons.append(f"parameters: {counter.gaps['parameters']}")
+        products = theirs.macs.get("matmul", 0) + theirs.macs["attention"]
+        theirs = replace(theirs, macs={**theirs.macs, "matmul": products, "attention": 0})
+    differing = _differing(macs, theirs)
+    ours = Ours(flat, macs, cost.by_operator, {})
+    reasons: list[str] = []
+    if differing or theirs.parameters != cost.parameters:
+        ours = _explored(counter, ours, tensors)
+        differing = _differing(ours.macs, theirs)
+        reasons = sentences(differing, ours, theirs, counter.explain(ours, theirs))
+        if theirs.parameters != cost.parameters:
+            reasons.append(f"parameters: {counter.explain_parameters(ours, theirs) or 'no known reason'}")
+    elif cost.uncounted:
+        unknown = ", ".join(f"{operator} ({calls:,} calls)" for operator, calls in cost.uncounted)
+        reasons.append(f"equal as far as both count: neither knows {unknown}")
     return Check(
         counter=name,
-        macs=sum(theirs.values()),
-        parameters=parameters,
-        agrees=not differing and parameters == cost.parameters,
+        macs=sum(theirs.macs.values()),
+        parameters=theirs.parameters,
+        agrees=not reasons,
+        incomplete=bool(cost.uncounted) and not differing and theirs.parameters == cost.parameters,
         differences=tuple(
-            (names.get(family, family), ours.get(family, 0), theirs.get(family, 0)) for family in differing
+            (operators.get(family, family), ours.macs.get(family, 0), theirs.macs.get(family, 0))
+            for family in differing
         ),
         note="; ".join(reasons),
     )
+
+
+def _explored(counter: OtherCounter, ours: Ours, tensors: tuple[torch.Tensor, ...]) -> Ours:
+    """Ours, with what is done within each module that the other counter counts by, from one more count."""
+    paths = counter.modules(ours.model)
+    again = count(ours.model, Inputs(tensors), watch=paths, saved=False)
+    ours = replace(ours, inside={path: again.by_module[path][0] // 2 for path in paths})
+    # A recurrent layer that runs step by step: products here, one layer in thop.
+    stepwise = thop_counter.recurrent(ours) if counter.copies else 0
+    if not stepwise:
+        return ours
+    moved = {"linear": ours.macs.get("linear", 0) - stepwise, "recurrent": ours.macs.get("recurrent", 0) + stepwise}
+    return replace(ours, macs={**ours.macs, **moved})
+
+
+def _differing(ours: Mapping[str, int], theirs: Answer) -> list[str]:
+    return [name for name in sorted({*ours, *theirs.macs}) if ours.get(name, 0) != theirs.macs.get(name, 0)]
 
 
 def _by_family(cost: Cost, family_of: Callable[[str], str]) -> tuple[dict[str, int], dict[str, str]]:
@@ -145,11 +182,9 @@ def _by_family(cost: Cost, family_of: Callable[[str], str]) -> tuple[dict[str, i
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """No prints, log lines or warnings; attention modules off their fused path, which hides what they compute."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    """No prints, log lines or warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with (
             warnings.catch_warnings(),
@@ -159,5 +194,4 @@ def _silent() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
         logging.disable(level)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from laurel_cli.cost.meter import Meter
-from laurel_cli.cost.quick import QuickBatchNorm
+from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
+from laurel_cli.cost.unread import unread_parts, unread_sentence
 from laurel_cli.errors import ModelError
-from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.preserve import preserved
+from laurel_cli.models.run import running
+from laurel_cli.models.tensors import held
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,16 @@ class Cost:
     """What one forward pass costs, exactly as PyTorch's operators define it; batch and length are the inputs'.
 
     Attributes:
-        parameters: elements of all parameters, shared tensors once.
+        parameters: elements of all parameters (`numel`), shared tensors once, complex numbers once.
         trainable_parameters: those of them that require a gradient.
         flops: FLOPs of matrix products, convolutions and attention, 2 a multiply-add, by the formulas of
-            `torch.utils.flop_counter`; causal attention as if it were full. A lower bound if `uncounted` is not empty.
+            `torch.utils.flop_counter`; causal attention as if it were full; complex multiply-adds as four real ones;
+            sparse products by their entries. A lower bound if `uncounted` is not empty.
         macs: the same in multiply-adds, `flops // 2`.
         elementwise_flops: operations of elementwise operators, see `laurel_cli.cost.rules`; copies count none.
         reduction_flops: operations of normalisations, softmax, reductions, pooling and interpolation, see there.
-        bytes_moved: bytes of every operator's inputs, read once, and results, written once, in eager mode;
-            views move none.
+        bytes_moved: bytes of every operator's inputs, read once, and results, written once, in eager mode; of a
+            table that is looked up or scattered into, what is touched; views move none.
         kernels: operators that launch a kernel in eager mode (not views, not bare allocations).
         saved_activation_bytes: bytes that autograd holds after a forward pass in train mode, parameters and buffers
             aside; None if not asked for or not to be had (`notes` says why).
@@ -42,6 +42,7 @@ class Cost:
         by_operator: MACs by operator name.
         by_module: (FLOPs, elementwise FLOPs) done within each watched module, all its calls summed, each once
             whatever the multiplicity.
+        unread: (path, parameters) of the parts that the inputs never reached: counted, but not run.
         notes: what the reader should know about how it was counted.
     """
 
@@ -58,6 +59,7 @@ class Cost:
     coverage: float = 1.0
     by_operator: Mapping[str, int] = field(default_factory=dict)
     by_module: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unread: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -92,14 +94,13 @@ def count(
     weights = dict(multiplicity or {})
     check_paths(model, weights, watch)
     try:
-        return _count(model, inputs, weights, watch, saved, real, ())
+        return _count(model, inputs, weights, watch, saved, real)
     except Exception as error:  # noqa: BLE001 (the model's own code raises what it likes)
         failure = error
-    if real or any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+    if real or any(tensor.is_meta for tensor in held(model)):
         raise _failed(failure) from failure
-    note = f"counted on real tensors, since a pass without data failed: {_sentence(failure)}"
     try:
-        return _count(model, inputs, weights, watch, saved, True, (note,))
+        return _count(model, inputs, weights, watch, saved, True, _sentence(failure))
     except Exception as error:
         raise _failed(error) from error
 
@@ -111,29 +112,29 @@ def _count(
     watch: Collection[str],
     saved: bool,
     real: bool,
-    notes: tuple[str, ...],
+    failure: str = "",
 ) -> Cost:
-    kept: int | None = None
-    with (
-        preserved(model, values=real),
-        scoped(model, multiplicity, watch) as scope,
-        _as_they_are(model, inputs) if real else faked(model, inputs) as given,
-        QuickBatchNorm(),
-    ):
-        meter = Meter(scope)
-        with torch.no_grad(), meter:
+    run = partial(running, model, inputs, real=real, training=None)
+    with scoped(model, multiplicity, watch) as scope, run() as given, FakeAnswers():
+        meter = Meter(scope, dict(model.named_parameters()))
+        with meter:
             given.call(model)
-        if saved:
+    kept: int | None = None
+    notes = _notes(model, meter, failure)
+    if saved:
+        # Anew, from the state in which the model is: the pass before may have left something in its attributes.
+        with scoped(model, multiplicity, ()) as scope, run() as given, FakeAnswers():
             kept, note = _saved(model, given, scope)
             notes += note
-    flops = sum(meter.flops.values())
-    if any(figure % 2 for figure in meter.flops.values()):
-        notes += ("a registered formula gives an odd number of FLOPs: MACs are rounded down",)
-    parameters, trainable = _parameters(model, multiplicity)
-    unknown = sum(meter.unknown.values())
+    weight = _Weights(multiplicity)
+    unread = unread_parts(model, meter.unread, weight)
+    if unread:
+        notes += (unread_sentence(unread),)
+    flops, unknown = sum(meter.flops.values()), sum(meter.unknown.values())
+    parameters = [(parameter, weight(name) * parameter.numel()) for name, parameter in model.named_parameters()]
     return Cost(
-        parameters=parameters,
-        trainable_parameters=trainable,
+        parameters=sum(elements for _, elements in parameters),
+        trainable_parameters=sum(elements for parameter, elements in parameters if parameter.requires_grad),
         flops=flops,
         macs=flops // 2,
         elementwise_flops=meter.elementwise,
@@ -145,8 +146,39 @@ def _count(
         coverage=1 - unknown / meter.kernels if meter.kernels else 1.0,
         by_operator={name: figure // 2 for name, figure in sorted(meter.flops.items())},
         by_module={path: meter.by_module.get(path, (0, 0)) for path in dict.fromkeys(watch)},
+        unread=unread,
         notes=notes,
     )
+
+
+class _Weights:
+    """How many parameters one stands for, by name: the multiplicity of the innermost module that has one."""
+
+    def __init__(self, multiplicity: Mapping[str, int]) -> None:
+        self._innermost_first = sorted(multiplicity.items(), key=lambda item: -len(item[0]))
+
+    def __call__(self, name: str) -> int:
+        inside = (weight for path, weight in self._innermost_first if path == "" or name.startswith(f"{path}."))
+        return next(inside, 1)
+
+
+def _notes(model: nn.Module, meter: Meter, failure: str) -> tuple[str, ...]:
+    """What the reader should know: that the figures rest on data, that parameters are complex."""
+    notes: list[str] = []
+    if meter.looks:
+        looked = ", ".join(f"{name} ({calls} call{'s' * (calls > 1)})" for name, calls in sorted(meter.looks.items()))
+        notes.append(
+            f"counted on real tensors, since what is computed follows from data ({looked}): from random inputs and "
+            "from the weights that the model starts with. Other data may give other figures"
+        )
+    elif failure:
+        notes.append(f"counted on real tensors, since a pass without data failed: {failure}")
+    if any(figure % 2 for figure in meter.flops.values()):
+        notes.append("a registered formula gives an odd number of FLOPs: MACs are rounded down")
+    pairs = sum(parameter.numel() for parameter in model.parameters() if parameter.is_complex())
+    if pairs:
+        notes.append(f"complex numbers among the parameters, each counted once: {pairs:,}")
+    return tuple(notes)
 
 
 def _saved(model: nn.Module, inputs: Inputs, scope: Scope) -> tuple[int | None, tuple[str, ...]]:
@@ -164,30 +196,6 @@ def _saved(model: nn.Module, inputs: Inputs, scope: Scope) -> tuple[int | None, 
     except Exception as error:  # noqa: BLE001 (as above)
         return None, (f"saved activations not counted: {_sentence(error)}",)
     return kept, (f"saved activations counted in eval mode, since train mode failed: {reason}",)
-
-
-def _parameters(model: nn.Module, multiplicity: Mapping[str, int]) -> tuple[int, int]:
-    paths = sorted(multiplicity, key=len, reverse=True)
-    total = trainable = 0
-    for name, parameter in model.named_parameters():
-        path = next((path for path in paths if path == "" or name.startswith(f"{path}.")), None)
-        elements = parameter.numel() * (1 if path is None else multiplicity[path])
-        total += elements
-        trainable += elements if parameter.requires_grad else 0
-    return total, trainable
-
-
-@contextmanager
-def _as_they_are(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs on the model's device; the fused path of attention modules is off, it hides what it computes."""
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), (inputs.args, inputs.kwargs))
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield Inputs(args, kwargs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 def _sentence(error: Exception) -> str:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
-GAPS = {
-    "convolution": "fvcore counts a convolution by its traced shapes",
-    "matmul": "fvcore has no handle for some matrix products (grouped ones, matrix times vector, custom operators), "
-    "and takes the first operand of a broadcast product for the larger one",
-    "attention": "counted by a handle of ours, every query against every key",
-    "recurrent": "fvcore has no handle for recurrent layers",
-    "parameters": "fvcore counts what nn.Module.named_parameters() lists",
-}
-"""Why fvcore may differ, by family of operators."""
+from laurel_cli.cost.answer import Answer, Ours, Reason
 
 _FAMILIES = {
     "conv": "convolution",
@@ -25,6 +18,9 @@ _FAMILIES = {
     "scaled_dot_product_attention": "attention",
 }
 """fvcore's operators by family; its figures for normalisations, pooling and interpolation are not compared."""
+
+_TRACED_AS = {"aten._trilinear": "aten::bilinear", "aten._euclidean_dist": "aten::cdist"}
+"""Our operators that stand in a trace under another name."""
 
 
 def family(operator: str) -> str:
@@ -37,8 +33,8 @@ def family(operator: str) -> str:
     return "recurrent" if "rnn" in name else "matmul"
 
 
-def run(model: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[dict[str, int], int]:
-    """MACs by family, and parameters; raises whatever fvcore and TorchScript raise."""
+def run(model: nn.Module, tensors: tuple[torch.Tensor, ...]) -> Answer:
+    """Count with fvcore; raises whatever fvcore and TorchScript raise."""
     from fvcore.nn import FlopCountAnalysis, parameter_count
 
     analysis = FlopCountAnalysis(model, tensors)
@@ -46,6 +42,7 @@ def run(model: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[dict[str, 
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
     analysis.set_op_handle("aten::_convolution_mode", _convolution)
     analysis.set_op_handle("aten::baddbmm", _baddbmm)
+    analysis.set_op_handle("aten::matmul", _matmul)
     default_einsum = analysis._op_handles["aten::einsum"]
     analysis.set_op_handle("aten::einsum", lambda inputs, outputs: _einsum(inputs, outputs, default_einsum))
     macs: dict[str, int] = {}
@@ -53,7 +50,35 @@ def run(model: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[dict[str, 
         group = _FAMILIES.get(operator)
         if group is not None:
             macs[group] = macs.get(group, 0) + round(figure)
-    return macs, int(parameter_count(model)[""])
+    return Answer(macs, int(parameter_count(model)[""]), passed_over=dict(analysis.unsupported_ops()))
+
+
+def modules(model: nn.Module) -> list[str]:
+    """Paths of the modules whose operators stand in a trace as one that fvcore passes over."""
+    return [path for path, module in model.named_modules() if isinstance(module, nn.RNNBase)]
+
+
+def explain(ours: Ours, theirs: Answer) -> Iterator[Reason]:
+    """Operators that stand in the trace and that fvcore passes over; complex numbers taken for real ones."""
+    recurrent = [name for name in theirs.passed_over if name in ("aten::lstm", "aten::gru") or "::rnn_" in name]
+    if recurrent:
+        text = f"fvcore has no handle for {', '.join(recurrent)}"
+        fused = sum(n for operator, n in ours.by_operator.items() if family(operator) == "recurrent")
+        yield Reason("recurrent", fused, text)
+        yield Reason("matmul", sum(ours.inside.values()) - fused, text)
+    for operator, figure in ours.by_operator.items():
+        traced = _TRACED_AS.get(operator, operator.replace(".", "::"))
+        calls = theirs.passed_over.get(traced, 0)
+        if calls and family(operator) != "recurrent":
+            yield Reason(family(operator), figure, f"fvcore has no handle for {traced} (called {calls:,} times)")
+    for name, figure in ours.macs.items():
+        if figure and figure == 4 * theirs.macs.get(name, 0):
+            yield Reason(name, figure - figure // 4, "fvcore takes complex multiply-adds for real ones")
+
+
+def explain_parameters(ours: Ours, theirs: Answer) -> str:
+    """fvcore lists the same parameters as we do: there is no reason to differ."""
+    return ""
 
 
 def _shape(value: Any) -> list[int]:
@@ -77,6 +102,14 @@ def _convolution(inputs: list[Any], outputs: list[Any]) -> int:
 
 def _baddbmm(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(_shape(inputs[1])) * _shape(inputs[2])[-1]
+
+
+def _matmul(inputs: list[Any], outputs: list[Any]) -> int:
+    """matmul(a, b), broadcast: every element of the result is a sum over a's last dimension.
+
+    fvcore's own handle takes the first operand for the larger one, and fails on vectors.
+    """
+    return prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
 
 
 def _einsum(inputs: list[Any], outputs: list[Any], default: Any) -> Any:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from laurel_cli.cost.formulas import first_tensor
+from laurel_cli.cost.products import attention
 from laurel_cli.cost.rules import Kind, Rule, rule_for
 from laurel_cli.cost.scope import Scope
+from laurel_cli.cost.tensors import first_tensor, size, tensors
+from laurel_cli.models.higher import written_out
 
 _FREE = (Kind.IGNORED, Kind.VIEW, Kind.ALLOCATION)
+_LOOKS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
 class Meter(TorchDispatchMode):
@@ -29,82 +33,109 @@ class Meter(TorchDispatchMode):
         bytes_moved: bytes read and written by operators that are no views.
         kernels: calls of operators that launch one.
         unknown: calls of operators that no rule knows, by name.
+        looks: calls of operators whose result, or its shape, Python learns from data, by name.
         by_module: (FLOPs, elementwise FLOPs) within each watched module, without any multiplicity.
+        unread: names of `parameters` whose memory no operator was given.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, parameters: Mapping[str, torch.Tensor] | None = None) -> None:
         super().__init__()
         self.scope = scope
         self.flops: Counter[str] = Counter()
         self.elementwise = self.reductions = self.bytes_moved = self.kernels = 0
         self.unknown: Counter[str] = Counter()
+        self.looks: Counter[str] = Counter()
         self.by_module: dict[str, tuple[int, int]] = {}
+        self._waiting: dict[int, list[str]] = {}  # storage -> names of parameters there that nothing has read yet
+        for name, parameter in (parameters or {}).items():
+            if parameter.layout is torch.strided:
+                self._waiting.setdefault(parameter.untyped_storage()._cdata, []).append(name)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """See the class."""
+        return frozenset(name for names in self._waiting.values() for name in names)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = rule_for(func)
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._higher(func, args, kwargs)
+        rule = rule_for(func)
         if rule.decomposes:
             with self:
                 return func.decompose(*args, **kwargs)
         # The figures of in-place operators need their arguments as they were; shapes and dtypes do not change.
         out = func(*args, **kwargs)
+        self._read(args, kwargs)
         if rule.kind not in _FREE:
             self._record(rule, args, kwargs, out)
+        if _looks(func, args):
+            self.looks[rule.name] += 1
         return out
+
+    def _higher(self, func: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
+        form = written_out(func, args)
+        if form is not None:
+            with self:
+                return form()
+        out = func(*args, **kwargs)
+        self._read(args, kwargs)
+        self._record(_HIGHER.get(func.name()) or Rule(func.name(), Kind.UNKNOWN), args, kwargs, out)
+        return out
+
+    def _read(self, args: Any, kwargs: Mapping[str, Any]) -> None:
+        if self._waiting:
+            for tensor in (*tensors(args), *tensors(tuple(kwargs.values()))):
+                if tensor.layout is torch.strided:
+                    self._waiting.pop(tensor.untyped_storage()._cdata, None)
 
     def _record(self, rule: Rule, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         weight = self.scope.weight
-        figure = 0 if rule.figure is None else rule.figure(args, kwargs, out)
+        figures = {kind: figure(args, kwargs, out) for kind, figure in rule.figures.items()}
+        known = {kind: figure for kind, figure in figures.items() if figure is not None}
+        flops, elementwise = known.get(Kind.MATMUL, 0), known.get(Kind.ELEMENTWISE, 0)
         if rule.kind is Kind.MATMUL:
-            self.flops[rule.name] += weight * figure
-        elif rule.kind is Kind.ELEMENTWISE:
-            self.elementwise += weight * figure
-        elif rule.kind is Kind.REDUCTION:
-            self.reductions += weight * figure
-        elif rule.kind is Kind.UNKNOWN:
+            self.flops[rule.name] += weight * flops
+        self.elementwise += weight * elementwise
+        self.reductions += weight * known.get(Kind.REDUCTION, 0)
+        if rule.kind is Kind.UNKNOWN or len(known) < len(figures):
             self.unknown[rule.name] += weight
         self.kernels += weight
         self.bytes_moved += weight * traffic(rule, args, kwargs, out)
         for path in self.scope.watched:
-            flops, elementwise = self.by_module.get(path, (0, 0))
-            if rule.kind is Kind.MATMUL:
-                flops += figure
-            elif rule.kind is Kind.ELEMENTWISE:
-                elementwise += figure
-            self.by_module[path] = (flops, elementwise)
+            before = self.by_module.get(path, (0, 0))
+            self.by_module[path] = (before[0] + flops, before[1] + elementwise)
+
+
+_HIGHER = {"flex_attention": Rule("flex_attention", Kind.MATMUL, {Kind.MATMUL: attention})}
+
+
+def _looks(func: Any, args: Any) -> bool:
+    """Whether Python learns something of the data by this call: a value, or how many entries there are."""
+    if func._schema.name == "aten::index":  # by masks alone
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    return func is torch.ops.aten.equal.default or any(tag in func.tags for tag in _LOOKS)
 
 
 def traffic(rule: Rule, args: Any, kwargs: dict[str, Any], out: Any) -> int:
     """Bytes that one call moves: every tensor argument read once, every tensor of the result written once.
 
     A tensor that stands twice among the arguments is read once, a broadcast one (stride 0) as far as it is memory.
-    Look-ups read of their first tensor as much as they write.
+    Look-ups read of their first tensor, and scatters in place read and write of it, what they touch.
     """
-    written = sum(_bytes(tensor) for tensor in {id(t): t for t in _tensors(out)}.values())
-    inputs = {id(tensor): tensor for value in (*args, *kwargs.values()) for tensor in _tensors(value)}
-    if (rule.gathers or rule.write_only) and (first := first_tensor(args)) is not None:
-        inputs.pop(id(first), None)
-    read = sum(_bytes(tensor) for tensor in inputs.values())
-    return read + written * (2 if rule.gathers else 1)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    if tensor.layout is not torch.strided:
-        return 0
-    elements = tensor.numel()
-    strides = tensor.stride()
-    if elements and 0 in strides:
-        for size, stride in zip(tensor.shape, strides, strict=True):
-            if stride == 0:
-                elements //= size
-    return elements * tensor.element_size()
+    outputs = {id(tensor): tensor for tensor in tensors(out)}
+    inputs = {id(tensor): tensor for value in (args, tuple(kwargs.values())) for tensor in tensors(value)}
+    moved, first = 0, first_tensor(args)
+    if first is not None and rule.gather is not None:
+        moved += min(size(first), rule.gather(args, kwargs, out) * first.element_size())
+        del inputs[id(first)]
+    elif first is not None and rule.scatter is not None:
+        part = min(size(first), rule.scatter.touched(args, kwargs, out) * first.element_size())
+        adds = rule.scatter.additions is not None and rule.scatter.additions(args, kwargs, out) > 0
+        moved += 2 * part if adds else part
+        del inputs[id(first)], outputs[id(out)]
+    elif first is not None and rule.write_only:
+        del inputs[id(first)]
+    return moved + sum(size(tensor) for tensor in (*inputs.values(), *outputs.values()))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from laurel_cli.cost.scope import Scope
+from laurel_cli.cost.tensors import parts
+from laurel_cli.models.tensors import held
 
 
 class _Kept:
     """Stands in the graph for a saved tensor, so that what autograd lets go again is not counted."""
 
-    __slots__ = ("__weakref__", "storage", "weight")
+    __slots__ = ("__weakref__", "storages", "weight")
 
-    def __init__(self, storage: torch.UntypedStorage, weight: int) -> None:
-        self.storage = storage
+    def __init__(self, storages: list[torch.UntypedStorage], weight: int) -> None:
+        self.storages = storages
         self.weight = weight
 
 
@@ -29,34 +33,44 @@ def saved_bytes(model: nn.Module, forward: Callable[[], Any], scope: Scope) -> i
     module that saved it first. The model's inputs count where an operator saved them. What activation
     checkpointing computes again does not count.
     """
-    constants = {tensor.untyped_storage()._cdata for tensor in _owned(model)}
+    # The storages themselves are held: an address is good for as long as what lies there lives, and a forward pass
+    # may replace an attribute, whose address an activation then takes.
+    owned = [storage for tensor in held(model) for storage in _storages(tensor)]
+    constants = {storage._cdata for storage in owned}
     kept: list[weakref.ref[_Kept]] = []
 
     def pack(tensor: torch.Tensor) -> Any:
-        if tensor.layout is not torch.strided:
-            return tensor
-        holder = _Kept(tensor.untyped_storage(), scope.weight)
+        holder = _Kept(_storages(tensor), scope.weight)
         kept.append(weakref.ref(holder))
         return holder
 
     def unpack(holder: Any) -> Any:
         raise RuntimeError("The graph of a counting pass cannot be run backward.")
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+    with _collected(), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         output = forward()  # noqa: F841 (held: it keeps the graph alive)
-    alive: dict[int, _Kept] = {}
+    alive: dict[int, tuple[int, int]] = {}
     for reference in kept:
         holder = reference()
-        if holder is not None and holder.storage._cdata not in constants:
-            alive.setdefault(holder.storage._cdata, holder)
-    return sum(holder.storage.nbytes() * holder.weight for holder in alive.values())
+        for storage in holder.storages if holder is not None else ():
+            if storage._cdata not in constants:
+                alive.setdefault(storage._cdata, (storage.nbytes(), holder.weight))  # type: ignore[union-attr]
+    return sum(size * weight for size, weight in alive.values())
 
 
-def _owned(model: nn.Module) -> list[torch.Tensor]:
-    return [
-        value
-        for module in model.modules()
-        for store in (module._parameters, module._buffers, module.__dict__)
-        for value in store.values()
-        if isinstance(value, torch.Tensor) and value.layout is torch.strided
-    ]
+def _storages(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
+    return [part.untyped_storage() for part in parts(tensor)]
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Free, at the end, what has been let go within but still holds itself: graphs in cycles.
+
+    Objects from before are left out, which makes it quick.
+    """
+    gc.freeze()
+    try:
+        yield
+        gc.collect()
+    finally:
+        gc.unfreeze()

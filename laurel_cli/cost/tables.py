@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-UNTAGGED_VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "detach", "alias", "lift_fresh", "lift", "resize", "set"})
-"""Other looks at the same memory whose schema does not say so."""
+from laurel_cli.cost.lookups import GATHERS, SCATTERS
 
-GATHERS = frozenset({"embedding", "index", "_unsafe_index", "index_select", "gather", "take", "masked_select"})
-"""Look-ups: they read of their first tensor what they write, not all of it."""
+UNTAGGED_VIEWS = frozenset(
+    {"_unsafe_view", "_reshape_alias", "detach", "alias", "lift_fresh", "lift", "resize", "set"}
+    | {"unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"}
+)
+"""Other looks at the same memory whose schema does not say so."""
 
 WRITE_ONLY = frozenset(
     {"copy", "fill", "zero", "uniform", "normal", "bernoulli", "random", "exponential", "log_normal", "geometric"}
@@ -23,28 +25,21 @@ _PADS = {
     "constant_pad_nd",
     *(f"{mode}_pad{d}d" for mode in ("reflection", "replication", "circular") for d in (1, 2, 3)),
 }
-_SCATTERS = {"scatter", "slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter", "masked_scatter"}
-_INDEXED = {
-    "index_put",
-    "_index_put_impl",
-    "_unsafe_index_put",
-    "index_copy",
-    "index_fill",
-    "nonzero",
-    "nonzero_static",
-}
+_SCATTERS = {"slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter"}
+_INDEXED = {"nonzero", "nonzero_static", "_to_dense", "_to_sparse"}
 _NEAREST = {f"{name}{d}d" for name in ("upsample_nearest", "_upsample_nearest_exact") for d in (1, 2, 3)}
 _OTHER = {"multinomial", "native_channel_shuffle", "block_diag", "view_as_real_copy", "complex", "_pin_memory"}
 
 MOVES = frozenset(
     WRITE_ONLY
-    | GATHERS
+    | GATHERS.keys()
     | _COPIES
     | _FILLS
     | _RAMPS
     | _RANDOM
     | _SHUFFLES
     | _PADS
+    | {name for name, scatter in SCATTERS.items() if scatter.additions is None}
     | _SCATTERS
     | _INDEXED
     | _NEAREST
@@ -63,8 +58,7 @@ UNTAGGED_POINTWISE = frozenset(
 ONE_PER_INPUT = frozenset(
     {"sum", "mean", "prod", "amax", "amin", "aminmax", "max", "min", "argmax", "argmin", "any", "all", "nansum"}
     | {"count_nonzero", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "topk", "trace", "bincount", "histc"}
-    | {"scatter_add", "scatter_reduce", "index_add", "index_reduce", "nll_loss_forward", "nll_loss2d_forward", "col2im"}
-    | {"searchsorted", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"}
-    | {"_embedding_bag", "_embedding_bag_forward_only", "fractional_max_pool2d"}
+    | {"nll_loss_forward", "nll_loss2d_forward", "col2im", "segment_reduce", "_sparse_sum", "fractional_max_pool2d"}
+    | {"_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"}
 )
 """Reductions and scans: one operation an element of the first tensor."""

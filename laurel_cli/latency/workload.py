@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 MODES = ("infer", "train", "prefill", "decode")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -101,7 +103,9 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         inputs: example inputs, on the CPU.
 
     Raises:
-        ModelError: prefill or decode of a model without a cache of its own; nothing to train on.
+        ModelError: prefill or decode of a model without a cache of its own; nothing to train on; a LayoutError if it
+            cannot be trained in this memory format.
+        UsageError: it cannot be compiled for training.
     """
     dtype = DTYPES[work.dtype]
     weights = torch.float32 if work.trains else dtype
@@ -115,6 +119,8 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         return tensor.to(memory_format=torch.channels_last) if images else tensor
 
     given = Inputs(*tree_map_only(Tensor, moved, (inputs.args, inputs.kwargs)))
+    if work.trains and device.type == "cpu":
+        _refuse_unsafe(model, given, work)
     forward: Any = torch.compile(model) if work.compile else model
     if work.trains:
         step = _training(model, forward, given, dtype)
@@ -126,6 +132,14 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         step = _inference(model, forward, given)
     batch = [leaf for leaf in tree_leaves((given.args, given.kwargs)) if isinstance(leaf, Tensor)]
     return replace(step, inputs=sum(tensor.numel() * tensor.element_size() for tensor in batch))
+
+
+def _refuse_unsafe(model: nn.Module, given: Inputs, work: Workload) -> None:
+    """Look at the model's convolutions in one forward pass that leaves no trace."""
+    convolutions = Convolutions()
+    with preserved(model, values=True), torch.no_grad(), convolutions:
+        model.eval()(*given.args, **given.kwargs)
+    convolutions.refuse(compiled=work.compile)
 
 
 def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
@@ -148,7 +162,7 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
 
     def train() -> Tensor:
         with autocast(device, dtype):
-            loss = _loss(forward(*given.args, **given.kwargs), given, target)
+            loss = loss_of(forward(*given.args, **given.kwargs), given, target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -173,7 +187,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
-def _loss(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
+def loss_of(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
     """Cross-entropy of logits, the next token's or a class's; of anything else the mean square."""
     scores = _first_scores(output)
     if scores.dim() in (2, 3):

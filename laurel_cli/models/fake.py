@@ -16,6 +16,11 @@ from torch.utils._pytree import tree_map_only
 
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
+from laurel_cli.models.tensors import held, swap
+
+
+class NeedsDataError(RuntimeError):
+    """Fake tensors do not do: what is computed follows from data that they lack."""
 
 
 @contextmanager
@@ -24,15 +29,18 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
 
     Whatever the pass leaves in the model's attributes, caches of fake tensors among it, is gone at the end.
     Tensors shared between modules stay shared, parameters stay parameters, names stay. Plain tensor attributes
-    (neither parameter nor buffer) are swapped too. The fused fast path of `nn.MultiheadAttention` is off
-    meanwhile, since it hides what it computes.
+    (neither parameter nor buffer) are swapped too, also those in lists and dicts.
 
     Yields:
         `inputs` with its tensors faked in the same mode.
+
+    Raises:
+        NeedsDataError: a tensor is sparse: how many entries it has is data.
     """
+    if any(tensor.layout is not torch.strided for tensor in held(model)):
+        raise NeedsDataError("the model holds sparse tensors, whose entries are data")
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fakes: dict[int, torch.Tensor] = {}
-    fast_path = torch.backends.mha.get_fastpath_enabled()
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in fakes:
@@ -43,19 +51,36 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
         return fakes[id(tensor)]
 
-    with preserved(model, values=False), _converting_nothing():
-        try:
-            torch.backends.mha.set_fastpath_enabled(False)
-            for module in model.modules():
-                for store in (module._parameters, module._buffers, module.__dict__):
-                    for name, value in store.items():
-                        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-                            store[name] = fake(value)  # type: ignore[assignment]
-            faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
-            with mode:
-                yield Inputs(*faked_inputs)
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
+    with preserved(model, values=False), _converting_nothing(), eagerly():
+        swap(model, fake)
+        faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
+        with mode:
+            yield Inputs(*faked_inputs)
+
+
+@contextmanager
+def real(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
+    """Run `model` on the tensors that it has, as `faked` does without; put its state back at the end.
+
+    Yields:
+        `inputs` on the model's device.
+    """
+    device = next((tensor.device for tensor in held(model)), torch.device("cpu"))
+    args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), (inputs.args, inputs.kwargs))
+    with preserved(model, values=True), eagerly():
+        yield Inputs(args, kwargs)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Nothing that hides what it computes: no fused path of attention modules, no compiled functions."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 @contextmanager

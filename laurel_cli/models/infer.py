@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -28,8 +28,11 @@ IMAGE_NAMES = ("image", "img", "pixel", "picture")
 Shapes = list[tuple[tuple[int, ...], torch.dtype]]
 
 
-def infer_inputs(module: nn.Module, request: Request) -> Inputs:
+def infer_inputs(module: nn.Module, request: Request, build: Callable[[], nn.Module] | None = None) -> Inputs:
     """Inputs on which `module` runs.
+
+    Args:
+        build: builds the module for real, where it is on the meta device and looks at its data.
 
     Raises:
         UsageError: none was found.
@@ -40,7 +43,7 @@ def infer_inputs(module: nn.Module, request: Request) -> Inputs:
     choices = [_choices(name, module, request) for name in names]
     combined = itertools.islice(_together(choices), MOST_TRIALS)
     candidates = (Inputs(tuple(sample(shape, dtype, ids_below(module)) for shape, dtype in row)) for row in combined)
-    found, reason = first_that_runs(module, candidates)
+    found, reason = first_that_runs(module, candidates, build)
     if found is None:
         takes = f"Its forward takes {', '.join(names)}"
         raise UsageError(

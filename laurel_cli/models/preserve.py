@@ -12,23 +12,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from laurel_cli.models.tensors import held
+
 _CONTAINERS = (dict, OrderedDict, list, set)
+_DEEPEST, _LONGEST = 4, 10_000
 
 
 @contextmanager
 def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     """Put back every module's attributes (flags, hooks, caches, what tensors it holds) and all random states.
 
-    Containers among the attributes keep their identity and get their content back, one level deep.
+    Containers among the attributes, and those within them, keep their identity and get their content back.
 
     Args:
-        values: also put back what the buffers contain, for passes that run on real data.
+        values: also put back what buffers and other tensors contain that are no parameters, for passes that run on
+            real data.
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    containers = [
-        (value, value.copy()) for _, before in attributes for value in before.values() if type(value) in _CONTAINERS
-    ]
-    contents = [(buffer, buffer.detach().clone()) for buffer in model.buffers()] if values else []
+    containers = [entry for _, before in attributes for value in before.values() for entry in _containers(value)]
+    state = [tensor for tensor in held(model) if _may_change(tensor)] if values else []
+    contents = [(tensor, tensor.detach().clone()) for tensor in state]
     with _random_states():
         try:
             yield
@@ -39,8 +42,23 @@ def preserved(model: nn.Module, values: bool) -> Iterator[None]:
             for container, entries in containers:
                 _refill(container, entries)
             with torch.no_grad():
-                for buffer, content in contents:
-                    buffer.copy_(content)
+                for tensor, content in contents:
+                    tensor.copy_(content)
+
+
+def _may_change(tensor: torch.Tensor) -> bool:
+    """Whether a forward pass may write into it in place, and it can be written back."""
+    return tensor.is_leaf and not isinstance(tensor, nn.Parameter) and tensor.layout is torch.strided
+
+
+def _containers(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """(container, its content) of a container and of those within it."""
+    if type(value) in _CONTAINERS and depth < _DEEPEST:
+        yield value, value.copy()
+        if len(value) > _LONGEST:  # a vocabulary: nothing that a forward pass changes
+            return
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _containers(item, depth + 1)
 
 
 def _refill(container: Any, entries: Any) -> None:

@@ -45,7 +45,7 @@ def load_user(request: Request) -> LoadedModel:
             inputs = as_inputs(example())
     if inputs is None:
         with contained(f"A trial run of {reference.text}", file):
-            inputs = infer_inputs(model, request)
+            inputs = infer_inputs(model, request, construct)
     return LoadedModel(
         reference=reference.text,
         source=f"file {reference.target}" if reference.kind == "file" else f"module {reference.target}",

@@ -23,7 +23,7 @@ def is_no_better(
     control: ArmTrials,
     base: ArmTrials,
     all_of_them: Sequence[ArmTrials],
-    seeds: Sequence[int],
+    blocks: int | None,
     metric: str,
     sign: float,
 ) -> bool | None:
@@ -31,13 +31,13 @@ def is_no_better(
 
     The controls are a family of their own. One that diverged is no better recipe, whatever its other trials say.
     """
-    states = control.states(seeds)
+    states = control.states(blocks)
     if states["diverged"]:
         return True
-    other = scores(base, metric, sign, seeds)
-    if not scores(control, metric, sign, seeds) or states["failed"]:
+    other = scores(base, metric, sign, blocks)
+    if not scores(control, metric, sign, blocks) or states["failed"]:
         return None
-    found = effects([(scores(arm, metric, sign, seeds), other) for arm in all_of_them])
+    found = effects([(scores(arm, metric, sign, blocks), other) for arm in all_of_them])
     own = found[list(all_of_them).index(control)]
     return own is not None and own.verdict == WORSE
 

@@ -14,6 +14,7 @@ A study that adds seeds until its arms are separated spends the first look's 80 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -33,17 +34,37 @@ class Controls:
 
     Attributes:
         positive: known to help; where it is not separated, the study cannot tell.
-        recipe: the baseline with another recipe, which an arm must beat as well; `budget`: with fewer steps.
+        recipe: the baseline with another recipe, which an arm must beat as well.
+        budget: the baseline with a second number of steps, for the steps that an arm saves.
+        positive_flops_ratio: FLOPs of the positive control over the baseline's; None where nobody counted.
     """
 
     positive: str | None = None
     recipe: tuple[str, ...] = ()
     budget: str | None = None
+    positive_flops_ratio: float | None = None
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """Those that are run in a few blocks alone."""
+        return (*self.recipe, *([self.budget] if self.budget else []))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(name for name in (self.positive, *self.recipe, self.budget) if name)
+        """All of them, the positive control first."""
+        return (*([self.positive] if self.positive else []), *self.short)
+
+    def without(self, name: str) -> Controls:
+        """The others."""
+        positive = (None, None) if name == self.positive else (self.positive, self.positive_flops_ratio)
+        recipe = tuple(one for one in self.recipe if one != name)
+        return Controls(positive[0], recipe, None if name == self.budget else self.budget, positive[1])
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Controls:
+        """As `study.json` holds them."""
+        recipe = tuple(str(name) for name in plain.get("recipe") or ())
+        return cls(plain.get("positive"), recipe, plain.get("budget"), plain.get("positive_flops_ratio"))
 
 
 @dataclass(frozen=True)
@@ -122,7 +143,6 @@ def _written(
 ) -> Declared:
     """The longest declaration: each one continues those before it."""
     last = max(written, key=lambda item: (len(item["arms"]), repr(item)))
-    controls = last.get("controls") or {}
     return Declared(
         families=tuple(tuple(map(str, family)) for family in last["arms"]),
         seeds=_seeds(definitions, trials),
@@ -130,7 +150,7 @@ def _written(
         most=int(last.get("most") or 0),
         metric=str(last.get("metric") or "loss"),
         worth=last.get("worth"),
-        controls=Controls(controls.get("positive"), tuple(controls.get("recipe") or ()), controls.get("budget")),
+        controls=Controls.of(last.get("controls") or {}),
     )
 
 
@@ -146,7 +166,8 @@ def _earliest(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial],
     seeds = _seeds(definitions, trials)
     metrics = {str(trial["metric"]) for trial in trials if trial.get("metric")}
     metric = metrics.pop() if len(metrics) == 1 else "loss"
-    return Declared(tuple(families), seeds, first=min(numbers, default=len(seeds)), metric=metric)
+    fewest = min(Counter(map(_name, trials)).values(), default=len(seeds))
+    return Declared(tuple(families), seeds, first=min(numbers, default=fewest), metric=metric)
 
 
 def _seeds(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> tuple[int, ...]:

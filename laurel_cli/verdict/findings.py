@@ -35,8 +35,8 @@ class Finding:
         gain: over the baseline; None where no block is shared. For controls and copies alone, outside of the families.
         over: gains over the controls of the recipe, by name; `beaten` whether each is known to be no better recipe.
         to_naive: gain over `naive+1`, a family of its own.
-        excluded: (low, high) between which the gain over the baseline lies, by two one-sided bounds that hold for all
-            arms of the family together.
+        level: at which `excluded` and `share_of_naive` hold, so that those of all arms of the family hold together.
+        excluded: (low, high) between which the gain over the baseline lies.
         visible: smallest gain that such a study finds four times in five: estimate, and the ends of its 95 % interval.
         moments, trend: the gain at each evaluation, and whether it lasts.
         verdict: one of this module's words; "" for the baseline and for controls. `reason` says why, in words.
@@ -50,6 +50,7 @@ class Finding:
     over: Mapping[str, Effect | None] = field(default_factory=dict)
     beaten: Mapping[str, bool | None] = field(default_factory=dict)
     to_naive: Effect | None = None
+    level: float = 0.95
     excluded: tuple[float, float] | None = None
     visible: tuple[float, float, float] | None = None
     moments: tuple[Moment, ...] = ()

@@ -57,8 +57,8 @@ def judge(study: Study, declared: Declared) -> Judgement:
     for number, (members, (its_look, its_blocks)) in enumerate(zip(families, reached, strict=True)):
         its_reason = withheld or _withheld(declared, study, its_look, its_blocks, learned, why, number)
         alpha = (its_look or next(declared.looks(number))).alpha
-        seeds = _seeds(study, its_look)
-        for item in _family(members, base, study, declared, seeds, alpha, sign, its_reason, positive):
+        most = its_look.n if its_look else None
+        for item in _family(members, base, study, declared, most, alpha, sign, its_reason, positive):
             found[item.name] = item
     findings = tuple(found[arm.name] for arm in study.arms)
     judgement = Judgement(
@@ -73,7 +73,7 @@ def judge(study: Study, declared: Declared) -> Judgement:
         learned,
         why,
         positive,
-        gates.late_fall(base, _seeds(study, look), metric, sign),
+        gates.late_fall(base, base.first_seeds(look.n if look else None), metric, sign),
         _orders([item for item in findings if item.role == "arm"], base, declared, look),
     )
     return _with_savings(judgement)
@@ -104,13 +104,6 @@ def _reached(study: Study, declared: Declared, family: int, members: Sequence[Ar
     return declared.look(blocks, family), blocks
 
 
-def _seeds(study: Study, look: Look | None) -> tuple[int, ...]:
-    """The blocks of a look; all of them before the first, and where the arms share no seeds."""
-    if look is None or not _shares_seeds([arm for arm in study.arms if arm.kind != COPY], study.baseline):
-        return study.seeds
-    return study.seeds[: look.n]
-
-
 def _withheld(
     declared: Declared,
     study: Study,
@@ -127,13 +120,13 @@ def _withheld(
     if look is None:
         first = declared.next_look(blocks, family).n
         return f"{blocks} block{'s are' if blocks != 1 else ' is'} complete, the first look is at {first}"
-    state = _state(study.baseline, _seeds(study, look))
+    state = _state(study.baseline, look.n)
     return f"the baseline is {state}" if state else ""
 
 
-def _state(arm: ArmTrials, seeds: Sequence[int]) -> str:
+def _state(arm: ArmTrials, blocks: int | None) -> str:
     """`unstable: 2 of 5 diverged`, `failed: 1 of 5`; "" where every trial came to its end."""
-    states = arm.states(seeds)
+    states = arm.states(blocks)
     total = sum(states.values())
     if states["diverged"]:
         return f"{UNSTABLE}: {states['diverged']} of {total} diverged"
@@ -152,39 +145,44 @@ def _family(
     base: ArmTrials,
     study: Study,
     declared: Declared,
-    seeds: Sequence[int],
+    most: int | None,
     alpha: float,
     sign: float,
     withheld: str,
     positive: bool | None,
 ) -> list[Finding]:
     metric = declared.metric
-    own = {arm.name: scores(arm, metric, sign, seeds) for arm in members}
-    other = scores(base, metric, sign, seeds)
-    gains = effects([(own[arm.name], other) for arm in members], alpha)
+    own = {arm.name: scores(arm, metric, sign, most) for arm in members}
+    other = scores(base, metric, sign, most)
+    states = {arm.name: _state(arm, most) for arm in members}
+    # An arm that lost trials counts in every family, as p = 1: what is left of it must not ease the others' levels.
+    tested = {name: {} if states[name] else values for name, values in own.items()}
+    gains = effects([(tested[arm.name], other) for arm in members], alpha)
     recipe = [arm for name in declared.controls.recipe if (arm := study.arm(name))]
-    known = {arm.name: is_no_better(arm, base, recipe, seeds, metric, sign) for arm in recipe}
+    known = {arm.name: is_no_better(arm, base, recipe, most, metric, sign) for arm in recipe}
     over = {
-        control.name: effects([(own[arm.name], scores(control, metric, sign, seeds)) for arm in members], alpha)
+        control.name: effects([(tested[arm.name], scores(control, metric, sign, most)) for arm in members], alpha)
         for control in recipe
     }
     naive = study.arm(NAIVE)
     rivals = [arm for arm in members if arm is not naive]
-    against = scores(naive, metric, sign, seeds) if naive else {}
+    against = scores(naive, metric, sign, most) if naive else {}
     to_naive = dict(
         zip(
             (arm.name for arm in rivals),
-            effects([(own[arm.name], against) for arm in rivals], alpha) if naive else [None] * len(rivals),
+            effects([(tested[arm.name], against) for arm in rivals], alpha) if naive else [None] * len(rivals),
             strict=True,
         )
     )
     found = []
     for i, arm in enumerate(members):
+        state = states[arm.name]
         gain = gains[i]
+        if state and own[arm.name] and other:
+            gain = effect(own[arm.name], other, 1 - alpha / len(members))
         over_controls = {name: figures[i] for name, figures in over.items()}
         won = {name: beaten(known[name], over_controls[name]) for name in over}
         excluded = _excluded(own[arm.name], other, alpha / len(members))
-        state = _state(arm, seeds)
         verdict, reason = _verdict(gain, won, declared, state, withheld, positive)
         found.append(
             Finding(
@@ -194,11 +192,12 @@ def _family(
                 gain,
                 over_controls,
                 won,
-                to_naive.get(arm.name) if not state and naive and not _state(naive, seeds) else None,
+                to_naive.get(arm.name) if not state and naive and not _state(naive, most) else None,
+                1 - alpha / len(members),
                 excluded,
                 _visible(gain, alpha / len(members)),
-                gates.moments(arm, base, seeds, metric, sign),
-                gates.trend(arm, base, seeds, metric, sign),
+                gates.moments(arm, base, arm.first_seeds(most), metric, sign),
+                gates.trend(arm, base, arm.first_seeds(most), metric, sign),
                 verdict,
                 reason,
                 _worth(declared.worth, excluded, verdict),
@@ -240,10 +239,10 @@ def _verdict(
 
 
 def _excluded(own: Scores, other: Scores, alpha: float) -> tuple[float, float] | None:
-    """Two one-sided bounds, each of level 1 - alpha: the two ends of an interval of level 1 - 2 alpha."""
+    """Two one-sided bounds of level 1 - alpha / 2: both hold at once with 1 - alpha."""
     if not own or not other:
         return None
-    found = effect(own, other, 1 - 2 * alpha)
+    found = effect(own, other, 1 - alpha)
     return (found.low, found.high) if math.isfinite(found.low) else None
 
 
@@ -302,7 +301,7 @@ def _steps_saved(judgement: Judgement, item: Finding) -> Saved | None:
     name = judgement.declared.controls.budget
     budget = judgement.study.arm(name) if name else None
     base = judgement.study.baseline
-    if budget is None or item.gain is None or _state(budget, judgement.study.seeds):
+    if budget is None or item.gain is None or _state(budget, None):
         return None
     fewer, full = (scores(arm, judgement.metric, judgement.sign) for arm in (budget, base))
     common = [seed for seed in item.scores if seed in fewer and seed in full]

@@ -150,7 +150,7 @@ def notes(document: Document) -> list[str]:
             "added later has the rest",
             "better is said of an arm that beats the baseline and every control of the recipe, or beats the baseline "
             "where the control is worse than it",
-            "within ... of the baseline: two one-sided bounds that hold for all arms together",
+            "within ... of the baseline: two one-sided bounds; those of all arms hold together with 95 % or more",
             "the smallest visible effect is what as many blocks with the same spread would find in four of five "
             "studies, after the correction; its range comes from what is known of that spread",
         ]
@@ -181,8 +181,8 @@ def _worth(document: Document, arms: list[Mapping[str, Any]]) -> Iterator[str]:
     better = [arm for arm in arms if arm["verdict"] in GAINS]
     if any(arm["steps_saved"] for arm in better):
         yield (
-            "steps saved: on the straight line in log(steps) through the baseline's two budgets, each with its own fall "
-            "of the learning rate"
+            "steps saved: on the straight line in log(steps) through the baseline's two budgets, each with its own "
+            "fall of the learning rate"
         )
     unknown = [arm["name"] for arm in better if not arm["steps_saved"]]
     if unknown and document["declared"]["controls"]["budget"]:

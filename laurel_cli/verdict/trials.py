@@ -38,10 +38,13 @@ class ArmTrials:
             if outcome(trial)[0] == "complete" and trial["final"].get(metric) is not None
         }
 
-    def states(self, seeds: Iterable[int] | None = None) -> Counter[str]:
-        """How many trials, of `seeds` or of all, are "complete", "diverged" and "failed"."""
-        chosen = self.trials if seeds is None else [seed for seed in seeds if seed in self.trials]
-        return Counter(outcome(self.trials[seed])[0] for seed in chosen)
+    def first_seeds(self, blocks: int | None = None) -> list[int]:
+        """The seeds of its first trials, in the order of the study's blocks; of all where no number is given."""
+        return list(self.trials)[:blocks]
+
+    def states(self, blocks: int | None = None) -> Counter[str]:
+        """How many of its first trials are "complete", "diverged" and "failed"."""
+        return Counter(outcome(self.trials[seed])[0] for seed in self.first_seeds(blocks))
 
     def first(self, key: str) -> Any:
         """A field that all trials of the arm share; None without a trial."""
@@ -86,15 +89,21 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
         RecordError: they are not of one task, one model and one number of steps.
     """
     _check_alike(trials)
+    by_key: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault((str(trial["arm"]["name"]), int(trial["seed"])), []).append(trial)
     found: dict[str, dict[int, Trial]] = {}
     warnings = []
-    for trial in sorted(trials, key=_rank):
-        name, seed = str(trial["arm"]["name"]), int(trial["seed"])
-        kept = found.setdefault(name, {}).setdefault(seed, trial)
-        if outcome(trial)[0] != "failed" and _result(trial) != _result(kept):
+    for (name, seed), several in sorted(by_key.items()):
+        kept, *others = several if len(several) == 1 else sorted(several, key=_rank)
+        found.setdefault(name, {})[seed] = kept
+        different = [
+            _result(other) for other in others if outcome(other)[0] != "failed" and _result(other) != _result(kept)
+        ]
+        if different:
             warnings.append(
-                f"{name}, seed {seed}, has two records that differ ({_result(kept)} and {_result(trial)}): "
-                "the first is used"
+                f"{name}, seed {seed}, has {len(different) + 1} records that differ ({_result(kept)} and "
+                f"{', '.join(map(str, different))}): the first is used"
             )
     blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
@@ -119,11 +128,10 @@ def outcome(trial: Trial) -> tuple[str, str | None]:
     return ("diverged" if status == "diverged" else "failed"), reason
 
 
-def scores(arm: ArmTrials, metric: str, sign: float, seeds: Iterable[int] | None = None) -> dict[int, float]:
-    """Final figures of the complete trials by seed, of `seeds` alone where given; higher is better."""
+def scores(arm: ArmTrials, metric: str, sign: float, blocks: int | None = None) -> dict[int, float]:
+    """Final figures of the complete trials by seed, of the first `blocks` trials or of all; higher is better."""
     values = arm.values(metric)
-    chosen = values if seeds is None else [seed for seed in seeds if seed in values]
-    return {seed: sign * values[seed] for seed in chosen}
+    return {seed: sign * values[seed] for seed in arm.first_seeds(blocks) if seed in values}
 
 
 def _check_alike(trials: Sequence[Trial]) -> None:

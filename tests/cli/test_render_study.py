@@ -10,10 +10,10 @@ import re
 import pytest
 
 from laurel_cli.cli.render import Look, render
-from laurel_cli.proxy.verdict import document
 from laurel_cli.text import visible
+from laurel_cli.verdict.document import document
 
-from ..proxy.studies import arm, study, trial  # noqa: TID252  # tests are no installed package
+from ..verdict.studies import arm, study, trial  # noqa: TID252  # tests are no installed package
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """fvcore and thop beside our count: they agree where they can, and are named where they cannot."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -98,3 +100,112 @@ def test_a_failing_counter_is_a_note(capsys, caplog) -> None:
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
     assert capsys.readouterr() == ("", "")
     assert not caplog.records
+
+
+def test_what_neither_counter_knows_is_no_agreement() -> None:
+    class Mixes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.linear(torch.fft.fft(x).real)
+
+    _, found = checked(Mixes(), torch.randn(2, 8))
+    for counter in ("fvcore", "thop"):
+        assert found[counter].macs == 2 * 64
+        assert found[counter].differences == ()
+        assert not found[counter].agrees
+        assert found[counter].incomplete
+        assert "neither knows aten._fft_r2c" in found[counter].note
+
+
+def test_reasons_add_up_and_what_is_left_is_said() -> None:
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(4, 6, 3, stride=2, bias=False)
+            self.shared = nn.Linear(6, 6, bias=False)
+            self.again = nn.ModuleList([self.shared])
+            self.bare = nn.Parameter(torch.randn(6, 7))
+
+        def forward(self, x):
+            x = self.up(x).movedim(1, -1)
+            return self.again[0](self.shared(x)) @ self.bare
+
+    macs, found = checked(Three(), torch.randn(1, 4, 5, 5))
+    side = (5 - 1) * 2 + 3
+    transposed, rows = 4 * 5 * 5 * 6 * 9, side * side
+    assert macs == transposed + 2 * rows * 36 + rows * 42
+    thop = found["thop"]
+    # thop: the transposed convolution by its output; the shared layer's two calls hooked twice, and added twice.
+    assert thop.macs == rows * 6 * 4 * 9 + 8 * rows * 36
+    assert "transposed convolutions by their output" in thop.note
+    assert f"bare parameters, functional.linear and matmul, einsum and the projections of nn.MultiheadAttention are missed ({rows * 42:,})" in thop.note  # fmt: skip # noqa: E501
+    assert f"shared module again for every place ({-6 * rows * 36:,})" in thop.note
+    assert "no known reason" not in thop.note
+    assert "misses 42 of bare parameters" in thop.note
+    assert "counts 36 of shared modules again" in thop.note
+
+
+def test_a_difference_that_no_reason_explains_is_not_explained(monkeypatch) -> None:
+    from laurel_cli.cost import checks, thop_counter
+
+    def one_more(model, tensors):
+        answer = thop_counter.run(model, tensors)
+        return replace(answer, macs={"linear": answer.macs["linear"] + 1})
+
+    monkeypatch.setitem(checks.COUNTERS, "thop", replace(checks.COUNTERS["thop"], run=one_more))
+    _, found = checked(nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4))
+    assert found["thop"].note == "linear: no known reason for -1 MACs"
+
+
+class Output(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers(kind) -> None:
+    macs, found = checked(Output(kind(6, 5, batch_first=True)), torch.randn(3, 7, 6))
+    assert found["fvcore"].macs == 0
+    assert "fvcore has no handle for aten::" in found["fvcore"].note
+    assert "thop counts the gates and biases" in found["thop"].note
+    for counter in ("fvcore", "thop"):
+        assert "no known reason" not in found[counter].note
+        assert sum(ours for _, ours, _ in found[counter].differences) == macs
+
+
+def test_complex_and_broadcast_products() -> None:
+    class Product(nn.Module):
+        def __init__(self, dtype):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 6, 6, dtype=dtype))
+
+        def forward(self, x):
+            return x.to(self.weight.dtype) @ self.weight
+
+    _, real = checked(Product(torch.float32), torch.randn(1, 5, 6))
+    assert real["fvcore"].agrees
+    _, pairs = checked(Product(torch.complex64), torch.randn(1, 5, 6))
+    assert pairs["fvcore"].differences == (("matmul (aten.bmm)", 4 * 4 * 5 * 36, 4 * 5 * 36),)
+    assert pairs["fvcore"].note == "matmul: fvcore takes complex multiply-adds for real ones"
+
+
+def test_operators_that_fvcore_passes_over_are_named() -> None:
+    _, found = checked(nn.Bilinear(3, 4, 6), torch.randn(5, 3), torch.randn(5, 4))
+    assert found["fvcore"].note == "matmul: fvcore has no handle for aten::bilinear (called 1 times)"
+
+
+def test_a_pruned_model_is_counted_by_both() -> None:
+    from torch.nn.utils import prune
+
+    linear = nn.Linear(6, 6)
+    prune.l1_unstructured(linear, "weight", 0.5)
+    _, found = checked(nn.Sequential(linear, nn.ReLU()), torch.randn(2, 6))
+    assert found["fvcore"].agrees
+    assert found["thop"].agrees

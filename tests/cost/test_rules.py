@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from laurel_cli.cost.count import count
-from laurel_cli.cost.quick import QuickBatchNorm
+from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.models.inputs import Inputs
 
 
@@ -69,7 +69,7 @@ def test_batch_norm_has_the_shapes_of_the_real_operator() -> None:
         with FakeTensorMode() as mode:
             fakes = mode.from_tensor(x), mode.from_tensor(ones)
             plain = call(*fakes)
-            with QuickBatchNorm():
+            with FakeAnswers():
                 quick = call(*fakes)
         shapes = [[(tuple(t.shape), t.stride(), t.dtype) for t in found] for found in (call(x, ones), plain, quick)]
         assert shapes[0] == shapes[1] == shapes[2]
@@ -149,6 +149,6 @@ def test_bytes_moved(function, moved) -> None:
 
 
 def test_what_no_rule_knows_is_said() -> None:
-    cost = of(lambda x: torch.fft.rfft(x).real.sort().values + 1, X)
-    assert dict(cost.uncounted) == {"aten._fft_r2c": 1, "aten.sort": 1}
-    assert cost.coverage == pytest.approx(1 / 3)
+    cost = of(lambda x: torch.fft.rfft(x).real.exp() + torch.fft.fft(x).real[..., :3], X)
+    assert dict(cost.uncounted) == {"aten._fft_r2c": 2}
+    assert 0 < cost.coverage < 1

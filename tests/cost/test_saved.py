@@ -1,8 +1,11 @@
 """Saved activations against a sum worked by hand, and against real tensors on the CPU."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from laurel_cli.cost.count import count
@@ -68,8 +71,11 @@ def test_not_asked_for() -> None:
 
 
 def really_saved(model: nn.Module, inputs: Inputs) -> int:
-    """Bytes of distinct memory that autograd saves on real tensors, parameters and buffers aside."""
-    constants = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    """Bytes of distinct memory that autograd saves on real tensors, aside from what the model held before."""
+    model = copy.deepcopy(model)
+    plain = tree_leaves([vars(module) for module in model.modules()])
+    owned = [*model.parameters(), *model.buffers(), *(leaf for leaf in plain if isinstance(leaf, torch.Tensor))]
+    constants = {tensor.untyped_storage().data_ptr() for tensor in owned}
     found: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -118,3 +124,94 @@ def test_transformers_makes_a_mask_where_it_sees_fake_tensors() -> None:
     mask = 4 * 2 * 16 * 16
     assert fake.saved_activation_bytes == real.saved_activation_bytes + 2 * mask
     assert (fake.flops, fake.parameters) == (real.flops, real.parameters)
+
+
+class Remembers(nn.Module):
+    """Replaces attributes as it runs, a buffer among them, and keeps a list of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.register_buffer("mean", torch.zeros(4, 8))
+        self.last = torch.zeros(4, 8)
+        self.window = [torch.ones(4, 8), torch.zeros(4, 8)]
+
+    def forward(self, x):
+        for layer in self.layers:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach()
+            self.last = x.detach() * 2
+            self.window = [self.window[1], x.detach() + 1]
+            x = layer(x).tanh() * (self.last + self.mean) + x.sigmoid() * self.window[0] * self.window[1]
+        return x
+
+
+def recurrent() -> tuple[nn.Module, Inputs]:
+    class Last(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    return Last(20, 33, 2, bidirectional=True), Inputs((torch.randn(37, 3, 20),))
+
+
+def gated() -> tuple[nn.Module, Inputs]:
+    class Last(nn.GRU):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    return Last(6, 5), Inputs((torch.randn(7, 3, 6),))
+
+
+def normed() -> tuple[nn.Module, Inputs]:
+    return nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), Inputs((torch.randn(3, 16),))
+
+
+def remembering() -> tuple[nn.Module, Inputs]:
+    return Remembers(), Inputs((torch.randn(4, 8),))
+
+
+@pytest.mark.parametrize("build", [recurrent, gated, normed, remembering])
+def test_fake_and_real_passes_keep_as_much(build) -> None:
+    model, inputs = build()
+    figures = [count(model.eval(), inputs, real=real).saved_activation_bytes for real in (False, True, False, True)]
+    assert figures == [really_saved(model, inputs)] * 4
+
+
+def test_an_embedding_bag_keeps_indices_and_no_table() -> None:
+    model, inputs = nn.EmbeddingBag(1000, 16), Inputs((torch.randint(0, 1000, (5, 7)),))
+    # The real kernel allocates one index more than it uses.
+    assert count(model, inputs).saved_activation_bytes == really_saved(model, inputs) - 8
+
+
+@pytest.mark.parametrize("steps", [3, 32, 33, 200, 1000])
+def test_a_long_lstm_keeps_as_much_as_it_really_does(steps: int) -> None:
+    class Last(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    model, inputs = Last(5, 12, 2), Inputs((torch.randn(steps, 6, 5),))
+    cost = count(model, inputs)
+    assert cost.saved_activation_bytes == really_saved(model, inputs)
+    assert cost.notes == ()
+
+
+def test_every_count_of_a_model_that_replaces_attributes_is_the_same() -> None:
+    model, inputs = remembering()
+    junk, figures = [], set()
+    for turn in range(20):
+        figures.add(count(model, inputs).saved_activation_bytes)
+        junk.append([torch.empty(4, 8) for _ in range(turn)])  # other addresses the next time
+    assert len(figures) == 1
+
+
+def test_a_graph_let_go_in_a_cycle_does_not_count() -> None:
+    class Cycles(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            ring = [self.linear(x).exp()]
+            ring.append(ring)
+            return self.linear(x)
+
+    assert count(Cycles(), Inputs((torch.randn(2, 4),))).saved_activation_bytes == 4 * 2 * 4

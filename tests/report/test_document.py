@@ -263,7 +263,7 @@ def test_a_trial_that_was_run_again_counts_once(tmp_path):
     put(tmp_path, trial("baseline", "baseline", 1, loss=0.5))
     (body,) = document(tmp_path)["comparisons"]
     assert arm_of(body, "baseline")["quality"]["n"] == 3
-    assert any("baseline, seed 1, has two records that differ" in said for said in body["caveats"])
+    assert any("baseline, seed 1, has 2 records that differ" in said for said in body["caveats"])
 
 
 def test_nothing_is_ranked_where_nothing_was_learned(tmp_path):

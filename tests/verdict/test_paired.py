@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from laurel_cli.verdict.paired import compare, correlation, difference, holm, holm_levels, looks, mean, ratio, smallest_visible
+from laurel_cli.verdict.paired import (
+    compare,
+    correlation,
+    difference,
+    holm,
+    holm_levels,
+    looks,
+    mean,
+    ratio,
+    smallest_visible,
+)
 
 A = [0.81, 0.79, 0.84, 0.80, 0.86]
 B = [0.83, 0.80, 0.84, 0.83, 0.87]

@@ -149,7 +149,8 @@ def _outcome(check: Item) -> tuple[str, str, str]:
         f"{item['operator']}: {text.count(item['macs'])} here, {text.count(item['theirs'])} there"
         for item in check.get("differences", ())
     ]
-    result = "agrees" if check["agrees"] else "differs" if check.get("macs") is not None else "did not run"
+    result = "agrees" if check["agrees"] else "incomplete" if check.get("incomplete") else "differs"
+    result = "did not run" if check.get("macs") is None else result
     return str(check["counter"]), result, "; ".join([*differences, *filter(None, [check.get("note")])])
 
 
