@@ -36,7 +36,10 @@ def quality(body: Item) -> list[Block]:
     said = ["Bold: better than the baseline and than every control of its recipe."] if strong else []
     said.append(f"Gains are of the {study['metric']}; above zero is better.")
     if any(arm["within"] for arm in judged) and study["metric"] == "loss":
-        said.append("Within ... of the baseline is the difference of the losses; below zero is better.")
+        said.append(
+            "Within ... of the baseline is the difference of the losses, below zero is better; all of these hold "
+            "together with 95 % or more."
+        )
     verdict = "verdict" if study["shown"] == study["metric"] else f"verdict by {study['metric']}"
     blocks: list[Block] = [_table("Quality", judged, study, strong, verdict)]
     beside = [arm for arm in trained if arm["role"] in ("copy", *CONTROLS)]
