@@ -226,7 +226,8 @@ def _orders(body: Item) -> list[Block]:
     strong = frozenset((i, 2) for i, order in enumerate(shown) if order["established"])
     more = f" {len(orders) - MANY:,} of them are not listed here; JSON has them all." if len(orders) > MANY else ""
     bold = " Established ones are bold." if strong else ""
-    return [Table("Arms against each other", columns, rows, strong), Prose(said + more + bold)]
+    recipe = " Orders are those at the study's recipe: no control stands between two arms."
+    return [Table("Arms against each other", columns, rows, strong), Prose(said + more + bold + recipe)]
 
 
 def _costs(body: Item) -> list[Block]:

@@ -115,7 +115,9 @@ def _positive(study: Item) -> str:
     if found is None:
         return "none was run: whether the study could have seen a gain is not known"
     state = {True: "separated from the baseline", False: "not separated: the study cannot tell", None: "has no figure"}
-    said = f"{control(found['arm'])}: {state[found['separated']]}"
+    ratio = study["declared"]["controls"].get("positive_flops_ratio")
+    price = f" ({ratio:.2f} times the FLOPs)" if ratio is not None else ""
+    said = f"{control(found['arm'])}{price}: {state[found['separated']]}"
     return said if found["gain"] is None else f"{said} ({words.gain_at(found['gain'], study['metric'])})"
 
 
