@@ -192,7 +192,7 @@ def _price(arm: Item) -> str:
     for name, said in (("parameters", "parameters"), ("flops", "FLOPs"), ("latency", "latency"), ("step", "step time")):
         paid = arm["costs"].get(name)
         if paid is not None:
-            parts.append(f"{words.cost(paid)} {said}{_elementwise(paid)}")
+            parts.append(f"{words.price(paid, said)}{_elementwise(paid)}")
     return f" for {words.listed(parts)}" if parts else ""
 
 

@@ -65,8 +65,10 @@ def report(
     if refused and all(trials is None for _, trials in pairs):
         raise refused[0]
     compared = [_comparison(found, trials, costs, metric) for found, trials in pairs]
-    used = [record for found in chosen for record in (*found.analyses, *found.profiles)]
+    named = {name for body in compared for name in _sources(body)}
+    used = [record for found in chosen for record in found.records if record.name in named]
     used += [record for _, trials in pairs if trials is not None for record in trials.records]
+    used = list({record.name: record for record in used}.values())
     return {
         "schema": SCHEMA,
         "command": Places().without(command),
@@ -123,9 +125,16 @@ def _is_unfinished(study: Mapping[str, Any]) -> bool:
     return study["missing"] > 0 or study["blocks"] < study["declared"]["first"]
 
 
+def _sources(body: Mapping[str, Any]) -> list[str]:
+    """Names of the records from which a figure of a cost, a time or a place in the model is."""
+    found = [name for setting in body["settings"] for name in setting["sources"]]
+    found += [arm["source"] for panel in body["latencies"] for arm in panel["arms"]]
+    return found + [arm["source"] for arm in body["where"]]
+
+
 def _arms(model: Model, trials: Trials | None) -> list[Arm]:
     """The study's arms, and those that were counted or timed without being trained."""
-    found = dict.fromkeys(trials.arms.values() if trials is not None else ())
+    found = dict.fromkeys(trials.findings if trials is not None else ())
     forms = {arm.form for arm in found}
     for record in (*model.analyses, *model.profiles):
         for arm in arms_of(record):

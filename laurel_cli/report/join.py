@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from laurel_cli.records.store import Record
@@ -51,9 +52,9 @@ class Model:
     profiles: list[Record] = field(default_factory=list)
     trials: list[Record] = field(default_factory=list)
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
-        """Every record, those that describe the model best first, the newest of them first."""
+        """Every record, those that describe the model best first, the newest of them first; asked when all are in."""
         return [record for group in (self.analyses, self.profiles, self.trials) for record in _newest_first(group)]
 
     @property

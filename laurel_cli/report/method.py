@@ -36,8 +36,8 @@ _VERDICT = (
 )
 _WITHIN = (
     "Within ... of the baseline",
-    "Two one-sided bounds of the difference in the metric itself, which hold for all arms of the family together; "
-    "below zero is better for a loss",
+    "Two one-sided bounds of the difference in the metric itself, below zero is better for a loss; those of all arms "
+    "of the family hold together with 95 % or more",
     "two one-sided tests (Schuirmann 1987)",
 )
 _FRONTIER = (

@@ -15,6 +15,7 @@ from typing import Any
 from laurel_cli.report import words
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, NOT_WORTH, REPAIRS, UNCONTROLLED, UNSTABLE
+from laurel_cli.verdict.gates import FADING
 
 Item = Mapping[str, Any]
 SCHEMA = "laurel.recommend/2"
@@ -83,6 +84,7 @@ def _candidates(bodies: Sequence[Item], budgets: Mapping[str, float]) -> list[di
             if arm["verdict"] != "not trained":
                 said = {"study": body["study"]["name"], "verdict": arm["verdict"], "words": arm["words"]}
                 told = {"gain": arm["gain"], "metric": body["study"]["metric"], "worth": arm["worth"]}
+                told |= {"late_fall": (body["study"]["late_fall"] or {}).get("mean"), "trend": arm["trend"]}
                 item["verdicts"].append(said | told)
     for item in found.values():
         fits = [_fits(item["costs"], name, most) for name, most in budgets.items()]
@@ -127,6 +129,7 @@ def _choice(established: Sequence[Item], bodies: Sequence[Item]) -> tuple[Item |
                 f"In the study {said['study']} {chosen['arm']} is {said['words']}, the controls beaten ({gain}, "
                 f"n = {said['gain']['n']})."
             )
+            why += _doubts(said)
     others = [item["arm"] for item in established if item is not chosen and (chosen["arm"], item["arm"]) not in ahead]
     if others:
         by = f"; {chosen['arm']} costs less {NAMES[deciding]}" if deciding else ""
@@ -134,6 +137,18 @@ def _choice(established: Sequence[Item], bodies: Sequence[Item]) -> tuple[Item |
             f"Also established to be better than the baseline, in no established order: {words.listed(others)}{by}."
         )
     return chosen, why
+
+
+def _doubts(said: Item) -> Iterator[str]:
+    """What speaks against a gain that is established."""
+    if said["trend"] == FADING:
+        yield f"It fades there: it is smaller at the end than half way through {said['study']}, a head start."
+    fall = said["late_fall"]
+    if fall is not None and fall > said["gain"]["gain"]:
+        yield (
+            f"The baseline of {said['study']} still gained {words.size(fall, said['metric'])} over the last part of "
+            "its run, more than that: an arm that only learns sooner would look better there."
+        )
 
 
 def _ahead(bodies: Sequence[Item]) -> set[tuple[str, str]]:

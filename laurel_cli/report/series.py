@@ -77,7 +77,7 @@ def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
                     | {key: ratio.get(key) for key in ("median", "low", "high", "verdict")}
                     | {"level": level(by_arm[arm]), "p_holm": ratio.get("p_holm", by_arm[arm].get("p_holm"))}
                     | {"to_naive": _to_naive(by_arm[arm])}
-                    | {"placements": _placements(record.content, name)}
+                    | {"placements": _placements(record.content, name), "source": record.name}
                 )
         if arms:
             found.append({"setting": setting.text, "mode": setting.mode, "arms": arms})
@@ -94,6 +94,7 @@ def where(model: Model, labels: Named) -> list[dict[str, Any]]:
             if item["name"] in stands and arm not in found:
                 places = [place | {"stream": streams.get(place["connection"])} for place in stands[item["name"]]]
                 found[arm] = {"arm": labels.get(arm, arm.name), "family": arm.family, "places": places}
+                found[arm] |= {"source": record.name}
     return [found[arm] for arm in order(list(found))]
 
 

@@ -32,7 +32,7 @@ class Trials:
         content: of the first one: study, task, model; `definition` the longest one that is at hand.
         devices: on which they ran.
         judgement: what they establish.
-        arms: by their name in the study, those without a trial too; in the order of tables.
+        findings: what is established of every arm, those without a trial too; in the order of tables.
         by_arm: the records that count, of every arm in the order of the seeds.
         notes: what is odd about the records.
     """
@@ -41,7 +41,7 @@ class Trials:
     definition: Mapping[str, Any]
     devices: tuple[str, ...]
     judgement: Judgement
-    arms: Mapping[str, Arm]
+    findings: Mapping[Arm, Finding]
     by_arm: Mapping[Arm, tuple[Record, ...]]
     notes: tuple[str, ...] = ()
 
@@ -54,11 +54,6 @@ class Trials:
     def records(self) -> list[Record]:
         """Every record that counts."""
         return [record for records in self.by_arm.values() for record in records]
-
-    @property
-    def findings(self) -> dict[Arm, Finding]:
-        """What is established of every arm, in the order of tables."""
-        return {arm: self.judgement.finding(name) for name, arm in self.arms.items()}
 
     def values(self, metric: str) -> dict[Arm, dict[int, float]]:
         """Final figures of the complete trials by seed, of every arm that has any."""
@@ -118,8 +113,7 @@ def _trials(group: Sequence[Record]) -> Trials:
     judgement = judged(definitions, [record.content for record in records])
     definition = max(definitions, key=lambda item: len(str(item)), default={})
     by_content = {id(record.content): record for record in records}
-    arms = {finding.name: _arm(finding, definition) for finding in judgement.findings}
-    arms = {arm.name: arm for arm in order(arms.values())}
+    found = {_arm(finding, definition): finding for finding in judgement.findings}
     codes = {(record.content.get("hashes") or {}).get("code") for record in records} - {None}
     if len(codes) > 1:
         notes.append(f"the trials were run with {len(codes)} different versions of laurel's code")
@@ -131,10 +125,10 @@ def _trials(group: Sequence[Record]) -> Trials:
         definition=definition,
         devices=devices,
         judgement=judgement,
-        arms=arms,
+        findings={arm: found[arm] for arm in order(found)},
         by_arm={
-            arms[finding.name]: tuple(by_content[id(trial)] for trial in finding.arm.trials.values())
-            for finding in judgement.findings
+            arm: tuple(by_content[id(trial)] for trial in finding.arm.trials.values())
+            for arm, finding in found.items()
             if finding.arm.trials
         },
         notes=tuple(notes),

@@ -84,7 +84,7 @@ def arm(one: Arm, name: str, found: Quality | None) -> dict[str, Any]:
             for other, over in finding.over.items()
         ],
         "to_naive": _to_naive(finding, judgement),
-        "excluded": None if finding.excluded is None else dict(zip(("low", "high"), finding.excluded, strict=True)),
+        "excluded": _excluded(finding),
         "smallest_visible": finding.visible and dict(zip(("value", "low", "high"), finding.visible, strict=True)),
         "gains": [plain(asdict(moment)) for moment in finding.moments],
         "trend": finding.trend if finding.role == "arm" else None,
@@ -165,6 +165,13 @@ def _positive(found: Quality) -> dict[str, Any] | None:
     if item is None:
         return None
     return {"arm": item.name, "separated": found.judgement.positive, "gain": effect(item.gain)}
+
+
+def _excluded(finding: Finding) -> dict[str, float] | None:
+    """Between what the gain lies, at a level at which that is so of all arms together."""
+    if finding.excluded is None:
+        return None
+    return dict(zip(("low", "high"), finding.excluded, strict=True)) | {"level": finding.level}
 
 
 def _to_naive(finding: Finding, judgement: Judgement) -> dict[str, Any] | None:

@@ -97,6 +97,12 @@ def cost(found: Mapping[str, Any] | None) -> str:
     return f"{_sign(middle)}{middle_text} % [{', '.join(ends)}]"
 
 
+def price(found: Mapping[str, Any], name: str) -> str:
+    """`+1.6800 % parameters`, `+6.1 % latency ([3.1, 9.1] at 95 %)`."""
+    middle, bracket, ends = cost(found).partition(" [")
+    return f"{middle} {name}" + (f" ([{ends} at {level(found['level'])})" if bracket else "")
+
+
 def signed_percent(value: float | None) -> str:
     """`+1.6800 %`, `0 %`."""
     return text.NOTHING if value is None else _sign(value) + text.percent(value)

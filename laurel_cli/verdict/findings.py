@@ -35,7 +35,7 @@ class Finding:
         gain: over the baseline; None where no block is shared. For controls and copies alone, outside of the families.
         over: gains over the controls of the recipe, by name; `beaten` whether each is known to be no better recipe.
         to_naive: gain over `naive+1`, a family of its own.
-        level: at which `excluded` and `share_of_naive` hold, so that those of all arms of the family hold together.
+        level: at which `excluded` holds, so that those of all arms of the family hold together.
         excluded: (low, high) between which the gain over the baseline lies.
         visible: smallest gain that such a study finds four times in five: estimate, and the ends of its 95 % interval.
         moments, trend: the gain at each evaluation, and whether it lasts.

@@ -161,8 +161,8 @@ def _check_alike(trials: Sequence[Trial]) -> None:
 
 
 def _rank(trial: Trial) -> tuple[bool, str]:
-    """Results before failures; then by hash, which knows nothing of the figure."""
-    text = json.dumps(trial, sort_keys=True, ensure_ascii=True)
+    """Results before failures; then by the hash that names its record, which knows nothing of the figure."""
+    text = json.dumps(trial, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return outcome(trial)[0] == "failed", hashlib.sha256(text.encode("ascii")).hexdigest()
 
 

@@ -162,6 +162,8 @@ def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
         said.append("No control of the recipe was run: the order may be that of the recipe.")
     if panel["cost"] == "flops":
         said.append("FLOPs are of products; one arm costs no more than another where it has no more of both columns.")
+        if any(point["times_fewer"] for point in panel["arms"]):
+            said.append("How many times less is of the products alone.")
     if panel["missing"]:
         said.append(f"Not measured: {words.listed(panel['missing'])}.")
     return [Prose(" ".join(said))] if said else []
@@ -224,7 +226,8 @@ def _orders(body: Item) -> list[Block]:
     strong = frozenset((i, 2) for i, order in enumerate(shown) if order["established"])
     more = f" {len(orders) - MANY:,} of them are not listed here; JSON has them all." if len(orders) > MANY else ""
     bold = " Established ones are bold." if strong else ""
-    return [Table("Arms against each other", columns, rows, strong), Prose(said + more + bold)]
+    recipe = " Orders are those at the study's recipe: no control stands between two arms."
+    return [Table("Arms against each other", columns, rows, strong), Prose(said + more + bold + recipe)]
 
 
 def _costs(body: Item) -> list[Block]:

@@ -10,6 +10,7 @@ from laurel_cli.cli.render.page import Block, Prose
 from laurel_cli.cli.render.sheet import Column, Table
 from laurel_cli.report import words
 from laurel_cli.report.quality import CONTROLS
+from laurel_cli.report.rows import JUDGED
 from laurel_cli.verdict.effects import BETTER
 from laurel_cli.verdict.findings import GAINS
 from laurel_cli.verdict.paired import CONFIDENCE
@@ -35,7 +36,10 @@ def quality(body: Item) -> list[Block]:
     said = ["Bold: better than the baseline and than every control of its recipe."] if strong else []
     said.append(f"Gains are of the {study['metric']}; above zero is better.")
     if any(arm["within"] for arm in judged) and study["metric"] == "loss":
-        said.append("Within ... of the baseline is the difference of the losses; below zero is better.")
+        said.append(
+            "Within ... of the baseline is the difference of the losses, below zero is better; all of these hold "
+            "together with 95 % or more."
+        )
     verdict = "verdict" if study["shown"] == study["metric"] else f"verdict by {study['metric']}"
     blocks: list[Block] = [_table("Quality", judged, study, strong, verdict)]
     beside = [arm for arm in trained if arm["role"] in ("copy", *CONTROLS)]
@@ -60,8 +64,9 @@ def _table(title: str, arms: Sequence[Item], study: Item, strong: frozenset[tupl
     rows = []
     for arm in arms:
         figure = words.quality(arm["quality"], shown) if arm["quality"] else _state(arm)
-        gain = arm["gain"] or {}
-        row = (arm["name"], figure, words.trials(arm["trials"]), words.gain(arm["gain"], study["metric"]))
+        # A gain of which nothing may be claimed is not printed: of an unstable arm, or before the first look.
+        gain = (arm["gain"] if arm["role"] != "arm" or arm["verdict"] in JUDGED else None) or {}
+        row = (arm["name"], figure, words.trials(arm["trials"]), words.gain(gain or None, study["metric"]))
         rows.append((*row, gain.get("level"), gain.get("p_holm"), _words(arm)))
     return Table(title, columns, tuple(rows), strong)
 
@@ -110,7 +115,9 @@ def _positive(study: Item) -> str:
     if found is None:
         return "none was run: whether the study could have seen a gain is not known"
     state = {True: "separated from the baseline", False: "not separated: the study cannot tell", None: "has no figure"}
-    said = f"{control(found['arm'])}: {state[found['separated']]}"
+    ratio = study["declared"]["controls"].get("positive_flops_ratio")
+    price = f" ({ratio:.2f} times the FLOPs)" if ratio is not None else ""
+    said = f"{control(found['arm'])}{price}: {state[found['separated']]}"
     return said if found["gain"] is None else f"{said} ({words.gain_at(found['gain'], study['metric'])})"
 
 
@@ -153,8 +160,8 @@ def _look(study: Item) -> str:
 
 def _on_the_way(body: Item) -> list[Block]:
     """The gain at each evaluation with its trend."""
-    study, metric = body["study"], body["study"]["metric"]
-    arms = [arm for arm in body["arms"] if arm["role"] == "arm" and arm["gains"]]
+    metric = body["study"]["metric"]
+    arms = [arm for arm in body["arms"] if arm["verdict"] in JUDGED and arm["gains"]]
     steps = sorted({moment["step"] for arm in arms for moment in arm["gains"]})
     if len(steps) < 2:
         return []
@@ -169,7 +176,7 @@ def _on_the_way(body: Item) -> list[Block]:
         "Each with the 95 % interval of that evaluation alone. Trend: whether the gain at the end is smaller or larger "
         "than half way, by a paired test at 5 % for each arm."
     )
-    return [Table(title, columns, tuple(rows)), Prose(note)] if study["learned"] is not False else []
+    return [Table(title, columns, tuple(rows)), Prose(note)]
 
 
 def _spread(steps: Sequence[int]) -> list[int]:
