@@ -155,7 +155,7 @@ def test_formats(laurel, models: Path, kind: str) -> None:
         assert [row["name"] for row in rows] == ["baseline", "copy", "naive+1", "rw"]
         assert float(rows[1]["ratio.median"]) > 0
     else:
-        for words in ("p (Holm)", "level", "as a ratio to that of naive+1", "page faults a call"):
+        for words in ("p (Holm)", "level", "against naive+1, as a ratio", "page faults a call"):
             assert words in done.stdout
 
 

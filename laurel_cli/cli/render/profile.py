@@ -95,7 +95,7 @@ def _ratios(arms: list[Item], key: str, base: str) -> Table:
         for arm in arms
         if (found := arm[key])
     )
-    return Table(f"Time of a call, as a ratio to that of {base}", columns, rows)
+    return Table(f"Time of a call against {base}, as a ratio", columns, rows)
 
 
 def _times(arms: list[Item], unit: str) -> Table:
