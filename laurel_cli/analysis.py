@@ -6,7 +6,6 @@ Count and equation must agree at every connection, or nothing is reported.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.paper import Published, published
 from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.spec import Spec
+from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
@@ -128,14 +128,8 @@ def analyze(
     """
     on_progress("finding residual connections")
     identity = architecture(loaded.module)
-    found, model = _survey(loaded, arms)
-    if not found.whole.connections:
-        raise found.whole.nothing_found(loaded.reference)
-    with shortened(model, list(found.stacks)):
-        short = copy.deepcopy(model) if found.stacks else model
-    counter = _Counter(loaded, found, short, model)
-    on_progress("counting baseline")
-    baseline = counter.whole_baseline()
+    counter, baseline = _opened(loaded, arms, on_progress)
+    found = counter.found
     warnings = list(found.whole.warnings)
     results = []
     for arm in arms:
@@ -143,23 +137,43 @@ def analyze(
         results.append(counter.count(arm, baseline, warnings))
     if check:
         on_progress("checking with fvcore and thop")
-        results = _checked(loaded, found, results, on_progress)
+        results = _checked(loaded, found, results, warnings, on_progress)
+        baseline = next((r.cost for r in results if r.arm.kind == "baseline" and r.cost is not None), baseline)
     said = tuple(dict.fromkeys(warnings))
     return Analysis(loaded, found.whole, baseline, tuple(results), command, said, identity)
 
 
-def _survey(loaded: LoadedModel, arms: Sequence[Arm]) -> tuple[Survey, nn.Module]:
-    """The map, and the model that it was made with: a real one where fake tensors do not do."""
+def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str], None]) -> tuple[_Counter, Cost]:
+    """A counter for the model, and the baseline's cost; of a real model where one without data does not do."""
     lags = [arm.spec.lags for arm in arms if arm.spec is not None and arm.spec.pa]
     # The last layer that is kept stands for those left out, so it must see its whole history already.
     kept = None if None in lags else max([KEPT, *(k + 1 for k in lags if k is not None)])
     try:
-        return survey(loaded.module, loaded.inputs, kept=kept), loaded.module
+        return _first_count(loaded, loaded.module, kept, on_progress)
+    except NoConnectionError:
+        raise
     except ModelError:
         if not loaded.on_meta or _size(loaded.module) > LARGEST_CHECKED:
             raise
-    model = loaded.build()
-    return survey(model, loaded.inputs, kept=kept), model
+    return _first_count(loaded, loaded.build(), kept, on_progress)
+
+
+def _first_count(
+    loaded: LoadedModel, model: nn.Module, kept: int | None, on_progress: Callable[[str], None]
+) -> tuple[_Counter, Cost]:
+    found = survey(model, loaded.inputs, kept=kept)
+    if not found.whole.connections:
+        nothing = found.whole.nothing_found(loaded.reference)
+        raise NoConnectionError(nothing.what, nothing.why, nothing.hint)
+    with shortened(model, list(found.stacks)):
+        short = copied(model) if found.stacks else model
+    counter = _Counter(loaded, found, short, model)
+    on_progress("counting baseline")
+    return counter, counter.whole_baseline()
+
+
+class NoConnectionError(ModelError):
+    """The model runs, and nothing in it is a residual connection."""
 
 
 @dataclass(frozen=True)
@@ -179,21 +193,26 @@ class _Counter:
         if arm.kind == "baseline":
             return self._result(arm, baseline, baseline)
         if arm.kind == "naive":
-            return self._naive(arm, baseline)
-        model = copy.deepcopy(self.short)
+            return self._naive(arm, baseline, warnings)
+        model = copied(self.short)
         if arm.spec is None:
             return self._result(arm, self._cost(model), baseline)
         return self._laurel(arm, arm.spec, model, baseline, warnings)
 
-    def _naive(self, arm: Arm, baseline: Cost) -> ArmResult:
+    def _naive(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         failure = None
         for model, residual in ((self.short, self.found.short), (self.model, self.found.whole)):
-            deeper = copy.deepcopy(model)
             try:
-                add_blocks(deeper, residual, self.loaded.inputs, arm.blocks)
+                deeper = copied(model)
+                new = add_blocks(deeper, residual, self.loaded.inputs, arm.blocks)
+                if model is self.short and any(
+                    path.startswith(f"{many}.") for path in new for many in self.multiplicity
+                ):
+                    continue  # within a layer that stands for several it would be counted as often
                 return self._result(arm, self._cost(deeper, stands_for=model is self.short), baseline)
             except ModelError as error:  # of the short copy: its stand-ins are not called alike any more
                 failure = error
+        warnings.append(f"{arm.name} is left out: {failure}")
         return ArmResult(arm, None, note=str(failure))
 
     def whole_baseline(self) -> Cost:
@@ -296,9 +315,17 @@ def _agree_in_total(spec: Spec, placements: Sequence[Placement], cost: Cost, bas
 
 
 def _checked(
-    loaded: LoadedModel, found: Survey, results: Sequence[ArmResult], on_progress: Callable[[str], None]
+    loaded: LoadedModel,
+    found: Survey,
+    results: Sequence[ArmResult],
+    warnings: list[str],
+    on_progress: Callable[[str], None],
 ) -> list[ArmResult]:
-    """The results with what fvcore and thop say of the same arms, built for real."""
+    """The results with what fvcore and thop say of the same arms, built for real.
+
+    Where layers stood for others, every layer is counted before another counter is said to differ; what that count
+    says is what holds.
+    """
     from laurel_cli.cost.checks import COUNTERS, Check, check
 
     if _size(loaded.module) > LARGEST_CHECKED:
@@ -312,10 +339,21 @@ def _checked(
             checked.append(result)
             continue
         on_progress(f"checking {result.arm.name}")
-        model = copy.deepcopy(real)
+        model = copied(real)
         build(result.arm, model, found.whole, loaded.inputs)
-        checked.append(replace(result, checks=check(model, loaded.inputs, result.cost)))
+        cost = result.cost
+        if found.stacks and _figures(cost) != _figures(count(model, loaded.inputs, saved=False, real=found.real)):
+            cost = count(model, loaded.inputs, real=found.real)
+            warnings.append(
+                f"{result.arm.name} is counted layer by layer, since its layers are less alike than they look"
+            )
+        checked.append(replace(result, cost=cost, checks=check(model, loaded.inputs, cost)))
     return checked
+
+
+def _figures(cost: Cost) -> tuple[int, ...]:
+    operations = cost.flops, cost.elementwise_flops, cost.reduction_flops
+    return cost.parameters, *operations, cost.bytes_moved, cost.kernels
 
 
 def _size(model: nn.Module) -> int:

@@ -36,6 +36,10 @@ class ModelError(LaurelError):
     exit_code = 3
 
 
+class LayoutError(ModelError):
+    """The model cannot be trained on the CPU in this memory format; another one will do."""
+
+
 class RecordError(LaurelError):
     """A record or checkpoint cannot be read."""
 

@@ -27,7 +27,6 @@ class Live:
     """What `compare` tells, shown on stderr.
 
     Args:
-        steps: of a trial.
         debug: every step is a line.
         tensorboard: a folder for scalars, one run a trial.
 
@@ -35,8 +34,8 @@ class Live:
         UsageError: tensorboard is asked for and not installed.
     """
 
-    def __init__(self, steps: int, *, debug: bool = False, tensorboard: Path | None = None) -> None:
-        self.steps, self.tensorboard = steps, tensorboard
+    def __init__(self, *, debug: bool = False, tensorboard: Path | None = None) -> None:
+        self.tensorboard = tensorboard
         self.progress = Progress(debug, every=EVERY)
         self.cells: dict[Key, str] = {}
         self.done: set[Key] = set()
@@ -76,7 +75,7 @@ class Live:
             case "begun":
                 self.cells[key] = "0 %"
             case "point":
-                self.cells[key] = f"{100 * message['step'] // self.steps} %"
+                self.cells[key] = f"{100 * message['step'] // message['steps']} %"
                 self._scalars(key, message["step"], train_loss=message["loss"], learning_rate=message["learning_rate"])
             case "evaluation":
                 self._scalars(key, message["step"], loss=message["loss"], accuracy=message["accuracy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,15 @@ def profile(
         int | None,
         typer.Option(metavar="N", help="Of the CPU.", show_default="one a core", min=1, rich_help_panel=RUN),
     ] = None,
+    allocator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="keep (glibc on the CPU: processes keep memory that is freed) or default (malloc as it comes).",
+            autocompletion=lambda: ["keep", "default"],
+            rich_help_panel=RUN,
+        ),
+    ] = "keep",
     precision: Annotated[
         str,
         typer.Option(
@@ -88,11 +98,23 @@ def profile(
     ] = "1%",
     max_time: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Start no process that would end later.", min=0, rich_help_panel=PROTOCOL),
+        typer.Option(
+            metavar="SECONDS",
+            help="Start no process that would end later; where the least takes longer, that is said beforehand.",
+            min=0,
+            rich_help_panel=PROTOCOL,
+        ),
     ] = 600.0,
     processes: Annotated[
-        int, typer.Option(metavar="N", help="Fresh processes at least.", min=1, rich_help_panel=PROTOCOL)
-    ] = 3,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Fresh processes at least, whatever time they take.",
+            show_default="as --max-time allows; 5 to 8, by the number of arms, before --precision may end it",
+            min=1,
+            rich_help_panel=PROTOCOL,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Of the arms' order and their place in memory.", rich_help_panel=PROTOCOL)
     ] = 0,
@@ -114,10 +136,11 @@ def profile(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Time every arm on this machine, as a ratio to the baseline with its 95 % interval; measure its memory.
+    """Time every arm on this machine, as a ratio to the baseline with its interval; measure its memory.
 
-    Every arm is timed once a round in random order, in at least three fresh processes, together with a copy of the
-    baseline, which shows the noise. A record with every sample is left in --records.
+    Every arm is timed once a round in random order, in several fresh processes, together with a copy of the baseline,
+    which shows the noise. Verdicts and intervals are corrected for the number of arms (Holm), against the baseline and
+    against naive+1 apart. A record with every sample is left in --records.
 
     Examples:
 
@@ -130,6 +153,7 @@ def profile(
     from laurel_cli.cli import options, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.errors import UsageError
     from laurel_cli.records.store import make_folder
 
     destination = Destination.checked(format, output, force)
@@ -138,19 +162,23 @@ def profile(
     shape = options.dimensions("--input-shape", input_shape) if input_shape is not None else None
     model_args = options.keywords("--model-arg", model_arg)
     narrow = percentage("--precision", precision)
+    if math.isnan(max_time):
+        raise UsageError("--max-time nan is no number of seconds.", hint="Try --max-time 600.")
     make_folder(records)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress(f"looking at {model}")
         from laurel_cli.arms import parse_arms
+        from laurel_cli.latency import allocator as allocators
         from laurel_cli.latency.devices import resolve
         from laurel_cli.latency.job import Job
-        from laurel_cli.latency.profile import Plan
+        from laurel_cli.latency.plan import Plan
         from laurel_cli.latency.profile import profile as measure
         from laurel_cli.latency.workload import Workload
 
         parse_arms(names, **spec_options)
         work = Workload.checked(mode, dtype, compile, channels_last)
+        keeping = allocators.checked(allocator)
         chosen = resolve(device)
         if device == "auto":
             stdio.say(f"device: {chosen}")
@@ -172,9 +200,15 @@ def profile(
             device=chosen,
             threads=threads,
             seed=seed,
+            allocator=keeping,
         )
-        plan = Plan(job, precision=narrow, max_time=max_time, processes=processes)
-        measured = measure(plan, command=command_line(), on_progress=progress)
+        plan = Plan(job, precision=narrow, max_time=max_time, processes=processes or 0)
+
+        def note(text: str) -> None:
+            progress.clear()
+            stdio.say(f"note: {text}")
+
+        measured = measure(plan, command=command_line(), began=progress.started, on_progress=progress, on_note=note)
     _keep(measured.record(), records)
     destination.write(measured.document())
     if measured.interrupted:

@@ -1,4 +1,4 @@
-"""`laurel recommend`: which variant and rank to try first, from what was recorded."""
+"""`laurel recommend`: which arm to try first, or none, from what was recorded."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def recommend(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Name the variant and rank to try first within a budget, and say what the advice rests on.
+    """Name the arm to try first within a budget, or the plain residual, and say what the advice rests on.
 
-    Judges what was recorded: costs of analyze --save and profile, quality of train-proxy. Builds no model.
+    Rests on what was recorded: costs of analyze --save and profile, and every study of the model by train-proxy. An
+    arm is advised only where a study establishes that it is better than the baseline and than every control, and no
+    other study contradicts it. Builds no model.
 
     Examples:
 
@@ -71,8 +73,7 @@ def recommend(
         stdio.say(f"warning: {warning}")
     if not document["comparisons"]:
         raise RecordError(f"Nothing is recorded of {model!r}.", hint=missing)
-    # The newest study stands first; without one there is one comparison, of costs alone.
-    destination.write(advise(document["comparisons"][0], budgets, command_line()))
+    destination.write(advise(document["comparisons"], budgets, command_line()))
 
 
 def _budgets(texts: Mapping[str, str | None]) -> dict[str, float]:

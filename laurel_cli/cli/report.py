@@ -59,8 +59,8 @@ def report(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="loss or accuracy.",
-            show_default="the study's own",
+            help="Show the loss or the accuracy; verdicts are by the metric that the study declared.",
+            show_default="the declared one",
             autocompletion=lambda: ["loss", "accuracy"],
             rich_help_panel=WHAT,
         ),
@@ -97,10 +97,10 @@ def report(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Report what was recorded: quality against each cost, who is on the frontier and how surely.
+    """Report what was recorded: quality against each cost, what is established, what is excluded, what is not known.
 
-    Reads what analyze --save, profile and train-proxy left; needs no model and no torch. The same records give the
-    same bytes.
+    Reads what analyze --save, profile and train-proxy left, and says of a study what train-proxy says of it; needs no
+    model and no torch. The same records give the same bytes.
 
     Examples:
 
@@ -188,7 +188,7 @@ def _refuse_nothing(document: Mapping[str, Any], gathered: Gathered, model: str 
         return
     if gathered.problems:
         raise RecordError("No record can be read.", gathered.problems[0].what, "Try laurel records --verify.")
-    if model is not None and document["records"]:
+    if model is not None and gathered.records:
         called = sorted({str(record.content["model"].get("reference")) for record in gathered.records})
         raise RecordError(
             f"Nothing is recorded of {model!r}.", hint=did_you_mean(model, called) or "Try laurel records."

@@ -10,7 +10,6 @@ import typer
 from laurel_cli.cli.model_options import (
     ARMS,
     MODEL,
-    VARIANTS,
     History,
     Init,
     Lags,
@@ -24,6 +23,7 @@ from laurel_cli.cli.model_options import (
 from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
 
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
+DEFAULT_ARMS = "baseline,naive+1,rw,rw+lr,rw+lr+pa"
 DEFAULT_RANK = 4  # proxies are narrow: a quarter to a thirty-second of the default's widths
 # What two cores do in ten minutes, all arms, five seeds.
 PROXIES = {
@@ -97,8 +97,9 @@ def train_proxy(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR or NAME:width=FACTOR changes one.",
-            show_default="baseline, naive+1 and all variants",
+            help="baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, "
+            ":init=zero or :init=one (how the last map of every branch starts) changes one.",
+            show_default="baseline, naive+1, rw, rw+lr, rw+lr+pa",
             rich_help_panel=ARMS,
         ),
     ] = None,
@@ -172,6 +173,54 @@ def train_proxy(
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N, xla or tpu.", rich_help_panel=TRAINING)
     ] = "auto",
     seeds: Annotated[int, _count("Blocks: every arm is trained once with each seed.", STUDY)] = 5,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls/--no-controls",
+            help="Train controls beside the arms: an arm that is known to help, the baseline at half and at twice the "
+            "learning rate, the baseline with fewer steps. Without them no gain is told from a repaired recipe.",
+            rich_help_panel=STUDY,
+        ),
+    ] = True,
+    positive_control: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARM",
+            help="An arm that is known to help, such as baseline:width=1.5, naive+2 or one of --against: where it is "
+            "not separated, the study cannot tell.",
+            show_default="the baseline wider, a quarter more FLOPs",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
+    control_seeds: Annotated[int, _count("Blocks of the other controls, at most --seeds.", STUDY, "3")] = 3,
+    steps_saved: Annotated[
+        bool,
+        typer.Option(
+            "--steps-saved/--no-steps-saved",
+            help="Train the baseline for 0.7 of the steps as well, to measure what steps an arm saves.",
+            rich_help_panel=STUDY,
+        ),
+    ] = True,
+    worth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GAIN",
+            help="Declare beforehand what gain in loss would be worth having; the answer is then worth it, not worth "
+            "it or cannot tell.",
+            show_default="none declared",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
+    first_seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Number of the first block's seed: another one makes another study of the same thing.",
+            min=0,
+            max=999_999,
+            rich_help_panel=STUDY,
+        ),
+    ] = 0,
     lr_search: Annotated[
         int,
         typer.Option(
@@ -225,8 +274,9 @@ def train_proxy(
     """Train every arm on a small task, each seed a block that all arms share, and say what is separated.
 
     In a block all arms have the same start, data and order. Differences come with t-intervals, corrected for the
-    number of arms. A record of every trial is left in the study's folder; the same command again costs nothing, more
-    --seeds add to it.
+    number of arms. Controls are trained beside the arms. A record of every trial is left in the study's folder; the
+    same command again costs nothing, more --seeds or --arms add to it. What was declared when it began (controls,
+    --worth, --until-separated) stays.
 
     Examples:
 
@@ -238,7 +288,7 @@ def train_proxy(
 
         laurel train-proxy --trial rw+lr@4:3 --study DIR
     """
-    from laurel_cli.cli import machine, options, stdio
+    from laurel_cli.cli import machine, options, proxy_runs, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.errors import UsageError
@@ -246,13 +296,13 @@ def train_proxy(
     destination = Destination.checked(format, output, force)
     if trial is not None:
         stdio.reserve(debug)
-        _run_one(trial, study, destination)
+        proxy_runs.run_one(trial, study)
         return
     spec_options = spec_fields(lags, history, normalize, vector_weights, init, per) | {"rank": rank}
     model_args = options.keywords("--model-arg", model_arg)
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs say the same thing.", hint="Leave one of them out.")
-    names = arms or ",".join(["baseline", "naive+1", *VARIANTS])
+    names = arms or DEFAULT_ARMS
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
@@ -302,80 +352,24 @@ def train_proxy(
             names,
             tuple(dict.fromkeys(against or ())),
             seeds=seeds,
+            first_seed=first_seed,
             folder=study,
             resume=resume,
             rates=lr_search,
             most_seeds=until_separated,
+            controls=controls,
+            positive=positive_control,
+            control_seeds=control_seeds,
+            steps_saved=steps_saved,
+            worth=worth,
             processes=processes,
             command=command_line(),
             versions=machine.versions(),
         )
     if prepare:
-        _list(plan, debug)
+        proxy_runs.list_trials(plan, debug)
     else:
-        _compare(plan, tensorboard, destination, debug)
-
-
-def _compare(plan: Any, tensorboard: Path | None, destination: Any, debug: bool) -> None:
-    from laurel_cli.cli.live import Live
-    from laurel_cli.proxy import study
-    from laurel_cli.proxy.compare import compare, judged, prepare
-
-    with Live(plan.recipe.steps, debug=debug, tensorboard=tensorboard) as live:
-        prepared = prepare(plan, live.step)
-        try:
-            document = compare(plan, prepared, on_event=live.event, on_trials=live.trials)
-        except KeyboardInterrupt:
-            live.close()
-            if study.trials(prepared.folder):
-                destination.write(judged(prepared, plan.command))
-            raise
-    destination.write(document)
-    if any(arm["failed"] for arm in document["arms"]):
-        raise typer.Exit(6)
-
-
-def _list(plan: Any, debug: bool) -> None:
-    from laurel_cli.cli import stdio
-    from laurel_cli.cli.progress import Progress
-    from laurel_cli.proxy import study
-    from laurel_cli.proxy.compare import prepare
-
-    with Progress(debug) as progress:
-        prepared = prepare(plan, progress)
-    for warning in prepared.warnings:
-        stdio.say(f"warning: {warning}")
-    stdio.say(f"study: {prepared.folder}")
-    stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
-
-
-def _run_one(trial: str, folder: Path | None, destination: Any) -> None:
-    """One trial for a scheduler, or one of the processes that torchrun has started for it."""
-    import signal
-
-    from laurel_cli.errors import UsageError
-
-    arm, colon, seed = trial.rpartition(":")
-    if not colon or not seed.isdecimal():
-        raise UsageError(f"--trial {trial!r} is not ARM:SEED.", hint="Try --trial rw:0.")
-    if folder is None:
-        raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
-    from laurel_cli.cli import stdio
-    from laurel_cli.proxy.trial import Stopped
-    from laurel_cli.proxy.worker import run_trial
-
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
-    try:
-        content = run_trial(folder, arm, int(seed), command=command_line(), stop=lambda: bool(asked))
-    except Stopped:
-        raise typer.Exit(128 + asked[0]) from None
-    stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
-
-
-def _at_once(number: int) -> None:
-    raise KeyboardInterrupt
+        proxy_runs.compare(plan, tensorboard, destination, debug)
 
 
 def _sizes(model: str | None, layers: str | None, width: int | None, stem: int | None, kind: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 60  # in a placement
+
 
 @dataclass(frozen=True)
 class Job:
@@ -15,7 +17,9 @@ class Job:
         model: reference of the baseline, `options` those of `models.load`, `arms` as `--arms`, `spec_options` of it.
         against: references of further models.
         work: the fields of `Workload`.
-        process: its number; `placements` how many to make, `seconds` how long one should take.
+        allocator: of `allocator.NAMES`.
+        process: its number; `placements` how many to make at most, `seconds` how long one should take.
+        until: by the system's monotonic clock, when to make no further placement; the first is always made.
         seed: of orders, ballast and everything else that is drawn.
     """
 
@@ -29,6 +33,8 @@ class Job:
     device: str
     threads: int | None
     seed: int
+    allocator: str = "keep"
     process: int = 0
     placements: int = 4
     seconds: float = 3.0
+    until: float | None = None

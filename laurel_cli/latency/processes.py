@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
-from laurel_cli.errors import LaurelError, ModelError, ResourceError, UsageError
+from laurel_cli.errors import LaurelError, LayoutError, ModelError, ResourceError, UsageError
+from laurel_cli.latency.allocator import variables
 
 if TYPE_CHECKING:
     from laurel_cli.latency.job import Job
@@ -35,7 +36,7 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
 
     Raises:
         OutOfMemory: of the device, or the worker was killed for its memory.
-        ModelError, UsageError, ResourceError: what the worker says; a crash or a hang is a ModelError.
+        ModelError, LayoutError, UsageError, ResourceError: what the worker says; a crash or a hang is a ModelError.
     """
     receive, send = os.pipe()
     command = [sys.executable, "-m", "laurel_cli.latency.worker", str(send)]
@@ -46,6 +47,7 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
             stdout=log,
             stderr=log,
             pass_fds=[send],
+            env=os.environ | variables(job.allocator, job.device),
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         os.close(send)
@@ -82,6 +84,8 @@ def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
 def _raise_if_failed(message: dict[str, Any]) -> None:
     if message["kind"] == "out of memory":
         raise OutOfMemory(message["arm"], message["why"])
+    if message["kind"] == "layout":
+        raise LayoutError(message["what"], message["why"], message["hint"])
     if message["kind"] == "error":
         arm = f" (arm {message['arm']})" if message["arm"] and message["arm"] not in message["what"] else ""
         raise ERRORS.get(message["code"], LaurelError)(message["what"], message["why"] + arm, message["hint"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import random
 import sys
@@ -21,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.arms import build, parse_arms
-from laurel_cli.cost.count import count
-from laurel_cli.errors import LaurelError, ModelError
+from laurel_cli.errors import LaurelError, LayoutError, ModelError
+from laurel_cli.latency.allocator import Usage, so_far
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
-from laurel_cli.latency.job import Job
+from laurel_cli.latency.held import held_by_a_step
+from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
+from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
 from laurel_cli.models.build import first_line
 from laurel_cli.models.fingerprint import architecture
@@ -33,14 +36,13 @@ from laurel_cli.residual.survey import survey
 
 Say = Callable[[Mapping[str, Any]], None]
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
-ROUNDS = (5, 60)  # in a placement, fewest and most
 SETTLED = 0.05  # two runs of calls in a row differ by less than this
 LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
 BALLAST = 1 << 20  # bytes between tensors at most
 
 
 def main(say: Say, job: Job) -> None:
-    """Do the job. Messages: ready, warm, sample, peak, done."""
+    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage; done."""
     torch.manual_seed(job.seed)
     device = opened(job.device, job.threads)
     work = Workload(**job.work)
@@ -51,71 +53,90 @@ def main(say: Say, job: Job) -> None:
     say({"kind": "done"})
 
 
-def _models(job: Job, say: Say) -> Iterator[tuple[str, nn.Module, Any]]:
-    """(name, real model, inputs) of every arm, built one after the other."""
+def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[tuple[str, nn.Module, Any]]:
+    """(name, real model, inputs) of every arm, built one after the other; in random order where one is drawn.
+
+    What is built first lies elsewhere than what is built last, and is some tenths of a percent faster or slower for
+    it, on some devices for as long as the process lives.
+    """
     options = dict(job.options)
     if options.get("input_shape"):
         options["input_shape"] = tuple(options["input_shape"])
     loaded = load(job.model, **options)
-    arms = parse_arms(job.arms, **job.spec_options)
+    arms = {arm.name: arm for arm in parse_arms(job.arms, **job.spec_options)}
     real = loaded.build() if loaded.on_meta else loaded.module
-    found = survey(real, loaded.inputs).whole if any(arm.kind in ("naive", "laurel") for arm in arms) else None
+    wanted = any(arm.kind in ("naive", "laurel") for arm in arms.values())
+    found = survey(real, loaded.inputs).whole if wanted else None
+    names = [*arms, *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
     facts = {"input": loaded.input_description, "source": loaded.source, "architecture": architecture(loaded.module)}
-    say({"kind": "ready", "work": unit, **facts})
-    for arm in arms:
+    say({"kind": "ready", "work": unit, "arms": names, **facts})
+    for name in draw.sample(names, len(names)) if draw else names:
+        if name not in arms:
+            rival = load(name, **{key: value for key, value in options.items() if key != "model_args"})
+            yield name, rival.build() if rival.on_meta else rival.module, rival.inputs
+            continue
         model = copy.deepcopy(real)
         try:
-            warnings = build(arm, model, found, loaded.inputs) if found is not None else ()
+            warnings = build(arms[name], model, found, loaded.inputs) if found is not None else ()
         except ModelError as error:
-            if arm.kind != "naive":
+            if arms[name].kind != "naive":
                 raise
-            say({"kind": "warning", "text": f"{arm.name} is left out: {error}"})
+            say({"kind": "warning", "text": f"{name} is left out: {error}"})
             continue
         for warning in warnings:
-            say({"kind": "warning", "text": f"{arm.name}: {warning}"})
-        yield arm.name, model, loaded.inputs
-    for reference in job.against:
-        rival = load(reference, **{key: value for key, value in options.items() if key != "model_args"})
-        yield reference, rival.build() if rival.on_meta else rival.module, rival.inputs
+            say({"kind": "warning", "text": f"{name}: {warning}"})
+        yield name, model, loaded.inputs
 
 
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
-            counted = count(model, inputs).saved_activation_bytes if work.trains and work.dtype == "float32" else None
+            predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
+            if why_not:
+                say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
             step = prepared(model, inputs, work, device.torch)
             step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
-            predicted = None if counted is None else static + counted + _bytes(model.parameters())
             peak = device.peak(step.run, static + step.inputs)
             say({"kind": "peak", "arm": name, "bytes": peak, "static_bytes": static, "predicted_bytes": predicted})
         del step, model
 
 
 def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
+    draw = random.Random(f"{job.seed} {job.process}")
     steps: dict[str, Step] = {}
-    for name, model, inputs in _models(job, say):
+    for name, model, inputs in _models(job, say, draw):
         with _named(name):
             steps[name] = prepared(model, inputs, work, device.torch)
-    repeats = {}
+    say({"kind": "built", "order": list(steps)})
+    repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
         with _named(name):
             first, settled, calls = _warm_up(step, device)
-        repeats[name] = max(1, round(SHORTEST_SAMPLE / settled))
+        repeats[name] = 1 if step.single else max(1, round(SHORTEST_SAMPLE / settled))
+        round_seconds += repeats[name] * settled
         say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
+    left = math.inf if job.until is None else job.until - time.monotonic()
+    placements, wanted = fitted(job.placements, job.seconds, left, round_seconds)
+    say({"kind": "plan", "placements": placements, "seconds": wanted, "round": round_seconds})
     say({"kind": "facts", "facts": device.facts(), "disturbances": device.disturbances()})
-    draw = random.Random(f"{job.seed} {job.process}")
-    for placement in range(job.placements):
+    used = dict.fromkeys(steps, Usage())
+    for placement in range(placements):
+        if placement and job.until is not None and time.monotonic() + placement_seconds(round_seconds) > job.until:
+            break  # slower than it was while warming up
         ballast = _replace(steps.values(), draw)
         _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
         began, number = time.monotonic(), 0
-        while number < ROUNDS[0] or (number < ROUNDS[1] and time.monotonic() - began < job.seconds):
-            order, seconds = _round(steps, repeats, device, draw)
+        while number < FEWEST_ROUNDS or (number < MOST_ROUNDS and time.monotonic() - began < wanted):
+            took = _round(steps, repeats, device, draw)
             number += 1
-            say({"kind": "sample", "placement": placement, "order": order, "seconds": seconds})
+            used = {name: used[name] + took[name] for name in used}
+            seconds = {name: took[name].seconds / repeats[name] for name in took}
+            say({"kind": "sample", "placement": placement, "order": list(took), "seconds": seconds})
         del ballast
+    say({"kind": "usage", "arms": {name: vars(usage) for name, usage in used.items()}})
     say({"kind": "facts", "facts": device.facts(), "disturbances": device.disturbances()})
 
 
@@ -125,17 +146,20 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def _round(
     steps: Mapping[str, Step], repeats: Mapping[str, int], device: Device, draw: random.Random
-) -> tuple[list[str], dict[str, float]]:
-    """Every arm once, in random order: seconds per call."""
+) -> dict[str, Usage]:
+    """Every arm once, in random order, which is that of the result: what its calls took."""
     order = list(steps)
     draw.shuffle(order)
-    seconds = {}
+    took = {}
     for name in order:
         with _named(name):
             step = steps[name]
             step.reset()
-            seconds[name] = device.time(step.run, 1 if step.single else repeats[name])
-    return order, seconds
+            faults, system = so_far()
+            seconds = device.time(step.run, repeats[name])
+            now_faults, now_system = so_far()
+        took[name] = Usage(repeats[name], seconds * repeats[name], now_faults - faults, now_system - system)
+    return took
 
 
 def _warm_up(step: Step, device: Device) -> tuple[float, float, int]:
@@ -191,7 +215,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         return {"kind": "out of memory", "arm": arm, "why": str(error).splitlines()[0] if str(error) else ""}
     if isinstance(error, LaurelError):
         body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
-        return {"kind": "error", "arm": arm, **body}
+        return {"kind": "layout" if isinstance(error, LayoutError) else "error", "arm": arm, **body}
     return {
         "kind": "error",
         "arm": arm,

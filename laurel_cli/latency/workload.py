@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import preserved
 
 MODES = ("infer", "train", "prefill", "decode")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CACHES = ("past_key_values", "cache_params")  # of attention, of state-space models
+CACHES = ("cache", "past_key_values", "cache_params")  # of all models, before that of attention, of state-space models
 SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 LEARNING_RATE = 1e-6  # small: a thousand steps on one batch must not end in NaN, which some processors add slowly
 
@@ -101,7 +103,9 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         inputs: example inputs, on the CPU.
 
     Raises:
-        ModelError: prefill or decode of a model without a cache of its own; nothing to train on.
+        ModelError: prefill or decode of a model without a cache of its own; nothing to train on; a LayoutError if it
+            cannot be trained in this memory format.
+        UsageError: it cannot be compiled for training.
     """
     dtype = DTYPES[work.dtype]
     weights = torch.float32 if work.trains else dtype
@@ -115,6 +119,8 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         return tensor.to(memory_format=torch.channels_last) if images else tensor
 
     given = Inputs(*tree_map_only(Tensor, moved, (inputs.args, inputs.kwargs)))
+    if work.trains and device.type == "cpu":
+        _refuse_unsafe(model, given, work)
     forward: Any = torch.compile(model) if work.compile else model
     if work.trains:
         step = _training(model, forward, given, dtype)
@@ -126,6 +132,14 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
         step = _inference(model, forward, given)
     batch = [leaf for leaf in tree_leaves((given.args, given.kwargs)) if isinstance(leaf, Tensor)]
     return replace(step, inputs=sum(tensor.numel() * tensor.element_size() for tensor in batch))
+
+
+def _refuse_unsafe(model: nn.Module, given: Inputs, work: Workload) -> None:
+    """Look at the model's convolutions in one forward pass that leaves no trace."""
+    convolutions = Convolutions()
+    with preserved(model, values=True), torch.no_grad(), convolutions:
+        model.eval()(*given.args, **given.kwargs)
+    convolutions.refuse(compiled=work.compile)
 
 
 def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
@@ -148,7 +162,7 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
 
     def train() -> Tensor:
         with autocast(device, dtype):
-            loss = _loss(forward(*given.args, **given.kwargs), given, target)
+            loss = loss_of(forward(*given.args, **given.kwargs), given, target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -173,7 +187,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
-def _loss(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
+def loss_of(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
     """Cross-entropy of logits, the next token's or a class's; of anything else the mean square."""
     scores = _first_scores(output)
     if scores.dim() in (2, 3):
@@ -237,8 +251,10 @@ def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
             output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
         output = None
+    # What the output lists: under another name it may answer too, which forward then does not take.
+    listed = output.keys() if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else ()
     for name in CACHES:
-        if getattr(output, name, None) is not None:
+        if name in listed and getattr(output, name, None) is not None:
             return name, getattr(output, name)
     raise ModelError("The model has no cache of its own.", f"It returns no {' or '.join(CACHES)}.", "Try --mode infer.")
 

@@ -6,13 +6,15 @@ it can as fake tensors on "cpu": 405 billion parameters cost nothing, and every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
@@ -21,6 +23,56 @@ from laurel_cli.models.tensors import held, swap
 
 class NeedsDataError(RuntimeError):
     """Fake tensors do not do: what is computed follows from data that they lack."""
+
+
+class StandIns(FakeTensorMode):
+    """A fake mode in which a dtype that only the stand-in of an operator refuses does not stop the model.
+
+    The grouped product of mixtures of experts is one: a CPU computes it in float32, its fake kernel takes bfloat16
+    alone. What an operator refuses in one floating dtype is asked for in another, its result in the first one.
+    """
+
+    def dispatch(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the fake kernel of `func`, in another dtype where it must be; an error names the operator."""
+        kwargs = kwargs or {}
+        try:
+            return super().dispatch(func, types, args, kwargs)
+        except RuntimeError as error:
+            for dtype, other in _others(func, args, kwargs):
+                given = tree_map_only(torch.Tensor, _cast(dtype, other), (args, kwargs))
+                try:
+                    result = super().dispatch(func, types, *given)
+                except RuntimeError:
+                    continue
+                return tree_map_only(torch.Tensor, _cast(other, dtype), result)
+            if type(error) is RuntimeError and not hasattr(error, "laurel_operator"):
+                error.laurel_operator, error.args = func, (f"{func}: {error}",)  # type: ignore[attr-defined]
+            raise
+
+
+def _others(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[torch.dtype, torch.dtype]]:
+    """(the one floating dtype of the arguments, another one); none where they are mixed, or written to, or viewed."""
+    found = {leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+    floating = [dtype for dtype in found if dtype.is_floating_point]
+    if len(floating) == 1 and not any(argument.alias_info for argument in func._schema.arguments):
+        yield from ((floating[0], other) for other in (torch.bfloat16, torch.float32) if other != floating[0])
+
+
+def _cast(dtype: torch.dtype, other: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda tensor: tensor.to(other) if tensor.dtype == dtype else tensor
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without torch's own log of what a fake kernel refuses, a traceback each: the error itself is seen to."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager
@@ -39,7 +91,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
     """
     if any(tensor.layout is not torch.strided for tensor in held(model)):
         raise NeedsDataError("the model holds sparse tensors, whose entries are data")
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = StandIns(allow_non_fake_inputs=True)
     fakes: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,7 +103,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
         return fakes[id(tensor)]
 
-    with preserved(model, values=False), _converting_nothing(), eagerly():
+    with preserved(model, values=False), _converting_nothing(), _unlogged(), eagerly():
         swap(model, fake)
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
         with mode:

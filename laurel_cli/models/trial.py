@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
@@ -22,23 +20,12 @@ def failure(module: nn.Module, inputs: Inputs, *, real: bool = False) -> str | N
         real: run it on its own tensors, not on fake ones.
     """
     try:
-        with warnings.catch_warnings(), _unlogged(), running(module, inputs, real=real, training=None) as given:
+        with warnings.catch_warnings(), running(module, inputs, real=real, training=None) as given:
             warnings.simplefilter("ignore")
             given.call(module)
     except Exception as error:  # noqa: BLE001 - a model may refuse its inputs in any way
         return first_line(error)
     return None
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Without torch's log of shapes that do not fit, with a traceback each: most trials are meant to fail."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def first_that_runs(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
-from laurel_cli.paired import Look, looks
-from laurel_cli.proxy import run, study
+from laurel_cli.proxy import controls, run, study
+from laurel_cli.proxy.declaration import CONTROL_SEEDS, Declaration
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.proxy.tasks import Task, open_task
-from laurel_cli.proxy.verdict import document, separated
 from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
+from laurel_cli.verdict.declared import Declared
+from laurel_cli.verdict.document import document, separated
+from laurel_cli.verdict.paired import looks
 
 ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
@@ -31,12 +34,17 @@ class Plan:
     Attributes:
         recipe: shared by all arms.
         arms: names, separated by commas; `against` references of other models.
-        seeds: how many blocks.
+        seeds: how many blocks, `first_seed` the first of them.
         folder: of the study; None for the default one.
         resume: go on with unfinished trials.
         rates: learning rates to try for every arm before the study, 0 for none.
         most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
             every arm is separated.
+        controls: whether the study carries any; see `laurel_cli.proxy.controls`.
+        positive: an arm to take for the positive control, None for a wider baseline.
+        control_seeds: blocks of the other controls, at most `seeds`.
+        steps_saved: whether the baseline is trained with a second budget, to measure steps saved.
+        worth: the gain that would be worth having, in nats, declared beforehand.
         processes: trials at once; None for the device's default.
         command: for the records; `versions` of what is installed, by name.
     """
@@ -45,10 +53,16 @@ class Plan:
     arms: str
     against: tuple[str, ...] = ()
     seeds: int = 5
+    first_seed: int = 0
     folder: Path | None = None
     resume: bool = False
     rates: int = 0
     most_seeds: int = 0
+    controls: bool = True
+    positive: str | None = None
+    control_seeds: int = CONTROL_SEEDS
+    steps_saved: bool = True
+    worth: float | None = None
     processes: int | None = None
     command: str = ""
     versions: Mapping[str, str | None] = field(default_factory=dict)
@@ -74,6 +88,7 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
     Raises:
         UsageError, ModelError, RecordError, ResourceError: as the data, the models and the study's folder say.
     """
+    _check(plan)
     on_progress(f"opening {plan.recipe.task.reference}")
     task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
     folder = plan.folder or study.FOLDER / study.default_name(plan.recipe, task.sha256)
@@ -82,24 +97,28 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
         recipe=plan.recipe,
         arms=tuple(one.name for one in parse_contenders(plan.arms, **plan.recipe.spec)),
         against=plan.against,
-        seeds=tuple(range(plan.seeds)),
+        seeds=tuple(range(plan.first_seed, plan.first_seed + plan.seeds)),
         data=task.sha256,
         code=_code(plan),
         rates={},
+        declared=Declaration(most=plan.most_seeds, worth=plan.worth, control_seeds=plan.control_seeds),
     )
-    warnings = list(task.warnings)
+    wanted, warnings = _controlled(wanted, plan, task, on_progress)
     old = study.load(folder) if (folder / "study.json").exists() else None
+    wanted, layout = _laid_out(wanted, old, task, on_progress)
+    warnings = (*warnings, *layout)
     if old is not None:
         wanted = replace(wanted, rates=old.rates)
     elif plan.rates:
         rates, said = _searched(plan, wanted, folder, task, on_progress)
-        wanted, warnings = replace(wanted, rates=rates), [*warnings, *said]
+        wanted, warnings = replace(wanted, rates=rates), (*warnings, *said)
     known = {one.name for one in old.contenders} if old is not None else set()
     wanted, left_out = _built(wanted, task, known, on_progress)
+    wanted = _costed(wanted, task, old, on_progress)
     begun = study.begin(folder, wanted, resume=plan.resume)
     if {one.name for one in begun.contenders} - known:
         _counted(begun, task, folder, plan, on_progress)
-    return Prepared(folder, begun, (*warnings, *left_out))
+    return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
 
 
 def compare(
@@ -109,7 +128,7 @@ def compare(
     on_event: Event = lambda happening: None,
     on_trials: Callable[[Sequence[Key], Sequence[study.Trial]], None] = lambda keys, trials: None,
 ) -> dict[str, Any]:
-    """Run what the study lacks and judge it: the JSON document, schema "laurel.train-proxy/1".
+    """Run what the study lacks and judge it: the JSON document, schema "laurel.train-proxy/2".
 
     Args:
         plan: what is asked for; `prepared` what came of it.
@@ -120,13 +139,13 @@ def compare(
         KeyboardInterrupt: after the trials under way have written their checkpoints.
     """
     folder = prepared.folder
-    declared = looks(plan.most_seeds, first=plan.seeds) if plan.most_seeds > plan.seeds else ()
-    for count in [look.n for look in declared] or [plan.seeds]:
+    for count in _stops(prepared.study) or [plan.seeds]:
         with study.locked(folder) as lock:
-            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *range(count)})))
+            blocks = range(plan.first_seed, plan.first_seed + count)
+            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
             wanted = study.begin(folder, wanted, resume=True)
+            on_trials(wanted.keys, study.trials(folder))
             names = [one.name for one in wanted.contenders]
-            on_trials([(name, seed) for seed in wanted.seeds for name in names], study.trials(folder))
             run.run(
                 folder,
                 run.ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
@@ -135,28 +154,96 @@ def compare(
                 lock=lock,
                 on_event=on_event,
             )
-        answer = judged(prepared, plan.command, declared)
+        answer = judged(prepared, plan.command)
         if separated(answer):
             break
     return answer
 
 
-def judged(prepared: Prepared, command: str, declared: Sequence[Look] = ()) -> dict[str, Any]:
+def judged(prepared: Prepared, command: str) -> dict[str, Any]:
     """What the study's records say."""
     found = study.load(prepared.folder)
     definition = found.definition() | {"arms": [one.name for one in found.contenders]}
-    answer = document(definition, study.trials(prepared.folder), command=command, looks=declared)
+    answer = document(definition, study.trials(prepared.folder), command=command)
     warnings = [*prepared.warnings, *answer["warnings"]]
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
+
+
+def _check(plan: Plan) -> None:
+    """What is said of looks and controls.
+
+    Raises:
+        UsageError: it contradicts itself.
+    """
+    if plan.most_seeds > plan.seeds and plan.seeds < 2:
+        raise UsageError("--until-separated needs two seeds at its first look.", hint="Try --seeds 5.")
+    if plan.worth is not None and not 0 < plan.worth < math.inf:
+        raise UsageError(f"--worth {plan.worth:g} is no gain.", "It is a loss less than another.", "Try --worth 0.02.")
+    if plan.positive is not None and not plan.controls:
+        raise UsageError("--no-controls and --positive-control contradict each other.", hint="Leave one of them out.")
+    if plan.control_seeds < 1:
+        raise UsageError("--control-seeds is at least 1.", hint="--no-controls leaves them out.")
+
+
+def _stops(study: Study) -> list[int]:
+    """At how many blocks a study that adds seeds looks at its results; empty for one that adds none."""
+    said = study.declared
+    return [look.n for look in looks(said.most, first=said.first)] if said.most else []
+
+
+def _between_looks(plan: Plan, begun: Study) -> list[str]:
+    """Blocks beyond the last look are not used until the next one, which should be known before they are trained."""
+    said = Declared(begun.declared.arms, begun.seeds, begun.declared.first, begun.declared.most)
+    blocks = len(begun.seeds)
+    reached, following = said.look(blocks), said.next_look(blocks).n
+    if reached is None or reached.n == blocks or said.most:
+        return []
+    return [f"--seeds {plan.seeds} is between two looks: the next one is at {following} blocks, --seeds {following}"]
+
+
+def _controlled(
+    wanted: Study, plan: Plan, task: Task, on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study with its controls, and warnings; those of the task come first."""
+    if not plan.controls:
+        return wanted, tuple(task.warnings)
+    chosen, said = controls.choose(
+        plan.recipe, plan.against, plan.positive, task, steps_saved=plan.steps_saved, on_progress=on_progress
+    )
+    others = {one.name for one in wanted.contenders}
+    names = (name for name in chosen.names if name not in others)
+    wanted = replace(wanted, declared=replace(wanted.declared, controls=chosen), arms=(*wanted.arms, *names))
+    return wanted, (*task.warnings, *said)
+
+
+def _laid_out(
+    wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
+) -> tuple[Study, tuple[str, ...]]:
+    """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
+    from laurel_cli.arms import Arm
+    from laurel_cli.proxy.start import start
+
+    if not wanted.recipe.channels_last:
+        return wanted, ()
+    contenders = [*wanted.contenders, *(old.contenders if old is not None else ())]
+    models = {repr(one.recipe(wanted.recipe).model): one for one in reversed(contenders)}  # an arm adds none at fault
+    for one in reversed(models.values()):
+        on_progress(f"looking at the convolutions of {one.name}")
+        try:
+            start(replace(one, arm=Arm("baseline", "baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+        except LayoutError as error:
+            said = f"all arms are trained contiguous, not channels last: {error.why}"
+            return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
+    return wanted, ()
 
 
 def _built(
     wanted: Study, task: Task, known: set[str], on_progress: Callable[[str], None]
 ) -> tuple[Study, tuple[str, ...]]:
-    """The study without naive arms that the model cannot have; any other arm that cannot be built is an error."""
+    """The study without naive arms and controls that the model cannot have; any other arm must be built."""
     from laurel_cli.proxy.start import start
 
-    said, arms = [], list(wanted.arms)
+    said, declared, arms = [], wanted.declared, list(wanted.arms)
     for one in wanted.contenders:
         if one.name in known:
             continue
@@ -164,11 +251,23 @@ def _built(
         try:
             start(one, one.recipe(wanted.recipe), task, wanted.seeds[0])
         except ModelError as error:
-            if one.arm.kind != "naive":
+            control = one.name in declared.controls.names
+            if one.reference or not (control or one.arm.kind == "naive"):
                 raise
-            said.append(f"{one.name} is left out: {error}")
+            said.append(f"{one.name} is left out{', a control' if control else ''}: {error}")
             arms.remove(one.name)
-    return replace(wanted, arms=tuple(arms)), tuple(said)
+            declared = replace(declared, controls=declared.controls.without(one.name))
+    return replace(wanted, arms=tuple(arms), declared=declared), tuple(said)
+
+
+def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[[str], None]) -> Study:
+    """The study with what its positive control costs; of a study that has begun as it was counted then."""
+    chosen = wanted.declared.controls
+    if chosen.positive is None or old is not None:
+        return wanted
+    on_progress(f"counting {chosen.positive}")
+    ratio = controls.cost(wanted.contender(chosen.positive), wanted.recipe, task)
+    return replace(wanted, declared=replace(wanted.declared, controls=replace(chosen, positive_flops_ratio=ratio)))
 
 
 def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Callable[[str], None]) -> None:
@@ -198,14 +297,19 @@ def _searched(
     if plan.rates < 2:
         raise UsageError("--lr-search needs two rates at least.", hint="Try --lr-search 3.")
     factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
-    # A rate that was typed stays as it is.
-    tuned = [one for one in wanted.contenders if one.arm.kind != "copy" and not one.reference and one.lr == 1]
+    short = wanted.declared.controls.short
+    # A rate that was typed stays as it is; those of controls are factors on the baseline's.
+    as_baseline = [one for one in wanted.contenders if one.arm.kind == "copy" or one.name in short]
+    others = [one for one in wanted.contenders if one not in as_baseline]
+    tuned = [one for one in others if not one.reference and one.lr == 1]
     names = {
-        (one.name, factor): one.name if factor == 1 else f"{one.name}:lr={factor:.6g}"
+        (one.name, factor): one.name if factor == 1 else _at(one.name, factor, plan)
         for one in tuned
         for factor in factors
     }
-    search = replace(wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,))
+    search = replace(
+        wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,), declared=Declaration(control_seeds=1)
+    )
     place = folder / "search"
     search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
@@ -229,8 +333,13 @@ def _searched(
         rates[one.name] = min(found, key=lambda factor: found[factor])
         if rates[one.name] in (factors[0], factors[-1]):
             said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
-    rates |= {one.name: rates["baseline"] for one in wanted.contenders if one.arm.kind == "copy"}
+    rates |= {one.name: rates["baseline"] for one in as_baseline}
     return rates, said
+
+
+def _at(name: str, factor: float, plan: Plan) -> str:
+    """The name of an arm at another rate."""
+    return parse_contenders(f"{name}:lr={factor:g}", **plan.recipe.spec)[-1].name
 
 
 def _code(plan: Plan) -> dict[str, str]:

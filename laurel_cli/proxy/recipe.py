@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
 from typing import Any
@@ -15,7 +16,9 @@ from laurel_cli.records.store import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
-_FACTOR = re.compile(r"(lr|width)=(\d+(?:\.\d*)?|\.\d+)")
+FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm's name, before `init`
+STARTS = ("zero", "one")
+_FACTOR = re.compile(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class ModelChoice:
         layers: repeated blocks, one number or one for each stage; empty for the model's own.
         width: D (of a ResNet, the channels of its first stage); None for the model's own.
         stem: total stride of a ResNet's stem, 1, 2 or 4; None goes by the image size.
+        unwidened: of a wider arm, the width whose number of attention heads it keeps; None for `width` itself.
     """
 
     reference: str
@@ -35,6 +39,7 @@ class ModelChoice:
     layers: tuple[int, ...] = ()
     width: int | None = None
     stem: int | None = None
+    unwidened: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,13 @@ class Contender:
     """An arm of a study: what is built, and how its recipe differs from that of the others.
 
     Attributes:
-        name: "rw+lr@16", "baseline:lr=0.5", "against:wide.py:build".
+        name: "rw+lr@16", "baseline:lr=0.5", "baseline:init=zero", "against:wide.py:build".
         arm: what is built.
         lr: factor on the learning rate.
         width: factor on the model's width.
         reference: another model in the baseline's place, else "".
+        steps: factor on the number of updates; the rate falls to zero at the arm's own end.
+        init: how the last affine map of every branch starts, "zero" or "one"; "" as the model has it.
     """
 
     name: str
@@ -147,61 +154,83 @@ class Contender:
     lr: float = 1.0
     width: float = 1.0
     reference: str = ""
+    steps: float = 1.0
+    init: str = ""
 
     @property
     def kind(self) -> str:
-        """The arm's; a baseline of which a rate was typed, and whatever is wider, is as any other model."""
+        """The arm's own kind; "against" for a baseline with settings, and for whatever is wider."""
         typed = self.name != self.arm.name  # not by the rate, which a search may have found
         other = self.width != 1 or (typed and self.arm.kind in ("baseline", "copy"))
         return "against" if other else self.arm.kind
 
     def recipe(self, shared: Recipe) -> Recipe:
-        """The recipe of this arm."""
+        """The recipe of this arm.
+
+        Raises:
+            UsageError: a width is multiplied that is not named, or too few steps are left.
+        """
         model = shared.model
         if self.reference:
             model = replace(model, reference=self.reference, args=(), layers=(), width=None, stem=None)
         if self.width != 1:
             if model.width is None:
                 raise UsageError(f"Arm {self.name!r} needs --width.", "It multiplies it.", "Name the baseline's width.")
-            model = replace(model, width=round(model.width * self.width))
-        return replace(shared, model=model, lr=shared.lr * self.lr)
+            model = replace(model, width=round(model.width * self.width), unwidened=model.width)
+        steps = round(shared.steps * self.steps)
+        if steps < 1:
+            raise UsageError(f"Arm {self.name!r} has no step to train for.", hint="Name a larger factor or --steps.")
+        return replace(shared, model=model, lr=shared.lr * self.lr, steps=steps)
 
 
 def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> list[Contender]:
     """Read "baseline,naive+1,rw+lr@16,baseline:lr=0.5"; the baseline comes first, named or not.
 
     Args:
-        text: arms, separated by commas; ":lr=FACTOR" and ":width=FACTOR" after a name change that arm's recipe.
+        text: arms, separated by commas. Settings after a name change that arm alone: ":width=FACTOR", ":lr=FACTOR",
+            ":steps=FACTOR", ":init=zero" or ":init=one". An arm has one name, however its settings are typed.
         against: references of other models.
         spec: fields of every `Spec`.
 
     Raises:
-        UsageError: an unknown name or factor.
+        UsageError: an unknown name or setting.
     """
     found: dict[str, Contender] = {}
     for part in ["baseline", *text.split(",")]:
         base, *settings = part.strip().lower().split(":")
         if not base:
             continue
-        factors: dict[str, float] = {}
-        for setting in settings:
-            match = _FACTOR.fullmatch(setting)
-            if match is None or not float(match[2]):
-                raise UsageError(
-                    f"Arm {part.strip()!r} cannot be read.",
-                    f"{setting!r} is neither lr=FACTOR nor width=FACTOR.",
-                    f"Try {base}:lr=0.5.",
-                )
-            factors[match[1]] = float(match[2])
+        factors, init = _settings(part.strip(), base, settings)
         arm = parse_arms(base, **spec)[-1]
-        name = ":".join([arm.name, *(f"{key}={value:g}" for key, value in factors.items())])
-        found.setdefault(name, Contender(name, arm, factors.get("lr", 1.0), factors.get("width", 1.0)))
+        said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors] + ([f"init={init}"] if init else [])
+        name = ":".join([arm.name, *said])
+        lr, width, steps = (factors.get(key, 1.0) for key in ("lr", "width", "steps"))
+        found.setdefault(name, Contender(name, arm, lr, width, steps=steps, init=init))
     for reference in against:
         name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
         if name in found:
             raise UsageError(f"Two arms are called {name!r}.", hint="Name --against once, or rename a factory.")
         found[name] = Contender(name, Arm(name, "against"), reference=reference)
     return list(found.values())
+
+
+def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, float], str]:
+    """(factors by name, start) of an arm, its factors as its name gives them."""
+    factors: dict[str, float] = {}
+    init = ""
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key == "init" and value in STARTS:
+            init = value
+        elif key in FACTORS and _FACTOR.fullmatch(value) and 0 < float(f"{float(value):g}") < math.inf:
+            factors[key] = float(f"{float(value):g}")  # the name is all that a study on disk has of it
+        else:
+            raise UsageError(
+                f"Arm {arm!r} cannot be read.",
+                f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero and init=one.",
+                f"Try {base}:lr=0.5.",
+            )
+    return factors, init
 
 
 def _tuples(value: Any) -> Any:

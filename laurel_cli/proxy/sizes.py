@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
 
 from laurel_cli.errors import UsageError
 from laurel_cli.models import names, shapes
+from laurel_cli.models.build import build_on_meta
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy.recipe import ModelChoice
 from laurel_cli.proxy.tasks import Task
@@ -31,7 +33,7 @@ def arguments(choice: ModelChoice, task: Task) -> dict[str, Any]:
     elif family == "laurel":
         sized = _decoder(target, choice, task)
     elif family == "timm":
-        sized = {"num_classes": task.classes, **_timm(target, choice)}
+        sized = {"num_classes": task.classes, **_ordinary_start(target), **_timm(target, choice)}
     elif family == "torchvision":
         _refuse_sizes(choice, f"torchvision's builders fix them; timm:{target} takes both.")
         sized = {"num_classes": task.classes}
@@ -96,12 +98,40 @@ def _one(layers: tuple[int, ...], reference: str) -> int | None:
     return layers[0] if layers else None
 
 
-def _heads(width: int, head: int) -> int:
-    """As many attention heads as `head` wide ones fit, or narrower ones: two at least."""
+def _heads(choice: ModelChoice, head: int) -> int:
+    """As many attention heads as `head` wide ones fit, or narrower ones: two at least. A wider arm has as many."""
+    assert choice.width is not None
+    width = choice.unwidened or choice.width
     for size in (head, HEAD, 32, 16, 8):
         if width % size == 0 and width // size >= 2:
-            return width // size
-    raise UsageError(f"--width {width} cannot be parted into attention heads.", hint="Try a multiple of 32.")
+            heads = width // size
+            break
+    else:
+        raise UsageError(f"--width {width} cannot be parted into attention heads.", hint="Try a multiple of 32.")
+    if choice.width % (2 * heads):  # rotations take the channels of a head in pairs
+        raise UsageError(
+            f"A width of {choice.width} cannot be parted into {heads} attention heads of even size.",
+            "A wider arm has as many heads as the baseline.",
+            f"Choose a factor that gives a multiple of {2 * heads}.",
+        )
+    return heads
+
+
+@cache
+def _ordinary_start(target: str) -> dict[str, Any]:
+    """What lets a model of timm start as torchvision's do: the last norm of every branch at one.
+
+    timm's ResNets, RegNets and their like start it at zero, so that every block begins as the identity. A learned
+    weight on the skip repairs that start, and looks like a gain that it is not.
+    """
+    import timm
+
+    usual: dict[str, Any] = {"zero_init_last": False}
+    try:
+        build_on_meta(partial(timm.create_model, target, pretrained=False, **usual))
+    except Exception:  # noqa: BLE001 - its builder does not take it, or there is no such model, which `load` says
+        return {}
+    return usual
 
 
 def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
@@ -122,8 +152,8 @@ def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
                 )
             sized["layers"] = choice.layers * (RESNET_DEPTHS // count)
         if choice.width is not None:
-            if choice.width < 4 or choice.width % 4:
-                raise UsageError(f"--width {choice.width} does not fit a ResNet.", hint="Try a multiple of 4.")
+            if choice.width < 4 or choice.width % 2:  # its stem is half as wide
+                raise UsageError(f"A width of {choice.width} does not fit a ResNet.", hint="Try an even number.")
             sized["channels"] = tuple(choice.width * 2**stage for stage in range(RESNET_DEPTHS))
             # A stem as wide as the first stage: with a plain one it is 64 wide, whatever the stages are.
             sized |= {"stem_type": "deep", "stem_width": choice.width // 2}
@@ -132,7 +162,7 @@ def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
         depth = _one(choice.layers, choice.reference)
         sized = {} if depth is None else {"depth": depth}
         if choice.width is not None:
-            sized |= {"embed_dim": choice.width, "num_heads": _heads(choice.width, HEAD)}
+            sized |= {"embed_dim": choice.width, "num_heads": _heads(choice, HEAD)}
         return sized
     _refuse_sizes(choice, f"timm's {module} is sized by its own arguments: --model-arg KEY=VALUE.")
     return {}
@@ -148,7 +178,7 @@ def _decoder(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]:
         sized["layers"] = layers
     if choice.width is not None:
         feed_forward = max(8, round(own["feed_forward"] * choice.width / own["width"] / 8) * 8)
-        heads = _heads(choice.width, own["width"] // own["heads"])
+        heads = _heads(choice, own["width"] // own["heads"])
         sized |= {"width": choice.width, "feed_forward": feed_forward, "heads": heads}
     return sized
 
@@ -177,16 +207,16 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
     if layers is not None:
         sized["num_hidden_layers"] = layers
     if choice.width is not None:
-        sized |= _narrower(config, choice.width)
+        sized |= _narrower(config, choice, choice.width)
     return sized
 
 
-def _narrower(config: Any, width: int) -> dict[str, Any]:
+def _narrower(config: Any, choice: ModelChoice, width: int) -> dict[str, Any]:
     """Width, heads and feed-forward width in the proportions that `config` has."""
     own, heads = config.hidden_size, getattr(config, "num_attention_heads", None)
     sized: dict[str, Any] = {"hidden_size": width}
     if heads:
-        fewer = _heads(width, getattr(config, "head_dim", None) or own // heads)
+        fewer = _heads(choice, getattr(config, "head_dim", None) or own // heads)
         sized["num_attention_heads"] = fewer
         groups = getattr(config, "num_key_value_heads", None)
         if groups:

@@ -17,11 +17,12 @@ from laurel_cli import arms
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.models.build import first_line
+from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.proxy import sizes
+from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.tasks import Task
 from laurel_cli.residual.survey import survey
@@ -39,6 +40,7 @@ class Start:
         shared: parameter names that the baseline has too.
         source: where the model was found.
         sha256: of the shared weights.
+        inputs: examples of the model's inputs.
     """
 
     model: nn.Module
@@ -46,6 +48,7 @@ class Start:
     shared: tuple[str, ...]
     source: str
     sha256: str
+    inputs: Inputs
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -99,7 +102,9 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         seed: of the block.
 
     Raises:
-        ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task.
+        ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task; a
+            LayoutError if it cannot be trained in the recipe's memory format.
+        UsageError: it cannot be compiled for training.
     """
     loaded = opened(recipe, task)
     seed = seed_of(contender, seed)
@@ -108,19 +113,23 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     def fresh(number: str) -> nn.Module:
         seed_all(number, seed)
-        return loaded.build() if loaded.on_meta else _again(recipe, task)
+        model = loaded.build() if loaded.on_meta else _again(recipe, task)
+        if contender.init:
+            branches.begin(model, loaded.inputs, contender.init)
+        return model
 
     model = fresh("start").to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
-    _check(model, call, loaded.inputs, task)
+    _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
     if arm.kind in ("naive", "laurel"):
         found = survey(model, loaded.inputs).whole
         arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
         model.to(memory_format=layout)
+        _check(model, call, loaded.inputs, task, recipe)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    return Start(model, call, shared, loaded.source, weights_sha256(model, shared))
+    return Start(model, call, shared, loaded.source, weights_sha256(model, shared), loaded.inputs)
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
@@ -162,14 +171,17 @@ def _caller(inputs: Inputs, layout: torch.memory_format) -> Callable[[nn.Module,
     return call
 
 
-def _check(model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs: Inputs, task: Task) -> None:
-    """Whether it answers with logits of the task's classes."""
+def _check(
+    model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs: Inputs, task: Task, recipe: Recipe
+) -> None:
+    """Whether it answers with logits of the task's classes, and can be trained where the recipe says."""
     (example,) = (leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor))
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
         raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another --task.")
+    convolutions = Convolutions()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), convolutions:
             logits: Any = call(model.eval(), example)
     except Exception as error:
         raise ModelError(
@@ -184,3 +196,5 @@ def _check(model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs
             f"The model gives {found} where {task.name} needs logits of shape {shape}.",
             hint=f"Let its factory take the number of classes, {task.classes}.",
         )
+    if recipe.device == "cpu":
+        convolutions.refuse(compiled=recipe.compile)

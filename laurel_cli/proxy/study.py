@@ -1,6 +1,7 @@
 """A study on disk: `study.json` says what it is, `records/` holds its trials, `checkpoints/` those that are under way.
 
-What a trial depends on (recipe, data, code) is fixed when the study begins; arms and seeds may be added later.
+What a trial depends on (recipe, data, code) is fixed when the study begins, and so is what is declared, controls among
+it; arms and seeds may be added later, and added arms are a family of their own.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import write_whole
 from laurel_cli.records.store import make_folder, read
 
-SCHEMA = "laurel.study/1"
+SCHEMA = "laurel.study/2"
+OLD_SCHEMA = "laurel.study/1"  # declared nothing
 FOLDER = Path("reports/studies")
 LOCK_SECONDS = 60.0
 Trial = Mapping[str, Any]
@@ -35,10 +38,11 @@ class Study:
     Attributes:
         name: for people; part of the default folder.
         recipe: shared by all arms.
-        arms: as typed after --arms, one name each; `against` references of other models.
+        arms: names of arms and controls but for `against`, references of other models.
         seeds: the blocks.
         data: checksum of the task; `code` what else the outcome depends on: versions and sources by name.
         rates: factors on the learning rate by arm, from a search.
+        declared: what was said beforehand; `begin` completes it.
     """
 
     name: str
@@ -49,12 +53,20 @@ class Study:
     data: str
     code: Mapping[str, str]
     rates: Mapping[str, float]
+    declared: Declaration = field(default_factory=Declaration)
 
     @property
     def contenders(self) -> list[Contender]:
-        """The arms, the baseline first."""
+        """The baseline, the arms, the controls."""
         found = parse_contenders(",".join(self.arms), self.against, **self.recipe.spec)
+        last = self.declared.controls.names
+        found.sort(key=lambda one: last.index(one.name) + 1 if one.name in last else 0)
         return [replace(one, lr=one.lr * self.rates.get(one.name, 1.0)) for one in found]
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every trial, block by block; controls have fewer blocks."""
+        return list(self.declared.keys([one.name for one in self.contenders], self.seeds))
 
     def contender(self, name: str) -> Contender:
         """The arm `name`.
@@ -90,6 +102,7 @@ class Study:
             "data": self.data,
             "code": dict(self.code),
             "rates": dict(self.rates),
+            "declared": self.declared.plain(),
             "recipe": recipe,
         }
 
@@ -110,9 +123,9 @@ def load(folder: Path) -> Study:
     path = folder / "study.json"
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        if plain.get("schema") != SCHEMA:
+        if plain.get("schema") not in (SCHEMA, OLD_SCHEMA):
             raise ValueError(f"its schema is {plain.get('schema')!r}")
-        return Study(
+        study = Study(
             name=plain["name"],
             recipe=Recipe.of(plain["recipe"]),
             arms=tuple(plain["arms"]),
@@ -122,6 +135,9 @@ def load(folder: Path) -> Study:
             code=plain["code"],
             rates=plain["rates"],
         )
+        if plain["schema"] == OLD_SCHEMA:
+            return replace(study, declared=Declaration().begun(len(study.seeds)).adding(study.contenders))
+        return replace(study, declared=Declaration.of(plain["declared"]))
     except FileNotFoundError as error:
         raise RecordError(f"{str(folder)!r} holds no study.", "It has no study.json.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -137,7 +153,7 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
         resume: go on with trials that were begun and not ended.
 
     Raises:
-        RecordError: the folder holds a study of another recipe, data or code: the differences are named.
+        RecordError: the folder holds a study of another recipe, data, code or declaration: the differences are named.
         UsageError: it has unfinished trials and `resume` is off.
         ResourceError: the folder cannot be written.
     """
@@ -163,15 +179,21 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             tuple(dict.fromkeys((*before, *now)))
             for before, now in ((old.arms, study.arms), (old.against, study.against), (old.seeds, study.seeds))
         )
+        declared = old.declared
         study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))
+    else:
+        declared = study.declared.begun(len(study.seeds))
+    study = replace(study, declared=declared)
+    study = replace(study, declared=declared.adding(study.contenders))
     write_whole(folder / "study.json", json.dumps(study.definition(), indent=1) + "\n", force=True)
     return study
 
 
 def differences(old: Study, new: Study) -> list[str]:
     """What fixes a trial and is not the same, in words."""
-    before = _flat({"recipe": old.recipe.plain(), "data": old.data, "code": dict(old.code), "rates": dict(old.rates)})
-    now = _flat({"recipe": new.recipe.plain(), "data": new.data, "code": dict(new.code), "rates": dict(new.rates)})
+    wanted = new.declared.begun(old.declared.first)
+    before = _flat({**_fixed(old), "declared": old.declared.fixed()})
+    now = _flat({**_fixed(new), "declared": wanted.fixed()})
     return [
         f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}"
         for key in sorted(before.keys() | now.keys())
@@ -198,9 +220,9 @@ def trials(folder: Path) -> list[dict[str, Any]]:
 
 
 def missing(folder: Path, study: Study) -> list[tuple[str, int]]:
-    """(arm, seed) of every trial without a result, block by block; failed ones are among them."""
+    """(arm, seed) of every trial of the study without a result, block by block; failed ones are among them."""
     done = {(trial["arm"]["name"], trial["seed"]) for trial in trials(folder) if trial["status"] != "failed"}
-    return [(one.name, seed) for seed in study.seeds for one in study.contenders if (one.name, seed) not in done]
+    return [key for key in study.keys if key not in done]
 
 
 def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:
@@ -232,6 +254,10 @@ def locked(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _fixed(study: Study) -> dict[str, Any]:
+    return {"recipe": study.recipe.plain(), "data": study.data, "code": dict(study.code), "rates": dict(study.rates)}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -98,7 +98,7 @@ def train(
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.train()
-    with _Batches(task, recipe, seed, group, state.step) as coming:
+    with Batches(task, recipe, seed, group, state.step) as coming:
         while state.step < recipe.steps and state.diverged is None:
             began = time.perf_counter()
             learning_rate = set_rate(updaters, recipe, state.step)
@@ -184,7 +184,7 @@ def _point(state: State, recipe: Recipe, learning_rate: float, group: Group, on_
         "learning_rate": learning_rate,
     }
     state.curve.append(point)
-    on_event({"kind": "point", **point})
+    on_event({"kind": "point", "steps": recipe.steps, **point})
 
 
 def _is_due(step: int, recipe: Recipe) -> bool:
@@ -220,7 +220,7 @@ def _evaluate(
     on_event({"kind": "evaluation", **found})
 
 
-class _Batches:
+class Batches:
     """Batches in their order, on the device; on an accelerator the next one is gathered while this one trains."""
 
     def __init__(self, task: Task, recipe: Recipe, seed: int, group: Group, step: int) -> None:
@@ -228,7 +228,7 @@ class _Batches:
         self.ahead = ThreadPoolExecutor(1) if group.device.type != "cpu" else None
         self.coming: Future[tuple[Tensor, Tensor]] | None = None
 
-    def __enter__(self) -> _Batches:
+    def __enter__(self) -> Batches:
         return self
 
     def __exit__(self, *_: object) -> None:

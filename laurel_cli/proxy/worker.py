@@ -22,6 +22,7 @@ from laurel_cli.errors import LaurelError
 from laurel_cli.latency.devices import opened
 from laurel_cli.models.build import first_line
 from laurel_cli.proxy import study as studies
+from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, synchronised
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
@@ -70,6 +71,8 @@ def run_trial(
     begun = start(contender, recipe, task, seed)
     path = studies.checkpoint_path(folder, arm, seed)
     with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
+        plain = contender.arm.kind in ("baseline", "copy")  # with settings or without
+        seen = look(begun, recipe, task, seed_of(contender, seed), group.device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, group.device)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
@@ -87,6 +90,7 @@ def run_trial(
             coefficients=coefficients(begun.model),
             command=command,
         )
+        content |= {"start": seen} if plain else {}
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
         if group.rank == 0:
             write(folder / "records", "trial", "complete", content)

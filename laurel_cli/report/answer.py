@@ -2,117 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
 from laurel_cli.report import words
+from laurel_cli.verdict import gates
+from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
+from laurel_cli.verdict.findings import FAILED, REPAIRS, UNCONTROLLED, UNSTABLE
+from laurel_cli.verdict.words import control
 
 Item = Mapping[str, Any]
 MANY = 8  # open orders that are still listed one by one
-SHOWN = 4  # arms whose costs stand in a sentence
+SHOWN = 4  # arms of which a sentence is said
 
 
 def answer(body: Item) -> list[str]:
     """Sentences on one comparison, the first of them the answer."""
-    if body["study"] is None:
+    study = body["study"]
+    if study is None:
         return _costs_alone(body)
-    study, metric = body["study"], body["study"]["metric"]
-    done = study["trials"]["complete"]
-    if not done:
+    if not study["trials"]["complete"]:
         return [f"No trial of the study {study['name']} is complete, so there is nothing to compare."]
-    base = next((arm for arm in body["arms"] if arm["kind"] == "baseline" and arm["quality"]), None)
-    if base is None:
+    if not any(arm["role"] == "baseline" and arm["trials"]["complete"] for arm in body["arms"]):
         return [
             f"The study {study['name']} has no complete trial of the baseline, so there is nothing to compare with."
         ]
-    if study["learned"] is False:
-        mean, chance = base["quality"]["mean"], study["chance_loss"]
-        return [
-            f"The proxy has not learned: the baseline's loss is {mean:.4g}, chance is {chance:.4g}. "
-            "Nothing is ranked; train longer."
-        ]
-    judged = [arm for arm in body["arms"] if arm["kind"] in ("laurel", "against") and arm["gain"]]
-    said = _best(body, judged, study, metric)
-    said += _shares(judged)
-    said += _unestablished(body)
+    judged = [arm for arm in body["arms"] if arm["role"] == "arm"]
+    if study["withheld"]:
+        said = [f"{_capital(study['withheld'])}. Nothing is claimed{_longer(study)}."]
+    elif study["cannot_tell"]:
+        said = [_cannot_tell(study)]
+    else:
+        said = [*_lead(study, judged), *_gains(judged), *_losses(judged), *_excluded(judged), *_worth(study, judged)]
+        said += [*_at_equal_quality(study, judged), *_unestablished(body)]
+    said += _left_out(judged)
+    if study["shown"] != study["metric"]:
+        said.append(
+            f"The figures shown are of the {study['shown']}; every verdict is by the {study['metric']}, which the "
+            "study declared."
+        )
     return said
 
 
-def _best(body: Item, judged: Sequence[Item], study: Item, metric: str) -> list[str]:
-    task = study["task"]["title"]
-    if not judged:
-        return [f"No LAuReL arm of the study {study['name']} has a complete trial."]
-    better = [arm for arm in judged if arm["verdict"] == "better"]
-    best = max(better or judged, key=lambda arm: arm["gain"]["gain"])
-    gain = best["gain"]
-    evidence = f"{words.gain(gain, metric, unit=True)}, n = {gain['n']}, {words.p_value(gain['p_holm'])}"
-    if not better:
-        visible = study["smallest_visible"]
-        seen = (
-            ""
-            if visible is None
-            else f" The study would have seen {words.scaled(visible, metric):.2g} {_unit(metric)}."
+def _longer(study: Item) -> str:
+    return "; train longer" if study["learned"] is False else ""
+
+
+def _cannot_tell(study: Item) -> str:
+    positive = study["positive_control"]
+    figure = words.gain_at(positive["gain"], study["metric"])
+    return (
+        f"On {study['task']['title']} the study cannot tell: its positive control, {control(positive['arm'])}, is not "
+        f"separated from the baseline ({figure}), so a gain of that size would not have been seen either."
+    )
+
+
+def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
+    """What is better; without any such arm, that none is."""
+    task, by_metric = study["task"]["title"], f" by {study['metric']}" if study["shown"] != study["metric"] else ""
+    rivals = [arm for arm in judged if arm["kind"] != "naive"]
+    better = [arm for arm in rivals if arm["verdict"] == BETTER]
+    bare = [arm for arm in rivals if arm["verdict"] == UNCONTROLLED]
+    if not rivals:
+        yield f"The study {study['name']} on {task} has no arm beside naive scaling."
+    elif better:
+        beaten = "the baseline and than every control of its recipe"
+        yield f"On {task} {_with_evidence(better, study)} better than {beaten}{by_metric}."
+    elif bare:
+        yield (
+            f"On {task} {_with_evidence(bare, study)} better than the baseline{by_metric}, but without controls: "
+            f"{_reasons(bare)}, and the baseline with another learning rate or start might have the gain as well."
         )
-        worse = [arm["name"] for arm in judged if arm["verdict"] == "worse"]
-        lost = f" Worse than it: {words.listed(worse)}." if worse else ""
-        return [
-            f"On {task} no arm is better than the baseline: the nearest is {best['name']} ({evidence}).{seen}{lost}"
-        ]
-    lead = (
-        f"On {task} {best['name']} is better than the baseline ({evidence}){_price(best)}{_against_naive(body, best)}."
-    )
-    if len(judged) == 1:
-        return [lead]
-    count = f"{len(better)} of {len(judged)}" if len(better) < len(judged) else f"All {len(judged)}"
-    return [
-        lead,
-        f"{count if len(judged) > 2 or len(better) < 2 else 'Both'} arms beside naive scaling "
-        f"{'is' if len(better) == 1 else 'are'} better than the baseline.",
-    ]
-
-
-def _price(arm: Item) -> str:
-    parts = []
-    for name, said in (("parameters", "parameters"), ("flops", "FLOPs"), ("latency", "latency"), ("step", "step time")):
-        if name in arm["costs"]:
-            parts.append(f"{words.cost(arm['costs'][name])} {said}")
-    return f" for {words.listed(parts)}" if parts else ""
-
-
-def _against_naive(body: Item, arm: Item) -> str:
-    """Beside the smallest naive arm: whether the order is established, and the ratio of the parameters."""
-    naive = min(
-        (a for a in body["arms"] if a["kind"] == "naive" and a["quality"]), key=lambda a: a["blocks"], default=None
-    )
-    if naive is None:
-        return ""
-    pair = next((o for o in body["orders"] if {o["better"], o["worse"]} == {arm["name"], naive["name"]}), None)
-    if pair is None:
-        return ""
-    if pair["established"]:
-        verdict = f"{'better' if pair['better'] == arm['name'] else 'worse'} than {naive['name']}"
+    elif any(arm["verdict"] == REPAIRS for arm in rivals):
+        yield f"On {task} no arm is better than the baseline and the controls of its recipe{by_metric}."
     else:
-        verdict = f"not separated from {naive['name']} ({words.p_value(pair['p'])})"
-    times = _times(body, arm["name"])
-    fewer = "" if times is None else f", with {text.times(times)} fewer added parameters"
-    return f"; it is {verdict}{fewer}"
+        yield f"On {task} no arm is better than the baseline{by_metric}."
+    if better and bare:
+        yield f"{_with_evidence(bare, study)} better than the baseline, but without controls: {_reasons(bare)}."
+    if len(rivals) > 1 and (better or bare):
+        count = len(better) + len(bare)
+        said = f"{count} of {len(rivals)}" if count < len(rivals) else f"All {count}"
+        yield f"{said} arms beside naive scaling {'is' if count == 1 else 'are'} better."
 
 
-def _times(body: Item, name: str) -> float | None:
-    panel = next((panel for panel in body["panels"] if panel["name"] == "parameters"), None)
-    points = panel["arms"] if panel else ()
-    return next((point["times_fewer_than_naive"] for point in points if point["name"] == name), None)
+def _with_evidence(arms: Sequence[Item], study: Item) -> str:
+    """`rw (+0.03 nats [0.01, 0.05], 98.8 %, n = 5, p = 0.004) for +0.0003 % parameters is`."""
+    parts = []
+    for arm in arms[:SHOWN]:
+        gain = arm["gain"]
+        trend = f"; {arm['trend']}" if arm["trend"] in (gates.FADING, gates.GROWING) else ""
+        evidence = f"{words.gain_at(gain, study['metric'])}, n = {gain['n']}"
+        parts.append(
+            f"{arm['name']} ({evidence}, {words.p_value(gain['p_holm'])}{trend}){_price(arm) if len(arms) == 1 else ''}"
+        )
+    more = [f"{len(arms) - SHOWN} more"] if len(arms) > SHOWN else []
+    return f"{words.listed([*parts, *more])} {'is' if len(arms) == 1 else 'are'}"
 
 
-def _shares(judged: Sequence[Item]) -> list[str]:
-    """How much of naive scaling's gain the arms reach."""
-    known = [arm for arm in judged if arm["share_of_naive_gain"]]
-    if not known:
-        return []
-    naive = known[0]["share_of_naive_gain"]["of"]
-    parts = [f"{arm['name']} {words.share(arm['share_of_naive_gain'])}" for arm in known]
-    return [f"Of the gain that {naive} brings, {words.listed(parts)} is reached."]
+def _reasons(arms: Sequence[Item]) -> str:
+    return "; ".join(dict.fromkeys(str(arm["reason"]) for arm in arms))
+
+
+def _gains(judged: Sequence[Item]) -> Iterator[str]:
+    """Arms that only repair the recipe, and naive scaling."""
+    for arm in judged:
+        if arm["verdict"] == REPAIRS:
+            yield f"{arm['name']} is {arm['words']}: it repairs the recipe."
+    for arm in judged:
+        if arm["kind"] == "naive" and arm["verdict"] not in (UNSTABLE, FAILED):
+            whom = " than the baseline" if arm["verdict"] in (BETTER, WORSE) else ""
+            yield f"{arm['name']} is {arm['words']}{whom}."
+
+
+def _losses(judged: Sequence[Item]) -> Iterator[str]:
+    worse = [arm["name"] for arm in judged if arm["verdict"] == WORSE and arm["kind"] != "naive"]
+    if worse:
+        yield f"Worse than the baseline: {words.listed(worse)}."
+
+
+def _excluded(judged: Sequence[Item]) -> Iterator[str]:
+    """What the study excludes of the arms that are not separated."""
+    apart = [arm for arm in judged if arm["verdict"] == NOT_SEPARATED and arm["kind"] != "naive"]
+    said = [f"{arm['name']} is {arm['within']}" for arm in apart if arm["within"]]
+    if said:
+        more = "; the others stand in the table" if len(said) > SHOWN else ""
+        yield f"What the study excludes: {'; '.join(said[:SHOWN])}{more}."
+    unbounded = [arm["name"] for arm in apart if not arm["within"]]
+    if unbounded:
+        yield f"Not separated, and nothing is excluded: {words.listed(unbounded)}."
+
+
+def _worth(study: Item, judged: Sequence[Item]) -> Iterator[str]:
+    worth = study["declared"]["worth"]
+    known = [f"{arm['name']}: {arm['worth']}" for arm in judged if arm["worth"]]
+    if worth is not None and known:
+        size = words.scaled(worth, study["metric"])
+        yield f"A gain of {size:g} {words.UNITS[study['metric']]} was declared to be worth having; {'; '.join(known)}."
+
+
+def _at_equal_quality(study: Item, judged: Sequence[Item]) -> Iterator[str]:
+    """How much of naive scaling's gain the arms reach, where it has one."""
+    if not study["equal_quality"]["known"]:
+        yield (
+            "What naive scaling would cost to be as good is not known: "
+            + _plain_why(study["equal_quality"]["why"])
+            + "."
+        )
+        return
+    known = [arm for arm in judged if arm["share_of_naive"]]
+    if known:
+        naive = known[0]["share_of_naive"]["of"]
+        parts = [f"{arm['name']} {words.share(arm['share_of_naive'])}" for arm in known]
+        yield f"Of the gain that {naive} brings, {words.listed(parts)} is reached."
+
+
+def _plain_why(why: str) -> str:
+    """Without the figures, which stand in another sentence."""
+    return why.partition(": ")[0]
+
+
+def _left_out(judged: Sequence[Item]) -> Iterator[str]:
+    yield from (f"{arm['name']} is {arm['words']}." for arm in judged if arm["verdict"] in (UNSTABLE, FAILED))
 
 
 def _unestablished(body: Item) -> list[str]:
@@ -129,6 +180,30 @@ def _unestablished(body: Item) -> list[str]:
     return [f"Orders that are not established: {words.listed(open_ones)}."]
 
 
+def _both(order: Item) -> str:
+    """The p-value of a comparison alone, and corrected where that is what leaves it open."""
+    alone = words.p_value(order["p"])
+    corrected = order["p"] is not None and order["p"] < 0.05
+    return f"{alone}, {words.short_p(order['p_holm'])} corrected" if corrected else alone
+
+
+def _price(arm: Item) -> str:
+    parts = []
+    for name, said in (("parameters", "parameters"), ("flops", "FLOPs"), ("latency", "latency"), ("step", "step time")):
+        paid = arm["costs"].get(name)
+        if paid is not None:
+            parts.append(f"{words.price(paid, said)}{_elementwise(paid)}")
+    return f" for {words.listed(parts)}" if parts else ""
+
+
+def _elementwise(paid: Item) -> str:
+    """An arm that multiplies nothing is not free where it adds."""
+    if "elementwise_added" not in paid:
+        return ""
+    added = paid["elementwise_added"]
+    return " of products" if added is None else f" with {text.amount(added)} elementwise operations" if added else ""
+
+
 def _costs_alone(body: Item) -> list[str]:
     arms = [arm for arm in body["arms"] if arm["kind"] in ("laurel", "naive", "against") and arm["costs"]]
     name = body["model"]["reference"]
@@ -141,12 +216,5 @@ def _costs_alone(body: Item) -> list[str]:
     return [*said, "Beyond the baseline: " + "; ".join(parts) + more]
 
 
-def _unit(metric: str) -> str:
-    return words.UNITS[metric]
-
-
-def _both(order: Item) -> str:
-    """The p-value of a comparison alone, and corrected where that is what leaves it open."""
-    alone = words.p_value(order["p"])
-    corrected = order["p"] is not None and order["p"] < 0.05
-    return f"{alone}, {words.short_p(order['p_holm'])} corrected" if corrected else alone
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

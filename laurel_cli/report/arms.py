@@ -13,6 +13,7 @@ from laurel_cli.errors import UsageError
 from laurel_cli.laurel.spec import Spec
 
 KINDS = ("baseline", "copy", "naive", "laurel", "against")
+FAMILIES = ("identity", "rw", "lr", "pa", "rw+lr", "rw+pa", "lr+pa", "rw+lr+pa")
 _OPTIONS = {
     "--lags": "lags",
     "--history": "history",
@@ -103,6 +104,19 @@ def options_of(content: Mapping[str, Any]) -> dict[str, Any]:
     if "lags" in found:
         found["lags"] = None if found["lags"] == "all" else int(found["lags"]) if found["lags"].isdigit() else 3
     return found
+
+
+def order(arms: Iterable[Arm]) -> list[Arm]:
+    """Baseline, copy, naive scaling, LAuReL by formula and rank, others."""
+
+    def key(arm: Arm) -> tuple[Any, ...]:
+        kind = KINDS.index(arm.kind)
+        if arm.spec is None:
+            return (kind, arm.blocks, 0, arm.name, "")
+        family = FAMILIES.index(arm.spec.variant) if arm.spec.variant in FAMILIES else len(FAMILIES)
+        return (kind, family, arm.spec.rank, arm.name, str(arm.spec))
+
+    return sorted(arms, key=key)
 
 
 def labels(arms: Iterable[Arm]) -> dict[Arm, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laurel_cli.report.arms import Arm
 from laurel_cli.report.frontier import Cost
-from laurel_cli.report.join import Model, Setting, Trials, arms_of, sample_input, settings
+from laurel_cli.report.join import Model, Setting, arms_of, sample_input, settings
+from laurel_cli.report.studies import Trials
+from laurel_cli.verdict.paired import CONFIDENCE
 
 COSTS = ("parameters", "flops", "latency", "step", "memory")
 TITLES = {
@@ -39,7 +41,7 @@ class Axis:
         name: "latency", "latency_2": unique in a comparison; `kind` one of `COSTS`.
         setting: in words, "" where there is none.
         paid: by `Arm.form`.
-        sources: names of the records that it rests on.
+        sources: names of the records that its figures are from.
     """
 
     name: str
@@ -60,6 +62,22 @@ class _Found:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Ledger:
+    """What was paid by form, and the record that each figure is from."""
+
+    paid: dict[Form, Paid] = field(default_factory=dict)
+    origin: dict[Form, str] = field(default_factory=dict)
+
+    def put(self, form: Form, paid: Paid, record: str) -> None:
+        self.paid[form], self.origin[form] = paid, record
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of the figures that stand here, and of no others."""
+        return tuple(sorted(set(self.origin.values())))
+
+
 def axes(model: Model, trials: Trials | None, kinds: Sequence[str] = COSTS) -> tuple[list[Axis], list[str]]:
     """Every cost that was recorded of the model's arms, and sentences on what does not fit together.
 
@@ -78,28 +96,26 @@ def axes(model: Model, trials: Trials | None, kinds: Sequence[str] = COSTS) -> t
 
 
 def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
-    paid: dict[Form, Paid] = {}
-    sources: list[str] = []
+    ledger = _Ledger()
     for arm, item, name in _counted(model.analyses):
-        if item.get("added_parameters") is not None and arm.form not in paid:
-            paid[arm.form] = _exact(item["parameters"], item["added_parameters"])
-            sources.append(name)
+        if item.get("added_parameters") is not None and arm.form not in ledger.paid:
+            ledger.put(arm.form, _exact(item["parameters"], item["added_parameters"]), name)
     for arm, records in (trials.by_arm if trials else {}).items():
         for record in records:
             counts = record.content.get("parameters") or {}
             if counts.get("total") is None or counts.get("added") is None:
                 continue
             theirs = _exact(counts["total"], counts["added"])
-            ours = paid.setdefault(arm.form, theirs)
-            sources.append(record.name)
-            if ours.added != theirs.added and arm.kind != "copy":
+            ours = ledger.paid.get(arm.form)
+            if ours is not None and ours.added != theirs.added and arm.kind != "copy":
                 found.notes.append(
                     f"{arm.name}: a count says {ours.added:,} added parameters, the study {theirs.added:,}; "
                     "the study's stand here"
                 )
-                paid[arm.form] = theirs
-    if paid:
-        found.axes.append(Axis("parameters", "parameters", "", paid, tuple(sorted(set(sources)))))
+            if ours is None or (ours.added != theirs.added and arm.kind != "copy"):
+                ledger.put(arm.form, theirs, record.name)
+    if ledger.paid:
+        found.axes.append(Axis("parameters", "parameters", "", ledger.paid, ledger.sources))
 
 
 def _flops(model: Model, trials: Trials | None, found: _Found) -> None:
@@ -112,30 +128,35 @@ def _flops(model: Model, trials: Trials | None, found: _Found) -> None:
             f"FLOPs were counted for {', '.join(sorted(by_input))} alone, the study's input is {wanted}: not shown"
         )
     for described in sorted(by_input) if wanted is None else [wanted] if wanted in by_input else []:
-        paid: dict[Form, Paid] = {}
-        sources = []
+        ledger = _Ledger()
         for arm, item, name in _counted(by_input[described]):
-            if item.get("added_flops") is not None and item.get("flops") and arm.form not in paid:
-                paid[arm.form] = _exact(item["flops"], item["added_flops"])
-                sources.append(name)
-        if paid:
-            found.axes.append(Axis("flops", "flops", described, paid, tuple(sorted(set(sources)))))
+            if item.get("added_flops") is not None and item.get("flops") and arm.form not in ledger.paid:
+                ledger.put(arm.form, _operations(arm, item), name)
+                if item.get("uncounted"):
+                    found.notes.append(f"{arm.name}: its FLOPs are a lower bound, an operator of it is not counted")
+        if ledger.paid:
+            found.axes.append(Axis("flops", "flops", described, ledger.paid, ledger.sources))
+
+
+def _operations(arm: Arm, item: Mapping[str, Any]) -> Paid:
+    """FLOPs of products, and the elementwise operations that are paid with them."""
+    paid = _exact(item["flops"], item["added_flops"])
+    elementwise = 0 if arm.kind == "baseline" else item.get("added_elementwise_flops")
+    return replace(paid, cost=replace(paid.cost, beside=elementwise))
 
 
 def _timed(model: Model, kinds: Sequence[str], found: _Found) -> None:
     for setting, records in settings(model).items():
         kind = "step" if setting.mode == "train" else "latency"
-        times: dict[Form, Paid] = {}
-        peaks: dict[Form, Paid] = {}
+        times, peaks = _Ledger(), _Ledger()
         for record in records:
             baseline: Mapping[str, Any] = next((a for a in record.content["arms"] if a["name"] == "baseline"), {})
             for arm, item in arms_of(record).items():
-                _keep_narrowest(times, arm.form, _time(arm, item))
-                _keep_narrowest(peaks, arm.form, _peak(item, baseline))
-        sources = tuple(sorted(record.name for record in records))
-        for wanted, paid in ((kind, times), ("memory", peaks)):
-            if wanted in kinds and any(form[0] != "baseline" for form in paid):
-                found.axes.append(Axis(wanted, wanted, setting.text, paid, sources))
+                _keep_narrowest(times, arm.form, _time(arm, item), record.name)
+                _keep_narrowest(peaks, arm.form, _peak(item, baseline), record.name)
+        for wanted, ledger in ((kind, times), ("memory", peaks)):
+            if wanted in kinds and any(form[0] != "baseline" for form in ledger.paid):
+                found.axes.append(Axis(wanted, wanted, setting.text, ledger.paid, ledger.sources))
         if len(records) > 1:
             found.notes.append(
                 f"{len(records)} profiles in one setting ({setting.text}): of an arm that stands in several, the "
@@ -174,7 +195,13 @@ def _time(arm: Arm, item: Mapping[str, Any]) -> Paid | None:
     low, high = ratio.get("low"), ratio.get("high")
     middle = 100 * (ratio["median"] - 1)
     ends = (-math.inf if not low else 100 * (low - 1), math.inf if high is None else 100 * (high - 1))
-    return Paid(Cost(middle, *ends), total)
+    return Paid(Cost(middle, *ends, level=level(item)), total)
+
+
+def level(item: Mapping[str, Any]) -> float:
+    """At which a profile gives the interval of an arm's ratio: older ones at 95 %, all of them."""
+    known = [part.get("confidence") for part in (item.get("ratio") or {}, item)]
+    return next((float(value) for value in known if isinstance(value, int | float)), CONFIDENCE)
 
 
 def _peak(item: Mapping[str, Any], baseline: Mapping[str, Any]) -> Paid | None:
@@ -182,11 +209,11 @@ def _peak(item: Mapping[str, Any], baseline: Mapping[str, Any]) -> Paid | None:
     return None if peak is None or not base else _exact(peak, peak - base)
 
 
-def _keep_narrowest(paid: dict[Form, Paid], form: Form, new: Paid | None) -> None:
+def _keep_narrowest(ledger: _Ledger, form: Form, new: Paid | None, record: str) -> None:
     """Ties keep the first, which is the newest."""
-    old = paid.get(form)
+    old = ledger.paid.get(form)
     if new is not None and (old is None or new.cost.high - new.cost.low < old.cost.high - old.cost.low):
-        paid[form] = new
+        ledger.put(form, new, record)
 
 
 def _numbered(found: Sequence[Axis]) -> list[Axis]:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from laurel_cli.errors import UsageError
-from laurel_cli.report.rows import columns
+from laurel_cli.report.rows import columns, is_of_studies
 
 OPERATORS = {
     ">": operator.gt,
@@ -25,7 +25,7 @@ _GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition; `arm` None is every LAuReL arm and every other model, not the baseline and not naive scaling."""
+    """One condition; `arm` None is every LAuReL arm and every other model: no baseline, naive scaling or control."""
 
     text: str
     arm: str | None
@@ -54,7 +54,8 @@ class Gate:
         """A phrase for each arm that meets the condition.
 
         Raises:
-            UsageError: no row has that column, no arm that name, or the figure is known of no arm.
+            UsageError: no row has that column, no arm that name, or the figure is not known of an arm that it should be
+                known of: of none at all, or, of a figure of studies, of one that was trained.
         """
         known = columns(list(rows))
         if self.column not in known:
@@ -62,7 +63,7 @@ class Gate:
             hint = f"Did you mean {close[0]}?" if close else "See the columns of --format csv."
             raise UsageError(f"--fail-if: there is no column {self.column!r} with numbers in this report.", hint=hint)
         if self.arm is None:
-            chosen = [row for row in rows if row["kind"] in ("laurel", "against")]
+            chosen = [row for row in rows if row["kind"] in ("laurel", "against") and row["role"] in (None, "arm")]
         else:
             chosen = [row for row in rows if row["arm"] == self.arm]
             if not chosen:
@@ -76,7 +77,12 @@ class Gate:
                 "A gate must not pass unseen.",
             )
         compare = OPERATORS[self.sign]
-        return [f"{row['arm']} has {row[self.column]:.6g}" for row in valued if compare(row[self.column], self.limit)]
+        found = [f"{row['arm']} has {row[self.column]:.6g}" for row in valued if compare(row[self.column], self.limit)]
+        unseen = [row for row in chosen if row["role"] == "arm" and row.get(self.column) is None]
+        if unseen and not found and is_of_studies(self.column):
+            said = ", ".join(f"{row['arm']} ({row['words'] or row['verdict']})" for row in unseen)
+            raise UsageError(f"--fail-if: {self.column} is not known of {said}.", "A gate must not pass unseen.")
+        return found
 
 
 def _number(text: str) -> float | None:

@@ -1,17 +1,17 @@
-"""Which records belong side by side: those of one model, and of them the trials of one study on one device.
+"""Which records belong side by side: those of one model; `studies.py` parts its trials by study.
 
 Costs, times and quality of one arm become one row. What was measured on different devices, data, dtypes, modes or in
-different studies never stands on one axis: each of these is a `Setting` or a `Comparison` of its own.
+different studies never stands on one axis: each of these is a `Setting` or a comparison of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
 from laurel_cli.report.arms import Arm, described, named, options_of
 
@@ -43,31 +43,6 @@ class Setting:
         return ", ".join([*traits, self.device])
 
 
-@dataclass(frozen=True)
-class Trials:
-    """All trials of one study on one device and one state of the data, by arm."""
-
-    content: Mapping[str, Any]  # of the first one: study, task, metric, chance_loss
-    device: str
-    by_arm: Mapping[Arm, tuple[Record, ...]]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of the study."""
-        return str(self.content["study"]["name"])
-
-    @property
-    def is_search(self) -> bool:
-        """Whether they tried learning rates, which have a seed of their own."""
-        return all(record.content["seed"] == SEARCH_SEED for record in self.records)
-
-    @property
-    def records(self) -> list[Record]:
-        """Every trial."""
-        return [record for records in self.by_arm.values() for record in records]
-
-
 @dataclass
 class Model:
     """All that was recorded of one architecture."""
@@ -77,9 +52,9 @@ class Model:
     profiles: list[Record] = field(default_factory=list)
     trials: list[Record] = field(default_factory=list)
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
-        """Every record, those that describe the model best first, the newest of them first."""
+        """Every record, those that describe the model best first, the newest of them first; asked when all are in."""
         return [record for group in (self.analyses, self.profiles, self.trials) for record in _newest_first(group)]
 
     @property
@@ -126,25 +101,7 @@ def models(records: Iterable[Record]) -> list[Model]:
         group = groups.setdefault(key, Model(key if len(key) == 64 and " " not in key else ""))
         kinds = {"analyze": group.analyses, "profile": group.profiles, "trial": group.trials}
         kinds[record.kind].append(record)
-    return sorted(groups.values(), key=lambda model: _rank(model.records), reverse=True)
-
-
-def studies(model: Model) -> list[Trials]:
-    """The model's trials, by study, device and data; the newest first.
-
-    Of trials that were run again after a failure the one that is complete counts; of several that are complete and
-    differ, the first by content, and a note says so.
-    """
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in model.trials:
-        content = record.content
-        hashes = content.get("hashes") or {}
-        study, task = content["study"], content["task"]
-        parts = (study.get("sha256"), study.get("name"), device_name(content), task.get("sha256"), hashes.get("data"))
-        key = tuple(map(_text, parts))
-        groups.setdefault(key, []).append(record)
-    ordered = sorted(groups.items(), key=lambda item: (_rank(item[1]), item[0]), reverse=True)
-    return [_trials(group) for _, group in ordered]
+    return sorted(groups.values(), key=lambda model: newest(model.records), reverse=True)
 
 
 def settings(model: Model) -> dict[Setting, list[Record]]:
@@ -191,35 +148,6 @@ def sample_input(text: str) -> str:
     return _BATCH.sub("[N", text)
 
 
-def _trials(group: Sequence[Record]) -> Trials:
-    by_seed: dict[tuple[Arm, int], list[Record]] = {}
-    for record in sorted(group, key=lambda record: record.sha256):
-        arm = record.content["arm"]
-        key = described(str(arm["name"]), arm.get("spec"), str(arm.get("kind", "")), int(arm.get("blocks") or 0))
-        by_seed.setdefault((key, record.content["seed"]), []).append(record)
-    notes = []
-    chosen: dict[Arm, list[Record]] = {}
-    for (arm, seed), records in sorted(by_seed.items(), key=lambda item: (item[0][0].name, item[0][1])):
-        best = min(records, key=lambda record: ORDER.get(record.content["status"], 3))
-        alike = [record for record in records if record.content["status"] == best.content["status"]]
-        results = {str(record.content.get("final")) for record in alike}
-        if best.content["status"] == "complete" and len(results) > 1:
-            notes.append(f"seed {seed} of {arm.name} was run {len(alike)} times with different results: one is used")
-        chosen.setdefault(arm, []).append(best)
-    codes = {(record.content.get("hashes") or {}).get("code") for record in group} - {None}
-    if len(codes) > 1:
-        notes.append(f"the trials were run with {len(codes)} different versions of laurel's code")
-    return Trials(
-        content=min(group, key=lambda record: record.sha256).content,
-        device=device_name(group[0].content),
-        by_arm={arm: tuple(records) for arm, records in chosen.items()},
-        notes=tuple(notes),
-    )
-
-
-ORDER = {"complete": 0, "diverged": 1, "failed": 2}
-
-
 def _lacking(record: Record) -> str:
     if record.kind not in NEEDED:
         return f"records of kind {record.kind!r} are not known to this version."
@@ -231,10 +159,18 @@ def _lacking(record: Record) -> str:
     for key in ("study", "arm", "task", "device"):
         whole = whole and isinstance(content.get(key, {}), dict)
     if record.kind == "trial":
-        final = content.get("final")
-        whole = whole and isinstance(content["seed"], int) and "name" in content["study"] and "name" in content["arm"]
-        whole = whole and (isinstance(final, dict) if content["status"] == "complete" else True)
+        whole = whole and _is_trial(content)
     return "" if whole else "its content is not what this version writes."
+
+
+def _is_trial(content: Mapping[str, Any]) -> bool:
+    """Whether a trial holds what a judgement reads of it."""
+    final, points = content.get("final"), content.get("evaluations") or []
+    whole = isinstance(content["seed"], int) and "name" in content["study"] and {"name", "kind"} <= set(content["arm"])
+    if content["status"] == "complete":
+        whole = whole and isinstance(final, dict) and isinstance(final.get("step"), int)
+    whole = whole and all(isinstance((final or {}).get(key), int | float | None) for key in ("loss", "accuracy"))
+    return whole and isinstance(points, list) and all(isinstance(p, dict) and "step" in p for p in points)
 
 
 def _are_arms(arms: Any) -> bool:
@@ -253,5 +189,6 @@ def _newest_first(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (record.recorded, record.sha256), reverse=True)
 
 
-def _rank(records: Iterable[Record]) -> tuple[str, str]:
+def newest(records: Iterable[Record]) -> tuple[str, str]:
+    """When the last of them was written, and its hash: what newest first goes by."""
     return max((record.recorded, record.sha256) for record in records)

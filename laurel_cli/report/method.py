@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from laurel_cli.verdict.remarks import CAVEAT
+
 Item = Mapping[str, Any]
 
 _GAIN = (
@@ -19,40 +21,55 @@ _WELCH = (
     "Welch, Biometrika 34 (1947) 28-35",
 )
 _HOLM = (
-    "Many arms",
-    "The comparisons with the baseline are one family, those of the other arms with each other a second one; p-values "
-    "and the confidence of the intervals are corrected after Holm",
-    "Holm, Scand. J. Statist. 6 (1979) 65-70",
+    "Many arms, many looks",
+    "The comparisons with the baseline are one family, those with naive+1 a second one, those of the other arms with "
+    "each other a third one. P-values and the level of every interval are corrected after Holm, and for the looks that "
+    "were declared: the first look at a study may spend 3.6 % of the 5 %, later looks and later arms have the rest",
+    "Holm, Scand. J. Statist. 6 (1979) 65-70; Bonferroni",
+)
+_VERDICT = (
+    "Verdict",
+    "Better: the arm beats the baseline and every control of its recipe (or beats the baseline where the control is "
+    "worse than it). Nothing is claimed where the baseline has not learned or the positive control is not separated, "
+    "nor of an arm of which a trial diverged or failed",
+    "laurel train-proxy says the same of the same records",
+)
+_WITHIN = (
+    "Within ... of the baseline",
+    "Two one-sided bounds of the difference in the metric itself, below zero is better for a loss; those of all arms "
+    "of the family hold together with 95 % or more",
+    "two one-sided tests (Schuirmann 1987)",
 )
 _FRONTIER = (
     "Frontier",
-    "Dominated: an arm that surely costs no more is separated from it and better. On the frontier: separated from and "
-    "better than every arm that may cost no more. Tied: neither is established",
+    "Dominated: an arm that surely costs no more is established to be better. On the frontier: established to be "
+    "better than every arm that may cost no more. Tied: neither is established. Controls stand beside "
+    "and are no rivals",
     "Pareto dominance on intervals",
 )
-_PROBABILITY = (
-    "P(frontier)",
-    "The share of 4,000 joint draws of all true means (their posterior, of which every paired difference is "
-    "t-distributed as in the paired t-test) and measured costs in which no arm is at least as good at no more cost",
-    "Monte Carlo with a fixed seed",
+_PRICES = (
+    "FLOPs of an arm",
+    "Of products. LAuReL also works elementwise: of two arms one costs no more only if it has no more FLOPs and no "
+    "more elementwise operations; where these were not counted, the frontier is not known",
+    "laurel analyze",
 )
 _SAVING = (
-    "Saving at equal quality",
-    "cost of naive scaling at which straight lines through the baseline and naive+N reach the arm's gain, over the "
-    "arm's cost; '>=' where the arm is better than every naive arm; interval from the same draws",
+    "Times fewer",
+    "cost of naive scaling at which a straight line from the baseline to naive+1 reaches the arm's gain, over the "
+    "arm's cost; 'or more' where the arm is beyond naive+1. Only where naive+1 is established to be better. The "
+    "interval is that of the share, widened by those of measured costs; its level is what the levels of both leave",
     "the paper's '2.6x fewer' is this figure where both reach the same accuracy",
 )
 _SHARE = (
     "Share of naive's gain",
-    "gain(arm) / gain(naive), with Fieller's interval (from the draws where no seed is shared); none where naive's own "
-    "gain is not separated from zero",
+    "gain(arm) / gain(naive+1), with Fieller's interval; only where naive+1 is established to be better",
     "Fieller, J. R. Statist. Soc. B 16 (1954) 175-185",
 )
-_VOLUME = (
-    "Hypervolume",
-    "1 / C times the integral from 0 to C of the best gain at no more than that cost, C a tenth beyond the "
-    "largest cost: what a budget below C buys on average",
-    "Zitzler and Thiele, IEEE Trans. Evol. Comput. 3 (1999) 257-271",
+_STEPS = (
+    "Steps saved",
+    "steps that the baseline would need beyond its own to be as good, on the straight line in log(steps) through its "
+    "two budgets, each with its own fall of the learning rate",
+    "Fieller",
 )
 _COUNTS = (
     "Parameters and FLOPs",
@@ -72,48 +89,39 @@ def formulas(comparisons: Sequence[Item]) -> list[dict[str, str]]:
     studied = [body for body in comparisons if body["study"] is not None]
     costs = {panel["cost"] for body in studied for panel in body["panels"]}
     costs |= {str(setting["name"]).partition("_")[0] for body in comparisons for setting in body["settings"]}
+    arms = [arm for body in studied for arm in body["arms"]]
     used = []
     if studied:
         paired = {body["study"]["paired"] for body in studied}
         used += [_GAIN] if paired - {False} else []
         used += [_WELCH] if False in paired else []
-        used += [_HOLM, _SHARE]
-        if any(body["panels"] for body in studied):
-            used += [_FRONTIER, _PROBABILITY, _SAVING, _VOLUME]
+        used += [_HOLM, _VERDICT, _WITHIN]
+        used += [_SHARE] if any(arm["share_of_naive"] for arm in arms) else []
+        used += [_STEPS] if any(arm["steps_saved"] for arm in arms) else []
+        panels = [panel for body in studied for panel in body["panels"]]
+        used += [_FRONTIER] if panels else []
+        used += [_PRICES] if any(panel["cost"] == "flops" for panel in panels) else []
+        used += [_SAVING] if any(point["times_fewer"] for panel in panels for point in panel["arms"]) else []
     used += [_COUNTS] if costs & {"parameters", "flops"} else []
     used += [_RATIO] if costs & {"latency", "step"} else []
     return [{"name": name, "text": text, "source": source} for name, text, source in used]
 
 
 def caveats(body: Item) -> list[str]:
-    """What a reader must not conclude from one comparison."""
+    """What a reader must not conclude from one comparison, the study's own warnings first."""
     study = body["study"]
-    said = list(body["notes"])
+    said = [] if study is None else list(study["warnings"])
+    said += body["notes"]
     if body["partial"]:
         said.append("partial: not everything that was planned has been measured yet, or a profile was interrupted")
     if any(setting["name"] == "flops" for setting in body["settings"]):
         said.append("FLOPs are those of products; LAuReL's elementwise work is not in them, it shows in the time")
     if study is None:
         return said
-    failed = {state: study["trials"][state] for state in ("diverged", "failed") if study["trials"][state]}
-    if failed:
-        parts = ", ".join(f"{number} {state}" for state, number in failed.items())
-        said.append(
-            f"{parts} of {sum(study['trials'].values())} trials: left out of every mean, which favours such an arm"
-        )
-    if any(arm["quality"] and arm["quality"]["n"] < 2 for arm in body["arms"]):
-        said.append("an arm with one complete trial has no interval and is not ranked: add seeds")
     if study["paired"] is False:
         said.append("the arms share no seeds: differences between runs are not taken out, Welch's test is used")
-    said += [_naive(arm) for arm in body["arms"] if arm["kind"] == "naive" and arm["gain"] and arm["gain"]["gain"] < 0]
-    floor = study["noise_floor"]
-    if floor is not None and floor["verdict"] != "not separated":
-        said.append("the baseline's own copy differs from it: effects of that size are noise")
-    said.append("a small proxy keeps the sign of such effects better than their size or their order")
-    return said
-
-
-def _naive(arm: Item) -> str:
-    """More parameters should not hurt; where they do, the study is too short to judge what is added."""
-    how = "is worse than" if arm["verdict"] == "worse" else "is not ahead of"
-    return f"{arm['name']} {how} the baseline: the budget may be too short for a deeper model, so read with care"
+    if study["shown"] != study["metric"]:
+        said.append(
+            f"the {study['shown']} is shown, and nothing is claimed of it: the study declared the {study['metric']}"
+        )
+    return [*said, CAVEAT]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from laurel_cli.report import frontier
 from laurel_cli.report.arms import Arm
-from laurel_cli.report.compare import DRAWS, SEED, Effect, draws
 from laurel_cli.report.costs import Axis
-from laurel_cli.report.frontier import Cost, Saving
-from laurel_cli.report.quality import Quality
-
-BEYOND = 1.1  # where the hypervolume ends, in largest costs: that one must count too
+from laurel_cli.report.frontier import Cost
+from laurel_cli.report.quality import CONTROLS, Quality
+from laurel_cli.report.savings import Saving, saving
+from laurel_cli.verdict.findings import NAIVE, UNCONTROLLED
 
 
 @dataclass(frozen=True)
@@ -24,93 +21,61 @@ class Point:
     """An arm in a panel.
 
     Attributes:
-        cost: beyond the baseline, in percent.
-        status: of `frontier.status`; `probability` that it is on the frontier, None where that is not known.
-        saving: against naive scaling at equal quality; `times` the naive arm's cost over its own, whatever the quality.
+        cost: beyond the baseline.
+        status: of `frontier.status`; CONTROL of the positive control, which stands beside and is no rival.
+        saving: against naive scaling at equal quality; None where that is not known.
     """
 
     arm: Arm
     cost: Cost
     status: str
-    probability: float | None
     saving: Saving | None
-    times: float | None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One axis with its points; `volume` and `naive_volume` are (estimate, low, high) of what a budget buys."""
+    """One axis with its points, and the arms of which its cost was not measured."""
 
     axis: Axis
     points: tuple[Point, ...]
     missing: tuple[Arm, ...]
-    volume: tuple[float, float, float] | None
-    naive_volume: tuple[float, float, float] | None
 
 
 def panel(axis: Axis, quality: Quality) -> Panel:
-    """The panel of an axis: the ranked arms whose cost is known. Nothing is ranked where the proxy has not learned."""
-    arms = [arm for arm in quality.ranked if arm.form in axis.paid]
-    missing = tuple(arm for arm in quality.ranked if arm.form not in axis.paid)
-    costs = [axis.paid[arm.form].cost for arm in arms]
-    enough = [len(quality.scores[arm]) > 1 and quality.learned is not False for arm in arms]
-    over: list[list[Effect | None]] = [[quality.over.get((a, b)) for b in arms] for a in arms]
-    statuses = [frontier.status(i, costs, over, enough) for i in range(len(arms))]
-    base = next((i for i, arm in enumerate(arms) if arm.kind == "baseline"), None)
-    if base is None or not all(enough):
-        plain = [
-            Point(arm, cost, said, None, None, None) for arm, cost, said in zip(arms, costs, statuses, strict=True)
-        ]
-        return Panel(axis, tuple(plain), missing, None, None)
-    # Row 0 is the estimate itself, the other rows are draws.
-    estimate = np.array([[np.mean(list(quality.scores[arm].values())) for arm in arms]])
-    means = np.concatenate([estimate, draws([quality.scores[arm] for arm in arms])])
-    paid = np.concatenate([[[cost.value for cost in costs]], frontier.cost_draws(costs, DRAWS, SEED)])
-    gains = means - means[:, [base]]
-    probability = frontier.on_frontier(paid[1:], gains[1:]).mean(axis=0)
-    savings, times = _savings(arms, paid, gains, base)
-    points = [
-        Point(arm, costs[i], statuses[i], float(probability[i]), savings.get(arm), times.get(arm))
-        for i, arm in enumerate(arms)
-    ]
-    naive = [i for i, arm in enumerate(arms) if arm.kind in ("baseline", "naive")]
-    most = BEYOND * float(paid[0].max())
-    volume = _spread(frontier.hypervolume(paid, gains, most)) if most > 0 else None
-    naive_volume = None
-    if most > 0 and len(naive) > 1:
-        naive_volume = _spread(frontier.hypervolume(paid[:, naive], gains[:, naive], most))
-    return Panel(axis, tuple(points), missing, volume, naive_volume)
+    """The panel of an axis: the arms whose quality and cost are known."""
+    arms = [arm for arm in quality.drawn if arm.form in axis.paid]
+    rivals = [arm for arm in arms if quality.findings[arm].role not in CONTROLS]
+    costs = [axis.paid[arm.form].cost for arm in rivals]
+    known = [quality.known(arm) for arm in rivals]
+    points = []
+    for arm in arms:
+        status = frontier.CONTROL
+        if arm in rivals:
+            i = rivals.index(arm)
+            status = frontier.status(i, costs, lambda a, b: quality.better(rivals[a], rivals[b]), known)
+            if status == frontier.FRONTIER and quality.findings[arm].verdict == UNCONTROLLED:
+                status = frontier.UNCONTROLLED
+        points.append(Point(arm, axis.paid[arm.form].cost, status, _saving(arm, axis, quality)))
+    missing = tuple(arm for arm in quality.drawn if arm.form not in axis.paid)
+    return Panel(axis, tuple(points), missing)
 
 
-def _savings(
-    arms: Sequence[Arm], paid: np.ndarray, gains: np.ndarray, base: int
-) -> tuple[dict[Arm, Saving], dict[Arm, float]]:
-    naive = sorted((i for i, arm in enumerate(arms) if arm.kind == "naive"), key=lambda i: arms[i].blocks)
-    if not naive or any(paid[0, i] <= 0 for i in naive):
-        return {}, {}
-    curve = [base, *naive]
-    savings, times = {}, {}
-    for i, arm in enumerate(arms):
-        if i in curve:
-            continue
-        found = frontier.saving(gains[:, i], paid[:, i], paid[:, curve], gains[:, curve])
-        if found is not None:
-            savings[arm] = found
-            times[arm] = float(paid[0, naive[0]] / paid[0, i])
-    return savings, times
-
-
-def _spread(values: np.ndarray) -> tuple[float, float, float]:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return float(values[0]), float(low), float(high)
+def _saving(arm: Arm, axis: Axis, quality: Quality) -> Saving | None:
+    finding, judgement = quality.findings[arm], quality.judgement
+    naive = next((other for other, item in quality.findings.items() if item.name == NAIVE), None)
+    if judgement.naive is None or finding.share_of_naive is None or naive is None or naive.form not in axis.paid:
+        return None
+    found = saving(
+        finding.share_of_naive,
+        judgement.share_confidence(finding),
+        axis.paid[arm.form].cost,
+        axis.paid[naive.form].cost,
+    )
+    return found if found is not None and found.known else None
 
 
 def document(found: Panel, labels: Mapping[Arm, str]) -> dict[str, Any]:
     """The panel as plain JSON."""
-
-    def saved(point: Point) -> dict[str, Any] | None:
-        return None if point.saving is None else {key: _finite(value) for key, value in vars(point.saving).items()}
-
     return {
         "name": found.axis.name,
         "cost": found.axis.kind,
@@ -123,22 +88,20 @@ def document(found: Panel, labels: Mapping[Arm, str]) -> dict[str, Any]:
                 "cost_percent": point.cost.value,
                 "cost_low": _finite(point.cost.low),
                 "cost_high": _finite(point.cost.high),
+                "level": point.cost.level,
+                "elementwise_added": point.cost.beside if found.axis.kind == "flops" else None,
                 "status": point.status,
-                "probability": point.probability,
-                "times_fewer_than_naive": point.times,
-                "saving_at_equal_quality": saved(point),
+                "times_fewer": None if point.saving is None else _plain(point.saving),
             }
             for point in found.points
         ],
         "missing": [labels[arm] for arm in found.missing],
-        "hypervolume": _triple(found.volume),
-        "hypervolume_naive": _triple(found.naive_volume),
     }
 
 
-def _triple(values: tuple[float, float, float] | None) -> dict[str, float] | None:
-    return None if values is None else dict(zip(("value", "low", "high"), values, strict=True))
+def _plain(item: Saving) -> dict[str, Any]:
+    return {key: _finite(value) for key, value in vars(item).items()}
 
 
-def _finite(value: float | bool | None) -> float | bool | None:
-    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

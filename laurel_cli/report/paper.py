@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.report.arms import Arm
+from laurel_cli.report.arms import Arm, order
 from laurel_cli.report.join import Model, arms_of
-from laurel_cli.report.quality import order
 
 # Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
 TABLE_1 = {
@@ -21,7 +20,7 @@ TABLE_1 = {
     "rw+lr": (75.20, 0.07, 1.68),
     "rw+lr+pa": (75.25, 0.09, 2.40),
 }
-TRIALS = 5
+RANK = 16
 REMARK = (
     "The paper's trials are not paired. By Welch's test on its means and standard deviations its variants are better "
     "than its baseline; their order among themselves, and against one more layer, is not established "
@@ -41,11 +40,33 @@ def printed(model: Model, names: Mapping[Arm, str]) -> list[dict[str, Any]]:
 
 
 def beside(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The paper's variants beside the arms of the same formula; None where there are none."""
-    rows = [_row(body, arm) for arm in body["arms"] if arm["kind"] == "laurel" and arm["family"] in TABLE_1]
-    if not rows or body["study"] is None:
+    """The paper's variants beside the arms of the same formula and rank; None for another model or kind of task."""
+    if body["study"] is None or not _is_its_own(body):
+        return None
+    rows = [_row(body, arm) for arm in body["arms"] if _is_in_table(arm)]
+    if not rows:
         return None
     return {"source": "arXiv 2411.07501v4, Table 1 (ResNet-50, ImageNet-1K, r = 16)", "remark": REMARK, "rows": rows}
+
+
+def _is_its_own(body: Mapping[str, Any]) -> bool:
+    """Whether it is the whole ResNet-50, trained to tell images apart."""
+    library, _, name = str(body["model"]["reference"]).rpartition(":")
+    if library not in ("", "timm", "torchvision") or name.partition(".")[0].lower() != "resnet50":
+        return False
+    built = (body["study"]["definition"].get("recipe") or {}).get("model") or {}
+    whole = not any(built.get(key) for key in ("args", "layers", "width", "stem"))
+    return whole and body["study"]["task"]["kind"] == "image"
+
+
+def _is_in_table(arm: Mapping[str, Any]) -> bool:
+    ranked = "lr" in arm["family"].split("+")
+    return (
+        arm["role"] == "arm"
+        and arm["kind"] == "laurel"
+        and arm["family"] in TABLE_1
+        and (not ranked or arm["spec"]["rank"] == RANK)
+    )
 
 
 def _row(body: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +79,6 @@ def _row(body: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any]:
         "paper_gain_points": round(accuracy - base, 6),
         "paper_share_of_naive_gain": round((accuracy - base) / (naive[0] - base), 6),
         "paper_times_fewer": round(naive[2] / percent, 6),
-        "share_of_naive_gain": arm["share_of_naive_gain"],
-        "times_fewer": point["times_fewer_than_naive"] if point else None,
+        "share_of_naive": arm["share_of_naive"],
+        "times_fewer": point["times_fewer"] if point else None,
     }

@@ -1,160 +1,79 @@
-"""How good each arm of a study is: the final figures, their comparison with the baseline and with each other."""
+"""What a report shows of the quality of a study's arms. What is established of it is the judgement's alone."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
 
-from laurel_cli import paired
 from laurel_cli.errors import UsageError
-from laurel_cli.proxy.verdict import LEARNED
 from laurel_cli.report.arms import Arm
-from laurel_cli.report.compare import Effect, Scores, effects
-from laurel_cli.report.join import Trials
+from laurel_cli.report.studies import METRICS, Trials
+from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
+from laurel_cli.verdict.findings import CLAIMS, REPAIRS, Finding, Judgement
 
-METRICS = ("loss", "accuracy")
-FAMILIES = ("identity", "rw", "lr", "pa", "rw+lr", "rw+pa", "lr+pa", "rw+lr+pa")
+RANKED = ("baseline", "arm")
+CONTROLS = ("positive", "recipe", "budget")
+"""Roles of arms that the others are held against."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of every arm of a study.
+    """Figures of one metric beside the judgement, which is that of the metric that was declared.
 
     Attributes:
-        metric: "loss" (lower is better) or "accuracy".
-        values: the final figure by arm and seed, complete trials alone; `scores` the same, higher is better.
-        gains: of each arm over the baseline, one Holm family; the copy of the baseline is none of it.
-        floor: of the baseline's copy over it: the noise.
-        over: of every ranked arm but the baseline over every other, one Holm family.
-        ranked: the arms with a final figure, without the copy.
-        states: "complete", "diverged" and "failed" trials of each arm, by seed.
-        learned: whether the baseline is well under chance.
+        shown: the metric of `values`, "loss" or "accuracy".
+        values: final figures by arm and seed, of the complete trials.
     """
 
-    metric: str
+    trials: Trials
+    shown: str
     values: Mapping[Arm, Mapping[int, float]]
-    scores: Mapping[Arm, Scores]
-    gains: Mapping[Arm, Effect]
-    floor: Effect | None
-    over: Mapping[tuple[Arm, Arm], Effect]
-    ranked: tuple[Arm, ...]
-    states: Mapping[Arm, Mapping[int, str]]
-    learned: bool | None
 
     @property
-    def sign(self) -> float:
-        """1 where higher is better."""
-        return 1.0 if self.metric == "accuracy" else -1.0
+    def judgement(self) -> Judgement:
+        """Of the study."""
+        return self.trials.judgement
 
     @property
-    def visible(self) -> float | None:
-        """The smallest gain over the baseline that this study would have found four times in five, as a median."""
-        found = []
-        base = next((self.scores[arm] for arm in self.ranked if arm.kind == "baseline"), {})
-        for arm, gain in self.gains.items():
-            common = sorted(set(self.scores[arm]) & set(base))
-            if gain.paired and len(common) > 1:
-                sd = paired.difference([self.scores[arm][s] for s in common], [base[s] for s in common]).sd
-                found.append(paired.smallest_visible(sd, len(common), paired.ALPHA / len(self.gains)))
-        known = [size for size in found if math.isfinite(size)]
-        return median(known) if known else None
+    def findings(self) -> Mapping[Arm, Finding]:
+        """Of every arm, in the order of tables."""
+        return self.trials.findings
 
+    @property
+    def drawn(self) -> tuple[Arm, ...]:
+        """The arms that stand against a cost: the baseline, what is judged, and the positive control beside them."""
+        roles = (*RANKED, "positive")
+        return tuple(arm for arm, finding in self.findings.items() if finding.role in roles and arm in self.values)
 
-def order(arms: Sequence[Arm]) -> list[Arm]:
-    """Baseline, copy, naive scaling, LAuReL by formula and rank, others."""
+    def known(self, arm: Arm) -> bool:
+        """Whether the study says anything of an arm's quality."""
+        found = self.judgement
+        finding = self.findings[arm]
+        if finding.role == "baseline":
+            return not found.withheld and not found.cannot_tell
+        return finding.role == "arm" and finding.verdict in (*CLAIMS, NOT_SEPARATED)
 
-    def key(arm: Arm) -> tuple[Any, ...]:
-        kind = ("baseline", "copy", "naive", "laurel", "against").index(arm.kind)
-        if arm.spec is None:
-            return (kind, arm.blocks, 0, arm.name, "")
-        family = FAMILIES.index(arm.spec.variant) if arm.spec.variant in FAMILIES else len(FAMILIES)
-        return (kind, family, arm.spec.rank, arm.name, str(arm.spec))
-
-    return sorted(arms, key=key)
+    def better(self, a: Arm, b: Arm) -> bool:
+        """Whether a is established to be better than b: an arm that only repairs the recipe is better than nobody."""
+        over = self.judgement.orders.get((self.findings[a].name, self.findings[b].name))
+        return over is not None and over.verdict == BETTER and self.findings[a].verdict != REPAIRS
 
 
 def quality(trials: Trials, metric: str | None = None) -> Quality:
-    """The quality of a study's arms.
+    """The figures of a study's arms.
 
     Args:
-        trials: of one study.
-        metric: None for the one that the study names, or for the one that was measured.
+        metric: None for the one that the study declared.
 
     Raises:
         UsageError: no complete trial has that metric.
     """
-    arms = order(list(trials.by_arm))
-    chosen = metric or _metric(trials)
-    values: dict[Arm, dict[int, float]] = {}
-    states: dict[Arm, dict[int, str]] = {}
-    for arm in arms:
-        for record in sorted(trials.by_arm[arm], key=lambda record: record.content["seed"]):
-            content = record.content
-            states.setdefault(arm, {})[content["seed"]] = content["status"]
-            figure = (content.get("final") or {}).get(chosen)
-            if content["status"] == "complete" and figure is not None:
-                values.setdefault(arm, {})[content["seed"]] = float(figure)
-    if not values and metric is not None and any("complete" in found.values() for found in states.values()):
+    shown = metric or trials.judgement.metric
+    values = trials.values(shown)
+    complete = any(finding.arm.states()["complete"] for finding in trials.findings.values())
+    if metric is not None and complete and not values:
+        other = next(name for name in METRICS if name != metric)
         raise UsageError(
-            f"--quality {metric} was not measured in the study {trials.name!r}.",
-            hint=f"Try --quality {_other(metric)}.",
+            f"--quality {metric} was not measured in the study {trials.name!r}.", hint=f"Try --quality {other}."
         )
-    sign = 1.0 if chosen == "accuracy" else -1.0
-    scores = {arm: {seed: sign * value for seed, value in found.items()} for arm, found in values.items()}
-    ranked = tuple(arm for arm in arms if arm in scores and arm.kind != "copy")
-    base = next((arm for arm in ranked if arm.kind == "baseline"), None)
-    copy = next((arm for arm in arms if arm in scores and arm.kind == "copy"), None)
-    others = [arm for arm in ranked if arm.kind != "baseline"]
-    gains: dict[Arm, Effect] = {}
-    floor = None
-    if base is not None:
-        gains = dict(zip(others, effects([(scores[arm], scores[base]) for arm in others]), strict=True))
-        floor = effects([(scores[copy], scores[base])])[0] if copy is not None else None
-    return Quality(
-        metric=chosen,
-        values=values,
-        scores=scores,
-        gains=gains,
-        floor=floor,
-        over=_over(base, others, scores, gains),
-        ranked=ranked,
-        states=states,
-        learned=_learned(trials, values.get(base, {}) if base is not None else {}, chosen),
-    )
-
-
-def reversed_effect(effect: Effect) -> Effect:
-    """The same comparison from the other side."""
-    return Effect(-effect.gain, -effect.high, -effect.low, effect.p, effect.p_holm, effect.n, effect.paired)
-
-
-def _over(
-    base: Arm | None, others: Sequence[Arm], scores: Mapping[Arm, Scores], gains: Mapping[Arm, Effect]
-) -> dict[tuple[Arm, Arm], Effect]:
-    pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
-    found = dict(zip(pairs, effects([(scores[a], scores[b]) for a, b in pairs]), strict=True))
-    if base is not None:
-        found |= {(arm, base): gain for arm, gain in gains.items()}
-    return found | {(b, a): reversed_effect(effect) for (a, b), effect in found.items()}
-
-
-def _metric(trials: Trials) -> str:
-    named = str(trials.content.get("metric") or "loss")
-    finals = [record.content["final"] for record in trials.records if record.content.get("final")]
-    candidates = [name for name in dict.fromkeys((named, *METRICS)) if name in METRICS]
-    measured = [name for name in candidates if any(final.get(name) is not None for final in finals)]
-    return (measured or candidates)[0]
-
-
-def _other(metric: str) -> str:
-    return next(name for name in METRICS if name != metric)
-
-
-def _learned(trials: Trials, values: Mapping[int, float], metric: str) -> bool | None:
-    chance = trials.content.get("chance_loss")
-    if metric != "loss" or not chance or not values:
-        return None
-    return sum(values.values()) / len(values) < LEARNED * float(chance)
+    return Quality(trials, shown, values)

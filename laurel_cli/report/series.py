@@ -8,39 +8,43 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
-from laurel_cli import paired
-from laurel_cli.report.arms import Arm
-from laurel_cli.report.join import Model, Trials, arms_of, settings
-from laurel_cli.report.quality import Quality, order
+from laurel_cli.report.arms import Arm, order
+from laurel_cli.report.costs import level
+from laurel_cli.report.join import Model, arms_of, settings
+from laurel_cli.report.quality import CONTROLS, Quality
+from laurel_cli.verdict import paired
+from laurel_cli.verdict.findings import Finding
+from laurel_cli.verdict.trials import outcome
 
 Named = Mapping[Arm, str]
 
 
-def curves(trials: Trials, quality: Quality, labels: Named) -> list[dict[str, Any]]:
+def curves(quality: Quality, labels: Named) -> list[dict[str, Any]]:
     """For each arm the mean over its complete trials of every evaluation that all of them have."""
     found = []
-    for arm in order(list(quality.values)):
+    for arm, finding in quality.findings.items():
         runs = [
-            {point["step"]: point for point in record.content.get("evaluations") or () if _has(point, quality.metric)}
-            for record in trials.by_arm[arm]
-            if record.content["status"] == "complete"
+            {point["step"]: point for point in trial.get("evaluations") or () if _has(point, quality.shown)}
+            for trial in finding.arm.trials.values()
+            if outcome(trial)[0] == "complete"
         ]
         steps = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
         points = []
         for step in steps:
-            values = [float(run[step][quality.metric]) for run in runs]
+            values = [float(run[step][quality.shown]) for run in runs]
             points.append({"step": step, "samples": runs[0][step].get("samples", step)} | _mean(values))
         if points:
-            found.append({"arm": labels[arm], "family": arm.family, "points": points})
+            found.append({"arm": labels[arm], "family": _family(arm, finding), "points": points})
     return found
 
 
 def sweeps(quality: Quality, labels: Named) -> list[dict[str, Any]]:
     """Arms that differ in their rank alone, where there are at least two ranks (the paper's Figure 3)."""
     groups: dict[Any, list[Arm]] = {}
-    for arm in quality.ranked:
+    for arm in quality.drawn:
         if arm.spec is not None and arm.spec.low_rank:
-            groups.setdefault(replace(arm.spec, rank=1), []).append(arm)
+            key = (replace(arm.spec, rank=1), arm.name.partition(":")[2])
+            groups.setdefault(key, []).append(arm)
     found = []
     for arms in groups.values():
         if len(arms) < 2:
@@ -71,7 +75,9 @@ def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
                 arms.append(
                     {"arm": labels.get(arm, arm.name), "family": arm.family}
                     | {key: ratio.get(key) for key in ("median", "low", "high", "verdict")}
-                    | {"placements": _placements(record.content, name)}
+                    | {"level": level(by_arm[arm]), "p_holm": ratio.get("p_holm", by_arm[arm].get("p_holm"))}
+                    | {"to_naive": _to_naive(by_arm[arm])}
+                    | {"placements": _placements(record.content, name), "source": record.name}
                 )
         if arms:
             found.append({"setting": setting.text, "mode": setting.mode, "arms": arms})
@@ -88,18 +94,19 @@ def where(model: Model, labels: Named) -> list[dict[str, Any]]:
             if item["name"] in stands and arm not in found:
                 places = [place | {"stream": streams.get(place["connection"])} for place in stands[item["name"]]]
                 found[arm] = {"arm": labels.get(arm, arm.name), "family": arm.family, "places": places}
+                found[arm] |= {"source": record.name}
     return [found[arm] for arm in order(list(found))]
 
 
-def coefficients(trials: Trials, quality: Quality, labels: Named) -> list[dict[str, Any]]:
+def coefficients(quality: Quality, labels: Named) -> list[dict[str, Any]]:
     """For each arm with residual weights the learned a and b at each connection, as means over its complete trials."""
     found = []
-    for arm in order(list(quality.values)):
+    for arm, finding in quality.findings.items():
         by_place: dict[str, dict[str, list[float]]] = {}
-        for record in trials.by_arm[arm]:
-            if record.content["status"] != "complete":
+        for trial in finding.arm.trials.values():
+            if outcome(trial)[0] != "complete":
                 continue
-            for item in record.content.get("coefficients") or ():
+            for item in trial.get("coefficients") or ():
                 place = by_place.setdefault(str(item.get("connection")), {"a": [], "b": []})
                 for key in ("a", "b"):
                     if isinstance(item.get(key), int | float):
@@ -112,6 +119,20 @@ def coefficients(trials: Trials, quality: Quality, labels: Named) -> list[dict[s
         if places:
             found.append({"arm": labels[arm], "family": arm.family, "places": places})
     return found
+
+
+def _family(arm: Arm, finding: Finding) -> str:
+    return "control" if finding.role in CONTROLS else arm.family
+
+
+def _to_naive(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The ratio to `naive+1` of a profile that tested it, with its level; older profiles did not."""
+    ratio = item.get("to_naive")
+    if not isinstance(ratio, Mapping) or ratio.get("median") is None:
+        return None
+    return {key: ratio.get(key) for key in ("median", "low", "high", "verdict", "p_holm")} | {
+        "level": level(dict(ratio))
+    }
 
 
 def _placements(content: Mapping[str, Any], name: str) -> list[float]:

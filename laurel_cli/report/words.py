@@ -8,6 +8,7 @@ from typing import Any
 from laurel_cli import text
 
 UNITS = {"loss": "nats", "accuracy": "points"}
+UNKNOWN = "not known"
 
 
 def scaled(value: float, metric: str) -> float:
@@ -39,6 +40,37 @@ def gain(effect: Mapping[str, Any] | None, metric: str, *, unit: bool = False) -
     return f"{sign}{text.significant(middle, half)}{said} {ends}"
 
 
+def size(value: float, metric: str) -> str:
+    """`0.24 nats`, `1.3 points`."""
+    return f"{scaled(value, metric):.2g} {UNITS[metric]}"
+
+
+def visible(found: Mapping[str, float], metric: str) -> str:
+    """`0.16 to 0.38 nats, by arm (0.097 to 1.1 over the 95 % interval of the spread)`."""
+
+    def both(least: str, most: str) -> str:
+        ends = [f"{scaled(found[key], metric):.2g}" for key in (least, most)]
+        return " to ".join(dict.fromkeys(ends))
+
+    outer = both("low", "high")
+    return f"{both('smallest', 'largest')} {UNITS[metric]}, by arm ({outer} over the 95 % interval of the spread)"
+
+
+def ratio(found: Mapping[str, Any] | None) -> str:
+    """`0.981 [0.962, 0.999]`: of times."""
+    if found is None:
+        return text.NOTHING
+    low, high = found["low"], found["high"]
+    return f"{found['median']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+
+
+def gain_at(effect: Mapping[str, Any] | None, metric: str) -> str:
+    """`+0.25 nats [0.10, 0.40] at 98.8 %`."""
+    said = gain(effect, metric, unit=True)
+    known = effect is not None and effect["low"] is not None and effect["high"] is not None
+    return f"{said} at {level(effect['level'])}" if effect is not None and known else said
+
+
 def p_value(p: float | None) -> str:
     """`p = 0.48`, `p < 0.001`."""
     return "p = -" if p is None else f"p {short_p(p, '= ')}"
@@ -65,36 +97,55 @@ def cost(found: Mapping[str, Any] | None) -> str:
     return f"{_sign(middle)}{middle_text} % [{', '.join(ends)}]"
 
 
+def price(found: Mapping[str, Any], name: str) -> str:
+    """`+1.6800 % parameters`, `+6.1 % latency ([3.1, 9.1] at 95 %)`."""
+    middle, bracket, ends = cost(found).partition(" [")
+    return f"{middle} {name}" + (f" ([{ends} at {level(found['level'])})" if bracket else "")
+
+
 def signed_percent(value: float | None) -> str:
     """`+1.6800 %`, `0 %`."""
     return text.NOTHING if value is None else _sign(value) + text.percent(value)
 
 
 def share(found: Mapping[str, Any] | None) -> str:
-    """`60 % [35, 92]` of the gain of another arm."""
+    """`60 % [35, 92] at 96.4 %` of the gain of another arm."""
     if found is None:
-        return text.NOTHING
+        return UNKNOWN
     said = f"{100 * found['value']:.0f} %"
-    return said if found["low"] is None else f"{said} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+    if found["low"] is None or found["high"] is None:
+        return said
+    return f"{said} [{100 * found['low']:.0f}, {100 * found['high']:.0f}] at {level(found['level'])}"
 
 
 def saving(found: Mapping[str, Any] | None) -> str:
-    """`2.60x [1.21, >= 2.60]`: times less than naive scaling at equal quality."""
-    if found is None or found["times"] is None:
-        return text.NOTHING
-    lead = ">= " if found["at_least"] else ""
-    said = f"{lead}{text.times(found['times'])}"
-    if found["low"] is None:
-        return said
-    high = "inf" if found["high"] is None else text.times(found["high"])
-    return f"{said} [{text.times(found['low'])}, {'>= ' if found['high_at_least'] else ''}{high}]"
+    """`2.60x (at least 1.07x)`, `1.56x [1.04x, 2.08x]`, `at least 1.83x`; else `not known`."""
+    if found is None:
+        return UNKNOWN
+    middle = text.times(found["times"])
+    low, high = (None if found[key] is None else text.times(found[key]) for key in ("low", "high"))
+    if high is None and low == middle:
+        return f"at least {low}"
+    middle += " or more" if found["at_least"] else ""
+    if high is None:
+        return f"{middle} (at least {low})"
+    return f"{middle} [{low}, {high}]" if found["low"] else f"{middle} (at most {high})"
 
 
-def probability(value: float | None) -> str:
-    """`0.97`, and never certainty from draws: `> 0.99`."""
-    if value is None:
-        return text.NOTHING
-    return "> 0.99" if value > 0.995 else "< 0.01" if value < 0.005 else f"{value:.2f}"
+def steps(found: Mapping[str, Any] | None) -> str:
+    """`35 [10, 61]`, `at least 10`: steps of training that the baseline would need beyond its own."""
+    if found is None:
+        return UNKNOWN
+    lead = "more than " if found["at_least"] else ""
+    low, high = found["low"], found["high"]
+    ends = f", at least {low:,.0f}" if high is None and low is not None else ""
+    ends = f" [{low:,.0f}, {high:,.0f}]" if high is not None and low is not None else ends
+    return f"{lead}{found['mean']:,.0f}{ends}"
+
+
+def level(value: float | None) -> str:
+    """`98.8 %`: of an interval."""
+    return text.NOTHING if value is None else f"{100 * value:.4g} %"
 
 
 def trials(counts: Mapping[str, int]) -> str:

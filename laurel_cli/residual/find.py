@@ -40,6 +40,7 @@ class Connection:
         sites: the addition, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
         node: the sum in the trace, and `fork` the node from which skip and branch part.
         dtype: of the skip.
+        branches: nodes of the branches that are added, one for each site.
         frames: all calls that were running, from the addition outwards to the model's forward.
         weights: names of the parameters and buffers that the branch reads.
         alternatives: other expressions of the same module that make the same sum in other passes.
@@ -60,6 +61,7 @@ class Connection:
     node: int
     fork: int
     dtype: torch.dtype
+    branches: tuple[int, ...]
     frames: tuple[Call, ...]
     weights: tuple[str, ...] = ()
     alternatives: tuple[Site, ...] = ()
@@ -191,6 +193,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 node=node.index,
                 fork=relation.fork,
                 dtype=nodes[item.skip].dtype,
+                branches=tuple(part.addition.operands[1 - part.relation.skip] for part in (*item.partial, item)),
                 frames=item.addition.calls,
                 weights=_weights(item, nodes),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType
@@ -55,7 +56,9 @@ class Sites:
     def __init__(self, trace: Trace) -> None:
         """Number the turns of every loop and the calls of every method that adds."""
         self._nodes = trace.nodes
-        ran = sorted((*trace.additions, *trace.numbers), key=lambda item: item.node)
+        # The 0 that sum() begins with is no turn: where it stands in the text nothing is added.
+        numbers = (item for item in trace.numbers if not _is_call(item.calls[0]))
+        ran = sorted((*trace.additions, *numbers), key=lambda item: item.node)
         self._calls = _calls(ran)
         self._turns = _turns(ran, self._calls)
         self._visits = _visits(ran, self._calls)
@@ -74,6 +77,17 @@ class Sites:
             in_place=node.op.endswith("_"),
             obstacle=addition.obstacle,
         )
+
+
+def _is_call(call: Call) -> bool:
+    """Whether a frame stood at a call when it added, as of the built-in sum(), and not at a + of its own text."""
+    found = {item.opname for item in dis.get_instructions(call.code) if _position(item) == call.position}
+    return bool(found) and not any(name.startswith(("BINARY", "INPLACE")) for name in found)
+
+
+def _position(item: dis.Instruction) -> tuple[int | None, int | None, int | None, int | None] | None:
+    at = item.positions
+    return None if at is None else (at.lineno, at.end_lineno, at.col_offset, at.end_col_offset)
 
 
 def innermost(item: Ran) -> tuple[Call, ...]:

@@ -72,7 +72,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile_runs", description=__doc__)
     parser.add_argument("device", choices=RUNS)
-    parser.add_argument("--max-time", type=float, default=300)
+    parser.add_argument("--max-time", type=float, default=600)
     parser.add_argument("--output", type=Path, metavar="FILE", required=True)
     chosen = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))

@@ -25,7 +25,17 @@ OPTIONS = ["--task", "scenes"]
 
 def run(seeds: int, study: Path) -> dict[str, Any]:
     """The study's document."""
-    command = [sys.executable, "-m", "laurel_cli", "train-proxy", *OPTIONS, "--arms", ",".join(TRUTH), "--resume"]
+    command = [
+        sys.executable,
+        "-m",
+        "laurel_cli",
+        "train-proxy",
+        "--no-controls",
+        *OPTIONS,
+        "--arms",
+        ",".join(TRUTH),
+        "--resume",
+    ]
     command += ["--seeds", str(seeds), "--study", str(study), "--device", "cpu", "--format", "json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     document: dict[str, Any] = json.loads(done.stdout)

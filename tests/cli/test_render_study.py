@@ -10,16 +10,16 @@ import re
 import pytest
 
 from laurel_cli.cli.render import Look, render
-from laurel_cli.proxy.verdict import document
 from laurel_cli.text import visible
+from laurel_cli.verdict.document import document
 
-from ..proxy.studies import arm, study, trial  # noqa: TID252  # tests are no installed package
+from ..verdict.studies import arm, study, trial  # noqa: TID252  # tests are no installed package
 
 
 @pytest.fixture
 def said():
     """Better, worse, not separated, failed; one trial diverged."""
-    effects = {"naive+1": -0.06, "rw": -0.03, "lr@16": 0.05, "pa": 0.0, "copy": 0.0, "lost": 0.0}
+    effects = {"naive+1": -0.06, "rw": -0.07, "lr@16": 0.08, "pa": 0.0, "copy": 0.0, "lost": 0.0}
     defined, trials = study(effects)
     trials = [
         item for item in trials if item["arm"]["name"] != "lost" and (item["arm"]["name"], item["seed"]) != ("pa", 2)
@@ -31,13 +31,18 @@ def said():
 
 def test_a_table_says_the_verdicts_first(said):
     text = render(said, "table")
-    seen = f"not separated (smallest visible effect {arm(said, 'pa')['smallest_visible']:.4f}"[:-1]
     rows = {
         line.split()[0]: line for line in text.partition("Loss against the baseline")[2].splitlines() if line.strip()
     }
-    for name, word in (("rw", "better"), ("lr@16", "worse"), ("lost", "failed")):
-        assert re.search(rf"^{re.escape(name)}\s.*\b{word}$", text, re.MULTILINE)
-    assert seen[:-2] in text
+    for name, word in (
+        ("rw", "better than"),
+        ("lr@16", "worse"),
+        ("lost", "failed: 5 of 5"),
+        ("pa", "unstable: 1 of 5"),
+    ):
+        assert re.search(rf"^{re.escape(name)}\s.*\b{word}", text, re.MULTILINE)
+    assert "positive control         none" in text
+    assert f"{100 * arm(said, 'rw')['difference']['confidence']:.4g} %" in text
     assert f"{arm(said, 'rw')['difference']['mean']:.4f}" in text
     assert (
         text.index("Loss against the baseline") < text.index("Loss against that of naive+1") < text.index("All trials")
@@ -79,7 +84,7 @@ def test_colour_only_where_it_is_wanted(said):
 def test_json_is_the_document_with_null_for_what_is_not_known(said):
     found = json.loads(render(said, "json"))
     assert list(found) == list(said)
-    assert found["schema"] == "laurel.train-proxy/1"
+    assert found["schema"] == "laurel.train-proxy/2"
     assert arm(found, "rw")["difference"] == arm(said, "rw")["difference"]
     one = json.loads(render(document(*study({"rw": 0.0}, seeds=1)), "json"))
     assert arm(one, "rw")["difference"]["low"] is None
@@ -91,17 +96,19 @@ def test_csv_is_the_arms_exactly(said):
     for row, item in zip(rows, said["arms"], strict=True):
         assert (row["model"], row["task"], row["learned"]) == ("proxy-cnn", "digits", "true")
         assert row["verdict"] == (item["verdict"] or "")
-        for key in ("mean", "low", "high", "smallest_visible"):
+        for key in ("mean", "low", "high"):
             assert row[key] == "" if item[key] is None or item[key] == float("inf") else float(row[key]) == item[key]
         if item["difference"]:
             assert float(row["difference.p"]) == item["difference"]["p"]
+        if item["smallest_visible"]:
+            assert float(row["smallest_visible.value"]) == item["smallest_visible"]["value"]
 
 
 def test_markdown_has_whole_tables(said):
     text = render(said, "markdown")
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
-    assert "not separated (smallest visible effect" in text
+    assert "better than the baseline (no control of the recipe was run)" in text
     assert "### Warnings" in text
 
 

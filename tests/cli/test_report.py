@@ -4,18 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.report.made import ARMS, RATIOS, analysis, everything, profile, put, study, trial
+from tests.report.made import ARMS, RATIOS, analysis, controlled, everything, profile, put, study, trial
 
+REPORTS = Path(__file__).parents[2] / "reports"
 FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
 
 
 @pytest.fixture
 def made(tmp_path):
     """The default place of records, with a study in its folder."""
-    study(tmp_path / "reports" / "studies" / "s")
+    controlled(tmp_path / "reports" / "studies" / "s")
     analysis(tmp_path / "reports")
     profile(tmp_path / "reports", RATIOS)
     return tmp_path
@@ -125,7 +127,7 @@ def test_gates(laurel, made):
     assert passed.returncode == 0
     tripped = laurel("report", "--format", "json", "--fail-if", "added_parameters_percent > 2", "--fail-if", "gain > 9")
     assert tripped.returncode == 7
-    assert json.loads(tripped.stdout)["schema"] == "laurel.report/1"
+    assert json.loads(tripped.stdout)["schema"] == "laurel.report/2"
     assert "rw+lr+pa@16 has 2.4" in tripped.stderr
     assert laurel("report", "--fail-if", "added > 2").returncode == 2
     assert laurel("report", "--fail-if", "nonsense").stdout == ""
@@ -158,6 +160,8 @@ def test_recommend(laurel, made):
     text = laurel("recommend", "resnet20", "--max-params", "2%").stdout
     assert "rw+lr@16" in text
     assert "rests on" in text
+    nothing = laurel("recommend", "resnet20", "--max-params", "0.001%").stdout
+    assert "none: keep the plain residual" in nothing
     assert laurel("recommend", "vgg11").returncode == 4
     assert laurel("recommend", "resnet20", "--max-params", "many").returncode == 2
 
@@ -176,5 +180,33 @@ def test_a_thousand_records(laurel, tmp_path):
         study(tmp_path / "reports" / "studies" / str(number), study=f"study {number}")
     everything(tmp_path / "reports")
     document = json.loads(laurel("report", "--format", "json").stdout)
-    assert sum(document["records"].values()) == 33 * 30 + 33
+    assert sum(document["records"].values()) == 33 * 30 + 41 + 3
     assert len(document["comparisons"]) == 34
+
+
+def test_all_studies_of_a_model_are_asked(laurel, made):
+    """The newest study does not hide one that contradicts it."""
+    null = [(name, kind, added, 1.0) for name, kind, added, _ in ARMS]
+    controlled(made / "reports" / "studies" / "t", null, named={"name": "t", "sha256": "7" * 64})
+    document = json.loads(laurel("recommend", "resnet20", "--format", "json").stdout)
+    assert document["advice"] is None
+    assert {study["name"] for study in document["studies"]} == {"s", "t"}
+    assert any("The studies disagree on rw:" in said for said in document["disagreements"])
+
+
+@pytest.mark.skipif(not (REPORTS / "studies").is_dir(), reason="the committed studies are not here")
+def test_the_committed_studies_can_be_read_and_none_is_contradicted(laurel, tmp_path):
+    (tmp_path / "reports").symlink_to(REPORTS)
+    document = json.loads(laurel("report", "--format", "json").stdout)
+    named = {body["study"]["name"] for body in document["comparisons"] if body["study"]}
+    assert named == {path.name for path in (REPORTS / "studies").iterdir() if (path / "study.json").is_file()}
+    for reference in {body["model"]["reference"] for body in document["comparisons"]}:
+        found = json.loads(laurel("recommend", reference, "--format", "json").stdout)
+        bodies = [b for b in document["comparisons"] if b["model"]["reference"] == reference and b["study"]]
+        assert {study["name"] for study in found["studies"]} == {body["study"]["name"] for body in bodies}
+        if found["advice"] is not None:
+            verdicts = {
+                arm["verdict"] for b in bodies for arm in b["arms"] if arm["name"] == found["advice"]["arm"]
+            } - {"not trained", "withheld", "cannot tell"}
+            assert "better" in verdicts
+            assert verdicts <= {"better", "better, without controls"}

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.records.store import read
-from tests.proxy.small import MODELS
+from tests.proxy.small import MODELS, NARROW
 
 SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
+ALONE = [*SMALL, "--no-controls"]
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def train(laurel, tmp_path: Path, cache: Path):
 
     def run(*arguments: object, **options):
         env = {"LAUREL_CACHE": str(cache)} | options.pop("env", {})
-        return laurel("train-proxy", *SMALL, *arguments, env=env, **options)
+        return laurel("train-proxy", *ALONE, *arguments, env=env, **options)
 
     return run
 
@@ -33,10 +34,10 @@ def test_a_study_its_records_and_its_answer(train, tmp_path: Path) -> None:
     done = train(*options)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["schema"] == "laurel.train-proxy/1"
+    assert document["schema"] == "laurel.train-proxy/2"
     assert [(arm["name"], arm["n"]) for arm in document["arms"]] == [("baseline", 2), ("naive+1", 2), ("rw", 2)]
     assert document["learned"] is False  # ten steps
-    assert {arm["verdict"] for arm in document["arms"][1:]} <= {"not separated"}
+    assert {arm["verdict"] for arm in document["arms"][1:]} == {"withheld"}
     (folder,) = (tmp_path / "reports" / "studies").iterdir()
     records = [read(path) for path in (folder / "records").glob("trial-*.json")]
     assert len(records) == 6
@@ -64,6 +65,22 @@ def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
 
 
+def test_what_would_write_outside_its_memory_is_trained_contiguous(train, tmp_path: Path) -> None:
+    """Channels last, the process aborts within a few steps, or goes on with wrong gradients."""
+    (tmp_path / "narrow.py").write_text(NARROW)
+    options = ["narrow.py:narrow", "--arms", "rw", "--seeds", "1", "--steps", "10", "--study", "s", "--format", "json"]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert any("contiguous" in said and "from 4 channels to 8" in said for said in document["warnings"])
+    assert [(arm["name"], arm["n"]) for arm in document["arms"]] == [("baseline", 1), ("rw", 1)]
+    assert json.loads((tmp_path / "s" / "study.json").read_text())["recipe"]["channels_last"] is False
+    assert train(*options, "--seeds", "2").returncode == 0  # the same study
+    compiled = train(*options[:-4], "--compile")
+    assert compiled.returncode == 2
+    assert "Leave out --compile" in compiled.stderr
+
+
 def test_a_failed_trial_is_exit_code_6(train) -> None:
     done = train("models.py:build", "--arms", "baseline", "--against", "models.py:bad", "--seeds", "2", "--steps", "5")
     assert done.returncode == 6, done.stderr
@@ -73,7 +90,7 @@ def test_a_failed_trial_is_exit_code_6(train) -> None:
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "models.py").write_text(MODELS)
-    words = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "60000", "--study", "s", *SMALL]
+    words = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "60000", "--study", "s", *ALONE]
     process = subprocess.Popen(
         [sys.executable, "-m", "laurel_cli", "train-proxy", *words],
         cwd=tmp_path,
@@ -90,7 +107,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert list((tmp_path / "s" / "checkpoints").glob("*.pt"))
-    refused = train(*words[: -len(SMALL)])
+    refused = train(*words[: -len(ALONE)])
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
 
@@ -109,6 +126,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_
         (["resnet18", "--width", "8"], 2, "timm:resnet18"),
         (["resnet500"], 3, "resnet500"),
         (["--lr", "0"], 2, "--lr"),
+        (["--worth", "0"], 2, "--worth"),
+        (["--positive-control", "rw"], 2, "--no-controls"),
+        (["--controls", "--positive-control", "copy"], 2, "--positive-control"),
+        (["--controls", "--positive-control", "baseline:lr=2"], 2, "another control"),
+        (["--controls", "--positive-control", "naive+2,rw"], 2, "one arm"),
+        (["--controls", "resnet18", "--positive-control", "baseline:width=2"], 2, "--width"),
+        (["--seeds", "1", "--until-separated", "5"], 2, "--until-separated"),
         (["--study", "models.py/x"], 5, "models.py/x"),
     ],
 )
@@ -126,6 +150,66 @@ def test_changed_options_in_a_study_are_named(train) -> None:
     done = train(*options, "--steps", "6")
     assert done.returncode == 4
     assert "recipe.steps was 5, is 6" in done.stderr
+
+
+def test_what_was_declared_stays_and_a_change_is_named(train, tmp_path: Path) -> None:
+    options = ["models.py:build", "--steps", "5", "--study", "s", "--prepare", "--resume"]
+    first = ["--arms", "rw", "--seeds", "2", "--worth", "0.02", "--positive-control", "naive+1", "--controls"]
+    done = train(*options, *first)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "s" / "study.json").read_text())
+    assert study["schema"] == "laurel.study/2"
+    products = {layers: 3072 * 16 + layers * 2 * 16 * 16 + 160 for layers in (2, 3)}
+    expected = {
+        "arms": [["rw"]],
+        "first": 2,
+        "most": 0,
+        "metric": "loss",
+        "worth": 0.02,
+        "controls": {
+            "positive": "naive+1",
+            "recipe": ["baseline:lr=0.5", "baseline:lr=2"],
+            "budget": "baseline:steps=0.7",
+            "positive_flops_ratio": pytest.approx(products[3] / products[2]),
+        },
+        "control_seeds": 2,
+    }
+    assert study["declared"] == expected
+    changed = {
+        "declared.worth was 0.02, is 0.03": ["--worth", "0.03"],
+        "declared.controls.positive was naive+1, is naive+2": ["--positive-control", "naive+2"],
+        "declared.controls.budget was baseline:steps=0.7, is absent": ["--no-steps-saved"],
+        "declared.control_seeds was 2, is 1": ["--control-seeds", "1"],
+        "declared.most was 0, is 9": ["--until-separated", "9"],
+    }
+    for said, words in changed.items():
+        done = train(*options, *first, *words)
+        assert (done.returncode, said in done.stderr) == (4, True), done.stderr
+    done = train(*options, *first, "--arms", "lr@2,rw", "--seeds", "4")
+    assert done.returncode == 0, done.stderr
+    more = json.loads((tmp_path / "s" / "study.json").read_text())
+    assert more["declared"] == expected | {"arms": [["rw"], ["lr@2"]]}
+    arms, short = ["baseline", "rw", "lr@2", "naive+1"], ["baseline:lr=0.5", "baseline:lr=2", "baseline:steps=0.7"]
+    blocks = [[*arms, *short], [*arms, *short], arms, arms]
+    assert done.stdout.splitlines() == [f"{arm}:{seed}" for seed, names in enumerate(blocks) for arm in names]
+
+
+def test_a_model_that_cannot_be_widened_is_told_how_to_name_a_control(train, tmp_path: Path) -> None:
+    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "5", "--prepare", "--controls"]
+    done = train(*options, "--study", "s")
+    assert done.returncode == 0, done.stderr
+    assert "no positive control" in done.stderr
+    assert "--positive-control" in done.stderr
+    short = ["baseline:lr=0.5", "baseline:lr=2", "baseline:steps=0.7"]
+    assert done.stdout.split() == [f"{arm}:0" for arm in ("baseline", "rw", *short)]
+    wide = ["--against", "models.py:build", "--positive-control", "against:models.py:build", "--study", "t"]
+    done = train(*options, *wide)
+    assert done.returncode == 0, done.stderr
+    assert "no positive control" not in done.stderr
+    declared = json.loads((tmp_path / "t" / "study.json").read_text())["declared"]
+    assert declared["arms"] == [["rw"]]
+    assert declared["controls"]["positive"] == "against:models.py:build"
+    assert declared["controls"]["positive_flops_ratio"] == 1
 
 
 def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: Path) -> None:

@@ -14,7 +14,21 @@ import pytest
 
 KILLS = 10
 ARMS = "baseline,rw+lr+pa@2"
-OPTIONS = ["--task", "scenes", "--width", "8", "--arms", ARMS, "--seeds", "2", "--steps", "120", "--batch", "32"]
+OPTIONS = [
+    "--task",
+    "scenes",
+    "--width",
+    "8",
+    "--arms",
+    ARMS,
+    "--no-controls",
+    "--seeds",
+    "2",
+    "--steps",
+    "120",
+    "--batch",
+    "32",
+]
 LIMITS = ["--train-limit", "2000", "--evaluation-limit", "200", "--device", "cpu", "--format", "json"]
 
 

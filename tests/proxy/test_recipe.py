@@ -3,6 +3,7 @@
 import pytest
 
 from laurel_cli.errors import UsageError
+from laurel_cli.proxy.optimizers import rate
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from tests.proxy.small import cnn_recipe
 
@@ -55,8 +56,43 @@ def test_arms_and_what_they_change() -> None:
     assert (rival.model, rival.steps) == (ModelChoice("wide.py:build"), base.steps)
 
 
-@pytest.mark.parametrize("text", ["rw:lr", "rw:lr=0", "rw:rank=3", "naive", "bogus", "rw:lr=-1"])
+def test_an_arm_has_one_name_however_its_settings_are_typed() -> None:
+    typed = "rw:init=zero:steps=.70:lr=2.0,rw:lr=2:steps=0.7:init=zero,baseline:lr=0.00001,baseline:width=1.33333333"
+    found = parse_contenders(typed)
+    assert [one.name for one in found] == [
+        "baseline",
+        "rw:lr=2:steps=0.7:init=zero",
+        "baseline:lr=1e-05",
+        "baseline:width=1.33333",
+    ]
+    assert parse_contenders(",".join(one.name for one in found)) == found  # which is how a study on disk is read
+
+
+def test_an_arm_may_train_for_longer_or_shorter_and_start_otherwise() -> None:
+    _, short, long, zero, rw = parse_contenders("baseline:steps=0.7,naive+1:steps=2,baseline:init=zero,rw:init=one")
+    base = cnn_recipe(steps=25)
+    assert short.recipe(base) == cnn_recipe(steps=18)  # 17.5
+    assert (long.recipe(base).steps, long.kind) == (50, "naive")
+    assert (zero.recipe(base), zero.init, zero.kind, short.kind) == (base, "zero", "against", "against")
+    assert (rw.init, rw.kind) == ("one", "laurel")
+    with pytest.raises(UsageError, match=r"steps=0\.01"):
+        parse_contenders("baseline:steps=.01")[1].recipe(base)
+    # The rate rises and falls to zero within the arm's own steps.
+    rates = [rate(short.recipe(base), step) for step in (0, 1, 2, 17, 18)]
+    assert rates == [0.5, 1.0, 1.0, 1 / 16, 0.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rw:lr", "rw:lr=0", "rw:rank=3", "naive", "bogus", "rw:lr=-1", "rw:init=two", "rw:init=", "rw:steps=nan"],
+)
 def test_arms_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_contenders(text)
+
+
+@pytest.mark.parametrize("text", ["rw:steps=0", "rw:lr=1e999", "baseline:lr=1e-999", "rw:zero", "rw:steps=-2"])
+def test_factors_that_are_none(text: str) -> None:
     with pytest.raises(UsageError):
         parse_contenders(text)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def plan(tmp_path: Path, cache: Path):
         seeds = values.pop("seeds", 1)
         recipe = Recipe(ModelChoice(f"{tmp_path}/models.py:build"), TaskChoice("scenes", **LIMITS), **values)
         rivals = tuple(f"{tmp_path}/models.py:{name}" for name in against)
-        return Plan(recipe, arms, rivals, seeds=seeds, folder=tmp_path / "study", resume=True, processes=2)
+        folder = tmp_path / "study"
+        return Plan(recipe, arms, rivals, seeds=seeds, folder=folder, resume=True, controls=False, processes=2)
 
     return make
 
@@ -45,7 +47,7 @@ def statuses(folder: Path) -> dict[tuple[str, int], tuple[str, str | None]]:
 
 def test_a_study_from_beginning_to_end(plan, tmp_path: Path) -> None:
     document, seen = ran(plan("baseline,naive+1,rw", seeds=2))
-    assert document["schema"] == "laurel.train-proxy/1"
+    assert document["schema"] == "laurel.train-proxy/2"
     assert [arm["name"] for arm in document["arms"]] == ["baseline", "naive+1", "rw"]
     assert {status for status, _ in statuses(tmp_path / "study").values()} == {"complete"}
     assert len(study.trials(tmp_path / "study")) == 6
@@ -123,8 +125,6 @@ def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
 
 
 def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     searched = replace(plan("baseline,rw,copy"), rates=2)
     ran(searched)
     rates = study.load(tmp_path / "study").rates
@@ -137,6 +137,30 @@ def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
         assert rates[arm] == pytest.approx(min(own, key=own.__getitem__), rel=1e-4)
     factors = {name: t["arm"]["lr_factor"] for (name, _), t in keyed(tmp_path / "study").items()}
     assert factors == pytest.approx(rates)
+
+
+def test_controls_are_run_beside_the_arms_in_fewer_blocks(plan, tmp_path: Path) -> None:
+    controlled = replace(plan("rw", steps=10, seeds=3), controls=True, control_seeds=2, positive="naive+1", rates=2)
+    document, _ = ran(controlled)
+    found = keyed(tmp_path / "study")
+    whole, short = ("baseline", "rw", "naive+1"), ("baseline:lr=0.5", "baseline:lr=2", "baseline:steps=0.7")
+    assert set(found) == {(arm, seed) for arm in whole for seed in range(3)} | {(a, s) for a in short for s in range(2)}
+    assert {found[arm, 0]["final"]["step"] for arm in (*whole, *short[:2])} == {10}
+    budget, base = found["baseline:steps=0.7", 0], found["baseline", 0]
+    assert [entry["step"] for entry in budget["evaluations"]] == [7]
+    # The last step before zero: one of nine after a warm-up of one, one of six.
+    last = [trial["curve"][-1]["learning_rate"] for trial in (budget, base)]
+    assert last[0] == pytest.approx(last[1] * 9 / 6)
+    # The rates of controls are factors on the one that the search has found for the baseline.
+    factors = {name: trial["arm"]["lr_factor"] for (name, _), trial in found.items()}
+    assert factors["baseline:steps=0.7"] == factors["baseline"]
+    assert factors["baseline:lr=2"] == pytest.approx(2 * factors["baseline"])
+    assert factors["baseline:lr=0.5"] == pytest.approx(0.5 * factors["baseline"])
+    assert {name.partition(":lr")[0] for name, _ in keyed(tmp_path / "study" / "search")} == set(whole)
+    assert document["arms"]
+    declared = found["rw", 0]["study"]["definition"]["declared"]
+    assert declared["arms"] == [["rw"]]
+    assert declared["controls"]["positive"] == "naive+1"
 
 
 def test_blocks_are_whole_early_and_compiled_arms_together() -> None:

@@ -41,8 +41,9 @@ def test_a_seed_is_a_start() -> None:
 
 
 def test_an_added_block_starts_as_the_library_starts_blocks() -> None:
-    """timm starts a ResNet's last norm of each branch at zero, so that a new block begins as the identity."""
-    recipe, task = cnn_recipe(), image_task()
+    """Asked to, timm starts a ResNet's last norm of each branch at zero: a new block begins as the identity."""
+    base, task = cnn_recipe(), image_task()
+    recipe = replace(base, model=replace(base.model, args=(("zero_init_last", True),)))
     (baseline, naive) = parse_contenders("naive+1")
     old, new = (start(one, recipe, task, 0).model for one in (baseline, naive))
     assert len(new.layer1) == len(old.layer1) + 1
@@ -53,10 +54,31 @@ def test_an_added_block_starts_as_the_library_starts_blocks() -> None:
     torch.testing.assert_close(new.eval()(x), old.eval()(x))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "seresnet50", "regnety_002", "skresnet18", "regnetz_005"])
+def test_timms_branches_start_as_torchvisions_do(name: str) -> None:
+    """Left alone, timm starts the last norm of every branch of the first four at zero; regnetz takes no such word."""
+    task, (baseline,) = image_task(8, 32), parse_contenders("")
+    model = start(baseline, Recipe(ModelChoice(f"timm:{name}"), TaskChoice("bright")), task, 0).model
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) > 10
+    assert all(torch.equal(norm.weight, torch.ones_like(norm.weight)) for norm in norms)
+    if name == "resnet50":
+        theirs = start(baseline, Recipe(ModelChoice(f"torchvision:{name}"), TaskChoice("bright")), task, 0).model
+        ours = {key: value for key, value in model.named_parameters() if "bn" in key}
+        assert ours.keys() == {key for key, _ in theirs.named_parameters() if "bn" in key}
+        assert all(torch.equal(value, theirs.get_parameter(key)) for key, value in ours.items())
+
+
+def test_a_start_that_is_asked_for_stays() -> None:
+    choice = ModelChoice("timm:resnet18", args=(("zero_init_last", True),))
+    model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("bright")), image_task(8, 32), 0).model
+    assert all(torch.count_nonzero(block.bn2.weight) == 0 for stage in (model.layer1, model.layer4) for block in stage)
+
+
 @pytest.mark.parametrize(("stem", "side"), [(1, 32), (2, 16), (4, 8)])
 @pytest.mark.parametrize("reference", ["timm:resnet18", "torchvision:resnet18"])
 def test_the_stem_fits_small_images(reference: str, stem: int, side: int) -> None:
-    choice = ModelChoice(reference, stem=stem, width=8 if reference.startswith("timm") else None)
+    choice = ModelChoice(reference, stem=stem, width=16 if reference.startswith("timm") else None)
     model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("bright")), image_task(8, 32), 0).model
     seen: list[torch.Size] = []
     model.layer1.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
@@ -85,11 +107,43 @@ def test_sizes_of_families() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "width", "wide", "heads"), [("gpt2", 64, 68, 2), ("llama-3-8b", 64, 72, 2), ("paper-c4", 128, 136, 2)]
+)
+def test_a_wider_transformer_keeps_its_heads(reference: str, width: int, wide: int, heads: int) -> None:
+    """At 128 a 64 wide transformer of its own would have heads of another size."""
+    recipe = Recipe(ModelChoice(reference, layers=(1,), width=width), TaskChoice("counting"))
+    for factor, expected in ((1, width), (wide / width, wide), (2, 2 * width)):
+        one = parse_contenders(f"baseline:width={factor}")[-1]
+        model = start(one, one.recipe(recipe), text_task(), 0).model
+        if reference == "paper-c4":
+            found = (model.tokens.weight.shape[1], model.layers[0].heads)
+        else:
+            found = (model.config.hidden_size, model.config.num_attention_heads)
+        assert found == (expected, heads)
+
+
+@pytest.mark.parametrize("reference", ["timm:resnet18", "timm:resnet50", "timm:seresnet50", "timm:resnext50_32x4d"])
+def test_a_resnet_of_any_even_width_trains(reference: str) -> None:
+    recipe, task = Recipe(ModelChoice(reference, width=18), TaskChoice("bright"), batch=8), image_task(40, 32)
+    begun = start(parse_contenders("")[0], recipe, task, 0)
+    x = torch.randn(8, 3, 32, 32)
+    before = weights(begun.model)
+    optimizer = torch.optim.SGD(begun.model.parameters(), lr=0.01)
+    begun.call(begun.model.train(), x).square().sum().backward()
+    optimizer.step()
+    moved = [name for name, value in begun.model.named_parameters() if not torch.equal(value, before[name])]
+    assert len(moved) == len(list(begun.model.parameters()))
+    assert begun.model.layer1[0].conv1.weight.shape[0] in (18, 32)  # of 32 groups at least one channel each
+
+
+@pytest.mark.parametrize(
     ("choice", "task", "message"),
     [
         (ModelChoice("torchvision:resnet18", width=8), image_task(), "timm:resnet18"),
         (ModelChoice("gpt2", layers=(2, 2)), text_task(), "one stack"),
         (ModelChoice("gpt2", width=30), text_task(), "heads"),
+        (ModelChoice("gpt2", width=74, unwidened=64), text_task(), "2 attention heads"),
+        (ModelChoice("timm:resnet18", width=9), image_task(), "even"),
         (ModelChoice("timm:resnet18", layers=(2, 2)), image_task(), "stages"),
         (ModelChoice("gpt2"), image_task(), "images"),
         (ModelChoice("timm:resnet18"), text_task(), "tokens|seq"),
@@ -115,6 +169,7 @@ def test_a_users_model_needs_the_tasks_classes(tmp_path) -> None:
 def test_channels_last_is_the_same_start_in_another_order(arm: str) -> None:
     """Logits and gradients agree with the contiguous model's to rounding; every kernel lies channels last."""
     recipe, task = cnn_recipe(), image_task()
+    recipe = replace(recipe, model=replace(recipe.model, width=16))
     one = parse_contenders(arm)[-1]
     last, plain = (start(one, replace(recipe, channels_last=asked), task, 0) for asked in (True, False))
     assert last.sha256 == plain.sha256

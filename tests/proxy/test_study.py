@@ -8,6 +8,7 @@ import pytest
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy import study
+from laurel_cli.proxy.declaration import Controls, Declaration
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.proxy.study import Study
 from laurel_cli.records.store import write
@@ -27,8 +28,9 @@ def put(folder: Path, plan: Study, arm: str, seed: int, status: str = "complete"
 
 
 def test_begun_and_read_again(tmp_path: Path, plan: Study) -> None:
-    assert study.begin(tmp_path / "a", plan, resume=False) == plan
-    assert study.load(tmp_path / "a") == plan
+    begun = study.begin(tmp_path / "a", plan, resume=False)
+    assert begun == replace(plan, declared=Declaration(arms=(("rw",),), first=2, control_seeds=0))
+    assert study.load(tmp_path / "a") == begun
     assert study.missing(tmp_path / "a", plan) == [("baseline", 0), ("rw", 0), ("baseline", 1), ("rw", 1)]
 
 
@@ -45,7 +47,7 @@ def test_an_unfinished_study_asks_for_resume(tmp_path: Path, plan: Study) -> Non
 
 
 def test_another_recipe_data_or_code_is_refused_and_named(tmp_path: Path, plan: Study) -> None:
-    study.begin(tmp_path, plan, resume=False)
+    begun = study.begin(tmp_path, plan, resume=False)
     changes = {
         "recipe.lr was 0.003, is 0.1": replace(plan, recipe=replace(plan.recipe, lr=0.1)),
         "data was data, is other": replace(plan, data="other"),
@@ -56,7 +58,7 @@ def test_another_recipe_data_or_code_is_refused_and_named(tmp_path: Path, plan: 
         with pytest.raises(RecordError, match=message) as caught:
             study.begin(tmp_path, changed, resume=True)
         assert caught.value.exit_code == 4
-    assert study.load(tmp_path) == plan
+    assert study.load(tmp_path) == begun
 
 
 def test_results_stand_before_failures(tmp_path: Path, plan: Study) -> None:
@@ -87,6 +89,78 @@ def test_a_damaged_record_is_named(tmp_path: Path, plan: Study) -> None:
     path.write_text(path.read_text().replace('"loss": 1.0', '"loss": 0.1'))
     with pytest.raises(RecordError, match=path.name):
         study.trials(tmp_path)
+
+
+@pytest.fixture
+def controlled(plan: Study) -> Study:
+    controls = Controls("baseline:width=2", ("baseline:lr=0.5", "baseline:lr=2"), "baseline:steps=0.7", 1.25)
+    arms = (*plan.arms, "copy", *controls.names)
+    declared = Declaration(most=20, worth=0.02, controls=controls)
+    return replace(plan, arms=arms, seeds=tuple(range(5)), declared=declared)
+
+
+def test_what_is_declared_survives_the_disk_and_is_added_to(tmp_path: Path, controlled: Study) -> None:
+    begun = study.begin(tmp_path, controlled, resume=True)
+    assert begun.declared == replace(controlled.declared, arms=(("rw",),), first=5)
+    assert study.load(tmp_path) == begun
+    assert study.begin(tmp_path, controlled, resume=True) == begun
+    more = replace(controlled, arms=("baseline", "lr@2", "naive+1", *controlled.arms), seeds=tuple(range(7)))
+    later = study.begin(tmp_path, more, resume=True)
+    assert later.declared == replace(begun.declared, arms=(("rw",), ("lr@2", "naive+1")))
+    assert study.begin(tmp_path, controlled, resume=True).declared == later.declared
+    names = [one.name for one in later.contenders]
+    assert names == ["baseline", "rw", "copy", "lr@2", "naive+1", *controlled.declared.controls.names]
+    whole = ("baseline", "rw", "copy", "lr@2", "naive+1", "baseline:width=2")
+    expected = {(name, seed) for name in whole for seed in range(7)}
+    expected |= {(name, seed) for name in controlled.declared.controls.short for seed in range(3)}
+    assert set(study.missing(tmp_path, later)) == expected
+    assert len(later.keys) == len(expected)
+
+
+def test_a_changed_declaration_is_refused_and_named(tmp_path: Path, controlled: Study) -> None:
+    begun = study.begin(tmp_path, controlled, resume=True)
+    old = controlled.declared
+    positive, budget = replace(old.controls, positive="naive+2"), replace(old.controls, budget=None)
+    changes = {
+        "declared.worth was 0.02, is absent": replace(old, worth=None),
+        "declared.most was 20, is 0": replace(old, most=0),
+        "declared.control_seeds was 3, is 2": replace(old, control_seeds=2),
+        "declared.controls.positive was baseline:width=2, is naive+2": replace(old, controls=positive),
+        "declared.controls.budget was baseline:steps=0.7, is absent": replace(old, controls=budget),
+    }
+    for message, changed in changes.items():
+        with pytest.raises(RecordError) as caught:
+            study.begin(tmp_path, replace(controlled, declared=changed), resume=True)
+        assert message in str(caught.value), str(caught.value)
+    counted_anew = replace(old, controls=replace(old.controls, positive_flops_ratio=None))
+    assert study.begin(tmp_path, replace(controlled, declared=counted_anew), resume=True) == begun
+
+
+def test_controls_have_no_more_blocks_than_the_arms(tmp_path: Path, controlled: Study) -> None:
+    begun = study.begin(tmp_path / "a", replace(controlled, seeds=(0, 1)), resume=True)
+    assert (begun.declared.first, begun.declared.control_seeds, begun.declared.most) == (2, 2, 20)
+    at_once = replace(controlled, declared=replace(controlled.declared, most=5))
+    assert study.begin(tmp_path / "b", at_once, resume=True).declared.most == 0  # no look is left
+
+
+def test_a_study_of_before_declares_all_its_arms_and_no_control(tmp_path: Path, plan: Study) -> None:
+    old = plan.definition() | {"schema": "laurel.study/1", "arms": ["baseline", "copy", "rw", "baseline:lr=2"]}
+    del old["declared"], old["recipe"]["model"]["unwidened"]
+    (tmp_path / "study.json").write_text(json.dumps(old))
+    found = study.load(tmp_path)
+    assert found.declared == Declaration(arms=(("rw", "baseline:lr=2"),), first=2, control_seeds=0)
+    assert len(found.keys) == 8
+    assert found.recipe == plan.recipe
+
+
+@pytest.mark.parametrize("folder", ["scenes", "cifar10", "books"])
+def test_committed_studies_are_read(folder: str) -> None:
+    path = Path(__file__).parents[2] / "reports" / "studies" / folder
+    if not (path / "study.json").exists():
+        pytest.skip("no such study is committed any more")
+    found = study.load(path)
+    assert {trial["arm"]["name"] for trial in study.trials(path)} <= {one.name for one in found.contenders}
+    assert study.missing(path, found) == []
 
 
 def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from laurel_cli.proxy.worker import Compiled, run_trial
 def plan(tmp_path: Path, cache: Path) -> Plan:
     task = TaskChoice("stdlib", seq_len=32, train_limit=20_000, evaluation_limit=2_000)
     recipe = Recipe(ModelChoice("paper-c4", layers=(1,), width=16), task, steps=6, batch=8, evaluations=1, lr=0.01)
-    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2)
+    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2, controls=False)
 
 
 def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
@@ -34,6 +34,17 @@ def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
     assert content["hashes"]["data"] == study.load(folder).data
     assert content["model"]["reference"] == "paper-c4"
     assert not list((folder / "checkpoints").iterdir())
+
+
+def test_the_baselines_record_says_how_its_branches_start(plan: Plan) -> None:
+    folder = prepare(replace(plan, arms="rw,baseline:init=zero")).folder
+    found = {
+        arm: run_trial(folder, arm, 0, command="").get("start") for arm in ("baseline", "baseline:init=zero", "rw")
+    }
+    assert found["rw"] is None
+    assert [entry["connection"] for entry in found["baseline"]] == ["layers.0:0", "layers.0:1"]
+    assert all(entry["ratio"] > 0 for entry in found["baseline"])
+    assert found["baseline:init=zero"] == [{**entry, "ratio": 0.0} for entry in found["baseline"]]
 
 
 def test_data_that_has_changed_is_never_trained_on(plan: Plan) -> None:

@@ -21,6 +21,10 @@ ARMS = [
     ("rw+lr@16", "laurel", 17_000, 0.90),
     ("rw+lr+pa@16", "laurel", 24_000, 0.86),
 ]
+# The controls of a study: a wider baseline, which helps, and other rates, which do not.
+POSITIVE = ("baseline:width=1.125", "against", 60_000, 0.93)
+RATES = [("baseline:lr=0.5", "against", 0, 1.03), ("baseline:lr=2", "against", 0, 1.02)]
+BUDGET = ("baseline:steps=0.7", "against", 0, 1.06)
 # arXiv 2411.07501v4, Table 1: accuracy in percent, standard deviation over five trials, parameters added in percent
 TABLE_1 = {
     "baseline": ("baseline", 74.95, 0.01, 0.0),
@@ -88,14 +92,64 @@ def put(folder, content, kind="trial", status="complete"):
     return write(folder / "records", kind, status, content)
 
 
-def study(folder, arms=ARMS, seeds=5, spread=0.004, block=0.05, **more):
-    """Trials of every arm: the true loss, what a block's arms share (`block`), and what is each trial's own."""
+def study(folder, arms=ARMS, seeds=5, spread=0.004, block=0.05, few=(), given=None, **more):
+    """Trials of every arm: the true loss, what a block's arms share (`block`), and what is each trial's own.
+
+    `few` have three blocks; `given` goes into every record.
+    """
     rng = random.Random(11)
     for seed in range(seeds):
         shared = rng.gauss(0, block)
         for name, kind, added, loss in arms:
             own = rng.gauss(0, spread)
-            put(folder, trial(name, kind, seed, loss + shared + own, added, **more))
+            if name in few and seed >= 3:
+                continue
+            content = trial(name, kind, seed, loss + shared + own, added, **more) | (given or {})
+            if ":steps=" in name:
+                content["final"] = content["final"] | {"step": 420}
+            put(folder, content)
+
+
+def definition(arms=ARMS, seeds=5, controls=(POSITIVE, *RATES), declared=None):
+    """What `study.json` holds of a study with these controls."""
+    given = [name for name, *_ in controls]
+    found = {
+        "arms": [[name for name, kind, *_ in arms if kind not in ("baseline", "copy")]],
+        "first": seeds,
+        "most": 0,
+        "metric": "loss",
+        "worth": None,
+        "controls": {
+            "positive": next((name for name in given if ":width=" in name), None),
+            "recipe": [name for name in given if ":lr=" in name],
+            "budget": next((name for name in given if ":steps=" in name), None),
+        },
+        "control_seeds": 3,
+    }
+    return {
+        "schema": "laurel.study/2",
+        "name": "s",
+        "sha256": "5" * 64,
+        "steps": 600,
+        "arms": [name for name, *_ in [*arms, *controls]],
+        "seeds": list(range(seeds)),
+        "declared": found | (declared or {}),
+    }
+
+
+def controlled(folder, arms=ARMS, controls=(POSITIVE, *RATES), seeds=5, declared=None, **more):
+    """A study with controls; those of the recipe and the second budget have three blocks."""
+    found = {"name": "s", "sha256": "5" * 64, "definition": definition(arms, seeds, controls, declared)}
+    found |= more.pop("named", {})
+    given = {"study": found}
+    study(
+        folder,
+        [*arms, *controls],
+        seeds,
+        few={name for name, *_ in controls if ":width=" not in name},
+        given=given,
+        **more,
+    )
 
 
 def analysis(folder, arms=ARMS, batch=1, **more):
@@ -115,6 +169,7 @@ def analysis(folder, arms=ARMS, batch=1, **more):
                 "added_parameters_percent": 100 * added / BASE,
                 "flops": batch * (80_000_000 + 50 * added),
                 "added_flops": batch * 50 * added,
+                "added_elementwise_flops": batch * (3 * added if kind == "naive" else 1_000 if kind == "laurel" else 0),
                 "paper": None,
                 "note": "",
             }
@@ -217,6 +272,12 @@ def paper(folder):
                 coefficients=[],
                 command="(synthesised from arXiv 2411.07501v4, Table 1)",
                 parameters={"total": 25_557_032 + added, "added": added},
+                model={
+                    "reference": "resnet50",
+                    "source": "torchvision",
+                    "architecture": "5" * 64,
+                    "input": "x: float32 [32, 3, 224, 224]",
+                },
                 task={"name": "imagenet-1k", "kind": "image", "sha256": "1" * 64, "classes": 1000},
             )
             put(folder, content)
@@ -231,8 +292,8 @@ def arm_of(body, name):
 
 
 def everything(folder: Path) -> Path:
-    """A study, a count and two profiles of one model."""
-    study(folder)
+    """A study with its controls, a count and two profiles of one model."""
+    controlled(folder)
     analysis(folder)
     profile(folder, RATIOS)
     slower = {name: (2 * middle - 1, 2 * low - 1, 2 * high - 1) for name, (middle, low, high) in RATIOS.items()}

@@ -8,8 +8,9 @@ import pytest
 
 from laurel_cli.report import figures
 from laurel_cli.report.figures import style
+from laurel_cli.report.figures.captions import caption
 from laurel_cli.report.figures.scale import plain
-from tests.report.made import ARMS, HOSTILE, analysis, document, paper, profile, study, trial
+from tests.report.made import ARMS, HOSTILE, analysis, controlled, document, paper, profile, study, trial
 from tests.report.made import put as put_record
 
 VARIANTS = ("lr", "rw+lr", "lr+pa", "rw+lr+pa")
@@ -128,6 +129,69 @@ def test_status_is_seen(tmp_path):
     faces = {float(line.get_xdata()[0]): line.get_markerfacecolor() for line in lines}
     assert faces[4.4] == style.PAPER  # naive+1, dominated
     assert faces[2.4] == style.marker("rw+lr+pa")[1]
+
+
+def markers(axes):
+    """Shapes of single points by their place."""
+    return {line.get_marker(): line for line in axes.get_lines() if len(line.get_xdata()) == 1}
+
+
+def test_a_control_is_told_from_the_arms(tmp_path):
+    """Another shape, named in the legend and the caption; controls of the recipe cost nothing and are left out."""
+    controlled(tmp_path)
+    made = document(tmp_path)
+    figure = figures.draw(made, "1-frontier")
+    shown = [text.get_text() for text, _ in texts(figure)]
+    assert "control" in shown
+    assert "baseline:width=1.125" in shown
+    assert not {"baseline:lr=2", "baseline:lr=0.5", "copy"} & set(shown)
+    assert "P" in markers(figure.axes[0])
+    assert "is a control" in caption("frontier", made["comparisons"][0])
+    curves = figures.draw(made, "1-curves")
+    dashed = [line for line in curves.axes[0].get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) > 2]
+    assert len(dashed) == 3
+    assert "Dashed: controls." in caption("curves", made["comparisons"][0])
+
+
+def steps_of(axes):
+    return [line for line in axes.get_lines() if line.get_drawstyle() == "steps-post"]
+
+
+def test_the_line_goes_through_what_is_established_alone(tmp_path):
+    """Means without a verdict make no frontier: where nothing is better, the line stays at the baseline."""
+    controlled(tmp_path, [(n, k, a, 1.0) for n, k, a, _ in ARMS])
+    analysis(tmp_path)
+    made = document(tmp_path)
+    parameters, flops = figures.draw(made, "1-frontier").axes
+    (line,) = steps_of(parameters)
+    base = next(arm for arm in made["comparisons"][0]["arms"] if arm["kind"] == "baseline")
+    assert set(line.get_ydata()) == {base["quality"]["mean"]}
+    assert steps_of(flops) == []  # two prices have no line
+
+
+def test_bars_have_the_level_that_the_caption_says(made):
+    body = document(made)["comparisons"][0]
+    assert "interval of the difference to the baseline (95 to 99.1 %)" in caption("frontier", body)
+    assert "interval of a measured cost (95 %)" in caption("frontier", body)
+    assert "interval of the estimate (95 %)" in caption("latency", body)
+
+
+def test_of_another_metric_the_means_alone(made):
+    shown = document(made, metric="accuracy")
+    axes = figures.draw(shown, "1-frontier").axes[0]
+    assert steps_of(axes) == []
+    vertical = [line for line in axes.get_lines() if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
+    assert vertical == []
+    assert "the means alone are shown" in caption("frontier", shown["comparisons"][0])
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_bands_that_the_caption_promises_are_drawn(tmp_path, count):
+    study(tmp_path, arms(count), seeds=3)
+    made = document(tmp_path)
+    (axes,) = figures.draw(made, "1-curves").axes
+    assert "bands" in caption("curves", made["comparisons"][0])
+    assert len(axes.collections) == count
 
 
 def test_zero_and_0_003_and_4_37_percent_stand_apart_on_one_axis(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from laurel_cli.cli.render import Look, render
 from laurel_cli.report import figures
 from laurel_cli.text import visible
-from tests.report.made import HOSTILE, document, paper, profile, put, study, trial
+from tests.report.made import ARMS, HOSTILE, controlled, document, paper, profile, put, study, trial
 
 FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
 TEX = shutil.which("pdflatex")
@@ -81,9 +82,14 @@ def test_sections(made, format_name):
     for said in (
         "is better than the baseline",
         "Quality against parameters added",
-        "Hypervolume",
+        "Controls",
+        "the baseline at twice the rate",
+        "Gates",
+        "the baseline 1.125 times as wide: separated from the baseline",
+        "Gain over the baseline at each evaluation",
+        "lasting",
+        "Against naive+1",
         "What the arms cost",
-        "The paper beside this run",
         "Read with care",
         "How the figures are made",
         "Devices and versions",
@@ -225,11 +231,58 @@ def test_a_terminal_of_any_width_shows_every_figure(made, width, ascii_only):
     assert text.isascii() or not ascii_only
 
 
-def test_bold_is_the_best_and_what_is_tied_with_it(tmp_path):
-    paper(tmp_path)
-    rows = [line for line in rendered(document(tmp_path), "markdown").splitlines() if line.startswith("| `")]
-    quality = rows[:5]
-    assert ["**" in row for row in quality] == [False, True, True, True, True]
+def table(text, title):
+    """The rows of a markdown table by their first cell, each without it."""
+    lines = text.partition(f"### {title}")[2].strip().splitlines()
+    body = [line for line in itertools.takewhile(lambda line: line.startswith("|"), lines) if line.startswith("| `")]
+    return {line.split("|")[1].strip(" `"): line for line in body}
+
+
+def test_bold_is_what_is_better_than_the_baseline_and_its_controls_and_it_is_said(tmp_path):
+    arms = [*ARMS[:4], ("rw+lr@16", "laurel", 17_000, 1.0)]
+    controlled(tmp_path / "one", arms)
+    text = rendered(document(tmp_path / "one"), "markdown")
+    bold = {name for name, row in table(text, "Quality").items() if "**" in row}
+    assert bold == {"naive+1", "rw"}
+    assert "Bold: better than the baseline and than every control of its recipe." in text
+    assert not any("**" in row for row in table(text, "Controls").values())
+    study(tmp_path / "two", arms)  # without controls nothing is
+    text = rendered(document(tmp_path / "two"), "markdown")
+    assert not any("**" in row for row in table(text, "Quality").values())
+    assert "Bold: better" not in text
+
+
+def test_every_interval_stands_beside_its_level(made):
+    text = rendered(document(made), "markdown")
+    for title in ("Quality", "Controls", "Against naive+1", "Arms against each other", "Cost: latency added"):
+        lines = text.partition(f"### {title}")[2].strip().splitlines()
+        head = next(line for line in lines if line.startswith("|"))
+        assert "level" in head, title
+    assert "99.1 %" in table(text, "Quality")["naive+1"]
+
+
+def test_no_probability_and_no_volume(made):
+    for format_name in FORMATS:
+        text = rendered(document(made), format_name)
+        assert "P(frontier)" not in text
+        assert not re.search("hypervolume|probability", text, re.IGNORECASE)
+
+
+def test_what_naive_scaling_would_cost_is_not_known_in_words(tmp_path):
+    controlled(tmp_path, [(n, k, a, 1.0 if k == "naive" else loss) for n, k, a, loss in ARMS])
+    for format_name in FORMATS[:4]:
+        text = rendered(document(tmp_path), format_name).replace("{-}", "-")
+        assert "What naive scaling would cost for the same quality is not known" in text
+        assert "times less than naive" not in text
+
+
+def test_accuracy_is_shown_and_the_verdict_is_by_loss(made):
+    text = rendered(document(made, metric="accuracy"), "markdown")
+    assert "verdict by loss" in text
+    assert "accuracy %, 95 % interval" in text
+    assert "gain over the baseline, nats" in text
+    rows = table(text, "Quality")
+    assert rows["rw"].rstrip("| ").endswith("**better**")
 
 
 def test_a_failed_cell_says_so(hostile):

@@ -114,6 +114,7 @@ def test_training_ends_where_it_ends_on_the_cpu(tmp_path: Path) -> None:
         "models.py:build",
         "--arms",
         "rw+lr@2",
+        "--no-controls",
         "--seeds",
         "1",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -18,6 +18,8 @@ STUDY_PARTS = {
     "parameters_saved": ("mean", "low", "high", "at_least"),
     "parameters": ("total", "added"),
 }
+RATIO = ("median", "low", "high", "confidence", "p", "p_holm", "verdict")
+PROFILE_PARTS = {"ratio": RATIO, "to_naive": RATIO}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -42,11 +44,11 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         return found + [model | {"found": False} | item for item in document["refused"]]
     if kind == "laurel.profile":
         said = {"model": document["model"]["reference"], "device": document["device"]["name"], "mode": document["mode"]}
-        return [said | _flat(arm) for arm in document["arms"]]
+        return [said | _whole(arm, PROFILE_PARTS) for arm in document["arms"]]
     if kind == "laurel.train-proxy":
         said = {"model": document["model"].get("reference"), "task": document["task"].get("name")}
         said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
-        return [said | _of_study(arm) for arm in document["arms"]]
+        return [said | _whole(arm, STUDY_PARTS) for arm in document["arms"]]
     if kind == "laurel.report":
         from laurel_cli.report.rows import rows
 
@@ -67,9 +69,9 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
     return versions + devices
 
 
-def _of_study(arm: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(arm: Mapping[str, Any], nested: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """An arm with the same columns whatever is known of it; its trials are a table of their own, which JSON has."""
-    parts = {key: {name: (arm[key] or {}).get(name) for name in names} for key, names in STUDY_PARTS.items()}
+    parts = {key: {name: (arm[key] or {}).get(name) for name in names} for key, names in nested.items()}
     return _flat({key: parts.get(key, value) for key, value in arm.items() if key != "trials"})
 
 

@@ -7,18 +7,22 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.report.words import short_p
 
 Item = Mapping[str, Any]
+COPY, NAIVE = "copy", "naive+1"
 ARM = Column("arm", code=True)
 
 
 def profile_sheet(document: Item) -> Sheet:
-    """The facts of the run, ratios to the baseline, times, memory."""
+    """The facts of the run, ratios to the baseline and to naive scaling, times, memory."""
     arms = document["arms"]
+    tables = [_ratios(arms, "ratio", "the baseline")]
+    tables += [_ratios(arms, "to_naive", NAIVE)] if any(arm["to_naive"] for arm in arms) else []
     return Sheet(
         facts=_facts(document),
-        tables=(_ratios(arms), _times(arms, document["unit"]), _memory(arms)),
-        notes=tuple(document.get("notes", ())),
+        tables=(*tables, _times(arms, document["unit"]), _memory(arms)),
+        notes=(*_levels(document), *document.get("notes", ())),
         warnings=tuple(document.get("warnings", ())),
         command=str(document.get("command", "")),
     )
@@ -29,10 +33,10 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
     traits = [document["mode"], document["dtype"], "compiled" if document["compile"] else "eager"]
     traits += ["channels last"] if document["channels_last"] else []
     known = [str(device["gpu"])] if device.get("gpu") else []
-    known += [f"{device['threads']} threads"] if device.get("threads") else []
+    known += [_counted(device["threads"], "thread")] if device.get("threads") else []
     name = " ".join([str(device["name"]), *(f"({item})" for item in known)])
-    processes = f"{protocol['processes']} process{'es' * (protocol['processes'] != 1)}"
-    counts = f"{processes}, {protocol['placements']} placements, {protocol['rounds']} rounds"
+    words = (("processes", "process"), ("placements", "placement"), ("rounds", "round"))
+    counts = ", ".join(_counted(protocol[key], word) for key, word in words)
     floor = document.get("noise_floor")
     return (
         ("model", str(model["reference"])),
@@ -40,24 +44,65 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("input", str(model["input"])),
         ("timed", ", ".join(traits)),
         ("device", name),
+        *_memory_use(document),
         ("samples", counts + (" (interrupted)" if document.get("status") == "partial" else "")),
         ("noise floor", "-" if floor is None else f"the baseline's copy: {_interval(floor)}"),
     )
 
 
-def _ratios(arms: list[Item]) -> Table:
-    rows = tuple(
-        (arm["name"], arm["ratio"]["median"], arm["ratio"], arm["ratio"]["verdict"]) for arm in arms if arm["ratio"]
+def _memory_use(document: Item) -> tuple[tuple[str, str], ...]:
+    """Of the CPU: how workers held their memory, and how much of the arms' time that cost."""
+    if document["device"]["name"] != "cpu":
+        return ()
+    kept = document["allocator"]["name"] == "keep"
+    faults = [arm["page_faults"] for arm in document["arms"] if arm["page_faults"] is not None]
+    shares = [100 * arm["system_share"] for arm in document["arms"] if arm["system_share"] is not None]
+    found = []
+    if faults and shares:
+        found = [f"{_range(faults)} page faults a call", f"{_range(shares)} % system time"]
+    said = "freed memory is kept (glibc)" if kept else "as the system sets it"
+    return (("allocator", "; ".join([said, ", ".join(found)] if found else [said])),)
+
+
+def _range(values: list[float]) -> str:
+    """`0 to 3`, `0.02 to 12`: nothing that is not zero is shown as zero."""
+    ends = [f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _levels(document: Item) -> tuple[str, ...]:
+    family = [arm for arm in document["arms"] if arm["ratio"] and arm["name"] != COPY]
+    if len(family) < 2:
+        return ()
+    alpha = document["protocol"]["alpha"]
+    return (
+        f"levels and p-values are corrected for the number of arms (Holm), in each table of ratios apart: the chance "
+        f"that a table holds a wrong verdict is at most {100 * alpha:g} %. The copy, a control, stands apart",
     )
-    columns = (ARM, _right("ratio", _figure), _right("95 % interval", _ends), Column("verdict"))
-    return Table("Time of a call, as a ratio to the baseline's", columns, rows)
+
+
+def _ratios(arms: list[Item], key: str, base: str) -> Table:
+    columns = (
+        ARM,
+        _right("ratio", _figure),
+        _right("interval", _ends),
+        _right("level", _level),
+        _right("p (Holm)", _p),
+        Column("verdict"),
+    )
+    rows = tuple(
+        (arm["name"], found["median"], found, found["confidence"], found, found["verdict"])
+        for arm in arms
+        if (found := arm[key])
+    )
+    return Table(f"Time of a call against {base}, as a ratio", columns, rows)
 
 
 def _times(arms: list[Item], unit: str) -> Table:
     columns = (
         ARM,
         _right("ms", _milliseconds),
-        _right("95 % interval", lambda item: f"[{_milliseconds(item['low'])}, {_milliseconds(item['high'])}]"),
+        _right("95 % interval", _millisecond_ends),
         _right(f"{unit} a second", text.amount),
         _right("first call", lambda seconds: f"{seconds:.2f} s"),
     )
@@ -102,7 +147,27 @@ def _figure(value: float | None) -> str:
 
 def _ends(item: Item) -> str:
     low, high = item["low"], item["high"]
-    return text.NOTHING if not low or not high or high == float("inf") else f"[{low:.4f}, {high:.4f}]"
+    return text.NOTHING if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
+
+
+def _millisecond_ends(item: Item) -> str:
+    low, high = item["low"], item["high"]
+    return text.NOTHING if low is None or high is None else f"[{_milliseconds(low)}, {_milliseconds(high)}]"
+
+
+def _p(item: Item) -> str:
+    """Nothing where the spread is not known."""
+    return text.NOTHING if item["low"] is None else short_p(item["p_holm"])
+
+
+def _counted(number: int, word: str) -> str:
+    plural = f"{word}es" if word.endswith("s") else f"{word}s"
+    return f"{number:,} {word if number == 1 else plural}"
+
+
+def _level(value: float) -> str:
+    """`95 %`, `99.17 %`."""
+    return f"{100 * value:.4g} %"
 
 
 def _interval(item: Item) -> str:

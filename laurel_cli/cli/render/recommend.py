@@ -5,46 +5,67 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
 from laurel_cli.report import words
-from laurel_cli.report.recommend import NAMES
+from laurel_cli.report.recommend import NAMES, PLAIN
 
 Item = Mapping[str, Any]
 
 
 def recommend_sheet(document: Item) -> Sheet:
     """Facts first: what to try, and why."""
-    advice = document["advice"]
+    advice, untested = document["advice"], document["untested"]
     limits = [f"{NAMES[name]} at most {words.signed_percent(most)}" for name, most in document["budgets"].items()]
     facts = [
-        ("try first", "nothing" if advice is None else advice["arm"]),
+        ("try first", PLAIN if advice is None else advice["arm"]),
         ("model", str(document["model"]["reference"])),
         ("budget", ", ".join(limits) or "none"),
     ]
     facts += [("options", advice["options"])] if advice is not None else []
-    facts += [("why" if i == 0 else "", reason) for i, reason in enumerate(document["why"])]
-    facts += [("rests on" if i == 0 else "", said) for i, said in enumerate(document["rests_on"])]
-    facts += [("next" if i == 0 else "", command) for i, command in enumerate(document["next"])]
-    return Sheet(facts=tuple(facts), tables=(_candidates(document),), command=str(document["command"]))
+    facts += [("untested", f"{untested['arm']} ({untested['options']})")] if untested is not None else []
+    facts += _listed("next", document["next"])
+    tables = (_reasons(document), _studies(document), _candidates(document))
+    return Sheet(
+        facts=tuple(facts), tables=tuple(table for table in tables if table.rows), command=str(document["command"])
+    )
+
+
+def _listed(label: str, said: list[str]) -> list[tuple[str, str]]:
+    return [(label, sentence) for sentence in said]
+
+
+def _reasons(document: Item) -> Table:
+    said = _listed("why", document["why"]) + _listed("but", document["disagreements"])
+    said += [("untested", document["untested"]["why"])] if document["untested"] is not None else []
+    said += _listed("rests on", document["rests_on"])
+    return Table("Why", (Column("what"), Column("in words", prose=True)), tuple(said))
+
+
+def _studies(document: Item) -> Table:
+    columns = (Column("study", code=True), Column("task"), Column("arm", code=True), Column("verdict", prose=True))
+    rows = [
+        (study["name"], study["task"], arm, verdict)
+        for study in document["studies"]
+        for arm, verdict in study["verdicts"].items()
+    ]
+    return Table("What the studies of this model say", columns, tuple(rows))
 
 
 def _candidates(document: Item) -> Table:
     found = document["candidates"]
     kinds = [name for name in NAMES if any(name in item["costs"] for item in found)]
     columns = [Column("arm", code=True), Column("within the budget")]
-    columns += [Column(NAMES[name], align="right") for name in kinds]
-    gains = any(item["gain"] for item in found)
-    columns += [Column("verdict")] if gains else []
-    rows = [
-        (
-            item["arm"],
-            item["fits"],
-            *(words.cost(item["costs"].get(name)) for name in kinds),
-            *([item["verdict"] if item["gain"] else text.NOTHING] if gains else []),
-        )
-        for item in found
-    ]
+    columns += [Column(_cost_title(name, found), align="right") for name in kinds]
+    rows = [(item["arm"], item["fits"], *(words.cost(item["costs"].get(name)) for name in kinds)) for item in found]
     advice = document["advice"]
     strong = frozenset((i, 0) for i, item in enumerate(found) if advice is not None and item["arm"] == advice["arm"])
-    return Table("Candidates", tuple(columns), tuple(rows), strong)
+    return Table(
+        "Candidates (bold: what to try first)" if strong else "Candidates", tuple(columns), tuple(rows), strong
+    )
+
+
+def _cost_title(name: str, found: list[Item]) -> str:
+    """With the level of the intervals where there are any: `latency, 95 % interval`."""
+    levels = {item["costs"][name].get("level") for item in found if name in item["costs"]} - {None}
+    said = " to ".join(words.level(value) for value in sorted({min(levels), max(levels)})) if levels else ""
+    return f"{NAMES[name]}, {said} interval" if said else NAMES[name]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures.captions import CAPTIONS, DATA
+from laurel_cli.report.figures.captions import DATA
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def names(document: Mapping[str, Any]) -> list[str]:
     """Of all figures of a document: `1-frontier`, `1-curves`, `2-latency`."""
     compared = enumerate(document["comparisons"], start=1)
-    return [f"{number}-{kind}" for number, body in compared for kind in CAPTIONS if body[DATA[kind]]]
+    return [f"{number}-{kind}" for number, body in compared for kind in DATA if body[DATA[kind]]]
 
 
 def draw(document: Mapping[str, Any], name: str) -> Figure:

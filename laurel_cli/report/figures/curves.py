@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 Item = Mapping[str, Any]
 LEFT, BOTTOM, TOP, WIDTH = 0.75, 0.6, 0.2, 4.6  # inches
 LINE = 0.17  # of a name in the column beside the panel
-BANDS = 8  # above so many arms the bands cover each other
+BANDS = 8  # above so many arms the bands cover each other: they are drawn fainter
 
 
 def curves(body: Item) -> Figure:
     """The evaluations of every arm on the way; the end of the run decides the axis, so that the arms come apart."""
-    lines, metric = body["curves"], body["study"]["metric"]
+    lines, metric = body["curves"], body["study"]["shown"]
     probe = style.new(1, 1)
     names = [style.short(line["arm"]) for line in lines]
     fan = 0.22 if len(lines) <= BANDS else 0.9  # inches between the panel and the names
@@ -32,7 +33,7 @@ def curves(body: Item) -> Figure:
     axes = figure.add_axes((LEFT / width, BOTTOM / height, WIDTH / width, tall / height))
     colours = style.colours([line["family"] for line in lines])
     for line, colour in zip(lines, colours, strict=True):
-        _draw(axes, line, metric, colour, bands=len(lines) <= BANDS)
+        _draw(axes, line, metric, colour, alpha=0.12 if len(lines) <= BANDS else 0.05)
     _limits(axes, lines, metric)
     task = body["study"]["task"]
     unit = "sequences" if task.get("kind") == "text" else task.get("unit") or "samples"
@@ -45,20 +46,23 @@ def curves(body: Item) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, line: Item, metric: str, colour: str, bands: bool) -> None:
+def _draw(axes: Axes, line: Item, metric: str, colour: str, alpha: float) -> None:
     shape, _ = style.marker(line["family"])
     points = line["points"]
     xs = [point["samples"] for point in points]
     ys = [scaled(point["mean"], metric) for point in points]
-    axes.plot(xs, ys, color=colour, linewidth=1.2, marker=shape, markersize=3.2, markevery=max(1, len(xs) // 12))
-    if bands and _known(line):
-        low, high = ([scaled(point[key], metric) for point in points] for key in ("low", "high"))
-        axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+    dashes = (0, (4, 2)) if line["family"] == "control" else "solid"
+    look: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
+    axes.plot(xs, ys, marker=shape, markersize=3.2, markevery=max(1, len(xs) // 12), **look)
+    low, high = (
+        [math.nan if point[key] is None else scaled(point[key], metric) for point in points] for key in ("low", "high")
+    )
+    axes.fill_between(xs, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def _known(line: Item) -> bool:
-    """Whether every point has an interval."""
-    return all(point["low"] is not None for point in line["points"])
+    """Whether the end has an interval."""
+    return line["points"][-1]["low"] is not None
 
 
 def _limits(axes: Axes, lines: Sequence[Item], metric: str) -> None:
@@ -72,9 +76,8 @@ def _limits(axes: Axes, lines: Sequence[Item], metric: str) -> None:
     ends = [scaled(point["mean"], metric) for point in shown]
     least, most = min(ends), max(ends)
     reach = 0.5 * (most - least)
-    if len(lines) <= BANDS:
-        bands = [scaled(line["points"][-1][key], metric) for line in lines for key in ("low", "high") if _known(line)]
-        least, most = max(least - reach, min([least, *bands])), min(most + reach, max([most, *bands]))
+    bands = [scaled(line["points"][-1][key], metric) for line in lines for key in ("low", "high") if _known(line)]
+    least, most = max(least - reach, min([least, *bands])), min(most + reach, max([most, *bands]))
     margin = 0.06 * (most - least) or 0.05 * abs(ends[0]) or 1.0
     axes.set_ylim(least - margin, most + margin)
     axes.set_xlim(0, last * 1.02)

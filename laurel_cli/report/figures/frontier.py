@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.report.figures import style
+from laurel_cli.report.figures.captions import has_bar
 from laurel_cli.report.figures.place import Box, Label, Segment, place
 from laurel_cli.report.figures.scale import cost_axis
+from laurel_cli.report.frontier import CONTROL, FRONTIER, ON, TIED, UNCONTROLLED
 from laurel_cli.report.words import scaled
 
 if TYPE_CHECKING:
@@ -25,17 +27,22 @@ ROW_GAP = 1.0
 LABEL = 8.0
 NAMED, NUMBERED = (1.0, 1.35), (1.0, 1.4, 1.9, 2.6)  # sizes that are tried for labels of either kind
 MANY, CROWDED = 14, 24  # arms: above these names, and small panels, are not even tried
+WIDE = 5.5  # inches: room for four words in the legend's row
 FAR = 60.0  # pixels from a point to its name above which a larger panel is tried
-FILLED = {"on the frontier": "full", "tied": "left"}
+FILLED = {FRONTIER: "full", UNCONTROLLED: "full", CONTROL: "full", TIED: "left"}
 
 
 @dataclass(frozen=True)
 class Dot:
-    """An arm in a panel: cost x with its ends, quality y with its ends, both as shown."""
+    """An arm in a panel: cost x with its ends, quality y with its ends, both as shown.
+
+    `stepped` where the frontier is a line of what is shown: by the metric that decides, at one price and not two.
+    """
 
     name: str
     family: str
     status: str
+    stepped: bool
     x: float
     x_low: float
     x_high: float
@@ -55,7 +62,7 @@ def frontier(body: Item) -> Figure:
         raise ValueError("no arm has both a quality and a cost")
     titles = [(panel["title"], panel["setting"]) for panel in body["panels"] if panel["arms"]]
     dots = [points for points in dots if points]
-    metric, higher = body["study"]["metric"], body["study"]["better"] == "higher"
+    metric, higher = body["study"]["shown"], body["study"]["better"] == "higher"
     numbers = {name: i for i, name in enumerate(dict.fromkeys(dot.name for points in dots for dot in points), start=1)}
     named: Figure | None = None
     figure: Figure | None = None
@@ -75,7 +82,8 @@ def frontier(body: Item) -> Figure:
 
 
 def _dots(panel: Item, body: Item) -> list[Dot]:
-    metric = body["study"]["metric"]
+    metric = body["study"]["shown"]
+    judged = metric == body["study"]["metric"]
     sign = 1 if body["study"]["better"] == "higher" else -1
     arms = {arm["name"]: arm for arm in body["arms"]}
     base = next((a["quality"]["mean"] for a in body["arms"] if a["kind"] == "baseline" and a["quality"]), None)
@@ -84,12 +92,13 @@ def _dots(panel: Item, body: Item) -> list[Dot]:
         arm = arms[point["name"]]
         y = arm["quality"]["mean"]
         ends = [y, y]
-        if arm["gain"] is not None and base is not None and arm["gain"]["low"] is not None:
+        if judged and has_bar(arm) and arm["gain"] and base is not None and arm["gain"]["low"] is not None:
             ends = sorted(base + sign * arm["gain"][key] for key in ("low", "high"))
         x = point["cost_percent"]
         low, high = (x if point[key] is None else point[key] for key in ("cost_low", "cost_high"))
         shown = [scaled(value, metric) for value in (y, *ends)]
-        found.append(Dot(point["name"], arm["family"], point["status"], x, low, high, *shown))
+        stepped = judged and panel["cost"] != "flops"
+        found.append(Dot(point["name"], arm["family"], point["status"], stepped, x, low, high, *shown))
     return found
 
 
@@ -124,7 +133,7 @@ def _drawn(
         for dot in dots:
             _draw(axes, dot)
         longest = max(longest, _labels(figure, axes, dots, line, numbers))
-    _legend(figure, height)
+    _legend(figure, height, any(dot.status == CONTROL for dots in panels for dot in dots))
     if numbers is not None:
         _draw_key(figure, key, (width - key_width) / width, height)
     return figure, longest
@@ -154,12 +163,15 @@ def _axis_words(axes: Axes, title: tuple[str, str], metric: str, first: bool, wi
 
 
 def _frontier_line(axes: Axes, dots: Sequence[Dot], higher: bool) -> list[tuple[float, float]]:
-    """The staircase through the arms that no other beats by its mean, and the shade of what it dominates."""
+    """The staircase through the arms that are established to be on the frontier, and the shade of what is below it."""
     better = (lambda a, b: a > b) if higher else (lambda a, b: a < b)
     steps: list[tuple[float, float]] = []
-    for dot in sorted(dots, key=lambda d: (d.x, -d.y if higher else d.y)):
+    established = [dot for dot in dots if dot.status in ON and dot.stepped]
+    for dot in sorted(established, key=lambda d: (d.x, -d.y if higher else d.y)):
         if not steps or better(dot.y, steps[-1][1]):
             steps.append((dot.x, dot.y))
+    if not steps:
+        return []
     edge = axes.get_xlim()[1]
     xs, ys = [x for x, _ in steps] + [edge], [y for _, y in steps] + [steps[-1][1]]
     axes.fill_between(xs, ys, axes.get_ylim()[0], step="post", color="#888888", alpha=0.13, linewidth=0, zorder=0)
@@ -273,11 +285,11 @@ def _draw_key(figure: Figure, lines: Sequence[tuple[str, Dot]], left: float, hei
         figure.text(left + 0.3 / width, y, line, fontsize=min(LABEL, 60 * step), va="center", ha="left")
 
 
-def _legend(figure: Figure, height: float) -> None:
+def _legend(figure: Figure, height: float, control: bool) -> None:
     from matplotlib.lines import Line2D
 
     marks = []
-    for words, status in (("on the frontier", "on the frontier"), ("tied", "tied"), ("dominated or not known", "")):
+    for words, status in (("on the frontier", FRONTIER), ("tied", TIED), ("dominated or not known", "")):
         marks.append(
             Line2D(
                 [],
@@ -291,5 +303,11 @@ def _legend(figure: Figure, height: float) -> None:
                 label=words,
             )
         )
+    if control:
+        shape, colour = style.marker("control")
+        marks.append(Line2D([], [], marker=shape, linestyle="none", color=colour, label="control"))
     place_at = (LEFT / figure.get_figwidth() - 0.02, 0.02 / height)
-    figure.legend(handles=marks, loc="lower left", bbox_to_anchor=place_at, ncols=3, fontsize=8, handletextpad=0.1)
+    columns = 3 if figure.get_figwidth() < WIDE or not control else 4
+    figure.legend(
+        handles=marks, loc="lower left", bbox_to_anchor=place_at, ncols=columns, fontsize=8, handletextpad=0.1
+    )

@@ -31,6 +31,7 @@ FAMILIES = {
     "lr+pa": (">", "#008080"),
     "rw+lr+pa": ("*", "#009e73"),
     "against": ("X", "#d55e00"),
+    "control": ("P", "#5f5f5f"),
 }
 OTHER = ("h", "#d55e00")
 LONGEST = 30

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.report.figures import style
 from laurel_cli.report.figures.place import spread
+from laurel_cli.report.quality import RANKED
 from laurel_cli.report.words import scaled
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ LINE = 0.18
 
 def sweep(body: Item) -> Figure:
     """One line for each formula; arms without a rank (the baseline, naive scaling, RW, PA) as dashed lines."""
-    sweeps, metric = body["sweeps"], body["study"]["metric"]
+    sweeps, metric = body["sweeps"], body["study"]["shown"]
     flat = [arm for arm in body["arms"] if arm["quality"] and _has_no_rank(arm)]
     names = [style.short(s["name"]) for s in sweeps] + [style.short(arm["name"]) for arm in flat]
     probe = style.new(1, 1)
@@ -83,7 +84,8 @@ def sweep(body: Item) -> Figure:
 
 
 def _has_no_rank(arm: Item) -> bool:
-    spec = arm["spec"]
-    if spec is None:
+    if arm["role"] not in RANKED:
+        return False
+    if arm["spec"] is None:
         return arm["kind"] in ("baseline", "naive")
     return "@" not in arm["name"]

@@ -16,6 +16,8 @@ ADDED = {"naive+1": 10_000, "rw": 32, "lr@16": 2_000}
 def kind(name: str) -> str:
     if name in ("baseline", "copy"):
         return name
+    if name.startswith("baseline:"):
+        return "against"
     return "naive" if name.startswith("naive") else "laurel"
 
 
@@ -27,7 +29,8 @@ def trial(name: str, seed: int, loss: float | None, *, status: str = "complete",
         for step in range(100, STEPS + 1, 100)
         if loss is not None
     ]
-    final = {"step": STEPS, "loss": loss, "accuracy": 0.7} if status == "complete" else None
+    steps = round(0.7 * STEPS) if name == "baseline:steps=0.7" else STEPS
+    final = {"step": steps, "loss": loss, "accuracy": 0.7} if status == "complete" else None
     return {
         "schema": "laurel.trial/1",
         "model": {"reference": "proxy-cnn", "source": "built in", "architecture": "aa", "input": "x"},
@@ -63,6 +66,40 @@ def study(
         for seed in range(seeds)
     ]
     return definition(list(arms), seeds), trials
+
+
+def controlled(
+    effects: Mapping[str, float],
+    *,
+    wider: float = -0.15,
+    half: float = 0.15,
+    twice: float = 0.15,
+    budget: float = 0.1,
+    worth: float | None = None,
+    sd: float = 0.008,
+    start: int = 0,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(definition, trials) of a study with the usual controls, each so far above the baseline's loss."""
+    controls = {
+        "baseline:width=1.125": wider,
+        "baseline:lr=0.5": half,
+        "baseline:lr=2": twice,
+        "baseline:steps=0.7": budget,
+    }
+    defined, trials = study({**effects, **controls}, sd=sd, start=start)
+    few = list(controls)[1:]
+    positive, *recipe, second = controls
+    declared = {
+        "arms": [list(effects)],
+        "first": 5,
+        "most": 0,
+        "metric": "loss",
+        "worth": worth,
+        "controls": {"positive": positive, "recipe": recipe, "budget": second},
+        "control_seeds": 3,
+    }
+    kept = [item for item in trials if item["arm"]["name"] not in few or item["seed"] < 3]
+    return defined | {"declared": declared}, kept
 
 
 def definition(arms: Sequence[str], seeds: int) -> dict[str, Any]:

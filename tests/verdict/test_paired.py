@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from laurel_cli.paired import compare, correlation, difference, holm, holm_levels, looks, mean, ratio, smallest_visible
+from laurel_cli.verdict.paired import (
+    compare,
+    correlation,
+    difference,
+    holm,
+    holm_levels,
+    looks,
+    mean,
+    ratio,
+    smallest_visible,
+)
 
 A = [0.81, 0.79, 0.84, 0.80, 0.86]
 B = [0.83, 0.80, 0.84, 0.83, 0.87]
@@ -224,7 +234,7 @@ def test_looking_again_and_again_finds_nothing_where_nothing_is(arms):
 
 def test_reading_needs_neither_torch_nor_all_of_scipy():
     script = (
-        "import sys, laurel_cli.paired as paired; assert 'scipy' not in sys.modules\n"
+        "import sys, laurel_cli.verdict.paired as paired; assert 'scipy' not in sys.modules\n"
         "paired.difference([1., 2.], [3., 5.]); assert not {'torch', 'scipy.stats'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

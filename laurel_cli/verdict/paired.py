@@ -179,6 +179,22 @@ def smallest_visible(sd: float, n: int, alpha: float = ALPHA, power: float = POW
     return float(nctdtrinc(n - 1, 1 - power, critical)) * sd / math.sqrt(n)
 
 
+def deviation_ends(sd: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The interval of a standard deviation that was estimated from n normal values (by chi square, n - 1 degrees).
+
+    Returns:
+        (low, high), infinitely wide where there is no spread to go by.
+    """
+    from scipy.special import chdtri
+
+    if n < 2 or not sd > 0:
+        return 0.0, math.inf
+    tail = (1 - confidence) / 2
+    # chdtri(v, p) is the point above which chi square lies with probability p.
+    low, high = (sd * math.sqrt((n - 1) / float(chdtri(n - 1, p))) for p in (tail, 1 - tail))
+    return low, high
+
+
 def ratio(
     numerators: Sequence[float], denominators: Sequence[float], confidence: float = CONFIDENCE
 ) -> Interval | None:
@@ -193,14 +209,30 @@ def ratio(
     n = len(numerators)
     if math.isinf(mean(numerators).high):
         return None
-    from scipy.special import stdtrit
-
     y, x = fmean(numerators), fmean(denominators)
-    # Every variance is that of a mean, times the square of t.
-    scale = float(stdtrit(n - 1, 0.5 + confidence / 2)) ** 2 / (n * (n - 1))
+    # Every variance is that of a mean.
+    scale = 1 / (n * (n - 1))
     yy = scale * math.fsum((v - y) ** 2 for v in numerators)
     xx = scale * math.fsum((u - x) ** 2 for u in denominators)
     xy = scale * math.fsum((v - y) * (u - x) for v, u in zip(numerators, denominators, strict=True))
+    return fieller(y, x, (yy, xx, xy), n, confidence)
+
+
+def fieller(
+    y: float, x: float, moments: tuple[float, float, float], n: int, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """The ratio y / x of two means with Fieller's interval, from n - 1 degrees of freedom.
+
+    Args:
+        moments: the variances of y and of x, and their covariance, as means.
+
+    Returns:
+        None where x is not separated from zero at `confidence`.
+    """
+    from scipy.special import stdtrit
+
+    square = float(stdtrit(n - 1, 0.5 + confidence / 2)) ** 2
+    yy, xx, xy = (square * moment for moment in moments)
     lead, half_linear = x * x - xx, x * y - xy
     if lead <= 0:
         return None

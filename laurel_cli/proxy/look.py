@@ -1,0 +1,129 @@
+"""A look at the start: how large every branch is beside its skip, before the first update.
+
+Branches that start at zero, or a thousand times their skip, are a property of the recipe that a variant may repair.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.errors import ModelError
+from laurel_cli.latency.workload import DTYPES, autocast
+from laurel_cli.laurel.apply import place
+from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.spec import Spec
+from laurel_cli.proxy.parallel import Group
+from laurel_cli.proxy.recipe import Recipe
+from laurel_cli.proxy.start import Start, seed_all
+from laurel_cli.proxy.tasks import Task
+from laurel_cli.proxy.trial import Batches
+from laurel_cli.residual.survey import survey
+
+
+@dataclass
+class _Norms:
+    """Sums of squares of branch and skip by connection, over all parts of the batch."""
+
+    branch: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    skip: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def watch(self, layer: LaurelLayer, names: list[str]) -> None:
+        """Let `layer` add as before, and measure what it adds; its calls in turn are the connections `names`."""
+        calls = 0
+
+        def forward(left: Tensor, right: Tensor) -> Tensor:
+            nonlocal calls
+            x, f = (left, right) if layer.skip == 0 else (right, left)
+            if layer.carry is not None:
+                x, f = layer.carry.take(f)
+            name, calls = names[calls % len(names)], calls + 1
+            self.branch[name] += _square(f)
+            self.skip[name] += _square(x)
+            return left + right
+
+        layer.forward = forward  # type: ignore[method-assign]
+
+    def ratio(self, name: str) -> float | None:
+        """|f| / |x|, None where it is no number or the connection was not run."""
+        if not self.skip[name] > 0:
+            return None
+        found = math.sqrt(self.branch[name] / self.skip[name])
+        return found if math.isfinite(found) else None
+
+
+def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: torch.device) -> list[dict[str, Any]]:
+    """|f| / |x| at every residual connection, by Frobenius norms over the first training batch.
+
+    In training mode, on a copy: weights, buffers and random streams of the trial are as they were.
+
+    Args:
+        begun: the start of a trial without LAuReL.
+        recipe: its recipe; `task` its data, `seed` of batches, augmentation and dropout.
+        device: where it trains.
+
+    Returns:
+        {"connection": name, "ratio": float or None} in the order of execution; None where it cannot be told, because
+        the addition cannot be replaced, its skip is zero or a value is no number.
+    """
+    if device.type not in ("cpu", "cuda"):  # a graph to be compiled, for one pass
+        device = torch.device("cpu")
+    try:
+        model = copy.deepcopy(begun.model)
+        found = survey(model, begun.inputs).whole
+    except Exception:  # noqa: BLE001 - the user's own code: a look is no reason to lose the trial
+        return []
+    norms = _Norms()
+    try:
+        names: dict[LaurelLayer, list[str]] = defaultdict(list)
+        for placement, layer in place(model, Spec(rw=True), found, begun.inputs).layers:
+            names[layer].append(placement.connection.name)
+        for layer, connections in names.items():
+            norms.watch(layer, connections)
+        with _as_it_was(device):
+            _pass(model.to(device).train(), begun.call, recipe, task, seed, device)
+    except (ModelError, RuntimeError):  # none of them can be replaced, or no room for a copy
+        norms = _Norms()
+    return [{"connection": one.name, "ratio": norms.ratio(one.name)} for one in found.connections]
+
+
+def _pass(
+    model: nn.Module,
+    call: Callable[[nn.Module, Tensor], Tensor],
+    recipe: Recipe,
+    task: Task,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """The forward passes of the first update, with the random numbers that it will draw."""
+    with Batches(task, replace(recipe, steps=1), seed, Group(device), 0) as coming, torch.no_grad():
+        seed_all("step", seed, 0, 0)
+        for inputs, _ in coming.next():
+            with autocast(device, DTYPES[recipe.dtype]):
+                call(model, inputs)
+
+
+@contextmanager
+def _as_it_was(device: torch.device) -> Iterator[None]:
+    """Leave every random stream as it was."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def _square(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2

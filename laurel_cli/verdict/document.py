@@ -1,0 +1,259 @@
+"""The judgement as one JSON document, schema "laurel.train-proxy/2"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from laurel_cli.verdict import gates, paired, remarks, saved, words
+from laurel_cli.verdict.declared import declared as read_declared
+from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
+from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD, Finding, Judgement
+from laurel_cli.verdict.judge import judge
+from laurel_cli.verdict.trials import COPY, ArmTrials, Study, Trial, gather, outcome, scores
+
+SCHEMA = "laurel.train-proxy/2"
+UNDECIDED = (NOT_SEPARATED, WITHHELD, CANNOT_TELL)
+SHOWN_LOOKS = 4
+
+
+def judged(definitions: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> Judgement:
+    """The judgement of one study.
+
+    Args:
+        definitions: of the study, as `study.json` and its records hold them, in any order.
+        trials: contents of trial records ("laurel.trial/1"), in any order.
+
+    Raises:
+        RecordError: the trials are not of one task, model and number of steps.
+    """
+    said = read_declared(definitions, trials)
+    names = [name for family in said.families for name in family]
+    listed = [str(name) for item in definitions if isinstance(item.get("arms"), list) for name in item["arms"]]
+    return judge(gather([*listed, *names, *said.controls.names], said.seeds, trials), said)
+
+
+def document(definition: Mapping[str, Any], trials: Sequence[Trial], *, command: str = "") -> dict[str, Any]:
+    """The JSON document of `laurel train-proxy`.
+
+    Args:
+        definition: of the study, as `study.json` holds it.
+        trials: contents of trial records ("laurel.trial/1"), in any order.
+        command: that the document answers.
+
+    Raises:
+        RecordError: the trials are not of one task, model and number of steps.
+    """
+    known = [trial["study"]["definition"] for trial in trials if (trial.get("study") or {}).get("definition")]
+    return written(judged([definition, *known], trials), definition, command)
+
+
+def written(found: Judgement, definition: Mapping[str, Any], command: str = "") -> dict[str, Any]:
+    """A judgement as the JSON document of `laurel train-proxy`."""
+    study, base = found.study, found.study.baseline
+    said: dict[str, Any] = {
+        "schema": SCHEMA,
+        "command": command,
+        "status": "partial" if missing(found) else "complete",
+        "study": {key: definition.get(key) for key in ("name", "steps")} | {"seeds": list(study.seeds)},
+        "task": _described(study, definition, "task", "name"),
+        "model": _described(study, definition, "model", "reference"),
+        "metric": found.metric,
+        "declared": _declared(found),
+        "learned": found.learned,
+        "learned_reason": found.learned_reason,
+        "chance_loss": gates.chance_loss(study),
+        "n": len(base.values(found.metric)),
+        "blocks": found.blocks,
+        "look": None if found.look is None else asdict(found.look),
+        "withheld": found.withheld,
+        "positive_control": _positive(found),
+        "late_fall": _late_fall(found),
+        "start": starts(study),
+        "noise_floor": _noise_floor(found),
+        "arms": [_arm(item, found) for item in found.findings],
+    }
+    said["warnings"] = [*study.warnings, *remarks.warnings(said)]
+    said["notes"] = remarks.notes(said)
+    return said
+
+
+def separated(document: Mapping[str, Any]) -> bool:
+    """Whether every arm that is judged has a verdict, so that more seeds would change nothing."""
+    return all(arm["verdict"] not in UNDECIDED for arm in document["arms"] if arm["role"] == "arm")
+
+
+def missing(found: Judgement) -> int:
+    """Trials that were declared and left no record; controls of the recipe have fewer blocks than the others."""
+    return sum(len(_wanted(item, found)) - len(item.arm.trials) for item in found.findings)
+
+
+def starts(study: Study) -> dict[str, Any] | None:
+    """|f| / |x| at every connection before the first step, and the connections whose branch starts at zero."""
+    found = study.baseline.first("start")
+    if not found:
+        return None
+    ratios = [item["ratio"] for item in found if item["ratio"] is not None]
+    return {
+        "connections": len(found),
+        "zero": [item["connection"] for item in found if item["ratio"] == 0],
+        "smallest": min(ratios, default=None),
+        "largest": max(ratios, default=None),
+        "ratios": [dict(item) for item in found],
+    }
+
+
+def effect_document(effect: Effect | None) -> dict[str, Any] | None:
+    """An effect as plain JSON, infinite ends as they are."""
+    return None if effect is None else asdict(effect) | {"verdict": effect.verdict}
+
+
+def _wanted(item: Finding, found: Judgement) -> list[int]:
+    """The seeds that an arm has or should have: those of its records, where it is a control with fewer blocks."""
+    if item.role in ("recipe", "budget"):
+        return [seed for seed in found.study.seeds if seed in item.arm.trials]
+    return list(found.study.seeds)
+
+
+def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
+    arm, base, gain = item.arm, found.study.baseline, item.gain
+    return {
+        "name": arm.name,
+        "kind": arm.kind,
+        "role": item.role,
+        **_loss(arm),
+        "difference": _difference(gain),
+        "to_naive": _difference(item.to_naive, item.to_naive.verdict if item.to_naive and _claims(found) else None),
+        "controls": [
+            {"control": name, "beaten": item.beaten[name], "difference": _difference(over)}
+            for name, over in item.over.items()
+        ],
+        "correlation": None if arm is base else paired.correlation(*_blocks(arm, base, found.metric)),
+        "excluded": None if item.excluded is None else _turned(item.excluded),
+        "smallest_visible": _visible(item),
+        "gains": [asdict(moment) for moment in item.moments],
+        "trend": item.trend,
+        "worth": item.worth,
+        "steps_saved": None if item.steps_saved is None else asdict(item.steps_saved),
+        "parameters_saved": _parameters_saved(item, found),
+        "parameters": arm.first("parameters"),
+        "trials": _trials(arm, _wanted(item, found), found.metric),
+        "failed": sum(outcome(trial)[0] != "complete" for trial in arm.trials.values()),
+        "verdict": item.verdict or None,
+        "reason": item.reason,
+        "words": words.verdict(item, found) if item.verdict else "",
+    }
+
+
+def _claims(found: Judgement) -> bool:
+    return not found.withheld and not found.cannot_tell
+
+
+def _difference(gain: Effect | None, verdict: str | None = None) -> dict[str, Any] | None:
+    """A gain in the direction of the loss: the arm's loss minus the other's."""
+    if gain is None:
+        return None
+    turned = gain.reversed()
+    said = {"mean": turned.gain, "low": turned.low, "high": turned.high, "p": gain.p_holm, "n": gain.n}
+    said |= {"confidence": gain.confidence}
+    return said | ({} if verdict is None else {"verdict": verdict})
+
+
+def _turned(ends: tuple[float, float]) -> dict[str, float]:
+    return {"low": -ends[1], "high": -ends[0]}
+
+
+def _visible(item: Finding) -> dict[str, float] | None:
+    return None if item.visible is None else dict(zip(("value", "low", "high"), item.visible, strict=True))
+
+
+def _loss(arm: ArmTrials) -> dict[str, Any]:
+    losses = list(arm.values("loss").values())
+    accuracies = arm.values("accuracy").values()
+    found = paired.mean(losses) if losses else None
+    return {
+        "mean": found and found.mean,
+        "low": found and found.low,
+        "high": found and found.high,
+        "n": len(losses),
+        "accuracy": fmean(accuracies) if accuracies else None,
+    }
+
+
+def _blocks(arm: ArmTrials, base: ArmTrials, metric: str) -> tuple[list[float], list[float]]:
+    """The figures of both in the blocks in which both are complete."""
+    own, other = arm.values(metric), base.values(metric)
+    common = [seed for seed in own if seed in other]
+    return [own[seed] for seed in common], [other[seed] for seed in common]
+
+
+def _trials(arm: ArmTrials, seeds: Sequence[int], metric: str) -> list[dict[str, Any]]:
+    values, said = arm.values(metric), []
+    for seed in seeds:
+        status, reason = outcome(arm.trials[seed]) if seed in arm.trials else ("missing", None)
+        said.append({"seed": seed, "status": status, "loss": values.get(seed), "reason": reason})
+    return said
+
+
+def _parameters_saved(item: Finding, found: Judgement) -> dict[str, Any] | None:
+    """None where naive+1 is not better, or the arm is not ahead of the baseline: there is no equal loss to look at."""
+    share, naive = item.share_of_naive, found.naive
+    added, naive_added = (one and one.first("parameters") for one in (item.arm, naive and naive.arm))
+    if share is None or share.mean <= 0 or not added or not naive_added:
+        return None
+    return asdict(saved.cost_saved(share, added["added"], naive_added["added"]))
+
+
+def _declared(found: Judgement) -> dict[str, Any]:
+    said = found.declared
+    return {
+        "families": [list(family) for family in said.families],
+        "first": said.first,
+        "most": said.most,
+        "metric": said.metric,
+        "worth": said.worth,
+        "controls": asdict(said.controls),
+        "looks": [asdict(look) for look in said.first_looks(SHOWN_LOOKS)],
+    }
+
+
+def _positive(found: Judgement) -> dict[str, Any] | None:
+    name = found.declared.controls.positive
+    item = next((one for one in found.findings if one.name == name), None)
+    if item is None:
+        return None
+    return {"arm": name, "separated": found.positive, "difference": _difference(item.gain)}
+
+
+def _late_fall(found: Judgement) -> dict[str, Any] | None:
+    if found.late_fall is None:
+        return None
+    fall, share = found.late_fall
+    return {"mean": fall.mean, "low": fall.low, "high": fall.high, "n": fall.n, "share_of_run": share}
+
+
+def _noise_floor(found: Judgement) -> dict[str, Any] | None:
+    """How far apart two runs of one and the same model end."""
+    copy = next((item for item in found.findings if item.arm.kind == COPY and item.gain is not None), None)
+    if copy is not None and copy.gain is not None and copy.gain.n > 1:
+        what = "the baseline again with seeds of its own: the spread of differences between unpaired runs"
+        difference = _difference(copy.gain) or {}
+        ends = {key: difference[key] for key in ("mean", "low", "high", "p")}
+        return {"arm": copy.name, "what": what, "sd": copy.gain.sd, "n": copy.gain.n, **ends}
+    values = list(scores(found.study.baseline, found.metric, 1.0).values())
+    if len(values) < 2:
+        return None
+    sd = 2**0.5 * paired.difference(values, [0.0] * len(values)).sd
+    what = "the baseline's spread over its seeds, times the root of 2: what unpaired runs would differ by"
+    return {"arm": None, "what": what, "sd": sd, "n": len(values), "mean": None, "low": None, "high": None, "p": None}
+
+
+def _described(study: Study, definition: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    """As the trials say; without any, as the definition does."""
+    found = next((value for arm in study.arms if (value := arm.first(key)) is not None), None)
+    if found is not None:
+        return dict(found)
+    given = definition.get(key)
+    return dict(given) if isinstance(given, Mapping) else {name: given}

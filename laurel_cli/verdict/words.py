@@ -1,0 +1,64 @@
+"""What a judgement says, in words: the same words in every command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from laurel_cli import text
+from laurel_cli.verdict import gates
+from laurel_cli.verdict.effects import NOT_SEPARATED
+from laurel_cli.verdict.findings import FAILED, GAINS, REPAIRS, UNCONTROLLED, UNSTABLE, Finding, Judgement
+
+UNITS = {"loss": "nats", "accuracy": "points"}
+_RATES = {"0.5": "half the rate", "2": "twice the rate"}
+_STARTS = {"zero": "branches that start at zero", "one": "branches whose norm starts at one"}
+
+
+def verdict(item: Finding, judgement: Judgement) -> str:
+    """The verdict on one arm with what it needs to be understood: a phrase."""
+    if item.verdict in (UNSTABLE, FAILED):
+        return f"{item.verdict}: {item.reason}"
+    if item.verdict == NOT_SEPARATED:
+        known = within(item, judgement)
+        return f"{NOT_SEPARATED}: {known}" if known else f"{NOT_SEPARATED}, and nothing is excluded"
+    if item.verdict not in GAINS:
+        return item.verdict
+    said = "better"
+    if item.verdict == REPAIRS:
+        rest = listed([control(name) for name in item.reason.split(", ")])
+        said = f"better than the baseline, not than {rest}"
+    elif item.verdict == UNCONTROLLED:
+        said = f"better than the baseline ({item.reason})"
+    return f"{said}, {item.trend}" if item.trend in (gates.FADING, gates.GROWING) else said
+
+
+def within(item: Finding, judgement: Judgement) -> str:
+    """`within -0.03 and +0.04 nats of the baseline`: what the study excludes, in the direction of its metric."""
+    if item.excluded is None:
+        return ""
+    scale = 100 if judgement.metric == "accuracy" else 1
+    low, high = sorted(judgement.sign * scale * end for end in item.excluded)
+    half = (high - low) / 2
+    unit = UNITS.get(judgement.metric, "")
+    ends = [("+" if end > 0 else "") + text.significant(end, half) for end in (low, high)]
+    return f"within {ends[0]} and {ends[1]} {unit} of the baseline"
+
+
+def control(name: str) -> str:
+    """`the baseline at twice the rate`, of an arm's name."""
+    base, _, settings = name.partition(":")
+    match = re.fullmatch(r"(lr|width|steps|init)=(\S+)", settings)
+    if base != "baseline" or match is None:
+        return name
+    key, value = match.groups()
+    if key == "lr":
+        return f"the baseline at {_RATES.get(value, f'{value} times the rate')}"
+    if key == "init":
+        return f"the baseline with {_STARTS.get(value, f'init {value}')}"
+    return f"the baseline {value} times as wide" if key == "width" else f"the baseline with {value} of the steps"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]])) if items else "none"
