@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from laurel_cli.cost import count
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
+    from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models import load
     from laurel_cli.residual import find_connections
@@ -29,6 +30,10 @@ __all__ = [
     "count",
     "find_connections",
     "load",
+    "parameters",
+    "remove",
+    "restore",
+    "save",
 ]
 
 _HOMES = {
@@ -39,6 +44,10 @@ _HOMES = {
     "count": "laurel_cli.cost.count",
     "find_connections": "laurel_cli.residual",
     "load": "laurel_cli.models",
+    "parameters": "laurel_cli.laurel.keep",
+    "remove": "laurel_cli.laurel.keep",
+    "restore": "laurel_cli.laurel.keep",
+    "save": "laurel_cli.laurel.keep",
 }
 
 

@@ -16,6 +16,10 @@ def test_exported_names_are_pinned():
         "count",
         "find_connections",
         "load",
+        "parameters",
+        "remove",
+        "restore",
+        "save",
     ]
 
 

@@ -103,12 +103,12 @@ def describe(model: nn.Module, folder: str | Path) -> None:
     (Path(folder) / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n")
 
 
-def restore(folder: str | Path, model: nn.Module, example_inputs: Any = None) -> nn.Module:
+def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:
     """Give a model the LAuReL and the weights that `save`, or `save_pretrained`, wrote into a folder; in place.
 
     Args:
-        folder: with `laurel.json` and weights as safetensors.
         model: built as the saved one was before LAuReL was applied.
+        folder: with `laurel.json` and weights as safetensors.
         example_inputs: needed only where the model's source is no longer what it was: LAuReL is then placed anew.
 
     Returns:

@@ -48,16 +48,19 @@ TURNS = "LAuReL was placed with example inputs for which a loop takes as many tu
 
 
 def fold(layer: Callable[..., Any], terms: Iterable[Any], start: Any = 0) -> Any:
-    """`sum(terms, start)` with `layer` in the place of `+`."""
+    """`sum(terms, start)` with `layer` in the place of `+`. The 0 that it begins with takes no turn."""
     for term in terms:
-        start = layer(start, term)
+        start = layer(start, term) if isinstance(start, Tensor) else start + term
     return start
 
 
 def reduce(layer: Callable[..., Any], terms: Iterable[Any], start: Any = NOTHING) -> Any:
     """`functools.reduce(operator.add, terms, start)` with `layer` in the place of `+`."""
     for term in terms:
-        start = term if start is NOTHING else layer(start, term)
+        if start is NOTHING:
+            start = term
+        else:
+            start = layer(start, term) if isinstance(start, Tensor) else start + term
     return start
 
 

@@ -42,15 +42,15 @@ class _Norms:
         """Let `layer` add as before, and measure what it adds; its calls in turn are the connections `names`."""
         calls = 0
 
-        def forward(left: Tensor, right: Tensor) -> Tensor:
+        def forward(left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
             nonlocal calls
-            x, f = (left, right) if layer.skip == 0 else (right, left)
+            x, f = (left, right) if (layer.skip == 0) != flip else (right, left)
             if layer.carry is not None:
-                x, f = layer.carry.take(f)
+                x, f, _ = layer.carry.take(f, sign)
             name, calls = names[calls % len(names)], calls + 1
             self.branch[name] += _square(f)
             self.skip[name] += _square(x)
-            return left + right
+            return left + right if sign > 0 else left - right
 
         layer.forward = forward  # type: ignore[method-assign]
 
