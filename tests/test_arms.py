@@ -87,7 +87,7 @@ class Zipped(nn.Module):
         self.scales = [1.0] * depth
 
     def forward(self, x):
-        for block, scale in zip(self.blocks, self.scales):
+        for block, scale in zip(self.blocks, self.scales, strict=False):
             x = block(x) * scale
         return x
 

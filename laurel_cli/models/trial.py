@@ -9,20 +9,49 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.models.build import first_line
-from laurel_cli.models.fake import faked
+from laurel_cli.models.fake import NeedsDataError, faked
+from laurel_cli.models.fake import real as on_real_tensors
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.lazy import shaped, unshaped
+from laurel_cli.models.tensors import held
+
+ABOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException, NeedsDataError, NotImplementedError)
+"""Failures of a run without data that a run with data may not have."""
 
 
 def failure(module: nn.Module, inputs: Inputs) -> str | None:
     """Why `module` does not take `inputs`, in one line; None where it does."""
+    error = _error(module, inputs)
+    return None if error is None else first_line(error)
+
+
+def _error(module: nn.Module, inputs: Inputs) -> Exception | None:
+    """What a run without data raises; where that is for want of data and there is some, a run with it."""
+    run = on_real_tensors if unshaped(module) else faked
     try:
-        with warnings.catch_warnings(), _unlogged(), torch.no_grad(), faked(module, inputs) as fakes:
+        subject = shaped(module, inputs)
+        with warnings.catch_warnings(), _unlogged(), torch.no_grad(), run(subject, inputs) as given:
             warnings.simplefilter("ignore")
-            fakes.call(module)
+            given.call(subject)
+    except ABOUT_DATA as error:
+        if any(tensor.is_meta for tensor in held(module)):
+            return error
+        return _error_with_data(module, inputs)
     except Exception as error:  # noqa: BLE001 - a model may refuse its inputs in any way
-        return first_line(error)
+        return error
+    return None
+
+
+def _error_with_data(module: nn.Module, inputs: Inputs) -> Exception | None:
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), on_real_tensors(module, inputs) as given:
+            warnings.simplefilter("ignore")
+            given.call(module)
+    except Exception as error:  # noqa: BLE001 - as above
+        return error
     return None
 
 
@@ -38,11 +67,17 @@ def _unlogged() -> Iterator[None]:
 
 
 def first_that_runs(module: nn.Module, candidates: Iterable[Inputs]) -> tuple[Inputs | None, str]:
-    """The first candidate that `module` takes, or None with why the first of them failed."""
-    reason = ""
+    """The first candidate that `module` takes, or None with why the first of them failed.
+
+    A model without data may want some before it can tell: then the first candidate for which it does is taken, if it
+    takes no other.
+    """
+    reason, wants_data = "", None
     for candidate in candidates:
-        failed = failure(module, candidate)
-        if failed is None:
+        error = _error(module, candidate)
+        if error is None:
             return candidate, ""
-        reason = reason or failed
-    return None, reason
+        reason = reason or first_line(error)
+        if wants_data is None and isinstance(error, ABOUT_DATA) and not isinstance(error, NotImplementedError):
+            wants_data = candidate
+    return wants_data, "" if wants_data is not None else reason
