@@ -22,7 +22,7 @@ from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
-from laurel_cli.residual.depth import shortened
+from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 
@@ -130,7 +130,9 @@ def analyze(
     identity = architecture(loaded.module)
     counter, baseline = _opened(loaded, arms, on_progress)
     found = counter.found
-    warnings: list[str] = []
+    if not found.whole.connections:
+        raise found.whole.nothing_found(loaded.reference)
+    warnings = list(found.whole.warnings)
     results = []
     for arm in arms:
         on_progress(f"counting {arm.name}")
@@ -150,8 +152,6 @@ def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str
     kept = None if None in lags else max([KEPT, *(k + 1 for k in lags if k is not None)])
     try:
         return _first_count(loaded, loaded.module, kept, on_progress)
-    except NoConnectionError:
-        raise
     except ModelError:
         if not loaded.on_meta or _size(loaded.module) > LARGEST_CHECKED:
             raise
@@ -162,21 +162,11 @@ def _first_count(
     loaded: LoadedModel, model: nn.Module, kept: int | None, on_progress: Callable[[str], None]
 ) -> tuple[_Counter, Cost]:
     found = survey(model, loaded.inputs, kept=kept)
-    if not found.whole.connections:
-        raise NoConnectionError(
-            f"{loaded.reference} has no residual connection.",
-            f"{len(found.whole.refused)} additions were looked at and none joins a skip path with its branch.",
-            "LAuReL replaces residual additions; try a model that has them, such as resnet50.",
-        )
     with shortened(model, list(found.stacks)):
         short = copied(model) if found.stacks else model
     counter = _Counter(loaded, found, short, model)
     on_progress("counting baseline")
     return counter, counter.whole_baseline()
-
-
-class NoConnectionError(ModelError):
-    """The model runs, and nothing in it is a residual connection."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +180,7 @@ class _Counter:
 
     @property
     def multiplicity(self) -> dict[str, int]:
-        return {f"{s.path}.{index}": s.multiplicity for s in self.found.stacks for index in s.last}
+        return multiplicities(self.found.stacks)
 
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         if arm.kind == "baseline":

@@ -292,7 +292,7 @@ def _called(model: nn.Module, inputs: Inputs, path: str, children: Iterable[str]
     Raises:
         ModelError: the model does not run.
     """
-    from laurel_cli.residual.trace import try_run
+    from laurel_cli.models.run import try_run
 
     called: set[str] = set()
     places = {name: model.get_submodule(_joined(path, name)) for name in children}

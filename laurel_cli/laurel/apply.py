@@ -24,9 +24,9 @@ from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.inputs import Inputs, as_inputs
+from laurel_cli.models.run import running, try_run
 from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, Place, ResidualMap, Site
-from laurel_cli.residual.trace import running, try_run
 
 SiteKey = tuple[str, Place, int]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -114,11 +114,7 @@ def place(
     if laurel_layers(model):
         raise ModelError("This model has LAuReL already.", hint="Build it again, or copy it before.")
     if not residual.connections:
-        raise ModelError(
-            "This model has no residual connection.",
-            f"{len(residual.refused)} additions were looked at and refused.",
-            "See them with: laurel analyze MODEL --connections",
-        )
+        raise residual.nothing_found("This model")
     if spec.is_identity:  # the additions are what they should be: nothing to replace, nothing to pay
         return Placed()
     placements, skipped = _rewritable(plan(residual, spec), dict(model.named_modules()))
@@ -253,8 +249,8 @@ def _rewritable(
         sites = (*placement.partial, placement.site)
         try:
             for site in sites:
-                if site.hand_written:
-                    raise CannotRewriteError("it stands in an autograd.Function, whose backward pass would not know it")
+                if site.obstacle:
+                    raise CannotRewriteError(site.obstacle)
                 rewrite.check(modules[site.owner], [site.place])
                 rewrite.check(modules[site.owner], list(together[site.owner] | {site.place: None}))
         except CannotRewriteError as reason:

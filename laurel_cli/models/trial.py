@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.models.build import first_line
-from laurel_cli.models.fake import NeedsDataError, faked
-from laurel_cli.models.fake import real as on_real_tensors
+from laurel_cli.models.fake import NeedsDataError
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.lazy import shaped, unshaped
+from laurel_cli.models.lazy import shaped
+from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
 
 ABOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException, NeedsDataError, NotImplementedError)
@@ -30,29 +29,27 @@ def failure(module: nn.Module, inputs: Inputs) -> str | None:
 
 def _error(module: nn.Module, inputs: Inputs) -> Exception | None:
     """What a run without data raises; where that is for want of data and there is some, a run with it."""
-    run = on_real_tensors if unshaped(module) else faked
     try:
         subject = shaped(module, inputs)
-        with warnings.catch_warnings(), _unlogged(), torch.no_grad(), run(subject, inputs) as given:
-            warnings.simplefilter("ignore")
-            given.call(subject)
+        _call(subject, inputs, real=subject is not module)
     except ABOUT_DATA as error:
         if any(tensor.is_meta for tensor in held(module)):
             return error
-        return _error_with_data(module, inputs)
     except Exception as error:  # noqa: BLE001 - a model may refuse its inputs in any way
         return error
-    return None
-
-
-def _error_with_data(module: nn.Module, inputs: Inputs) -> Exception | None:
+    else:
+        return None
     try:
-        with warnings.catch_warnings(), torch.no_grad(), on_real_tensors(module, inputs) as given:
-            warnings.simplefilter("ignore")
-            given.call(module)
+        _call(module, inputs, real=True)
     except Exception as error:  # noqa: BLE001 - as above
         return error
     return None
+
+
+def _call(module: nn.Module, inputs: Inputs, *, real: bool) -> None:
+    with warnings.catch_warnings(), _unlogged(), running(module, inputs, real=real, training=None) as given:
+        warnings.simplefilter("ignore")
+        given.call(module)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ def find_connections(model: nn.Module, example_inputs: Any) -> ResidualMap:
     """
     from laurel_cli.models.inputs import as_inputs
     from laurel_cli.models.lazy import shaped
+    from laurel_cli.models.run import does_not_run
     from laurel_cli.residual.survey import survey
-    from laurel_cli.residual.trace import does_not_run
 
     inputs = as_inputs(example_inputs, model)
     try:

@@ -1,22 +1,25 @@
-"""Look at repeated layers once: of a deep stack of equal layers a few are traced, stand-ins take the others' place.
+"""Count repeated layers once: stand-ins take the place of layers that were seen to do what a kept one does.
 
-Two layers are equal if their classes, the shapes of all they hold and all their settings are equal, a layer's own
-number aside. A stack may repeat with a period (sliding and full attention in turn) and begin or end irregularly.
+Layers of equal form are candidates: equal classes, shapes and settings, a layer's own number aside. Whether they also
+work alike is not concluded from that but seen: the trace of the whole model must hold, for every layer that is left
+out, the operators of the kept layer that stands for it, one by one on the same shapes, and the shortened model must
+then run what the whole one runs, the layers left out aside.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from laurel_cli.residual.find import Connection, Refused, ResidualMap
+from laurel_cli.residual.find import ResidualMap
+from laurel_cli.residual.graph import Node, Trace
 from laurel_cli.residual.standin import remember, stand_in
 
 LONGEST_PERIOD = 8
@@ -48,33 +51,75 @@ class Stack:
         return range(end - self.period, end)
 
     @property
-    def dropped(self) -> int:
-        """Layers left out."""
-        return (self.repeats - self.kept) * self.period
+    def dropped(self) -> range:
+        """Indices of the layers left out."""
+        return range(self.last.stop, self.start + self.repeats * self.period)
 
     @property
     def multiplicity(self) -> int:
         """Repeats for which the last kept one stands."""
         return self.repeats - self.kept + 1
 
+    def stands_for(self, index: int) -> int:
+        """Index of the kept layer that stands for a dropped one."""
+        return self.last[(index - self.last.stop) % self.period]
 
-def stacks(model: nn.Module, kept: int) -> list[Stack]:
-    """The containers of `model` deep enough that leaving layers out saves at least half of them."""
+    def layer(self, index: int) -> str:
+        """Path of a layer."""
+        return f"{self.path}.{index}" if self.path else str(index)
+
+
+def multiplicities(stacks: Sequence[Stack]) -> dict[str, int]:
+    """For how many layers each kept one stands, by its path; those that stand for themselves alone are left out."""
+    return {stack.layer(index): stack.multiplicity for stack in stacks for index in stack.last}
+
+
+def candidates(model: nn.Module, kept: int) -> list[Stack]:
+    """The containers of `model` deep enough that leaving layers out saves at least half of them.
+
+    Their layers are equal in form and share no module and no parameter, neither with each other nor with the rest.
+    """
     found: list[Stack] = []
     for path, container in model.named_modules():
-        inside = any(path.startswith(f"{stack.path}.") for stack in found)
+        inside = any(not stack.path or path.startswith(f"{stack.path}.") for stack in found)
         if inside or not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) <= 2 * kept:
             continue
         if list(container._modules) == [str(index) for index in range(len(container))]:  # else named children
             stack = _stack(path, container, kept)
             if stack is not None:
                 found.append(stack)
-    return found
+    return found if _apart(model, found) else []
+
+
+def watched(stacks: Sequence[Stack]) -> list[str]:
+    """Paths of the layers whose work must be seen: those left out, and those that stand for them."""
+    return [stack.layer(index) for stack in stacks for index in (*stack.last, *stack.dropped)]
+
+
+def alike(whole: Trace, stacks: Sequence[Stack]) -> list[Stack]:
+    """Those of `stacks` of which every layer left out was seen to do what the layer that stands for it does.
+
+    Args:
+        whole: a trace of the whole model, with the layers `watched`.
+    """
+    work = {path: [_work(whole.nodes[start:stop]) for start, stop in spans] for path, spans in whole.spans.items()}
+    return [
+        stack
+        for stack in stacks
+        if all(work[stack.layer(index)] == work[stack.layer(stack.stands_for(index))] for index in stack.dropped)
+        and all(work[stack.layer(index)] for index in stack.last)
+    ]
+
+
+def agree(whole: Trace, short: Trace, stacks: Sequence[Stack]) -> bool:
+    """Whether the shortened model ran what the whole one ran, what the layers left out do aside."""
+    dropped = [stack.layer(index) for stack in stacks for index in stack.dropped]
+    return _work(_outside(whole, dropped)) == _work(_outside(short, dropped))
 
 
 @contextmanager
-def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
-    """Put a stand-in for each surplus layer of `found`; put the layers back at the end.
+def shortened(model: nn.Module, stacks: Sequence[Stack]) -> Iterator[None]:
+    """Put a stand-in for each surplus layer of `stacks`; put the layers back at the end.
 
     A stand-in answers as the layer that it stands for did, for inputs of the same shapes; for others it raises
     `ValueError`: the layers are then not called alike, and the model must be looked at as a whole.
@@ -82,14 +127,14 @@ def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
     whole: list[tuple[nn.Module, dict[str, nn.Module | None]]] = []
     hooks = []
     try:
-        for stack in found:
+        for stack in stacks:
             container = model.get_submodule(stack.path)
             whole.append((container, dict(container._modules)))
             for index in stack.last:
                 hooks.append(container[index].register_forward_hook(remember, with_kwargs=True))  # type: ignore[index]
-            for index in range(stack.last.stop, stack.last.stop + stack.dropped):
-                model_layer = container[stack.last[(index - stack.last.stop) % stack.period]]  # type: ignore[index]
-                container._modules[str(index)] = stand_in(container[index], model_layer)  # type: ignore[index]
+            for index in stack.dropped:
+                equal = container[stack.stands_for(index)]  # type: ignore[index]
+                container._modules[str(index)] = stand_in(container[index], equal)  # type: ignore[index]
         yield
     finally:
         for hook in hooks:
@@ -99,91 +144,49 @@ def shortened(model: nn.Module, found: list[Stack]) -> Iterator[None]:
             container._modules.update(before)
 
 
-def written_out(residual: ResidualMap, found: list[Stack]) -> ResidualMap | None:
-    """The map of the whole model from that of the shortened one; None where its layers are not so regular."""
-    for stack in found:
-        extended = _write_out(residual, stack)
-        if extended is None:
-            return None
-        residual = extended
-    return residual
+def shortened_map(residual: ResidualMap, stacks: Sequence[Stack]) -> ResidualMap:
+    """The map of the shortened model: without what stands in the layers that are left out."""
+    gone = tuple(f"{stack.layer(index)}." for stack in stacks for index in stack.dropped)
+    connections = tuple(c for c in residual.connections if not f"{c.owner}.".startswith(gone))
+    return ResidualMap(connections, residual.refused, residual.not_run)
 
 
-def _write_out(residual: ResidualMap, stack: Stack) -> ResidualMap | None:
-    inside = [_layer(connection.block, stack) for connection in residual.connections]
-    last = [c for c, layer in zip(residual.connections, inside, strict=True) if layer in stack.last]
-    before = range(stack.last.start - stack.period, stack.last.start)
-    previous = [c for c, layer in zip(residual.connections, inside, strict=True) if layer in before]
-    if not last:
-        return residual
-    if [_pattern(c, stack) for c in last] != [_pattern(c, stack, stack.period) for c in previous]:
-        return None
-    if any(_layer(site.owner, stack) is None for c in last for site in c.sites):
-        return None
-    nodes = last[0].node - previous[0].node
-    streams = {c.stream for c in last}
-    per_repeat = {stream: sum(c.stream == stream for c in last) for stream in streams}
-    repeats = stack.repeats - stack.kept
-    first, end = residual.connections.index(last[0]), residual.connections.index(last[-1]) + 1
-    copies = [_shifted(c, stack, r, nodes, per_repeat[c.stream]) for r in range(1, repeats + 1) for c in last]
-    tail = [replace(c, position=c.position + repeats * per_repeat.get(c.stream, 0)) for c in residual.connections[end:]]
-    if any(c not in last for c in residual.connections[first:end]):
-        return None
-    connections = (*residual.connections[:end], *copies, *tail)
-    return ResidualMap(connections, _refused(residual.refused, stack))
+def _outside(trace: Trace, paths: Sequence[str]) -> list[Node]:
+    inside = [False] * len(trace.nodes)
+    for path in paths:
+        for start, stop in trace.spans[path]:
+            inside[start:stop] = [True] * (stop - start)
+    return [node for node in trace.nodes if not inside[node.index]]
 
 
-def _shifted(connection: Connection, stack: Stack, repeat: int, nodes: int, per_repeat: int) -> Connection:
-    """The same connection `repeat` repeats further on."""
+def _work(nodes: Sequence[Node]) -> list[tuple[Any, ...]]:
+    """What the operators do as far as it costs anything: names, shapes, whole numbers among the arguments.
 
-    def rename(path: str) -> str:
-        return _raised(path, stack, repeat * stack.period)
-
-    return replace(
-        connection,
-        name=rename(connection.name),
-        block=rename(connection.block),
-        sites=tuple(replace(site, owner=rename(site.owner)) for site in connection.sites),
-        outer=tuple((rename(path), activation) for path, activation in connection.outer),
-        position=connection.position + repeat * per_repeat,
-        node=connection.node + repeat * nodes,
-        fork=connection.fork + repeat * nodes,
-    )
+    Numbers with a fraction steer no work. Nor does where a part begins, which may follow from a layer's number.
+    """
+    work = []
+    for node in nodes:
+        if not node.is_leaf:
+            plain = node.constants if node.op not in ("select", "slice") else ()
+            constants = tuple(c for c in plain if isinstance(c, bool | int | str | torch.dtype))
+            work.append((node.op, node.shape, node.dtype, len(node.inputs), constants))
+    return work
 
 
-def _refused(refused: tuple[Refused, ...], stack: Stack) -> tuple[Refused, ...]:
-    result: list[Refused] = []
-    last = [entry for entry in refused if _layer(entry.name, stack) in stack.last]
-    for entry in refused:
-        result.append(entry)
-        if last and entry is last[-1]:
-            for repeat in range(1, stack.repeats - stack.kept + 1):
-                result.extend(replace(e, name=_raised(e.name, stack, repeat * stack.period)) for e in last)
-    return tuple(result)
+def _apart(model: nn.Module, stacks: Sequence[Stack]) -> bool:
+    """Whether no module and no parameter stands at two places of which one is in a layer of `stacks`."""
+    layers = {stack.layer(index) for stack in stacks for index in range(stack.start, stack.dropped.stop)}
 
+    def home(path: str) -> str:
+        parts = path.split(".")
+        return next((p for n in range(1, len(parts) + 1) if (p := ".".join(parts[:n])) in layers), "")
 
-def _layer(path: str, stack: Stack) -> int | None:
-    match = re.match(re.escape(stack.path) + r"\.(\d+)(?=\D|$)", path)
-    return int(match[1]) if match else None
-
-
-def _raised(path: str, stack: Stack, by: int) -> str:
-    """`path` with the number of a layer of the last kept repeat raised by `by`."""
-    layer = _layer(path, stack)
-    if layer not in stack.last or layer is None:
-        return path
-    return f"{stack.path}.{layer + by}" + path[len(f"{stack.path}.{layer}") :]
-
-
-def _pattern(connection: Connection, stack: Stack, by: int = 0) -> tuple[Any, ...]:
-    """What must be equal in two repeats, layer numbers raised by `by`."""
-
-    def rename(path: str) -> str:
-        layer = _layer(path, stack)
-        return path if layer is None else re.sub(r"\.\d+", f".{layer + by}", path[len(stack.path) :], count=1)
-
-    sites = tuple((rename(site.owner), site.place, site.turn, site.skip) for site in connection.sites)
-    return rename(connection.name), connection.kind, connection.shape, connection.channel_dim, connection.stream, sites
+    homes: dict[int, set[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        homes.setdefault(id(module), set()).add(home(path))
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        homes.setdefault(id(parameter), set()).add(home(path))
+    return all(len(places) == 1 for places in homes.values())
 
 
 def _stack(path: str, container: nn.ModuleList | nn.Sequential, kept: int) -> Stack | None:
@@ -212,7 +215,7 @@ def _settings(module: nn.Module, index: int) -> Any:
         for name, tensor in store.items()
     )
     plain = tuple(
-        (name, "its number" if value == index and LAYER_NUMBERS.match(name) else _value(value))
+        (name, "its number" if type(value) is int and value == index and LAYER_NUMBERS.match(name) else _value(value))
         for name, value in sorted(vars(module).items())
         if name not in _OWN
     )
@@ -232,6 +235,3 @@ def _value(value: Any) -> Any:
 
 
 _OWN = {*vars(nn.Module()), "_parameters", "_buffers", "_modules"}
-
-
-__all__ = ["Stack", "shortened", "sign", "stacks", "written_out"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from laurel_cli.residual.trace import Node
+from functools import cache
+
+from laurel_cli.residual.graph import Node
+from laurel_cli.residual.linear import is_linear
 
 # The same numbers in another arrangement, a part of them, or all of them times a constant.
 VIEWS = {
@@ -45,11 +48,24 @@ VIEWS = {
     "pixel_unshuffle",
     "im2col",
     "col2im",
+    "repeat",
+    "repeat_interleave",
+    "index",
+    "gather",
+    "masked_fill",
+    "masked_fill_",
+    "tril",
+    "triu",
+    "as_strided",
+    "native_channel_shuffle",
+    "channel_shuffle",
+    *(f"{kind}_pad{dims}d" for kind in ("reflection", "replication") for dims in (1, 2, 3)),
 }
 SCALINGS = {"mul", "mul_", "div", "div_", "neg"}
+SUMS = {"add", "add_", "sub", "sub_"}
 PARTS = {"slice", "select", "narrow", "split", "split_with_sizes", "unbind"}
 CONVOLUTIONS = {"convolution", "_convolution", "conv1d", "conv2d", "conv3d"}
-PRODUCTS = {"addmm", "mm", "linear", "mv", "baddbmm", "bmm", "matmul"}
+PRODUCTS = {"addmm", "mm", "linear", "mv", "dot", "baddbmm", "bmm", "matmul", "_grouped_mm", "_scaled_mm", "_trilinear"}
 NORMS = {
     "native_batch_norm",
     "_native_batch_norm_legit_no_training",
@@ -61,30 +77,13 @@ NORMS = {
     "_fused_rms_norm",
     "rms_norm",
 }
-POOLS = {
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "max_pool2d_with_indices",
-    "max_pool3d_with_indices",
-    "max_pool2d",
-    "max",
-    "amax",
-    "mean",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "_upsample_bicubic2d_aa",
-    "_upsample_bilinear2d_aa",
-}
+REDUCTIONS = {"mean", "max", "amax"}
 # Operators that combine different positions or channels; all others work element by element or rearrange.
 MIXING = (
     CONVOLUTIONS
     | PRODUCTS
     | NORMS
-    | POOLS
+    | REDUCTIONS
     | {
         "_softmax",
         "_safe_softmax",
@@ -103,6 +102,8 @@ MIXING = (
         "gru",
         "mkldnn_rnn_layer",
         "_cdist_forward",
+        "_sparse_mm",
+        "deform_conv2d",
         "grid_sampler_2d",
         "scatter_add",
         "scatter_add_",
@@ -140,7 +141,16 @@ NONLINEAR = {
     "clamp_min",
     "clamp_min_",
     "_prelu_kernel",
+    "selu",
+    "celu",
+    "threshold",
+    "softshrink",
+    "hardshrink",
+    "log_sigmoid_forward",
     "exp",
+    "sin",
+    "cos",
+    "sqrt",
     "pow",
     "square",
     "abs",
@@ -156,21 +166,37 @@ NONLINEAR = {
 }
 
 
+@cache
+def is_pool(op: str) -> bool:
+    """Pooling of any kind, resizing in any mode."""
+    return op in REDUCTIONS or "pool" in op or op.removeprefix("_").startswith("upsample_")
+
+
+@cache
+def is_known(op: str) -> bool:
+    """Whether the tables here say what the operator is; others are tried with numbers."""
+    known = VIEWS | SCALINGS | SUMS | MIXING | NONLINEAR | {"input", "parameter", "constant"}
+    return op in known or is_pool(op) or "scaled_dot_product" in op
+
+
 def is_attention(node: Node) -> bool:
     """A fused attention operator, of whichever backend."""
     return "scaled_dot_product" in node.op or "flex_attention" in node.op
 
 
 def is_mixing(node: Node) -> bool:
-    """Whether the operator combines different positions or channels."""
-    return node.op in MIXING or is_attention(node)
+    """Whether the operator combines different positions or channels; of one that is not PyTorch's own it is assumed."""
+    foreign = node.replay is not None and node.replay.func.namespace not in ("aten", "prims")
+    return node.op in MIXING or is_pool(node.op) or is_attention(node) or foreign
 
 
 def is_nonlinear(node: Node, nodes: tuple[Node, ...]) -> bool:
     """An activation function, or a product of two tensors that both depend on the inputs."""
     if node.op in NONLINEAR or is_attention(node):
         return True
-    return node.op in SCALINGS | PRODUCTS and sum(nodes[i].active for i in node.inputs) > 1
+    if node.op in SCALINGS | PRODUCTS:
+        return sum(nodes[i].active for i in node.inputs) > 1
+    return not is_known(node.op) and not is_linear(node, nodes)
 
 
 def region(node: Node, nodes: tuple[Node, ...]) -> tuple[int, int, int] | None:

@@ -112,7 +112,7 @@ def test_every_figure_is_that_of_all_layers(name: str, monkeypatch: pytest.Monke
     on_meta = next(model.parameters()).is_meta
     loaded = LoadedModel(name, "test", model.eval(), inputs, "", lambda: model, on_meta)
     short = analyze(loaded, parse_arms(ARMS), check=False).document()
-    monkeypatch.setattr(survey, "stacks", lambda model, kept: [])
+    monkeypatch.setattr(survey, "candidates", lambda model, kept: [])
     assert analyze(loaded, parse_arms(ARMS), check=False).document() == short
 
 
