@@ -328,9 +328,8 @@ def _checked(
             checked.append(result)
             continue
         on_progress(f"checking {result.arm.name}")
-        model = copied(real)
+        model, cost = copied(real), result.cost
         build(result.arm, model, found.whole, loaded.inputs)
-        cost = result.cost
         if found.stacks and _figures(cost) != _figures(count(model, loaded.inputs, saved=False, real=found.real)):
             cost = count(model, loaded.inputs, real=found.real)
             warnings.append(

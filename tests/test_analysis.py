@@ -98,7 +98,8 @@ def test_a_weight_held_as_an_integer_buffer_is_a_weight(write) -> None:
 def test_naive_scaling_that_cannot_be_is_left_out_with_a_warning(write) -> None:
     found = analysed(
         write(
-            "class One(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.f = nn.Linear(8, 8)\n"
+            "class One(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.f = nn.Linear(8, 8)\n"
             "    def forward(self, x):\n        return x + self.f(x)\ndef build(): return One()\n"
         ),
         "baseline,naive+1,rw",
@@ -109,26 +110,27 @@ def test_naive_scaling_that_cannot_be_is_left_out_with_a_warning(write) -> None:
 
 
 class Layer(nn.Module):
-    def __init__(self):
+    def __init__(self, times: int):
         super().__init__()
-        self.f = nn.Linear(8, 8)
+        self.f, self.times = nn.Linear(8, 8), times
 
-    def forward(self, x, times):
-        for _ in range(times):
-            y = self.f(x)
+    def forward(self, x):
+        y = x
+        for _ in range(self.times):
+            y = self.f(y)
         return x + y
 
 
 class Uneven(nn.Module):
-    """Equal layers, the last of which work twice as much."""
+    """Layers with equal parameters, the last of which work twice as much."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(Layer() for _ in range(12))
+        self.layers = nn.ModuleList(Layer(1 if number < 9 else 2) for number in range(12))
 
     def forward(self, x):
-        for number, layer in enumerate(self.layers):
-            x = layer(x, 1 if number < 9 else 2)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
@@ -149,4 +151,3 @@ def test_every_layer_is_counted_before_another_counter_is_said_to_differ(monkeyp
     assert any("counted layer by layer" in warning for warning in checked.warnings)
     fvcore = next(one for one in checked.arms[0].checks if one.counter == "fvcore")
     assert fvcore.agrees
-

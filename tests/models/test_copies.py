@@ -73,7 +73,7 @@ def test_a_copys_functions_call_its_own_modules(form: str) -> None:
     assert torch.equal(model(X), before)
 
 
-@pytest.mark.parametrize("form", ["lambda", "nested", "partial"])
+@pytest.mark.parametrize("form", ["lambda", "default", "partial"])
 def test_models_that_close_over_modules_are_counted_without_memory(form: str) -> None:
     with torch.device("meta"):
         model = copied(Closing(form))
