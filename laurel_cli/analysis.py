@@ -130,6 +130,8 @@ def analyze(
     identity = architecture(loaded.module)
     counter, baseline = _opened(loaded, arms, on_progress)
     found = counter.found
+    if not found.whole.connections:
+        raise found.whole.nothing_found(loaded.reference)
     warnings = list(found.whole.warnings)
     results = []
     for arm in arms:
@@ -150,8 +152,6 @@ def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str
     kept = None if None in lags else max([KEPT, *(k + 1 for k in lags if k is not None)])
     try:
         return _first_count(loaded, loaded.module, kept, on_progress)
-    except NoConnectionError:
-        raise
     except ModelError:
         if not loaded.on_meta or _size(loaded.module) > LARGEST_CHECKED:
             raise
@@ -162,18 +162,11 @@ def _first_count(
     loaded: LoadedModel, model: nn.Module, kept: int | None, on_progress: Callable[[str], None]
 ) -> tuple[_Counter, Cost]:
     found = survey(model, loaded.inputs, kept=kept)
-    if not found.whole.connections:
-        nothing = found.whole.nothing_found(loaded.reference)
-        raise NoConnectionError(nothing.what, nothing.why, nothing.hint)
     with shortened(model, list(found.stacks)):
         short = copied(model) if found.stacks else model
     counter = _Counter(loaded, found, short, model)
     on_progress("counting baseline")
     return counter, counter.whole_baseline()
-
-
-class NoConnectionError(ModelError):
-    """The model runs, and nothing in it is a residual connection."""
 
 
 @dataclass(frozen=True)
@@ -339,9 +332,8 @@ def _checked(
             checked.append(result)
             continue
         on_progress(f"checking {result.arm.name}")
-        model = copied(real)
+        model, cost = copied(real), result.cost
         build(result.arm, model, found.whole, loaded.inputs)
-        cost = result.cost
         if found.stacks and _figures(cost) != _figures(count(model, loaded.inputs, saved=False, real=found.real)):
             cost = count(model, loaded.inputs, real=found.real)
             warnings.append(

@@ -12,7 +12,6 @@ from laurel_cli.cost.meter import Meter
 from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
-from laurel_cli.cost.unread import unread_parts, unread_sentence
 from laurel_cli.errors import ModelError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
@@ -42,7 +41,6 @@ class Cost:
         by_operator: MACs by operator name.
         by_module: (FLOPs, elementwise FLOPs) done within each watched module, all its calls summed, each once
             whatever the multiplicity.
-        unread: (path, parameters) of the parts that the inputs never reached: counted, but not run.
         notes: what the reader should know about how it was counted.
     """
 
@@ -59,7 +57,6 @@ class Cost:
     coverage: float = 1.0
     by_operator: Mapping[str, int] = field(default_factory=dict)
     by_module: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    unread: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -116,7 +113,7 @@ def _count(
 ) -> Cost:
     run = partial(running, model, inputs, real=real, training=None)
     with scoped(model, multiplicity, watch) as scope, run() as given, FakeAnswers():
-        meter = Meter(scope, dict(model.named_parameters()))
+        meter = Meter(scope)
         with meter:
             given.call(model)
     kept: int | None = None
@@ -127,9 +124,6 @@ def _count(
             kept, note = _saved(model, given, scope)
             notes += note
     weight = _Weights(multiplicity)
-    unread = unread_parts(model, meter.unread, weight)
-    if unread:
-        notes += (unread_sentence(unread),)
     flops, unknown = sum(meter.flops.values()), sum(meter.unknown.values())
     parameters = [(parameter, weight(name) * parameter.numel()) for name, parameter in model.named_parameters()]
     return Cost(
@@ -146,7 +140,6 @@ def _count(
         coverage=1 - unknown / meter.kernels if meter.kernels else 1.0,
         by_operator={name: figure // 2 for name, figure in sorted(meter.flops.items())},
         by_module={path: meter.by_module.get(path, (0, 0)) for path in dict.fromkeys(watch)},
-        unread=unread,
         notes=notes,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,12 +34,11 @@ class Meter(TorchDispatchMode):
         unknown: calls of operators that no rule knows, by name.
         looks: calls of operators whose result, or its shape, Python learns from data, by name.
         by_module: (FLOPs, elementwise FLOPs) within each watched module, without any multiplicity.
-        unread: names of `parameters` whose memory no operator was given.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, scope: Scope, parameters: Mapping[str, torch.Tensor] | None = None) -> None:
+    def __init__(self, scope: Scope) -> None:
         super().__init__()
         self.scope = scope
         self.flops: Counter[str] = Counter()
@@ -48,15 +46,6 @@ class Meter(TorchDispatchMode):
         self.unknown: Counter[str] = Counter()
         self.looks: Counter[str] = Counter()
         self.by_module: dict[str, tuple[int, int]] = {}
-        self._waiting: dict[int, list[str]] = {}  # storage -> names of parameters there that nothing has read yet
-        for name, parameter in (parameters or {}).items():
-            if parameter.layout is torch.strided:
-                self._waiting.setdefault(parameter.untyped_storage()._cdata, []).append(name)
-
-    @property
-    def unread(self) -> frozenset[str]:
-        """See the class."""
-        return frozenset(name for names in self._waiting.values() for name in names)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -68,7 +57,6 @@ class Meter(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         # The figures of in-place operators need their arguments as they were; shapes and dtypes do not change.
         out = func(*args, **kwargs)
-        self._read(args, kwargs)
         if rule.kind not in _FREE:
             self._record(rule, args, kwargs, out)
         if _looks(func, args):
@@ -81,15 +69,8 @@ class Meter(TorchDispatchMode):
             with self:
                 return form()
         out = func(*args, **kwargs)
-        self._read(args, kwargs)
         self._record(_HIGHER.get(func.name()) or Rule(func.name(), Kind.UNKNOWN), args, kwargs, out)
         return out
-
-    def _read(self, args: Any, kwargs: Mapping[str, Any]) -> None:
-        if self._waiting:
-            for tensor in (*tensors(args), *tensors(tuple(kwargs.values()))):
-                if tensor.layout is torch.strided:
-                    self._waiting.pop(tensor.untyped_storage()._cdata, None)
 
     def _record(self, rule: Rule, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         weight = self.scope.weight

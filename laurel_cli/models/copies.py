@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer
 
 from laurel_cli.errors import ModelError
 from laurel_cli.models.build import first_line
@@ -29,7 +30,13 @@ def copied(module: Module) -> Module:
     Raises:
         ModelError: it holds what cannot be copied, such as a lock or an open file.
     """
-    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in held(module) if not tensor.is_leaf}
+    memo: dict[int, Any] = {}
+    for tensor in held(module):
+        if isinstance(tensor, UninitializedBuffer):  # the one tensor without a way to be copied
+            form = {"device": tensor.data.device, "dtype": tensor.data.dtype}
+            memo[id(tensor)] = UninitializedBuffer(**form)  # type: ignore[arg-type]
+        elif not isinstance(tensor, nn.Parameter) and not tensor.is_leaf:
+            memo[id(tensor)] = tensor.detach().clone()
     try:
         made = copy.deepcopy(module, memo)
     except Exception as error:  # whatever an attribute's own __deepcopy__ or __reduce__ raises

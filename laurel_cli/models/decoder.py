@@ -90,7 +90,8 @@ def load_decoder(request: Request, args: Mapping[str, Any]) -> LoadedModel:
         UsageError: an option that does not apply, or more tokens than it has positions.
         ModelError: it cannot be built.
     """
-    request.refuse("image_size", "input_shape", why="It takes token ids.")
+    request.refuse("image_size", why="It takes token ids.")
+    request = request.of_tokens()
     construct = partial(Decoder, **args)
     module, on_meta, notes = build_on_meta(construct)
     tokens = request.seq_len or min(DEFAULT_TOKENS, args["positions"])

@@ -40,7 +40,9 @@ def infer_inputs(module: Any, request: Request) -> Inputs:
     main = next((name for name in (module.main_input_name, *_MAIN_NAMES) if name in names), module.main_input_name)
     config = module.config
     if main == "input_ids":
-        _refuse_image_options(request, names)
+        if "pixel_values" not in names:
+            request.refuse("image_size", why="It takes token ids.")
+        request = request.of_tokens()
     if main != "input_ids" and not (names & {"input_ids", "decoder_input_ids"}):
         request.refuse("seq_len", why=f"It takes {main}.")
     _refuse_long(module, config, request)
@@ -63,11 +65,6 @@ def _not_inferred(module: nn.Module, why: str) -> UsageError:
 def is_stepwise(config: Any) -> bool:
     """Whether the model scans its tokens one after the other, so that tracing costs time for every token."""
     return _first(_text_part(config), *_SCANS) is not None
-
-
-def _refuse_image_options(request: Request, names: set[str]) -> None:
-    if "pixel_values" not in names:
-        request.refuse("image_size", "input_shape", why="It takes token ids.")
 
 
 def _candidates(main: str, names: set[str], config: Any, request: Request) -> Iterator[Tensors]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import isqrt
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from laurel_cli.models.trial import first_that_runs
 TOKENS = 128
 IMAGE_SIZES = (224, 32, 28, 64, 96, 128, 256, 384, 299)
 VOLUME_SIZES = (32, 64)
+SIZE_NAMES = ("image_size", "img_size")
+MOST_OTHER_TOKENS = 6
 MOST_TRIALS = 60
 
 ID_NAMES = ("ids", "idx", "token", "tgt", "src", "index", "label")
@@ -28,11 +31,8 @@ IMAGE_NAMES = ("image", "img", "pixel", "picture")
 Shapes = list[tuple[tuple[int, ...], torch.dtype]]
 
 
-def infer_inputs(module: nn.Module, request: Request, build: Callable[[], nn.Module] | None = None) -> Inputs:
+def infer_inputs(module: nn.Module, request: Request) -> Inputs:
     """Inputs on which `module` runs.
-
-    Args:
-        build: builds the module for real, where it is on the meta device and looks at its data.
 
     Raises:
         UsageError: none was found.
@@ -41,9 +41,13 @@ def infer_inputs(module: nn.Module, request: Request, build: Callable[[], nn.Mod
     if not names:
         return Inputs()
     choices = [_choices(name, module, request) for name in names]
+    if request.input_shape is not None:
+        choices = [_asked(module, request), *choices[1:]]
+    if request.image_size and not any(_is_image(shape, request) for choice in choices for shape, _ in choice):
+        request.refuse("image_size", why="None of its inputs is an image.")
     combined = itertools.islice(_together(choices), MOST_TRIALS)
     candidates = (Inputs(tuple(sample(shape, dtype, ids_below(module)) for shape, dtype in row)) for row in combined)
-    found, reason = first_that_runs(module, candidates, build)
+    found, reason = first_that_runs(module, candidates)
     if found is None:
         takes = f"Its forward takes {', '.join(names)}"
         raise UsageError(
@@ -84,11 +88,6 @@ def _choices(name: str, module: nn.Module, request: Request) -> Shapes:
     """Shapes and dtypes that the argument `name` may have, the likeliest first."""
     batch, tokens = request.batch, request.seq_len or TOKENS
     dtype = next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), torch.float32)
-    if request.input_shape is not None:
-        asked = [request.input_shape, (batch, *request.input_shape)]
-        if len(request.input_shape) < _rank(module):  # a convolution would take one sample without its batch
-            asked.reverse()
-        return [(shape, kind) for shape in asked for kind in _dtypes(module, dtype)]
     lowered = name.lower()
     if any(part in lowered for part in MASK_NAMES):
         return [((batch, tokens), torch.bool), ((batch, tokens), torch.int64), ((tokens, tokens), dtype)]
@@ -96,12 +95,26 @@ def _choices(name: str, module: nn.Module, request: Request) -> Shapes:
         return [((batch,), torch.int64), ((batch,), dtype), *_by_layer(module, batch, tokens, dtype, request)]
     shapes = _by_layer(module, batch, tokens, dtype, request)
     ids: Shapes = [((batch, tokens), torch.int64)]
-    if any(part in lowered for part in IMAGE_NAMES):
+    if request.image_size or any(part in lowered for part in IMAGE_NAMES):
         return [entry for entry in shapes if len(entry[0]) >= 4] or shapes
     has_table = any(isinstance(layer, nn.Embedding) for layer in module.modules())
     if has_table and any(part in lowered for part in ID_NAMES):
         return ids + shapes
     return shapes
+
+
+def _asked(module: nn.Module, request: Request) -> Shapes:
+    """The shape that was typed, with the batch or without it."""
+    dtype = next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), torch.float32)
+    shape: tuple[int, ...] = request.input_shape or ()
+    asked = [shape, (request.batch, *shape)]
+    if len(shape) < _rank(module):  # a convolution would take one sample without its batch
+        asked.reverse()
+    return [(shape, kind) for shape in asked for kind in _dtypes(module, dtype)]
+
+
+def _is_image(shape: tuple[int, ...], request: Request) -> bool:
+    return len(shape) >= 4 and shape[-1] == request.image_size
 
 
 def _dtypes(module: nn.Module, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
@@ -126,7 +139,7 @@ def _by_layer(module: nn.Module, batch: int, tokens: int, dtype: torch.dtype, re
     for layer in module.modules():
         if not isinstance(layer, _KNOWN):
             continue
-        made = _of_layer(layer, batch, tokens, request)
+        made = _of_layer(layer, batch, tokens, request, module)
         key = (type(layer), made[0][0][-1] if isinstance(layer, (nn.Linear, nn.LayerNorm)) else 0)
         if key in seen:
             continue
@@ -141,13 +154,15 @@ def _by_layer(module: nn.Module, batch: int, tokens: int, dtype: torch.dtype, re
 
 
 def _of_layer(
-    layer: nn.Module, batch: int, tokens: int, request: Request
+    layer: nn.Module, batch: int, tokens: int, request: Request, module: nn.Module
 ) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
-    images = (request.image_size,) if request.image_size else IMAGE_SIZES
     if isinstance(layer, nn.Embedding):
         lengths = (tokens,) if request.seq_len else (tokens, 64, 32, 16, 8)
         return [((batch, length), torch.int64) for length in lengths] + [((batch,), torch.int64)]
     if isinstance(layer, nn.Conv2d):
+        patch = layer.stride[-1] if layer.stride == layer.kernel_size else 1
+        own = _sides(module, patch, layer.out_channels, request)
+        images = (request.image_size,) if request.image_size else dict.fromkeys((*own, *IMAGE_SIZES))
         return [((batch, layer.in_channels, size, size), None) for size in images]
     if isinstance(layer, nn.Conv3d):
         return [((batch, layer.in_channels, 16, size, size), None) for size in VOLUME_SIZES]
@@ -158,16 +173,52 @@ def _of_layer(
         return [((*shape, layer.input_size), None)]
     if isinstance(layer, nn.MultiheadAttention):
         return [((batch, tokens, layer.embed_dim), None)]
-    if isinstance(layer, nn.LayerNorm):
-        width = layer.normalized_shape
-        return [((batch, tokens, *width), None), ((batch, *width), None)]
-    assert isinstance(layer, nn.Linear)
-    rows: list[tuple[tuple[int, ...], torch.dtype | None]] = [
-        ((batch, tokens, layer.in_features), None),
-        ((batch, layer.in_features), None),
-    ]
-    for channels in (1, 3):  # a flattened image
-        side = int((layer.in_features / channels) ** 0.5)
-        if side * side * channels == layer.in_features and side >= 8:
-            rows.append(((batch, channels, side, side), None))
+    assert isinstance(layer, nn.Linear | nn.LayerNorm)
+    features = (layer.in_features,) if isinstance(layer, nn.Linear) else tuple(map(int, layer.normalized_shape))
+    rows: list[tuple[tuple[int, ...], torch.dtype | None]] = [((batch, tokens, *features), None)]
+    rows.append(((batch, *features), None))
+    if len(features) == 1:
+        rows += [((batch, *image), None) for image in patched_images(module, features[0], request)]
     return rows
+
+
+def patched_images(module: nn.Module, features: int, request: Request) -> list[tuple[int, int, int]]:
+    """(channels, side, side) of images that, cut into square patches of `features` numbers each, `module` may take.
+
+    A layer may embed patches that are cut by a view. How many there are then stands in the table of positions, which
+    many models read no further than the image goes: so the image that fills a table comes first, and the image of
+    one patch, which any table has room for, last.
+    """
+    linear = (layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer.in_features == features)
+    width = next((layer.out_features for layer in linear), features)
+    images = []
+    for channels in (3, 1, 4):
+        patch = isqrt(features // channels)
+        if patch * patch * channels != features or patch < 2:
+            continue
+        own = _sides(module, patch, width, request)
+        sides = [request.image_size] if request.image_size else [*own, *IMAGE_SIZES, patch]
+        images += [(channels, side, side) for side in sides if side % patch == 0]
+    return list(dict.fromkeys(images))
+
+
+def _sides(module: nn.Module, patch: int, width: int, request: Request) -> Iterator[int]:
+    """Sides that the model says: by an argument, an attribute, or the rows of a table of positions of `width`."""
+    said = [request.model_args.get(name) for name in SIZE_NAMES]
+    said += [getattr(part, name, None) for part in module.modules() for name in SIZE_NAMES]
+    for value in said:
+        side = value[-1] if isinstance(value, (tuple, list)) and value else value
+        if type(side) is int and side > 0:
+            yield side
+    tables = [
+        table.shape[-2]
+        for part in module.modules()
+        if patch > 1 and (isinstance(part, nn.Embedding) or not type(part).__module__.startswith("torch.nn"))
+        for table in (*part._parameters.values(), *part._buffers.values())
+        if table is not None and table.dim() in (2, 3) and table.numel() == table.shape[-2] * width
+    ]
+    for rows in sorted(tables, reverse=True):
+        for others in range(MOST_OTHER_TOKENS):  # class tokens and registers have positions too
+            side = isqrt(max(rows - others, 0))
+            if side > 1 and side * side == rows - others:
+                yield side * patch

@@ -32,7 +32,7 @@ def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     containers = [entry for _, before in attributes for value in before.values() for entry in _containers(value)]
     state = [tensor for tensor in held(model) if _may_change(tensor)] if values else []
     contents = [(tensor, tensor.detach().clone()) for tensor in state]
-    with _random_states():
+    with random_states():
         try:
             yield
         finally:
@@ -70,7 +70,8 @@ def _refill(container: Any, entries: Any) -> None:
 
 
 @contextmanager
-def _random_states() -> Iterator[None]:
+def random_states() -> Iterator[None]:
+    """Put the states of all random generators back at the end."""
     torch_state, python_state = torch.get_rng_state(), random.getstate()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     numpy = sys.modules.get("numpy")  # one that nobody imported has drawn nothing

@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +57,24 @@ class Request:
     input_shape: tuple[int, ...] | None = None
     inputs: Sequence[str] = ()
     model_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_tokens(self) -> Request:
+        """The same for a model that takes token ids: `input_shape` is the batch and the tokens, or the tokens alone.
+
+        Raises:
+            UsageError: it has more dimensions.
+        """
+        shape = self.input_shape
+        if shape is None:
+            return self
+        if len(shape) > 2:
+            raise UsageError(
+                f"--input-shape {'x'.join(map(str, shape))} does not apply to {self.reference.text!r}.",
+                "It takes token ids, of two dimensions.",
+                "Try --input-shape 1x128.",
+            )
+        batch = shape[0] if len(shape) == 2 else self.batch
+        return replace(self, batch=batch, seq_len=shape[-1], input_shape=None)
 
     def refuse(self, *options: str, why: str) -> None:
         """Raise if one of `options` (field names) was given although it does not apply.

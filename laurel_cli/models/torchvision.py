@@ -71,7 +71,10 @@ def _inputs(module: nn.Module, name: str, request: Request) -> Inputs:
     if request.input_shape is not None:
         shape = request.input_shape
         rank = 5 if ".video" in family else 4
-        return Inputs((sample(shape if len(shape) == rank else (request.batch, *shape)),))
+        shape = shape if len(shape) == rank else (request.batch, *shape)
+        if ".detection" in family:
+            return Inputs(([sample(shape[1:]) for _ in range(shape[0])],))
+        return Inputs(tuple(sample(shape) for _ in range(2 if ".optical_flow" in family else 1)))
     if ".video" in family:
         return Inputs((sample((request.batch, 3, VIDEO_FRAMES, size, size)),))
     if ".optical_flow" in family:

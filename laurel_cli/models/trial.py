@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.models.build import first_line
+from laurel_cli.models.fake import NeedsDataError
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.lazy import shaped
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
 
+ABOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException, NeedsDataError, NotImplementedError)
+"""Failures of a run without data that a run with data may not have."""
 
-def failure(module: nn.Module, inputs: Inputs, *, real: bool = False) -> str | None:
-    """Why `module` does not take `inputs`, in one line; None where it does.
 
-    Args:
-        real: run it on its own tensors, not on fake ones.
-    """
+def failure(module: nn.Module, inputs: Inputs) -> str | None:
+    """Why `module` does not take `inputs`, in one line; None where it does."""
+    error = _error(module, inputs)
+    return None if error is None else first_line(error)
+
+
+def _error(module: nn.Module, inputs: Inputs) -> Exception | None:
+    """What a run without data raises; where that is for want of data and there is some, a run with it."""
     try:
-        with warnings.catch_warnings(), running(module, inputs, real=real, training=None) as given:
-            warnings.simplefilter("ignore")
-            given.call(module)
+        subject = shaped(module, inputs)
+        _call(subject, inputs, real=subject is not module)
+    except ABOUT_DATA as error:
+        if any(tensor.is_meta for tensor in held(module)):
+            return error
     except Exception as error:  # noqa: BLE001 - a model may refuse its inputs in any way
-        return first_line(error)
+        return error
+    else:
+        return None
+    try:
+        _call(module, inputs, real=True)
+    except Exception as error:  # noqa: BLE001 - as above
+        return error
     return None
 
 
-def first_that_runs(
-    module: nn.Module, candidates: Iterable[Inputs], build: Callable[[], nn.Module] | None = None
-) -> tuple[Inputs | None, str]:
+def _call(module: nn.Module, inputs: Inputs, *, real: bool) -> None:
+    with warnings.catch_warnings(), _unlogged(), running(module, inputs, real=real, training=None) as given:
+        warnings.simplefilter("ignore")
+        given.call(module)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without torch's log of shapes that do not fit, with a traceback each: most trials are meant to fail."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def first_that_runs(module: nn.Module, candidates: Iterable[Inputs]) -> tuple[Inputs | None, str]:
     """The first candidate that `module` takes, or None with why the first of them failed.
 
-    Where none runs on fake tensors, as with a module that looks at its data, all are tried on real ones.
-
-    Args:
-        build: builds the module for real, where it is on the meta device.
+    A model without data may want some before it can tell: then the first candidate for which it does is taken, if it
+    takes no other.
     """
-    reason = ""
-    tried = []
+    reason, wants_data = "", None
     for candidate in candidates:
-        failed = failure(module, candidate)
-        if failed is None:
+        error = _error(module, candidate)
+        if error is None:
             return candidate, ""
-        tried.append(candidate)
-        reason = reason or failed
-    if any(tensor.is_meta for tensor in held(module)):
-        if build is None or not tried:
-            return None, reason
-        module = build()
-    return next((candidate for candidate in tried if failure(module, candidate, real=True) is None), None), reason
+        reason = reason or first_line(error)
+        if wants_data is None and isinstance(error, ABOUT_DATA) and not isinstance(error, NotImplementedError):
+            wants_data = candidate
+    return wants_data, "" if wants_data is not None else reason

@@ -21,6 +21,13 @@ def find_connections(model: nn.Module, example_inputs: Any) -> ResidualMap:
         ModelError: the model does not run on these inputs; the first line of its own error is given.
     """
     from laurel_cli.models.inputs import as_inputs
+    from laurel_cli.models.lazy import shaped
+    from laurel_cli.models.run import does_not_run
     from laurel_cli.residual.survey import survey
 
-    return survey(model, as_inputs(example_inputs)).whole
+    inputs = as_inputs(example_inputs, model)
+    try:
+        model = shaped(model, inputs)
+    except Exception as error:
+        raise does_not_run(error) from error
+    return survey(model, inputs).whole

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from laurel_cli.models.higher import written_out
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
 from laurel_cli.residual.frames import Frames
@@ -84,6 +85,10 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        plain = None if isinstance(func, torch._ops.OpOverload) else written_out(func, args)
+        if plain is not None:  # a branch, a scan: what it runs is looked at like any other operator
+            with self:
+                return plain()
         leaves = _leaves((args, kwargs))
         sources = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         inputs = self._read(sources)

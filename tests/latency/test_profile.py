@@ -229,7 +229,9 @@ def test_max_time_keeps_its_word(laurel, models: Path) -> None:
     assert took < 1.3 * max(60, float(short[1]) if short else 0)
     processes = document["protocol"]["processes"]
     # A machine that slows down after the first process takes longer for the others than was foreseen.
-    assert short or processes >= 5 or any(f"{processes} of 5 processes fitted in" in said for said in document["warnings"])
+    assert (
+        short or processes >= 5 or any(f"{processes} of 5 processes fitted in" in said for said in document["warnings"])
+    )
     assert any("fitted in" in warning for warning in document["warnings"])
 
 

@@ -240,3 +240,136 @@ def test_the_working_directory_and_signal_handlers_are_left_alone(write) -> None
         load(f"{write('raise ValueError')}:build")
     assert signal.getsignal(signal.SIGALRM) is before
     assert sys.stdout is not sys.stderr
+
+
+PATCHED = """
+class Patched(nn.Module):
+    def __init__(self, image_size=64, patch=8, width=24, cls=1, channels=3, keep=False):
+        super().__init__()
+        if keep:
+            self.image_size = image_size
+        self.patch = patch
+        numbers = channels * patch * patch
+        self.embed = nn.Sequential(nn.LayerNorm(numbers), nn.Linear(numbers, width))
+        self.cls = nn.Parameter(torch.zeros(1, cls, width))
+        self.positions = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2 + cls, width))
+        self.block = nn.Linear(width, width)
+    def forward(self, img):
+        x = nn.functional.unfold(img, self.patch, stride=self.patch).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), self.embed(x)], 1)
+        x = x + self.positions[:, : x.shape[1]]
+        return x + self.block(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "side", "channels"),
+    [
+        ("Patched()", 64, 3),
+        ("Patched(256, 32, cls=0)", 256, 3),
+        ("Patched(96, 16, cls=5, channels=1)", 96, 1),
+        ("Patched(80, 16, channels=4, keep=True)", 80, 4),
+    ],
+)
+def test_an_image_fills_the_table_of_positions(write, call: str, side: int, channels: int) -> None:
+    loaded = load(f"{write(PATCHED + f'def build(): return {call}')}:build")
+    assert loaded.inputs.args[0].shape == (1, channels, side, side)
+
+
+def test_an_image_size_is_taken_or_refused(write) -> None:
+    file = write(PATCHED + "def build(): return Patched(256, 32)\nplain = nn.Linear(6, 6)\n")
+    assert load(f"{file}:build", image_size=128).inputs.args[0].shape == (1, 3, 128, 128)
+    with pytest.raises(UsageError):
+        load(f"{file}:build", image_size=100)
+    with pytest.raises(UsageError, match="--image-size does not apply"):
+        load(f"{file}:plain", image_size=64)
+
+
+def test_convolutions_that_cut_patches_have_a_table_too(write) -> None:
+    body = (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.cut, self.places = nn.Conv2d(3, 8, 16, stride=16), nn.Embedding(25, 8)\n"
+        "    def forward(self, x):\n        x = self.cut(x).flatten(2).transpose(1, 2)\n"
+        "        return x + self.places.weight[: x.shape[1]]\n"
+    )
+    assert load(f"{write(body)}:Net").inputs.args[0].shape == (1, 3, 80, 80)
+
+
+BROUGHT = """
+class Sums(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(5, 5)
+    def forward(self, {arguments}):
+        x = {body}
+        return x + self.f(x)
+def build(): return Sums(), {inputs}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "inputs"),
+    [
+        ("x", "x", "torch.ones(2, 5)"),
+        ("x", "x", "(torch.ones(2, 5),)"),
+        ("x, y", "x + y", "(torch.ones(2, 5), torch.ones(2, 5))"),
+        ("x, y", "x + y", "[torch.ones(2, 5), torch.ones(2, 5)]"),
+        ("x, y=None", "x + y", "{'x': torch.ones(2, 5), 'y': torch.ones(2, 5)}"),
+        ("batch", "batch['a'][0] + batch['a'][1]", "{'a': [torch.ones(2, 5), torch.ones(2, 5)]}"),
+        ("batch", "batch['a'] + batch['b']", "{'batch': {'a': torch.ones(2, 5), 'b': torch.ones(2, 5)}}"),
+        ("rows", "torch.stack(rows)", "[torch.ones(5), torch.ones(5), torch.ones(5)]"),
+        ("rows, names=None", "torch.stack(rows)", "[torch.ones(5), torch.ones(5)]"),
+        ("x, *, scale", "x * scale", "{'x': torch.ones(2, 5), 'scale': 2.0}"),
+        ("ids", "nn.functional.one_hot(ids, 5).float()[: int(ids[0]) + 1]", "torch.tensor([3, 1, 4, 1])"),
+    ],
+)
+def test_inputs_that_a_factory_brings(write, arguments: str, body: str, inputs: str) -> None:
+    file = write(BROUGHT.format(arguments=arguments, body=body, inputs=inputs))
+    loaded = load(f"{file}:build")
+    assert runs(loaded).shape[-1] == 5
+    assert isinstance(loaded.build(), torch.nn.Module)
+    with pytest.raises(UsageError, match="--seq-len"):
+        load(f"{file}:build", seq_len=8)
+
+
+def test_typed_inputs_go_before_those_that_are_brought(write) -> None:
+    file = write(BROUGHT.format(arguments="x", body="x", inputs="torch.ones(2, 5)"))
+    assert load(f"{file}:build", inputs=["3x5"]).inputs.args[0].shape == (3, 5)
+    assert load(f"{file}:build", input_shape=(7, 5)).inputs.args[0].shape == (7, 5)
+
+
+def test_an_input_shape_goes_before_example_inputs(write) -> None:
+    file = write("net = nn.Linear(5, 3)\ndef example_inputs(): return torch.ones(2, 5)\n")
+    assert load(f"{file}:net").inputs.args[0].shape == (2, 5)
+    assert load(f"{file}:net", input_shape=(9, 5)).inputs.args[0].shape == (9, 5)
+
+
+def test_inputs_that_come_with_a_model_too_large_to_build_are_drawn_in_their_shapes(write, monkeypatch) -> None:
+    monkeypatch.setattr("laurel_cli.models.user.SMALL", 10)
+    loaded = load(f"{write(BROUGHT.format(arguments='x', body='x', inputs='torch.ones(2, 5)'))}:build")
+    assert loaded.on_meta
+    assert loaded.inputs.args[0].shape == (2, 5)
+    assert not loaded.inputs.args[0].is_meta
+    assert any("drawn anew" in note for note in loaded.notes)
+
+
+def test_lazy_modules_get_their_shapes_from_the_inputs(write) -> None:
+    file = write(
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.norm = nn.LazyLinear(6), nn.LazyBatchNorm1d()\n"
+        "    def forward(self, x):\n        return x + self.norm(self.a(x))\n"
+    )
+    loaded = load(f"{file}:Net", input_shape=(4, 6))
+    assert loaded.module.a.weight.shape == (6, 6)
+    assert loaded.build().norm.weight.shape == (6,)
+    assert loaded.module.norm.running_mean.abs().sum() == 0
+
+
+def test_a_model_that_looks_at_its_data_has_its_inputs_inferred(write) -> None:
+    file = write(
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.f = nn.Linear(6, 6)\n"
+        "    def forward(self, x):\n        return x.index_add(0, torch.where(x[:, 0] > 9)[0], self.f(x)[:0])\n"
+    )
+    loaded = load(f"{file}:Net")
+    assert loaded.inputs.args[0].shape[-1] == 6
+    runs(loaded)

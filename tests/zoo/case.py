@@ -14,7 +14,7 @@ from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
 
 BATCH = 2  # one sample would leave batch norms nothing to normalise
-FAMILIES = ("torchvision", "timm", "transformers")
+FAMILIES = ("torchvision", "timm", "transformers", "outside")
 
 
 @dataclass(frozen=True)

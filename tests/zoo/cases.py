@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.zoo import timm_cases, torchvision_cases, transformers_cases
+from tests.zoo import outside_cases, timm_cases, torchvision_cases, transformers_cases
 from tests.zoo.case import Case
 
 SOURCES = {
     "transformers": transformers_cases.cases,
     "timm": timm_cases.cases,
     "torchvision": torchvision_cases.cases,
+    "outside": outside_cases.cases,
 }
 
 

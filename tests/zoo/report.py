@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tests.zoo.case import FAMILIES
 from tests.zoo.check import LAGS, RANK, TOLERANCE, VARIANTS
 
+OUTSIDE = [
+    "segmentation-models-pytorch",
+    "diffusers",
+    "open-clip-torch",
+    "vit-pytorch",
+    "x-transformers",
+    "torch-geometric",
+    "monai",
+    "rtdl-revisiting-models",
+]
 Record = dict[str, Any]
 
 INTRODUCTION = f"""# LAuReL on other people's models
 
-Every classification model of torchvision, one model of every timm module (the smallest by parameters), and small
-models of transformers made from their configuration classes. A model passes if all of this holds:
+Every classification model of torchvision, one model of every timm module (the smallest by parameters), small
+models of transformers made from their configuration classes, and small models of eight packages outside. A model
+passes if all of this holds:
 
 - its residual connections are found; a model without any must be known by architecture to have none; where the count
   is known by architecture (`tests/zoo/expected.py`), it is that count;
@@ -51,12 +62,21 @@ def write_report(path: Path, records: list[Record], total: int) -> None:
 
 
 def _how() -> str:
-    names = ("torch", "torchvision", "timm", "transformers")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return (
-        "Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`. "
-        f"Versions: {versions}, Python {platform.python_version()}, {platform.machine()}.\n"
-    )
+    return f"Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`. {versions()}\n"
+
+
+def versions() -> str:
+    """What was installed, in a sentence."""
+    names = ("torch", "torchvision", "timm", "transformers", *OUTSIDE)
+    said = ", ".join(f"{name} {version(name)}" for name in names if _installed(name))
+    return f"Versions: {said}, Python {platform.python_version()}, {platform.machine()}."
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def _summary(records: list[Record], total: int) -> str:

@@ -34,8 +34,8 @@ Record = dict[str, Any]
 class Worker:
     """One worker process, started when it is first asked."""
 
-    def __init__(self, threads: int, gibibytes: float) -> None:
-        self._command = [sys.executable, "-m", "tests.zoo.worker", str(threads), str(gibibytes)]
+    def __init__(self, threads: int, gibibytes: float, what: str = "small") -> None:
+        self._command = [sys.executable, "-m", "tests.zoo.worker", str(threads), str(gibibytes), what]
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
         self._answered = 0
