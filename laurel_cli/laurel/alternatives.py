@@ -249,12 +249,19 @@ class _Flow:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
             self._add(node, (self._reads(node.left, known), self._reads(node.right, known)))
             return NOTHING
-        if isinstance(node, ast.Call) and (added := operands(node, self._scope)) is not None and added.terms:
+        added = operands(node, self._scope) if isinstance(node, ast.Call) and self._is_operator(node) else None
+        if added is not None and added.terms:
             self._add(node, (self._reads(added.terms[0], known), self._reads(added.terms[1], known)))
             return NOTHING
         parts = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword))
         inner = (child.value if isinstance(child, ast.keyword) else child for child in parts)
         return frozenset().union(*(self._reads(child, known) for child in inner))
+
+    def _is_operator(self, node: ast.Call) -> bool:
+        """Whether a call is a tensor's method or a function that is known: `add(x, y)` may be anybody's."""
+        on = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        own = on is node.func or (isinstance(on, ast.Name) and on.id == self._scope.own)
+        return not own or self._scope.resolve(node.func)[0] is not None
 
     def _add(self, node: ast.expr | ast.stmt, terms: tuple[frozenset[str], frozenset[str]]) -> None:
         if id(node) in self._seen or not all(self._is_there(name) for term in terms for name in term):

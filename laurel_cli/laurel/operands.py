@@ -89,7 +89,7 @@ def operands(node: ast.Call, scope: Scope) -> Operands | None:
     if called is functools.reduce and node.args and scope.resolve(node.args[0])[0] in ADDERS:
         return Operands(function=REDUCE, arguments=tuple(node.args[1:]))
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name not in SIGNS:
+    if name not in SIGNS or isinstance(called, FunctionType):  # a helper of that name
         return None
     product = {"addcmul": ast.Mult(), "addcdiv": ast.Div()}.get(name.rstrip("_"))
     names = ("input", "tensor1", "tensor2") if product else ("input", "other")

@@ -1,0 +1,99 @@
+"""PEFT beside LAuReL: before it and after it, LAuReL frozen or trained, saved in the adapter where asked."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from laurel_cli import apply_laurel, parameters, restore, save
+from laurel_cli.laurel.apply import laurel_layers
+
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+IDS = torch.arange(10).view(2, 5)
+SPEC = "rw+lr+pa@2"
+
+
+def plain() -> Any:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        n_embd=16, n_head=2, n_layer=2, vocab_size=32, n_positions=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+def with_laurel(stirred: bool = True) -> Any:
+    model = apply_laurel(plain(), SPEC, {"input_ids": IDS})
+    if stirred:
+        with torch.no_grad():
+            for parameter in parameters(model):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def lora(**options: Any) -> Any:
+    return peft.LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, r=2, init_lora_weights=False, **options)
+
+
+def adapted(model: Any, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return peft.get_peft_model(model, lora(**options))
+
+
+def train(model: Any) -> None:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+
+
+def test_an_adapter_on_a_model_with_laurel_freezes_it() -> None:
+    model = with_laurel()
+    before = [parameter.clone() for parameter in parameters(model)]
+    train(adapted(model))
+    assert not any(parameter.requires_grad for parameter in parameters(model))
+    assert all(torch.equal(a, b) for a, b in zip(parameters(model), before, strict=True))
+
+
+def test_laurel_is_trained_and_saved_in_the_adapter_where_asked(tmp_path: Path) -> None:
+    model = with_laurel()
+    save(model, tmp_path / "base")
+    ours = adapted(model, modules_to_save=["laurel0", "laurel1"])
+    before = ours(IDS).logits
+    train(ours)
+    expected = ours.eval()(IDS).logits
+    assert not torch.equal(before, expected)
+    trained = [name for name, p in ours.named_parameters() if p.requires_grad and "laurel" in name]
+    assert trained
+    ours.save_pretrained(tmp_path / "adapter")
+    from safetensors.torch import load_file
+
+    assert any("laurel0" in name for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    again = peft.PeftModel.from_pretrained(restore(plain(), tmp_path / "base"), tmp_path / "adapter").eval()
+    torch.testing.assert_close(again(IDS).logits, expected)
+
+
+def test_laurel_on_a_model_with_an_adapter() -> None:
+    ours = adapted(plain()).eval()
+    before = ours(IDS).logits
+    apply_laurel(ours, SPEC, {"input_ids": IDS})
+    assert len(laurel_layers(ours)) == 4
+    torch.testing.assert_close(ours(IDS).logits, before)
+    train(ours)
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in parameters(ours))
+    assert not torch.equal(ours(IDS).logits, before)
+
+
+def test_an_adapter_is_merged_and_laurel_stays() -> None:
+    ours = adapted(with_laurel()).eval()
+    expected = ours(IDS).logits
+    merged = ours.merge_and_unload()
+    assert len(laurel_layers(merged)) == 4
+    torch.testing.assert_close(merged(IDS).logits, expected, rtol=1e-4, atol=1e-5)
