@@ -56,12 +56,8 @@ def fold(layer: Callable[..., Any], terms: Iterable[Any], start: Any = 0) -> Any
 
 def reduce(layer: Callable[..., Any], terms: Iterable[Any], start: Any = NOTHING) -> Any:
     """`functools.reduce(operator.add, terms, start)` with `layer` in the place of `+`."""
-    for term in terms:
-        if start is NOTHING:
-            start = term
-        else:
-            start = layer(start, term) if isinstance(start, Tensor) else start + term
-    return start
+    rest = iter(terms)
+    return fold(layer, rest, next(rest) if start is NOTHING else start)
 
 
 class Through:

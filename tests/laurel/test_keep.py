@@ -162,7 +162,8 @@ def test_saved_and_restored_in_another_process(
 
 
 @pytest.mark.parametrize(
-    "options", [{"per": "block"}, {"vector_weights": True}, {"lags": None}, {"history": "shared"}, {"init": "orthogonal"}]
+    "options",
+    [{"per": "block"}, {"vector_weights": True}, {"lags": None}, {"history": "shared"}, {"init": "orthogonal"}],
 )
 def test_every_option_of_the_spec_comes_back(theirs: ModuleType, options: dict[str, Any], tmp_path: Path) -> None:
     model = learned(theirs, **options)
@@ -211,7 +212,7 @@ def test_another_model_is_refused_and_left_as_it_was(theirs: ModuleType, tmp_pat
 
 
 def test_a_folder_that_holds_nothing_says_so(theirs: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="laurel.json"):
+    with pytest.raises(RecordError, match=r"laurel\.json"):
         laurel_cli.restore(theirs.Net(), tmp_path / "nowhere")
     laurel_cli.save(learned(theirs), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
@@ -116,12 +117,8 @@ def test_what_is_wrapped_already_is_refused_with_what_to_do(wrap: object, tmp_pa
             use(wrapped)
 
 
-PROCESSES = """
-import sys, torch, torch.distributed as dist
+BLOCK = """
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from laurel_cli import apply_laurel, parameters
-from laurel_cli.errors import ModelError
 
 class Block(nn.Module):
     def __init__(self):
@@ -129,6 +126,14 @@ class Block(nn.Module):
         self.f = nn.Linear(4, 4)
     def forward(self, x):
         return x + self.f(x)
+"""
+PROCESSES = """
+import sys, torch, torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from laurel_cli import apply_laurel
+from laurel_cli.errors import ModelError
+from block_of_two_processes import Block
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -153,9 +158,12 @@ dist.barrier()
 """
 
 
-def test_two_processes_learn_the_same(tmp_path: Path, laurel_env: dict[str, str]) -> None:
+def test_two_processes_learn_the_same(
+    tmp_path: Path, laurel_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Real processes, each with data of its own; what they learn is what one process learns from both halves."""
     (tmp_path / "train.py").write_text(PROCESSES)
+    (tmp_path / "block_of_two_processes.py").write_text(BLOCK)
     command = [sys.executable, "train.py"]
     running = [
         subprocess.Popen([*command, str(rank), str(tmp_path)], cwd=tmp_path, env=laurel_env, stderr=subprocess.PIPE)
@@ -167,12 +175,10 @@ def test_two_processes_learn_the_same(tmp_path: Path, laurel_env: dict[str, str]
     assert any("laurel" in name for name in one["parameters"])
     for name, parameter in one["parameters"].items():
         assert torch.equal(parameter, other["parameters"][name]), name
-    namespace: dict[str, object] = {}
-    exec(PROCESSES.split("rank, folder")[0], namespace)  # noqa: S102  # the model's class
+    monkeypatch.syspath_prepend(str(tmp_path))
+    block = importlib.import_module("block_of_two_processes").Block
     torch.manual_seed(0)
-    block = namespace["Block"]
-    [block() for _ in range(3)]  # type: ignore[operator]  # drawn for the wrapped one
-    model = nn.Sequential(*(block() for _ in range(3)))  # type: ignore[operator]
+    _, model = (nn.Sequential(*(block() for _ in range(3))) for _ in range(2))  # the first was wrapped
     apply_laurel(model, "rw+lr+pa@2", one["inputs"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
