@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -79,6 +79,7 @@ class _Arrangement:
         for placement in placements:
             for part, site in enumerate((*placement.partial, placement.site)):
                 self._slots[site.owner, path_of(site.place, self._modules[site.owner])].append((part, placement))
+        self._copied = {(owner, spot.function, spot.text) for owner, path in self._slots for spot in path[:-1]}
         self._courses: list[Course] = []
         self._partial = 0
 
@@ -168,6 +169,10 @@ class _Arrangement:
                 same_method = homes[one][:2] == homes[other][:2] and homes[one][2] != homes[other][2]
                 if one < other and same_method and homes[one][1] is not None:
                     joined[other] = joined[one]
+        for streams in _sharing_layers(sharing.values(), joined):
+            together = [placement for stream in streams for placement in members[stream]]
+            home = self._home(together, outermost=any(placement.key in counted for placement in together))
+            homes |= dict.fromkeys(streams, home)  # whose passes count the calls of the layers that they share
         lags = {stream: group[0].spec.lags for stream, group in members.items()}
         length = {stream: group[0].length for stream, group in members.items()}
         made = {
@@ -188,6 +193,9 @@ class _Arrangement:
             try:
                 spot = Spot.of(call.code, (call.code.co_firstlineno,) * 2 + (0, 0))
             except CannotRewriteError:
+                continue
+            # A method on the way from another one to a sum is copied: a pass would not begin in the copy.
+            if (call.module or "", spot.function, spot.text) in self._copied:
                 continue
             if self._begins(call.module or "", spot):
                 return call.module or "", spot, call.activation
@@ -219,6 +227,17 @@ class _Arrangement:
         place = tuple((call.code, call.position) for call in frames[caller : method + 1])
         owner = frames[method].module or ""
         return owner, path_of(place, self._modules[owner])
+
+
+def _sharing_layers(groups: Iterable[list[Placement]], joined: Mapping[int, int]) -> list[set[int]]:
+    """Streams with different histories that have layers in common, directly or through others."""
+    found: list[set[int]] = []
+    for group in groups:
+        streams = {placement.connection.stream for placement in group}
+        if len({joined[stream] for stream in streams}) > 1:
+            meeting = [other for other in found if other & streams]
+            found = [other for other in found if other not in meeting] + [streams.union(*meeting)]
+    return found
 
 
 def _methods(frames: Iterable[Call]) -> Iterator[Call]:

@@ -209,6 +209,8 @@ class Schedule:
         self.calls, self.number = calls, number
         self.histories = tuple(dict.fromkeys(call[0] for call in calls if call is not None))
         self.alike = len(self.histories) == 1 and None not in calls
+        # Where every call begins a stream, more of them do so too.
+        self.further = History(1, 1) if all(call is not None and call[1] == 0 for call in calls) else None
 
     def next(self) -> tuple[History, int] | None:
         """The call that now begins.
@@ -226,6 +228,8 @@ class Schedule:
         if turn < len(self.calls):
             return self.calls[turn]
         if len(self.histories) > 1:
+            if self.further is not None:
+                return self.further, 0
             raise RuntimeError(
                 f"A LAuReL layer that is planned for {len(self.calls)} calls in a pass was called again."
             )

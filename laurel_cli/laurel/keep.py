@@ -127,6 +127,8 @@ def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) ->
     with ExitStack() as undo:
         for path, layout in layouts.items():
             part = _part(model, path, folder)
+            for owner in layout.owners:
+                _part(part, owner, folder)
             try:
                 install(part, layout, undo)
             except (CannotRewriteError, KeyError) as reason:

@@ -88,6 +88,12 @@ class Layout:
     courses: tuple[Course, ...] = ()
     checkpoints: tuple[tuple[str, Path], ...] = ()
 
+    @property
+    def owners(self) -> frozenset[str]:
+        """Paths of the modules in which something changes."""
+        slots, courses = {slot.owner for slot in self.slots}, {course.home for course in self.courses}
+        return frozenset(slots | courses | {owner for owner, _ in self.checkpoints})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Layout:
         return self
 

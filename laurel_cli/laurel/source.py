@@ -28,18 +28,18 @@ def definition_of(code: CodeType) -> Definition:
     Raises:
         CannotRewriteError: no source, or what it says now is not what was imported.
     """
-    return copy.deepcopy(_definition(code)[0])
+    return copy.deepcopy(_definition(code, code.co_filename)[0])
 
 
 def text_of(code: CodeType) -> str:
     """A digest of the definition's text, the same wherever in the file it stands."""
-    return _definition(code)[1]
+    return _definition(code, code.co_filename)[1]
 
 
 @cache
-def _definition(code: CodeType) -> tuple[Definition, str]:
-    """The definition, and a digest of its text."""
-    name, filename = code.co_filename.rpartition("/")[2], code.co_filename
+def _definition(code: CodeType, filename: str) -> tuple[Definition, str]:
+    """The definition, and a digest of its text. Code of two files may be equal: the file's name tells them apart."""
+    name = filename.rpartition("/")[2]
     reason = f"its source ({name}) cannot be read"
     for source in _sources(filename):
         reason = f"{name} does not say what was imported from it: line {code.co_firstlineno} was edited since, or "

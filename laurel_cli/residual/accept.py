@@ -70,10 +70,16 @@ def _one_by_one(trace: Trace, channels: ChannelMap) -> tuple[list[Found], dict[i
             relation = replace(relation, steps=inner.relation.steps, kind=inner.relation.kind)
         item = Found(addition, relation, partial)
         found.append(item)
-        if readers[addition.node] == 1 and (partial or skip == relation.fork):
+        if readers[addition.node] == 1 and (partial or _without_zero(skip, nodes) == relation.fork):
             sums[addition.node] = relation.fork
             by_node[addition.node] = item
     return found, refusals
+
+
+def _without_zero(index: int, nodes: tuple[Node, ...]) -> int:
+    """What `sum()` added its 0 to."""
+    node = nodes[index]
+    return node.inputs[0] if node.op == "add" and node.constants == (0,) and len(node.inputs) == 1 else index
 
 
 def _signals(nodes: tuple[Node, ...]) -> set[int]:

@@ -194,6 +194,23 @@ def test_the_history_goes_on_with_the_turns(turns: int) -> None:
         torch.testing.assert_close(model(x, turns=turns), state, rtol=1e-10, atol=1e-10)
 
 
+class Parts(Block):
+    """Turns that do not follow from each other: each begins a stream of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part + self.f(part) for part in x.split(1, 1)], 1)
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 7])
+def test_turns_beside_each_other_have_no_history(tokens: int) -> None:
+    model, _ = stirred(built(Parts), "rw+pa", given())
+    (layer,) = laurel_layers(model).values()
+    a, b = 2 * torch.softmax(layer.weights, 0)
+    x = torch.randn(2, tokens, D, dtype=torch.float64)
+    for _ in range(2):
+        torch.testing.assert_close(model(x), a * model.f(x) + b * (x + layer.c[0] * x))
+
+
 class OwnWeights(nn.Module):
     """Each turn has weights of its own, and may be left out."""
 
