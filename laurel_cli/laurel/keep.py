@@ -211,15 +211,21 @@ def _part(model: nn.Module, path: str, folder: Path) -> nn.Module:
 
 def _load(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
     """Load all weights; those that are one tensor with others may be missing."""
-    state = model.state_dict()
+    state = model.state_dict(keep_vars=True)
     wrong = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
-    kept = {_memory(state[name]) for name in weights if name in state}
-    missing = [name for name in state if name not in weights and _memory(state[name]) not in kept]
+    kept = {_memory(state[name]): name for name in weights if name in state}
+    tied = {name: kept[_memory(state[name])] for name in state if name not in weights and _memory(state[name]) in kept}
+    missing = [name for name in state if name not in weights and name not in tied]
     if wrong or missing:
         name = (wrong or missing)[0]
         what = "is not in this model, or has another shape" if wrong else "is not in the folder"
         raise RecordError(f"{folder} holds another model.", f"{name!r} {what}.")
-    model.load_state_dict(weights, strict=False, assign=any(value.is_meta for value in state.values()))
+    empty = any(value.is_meta for value in state.values())
+    model.load_state_dict(weights, strict=False, assign=empty)
+    for name, other in tied.items() if empty else ():
+        owner, _, leaf = name.rpartition(".")
+        home, _, own = other.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, getattr(model.get_submodule(home), own))
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
