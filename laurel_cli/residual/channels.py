@@ -19,6 +19,7 @@ NORMS_OF_LAST = {"native_layer_norm", "_fused_rms_norm", "rms_norm"}
 LAST = {"linear", "embedding", *NORMS_OF_LAST}
 SECOND = CONVOLUTIONS | {"native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
 MATRIX_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "matmul"}
+SHUFFLES = {"pixel_shuffle", "pixel_unshuffle"}  # channels into positions, and back
 POSITIONS = -1  # instead of a dimension: there is none of channels
 
 Knowledge = Literal["known", "positional", "unknown"]
@@ -134,7 +135,7 @@ def _carried(
     if node.op in ("transpose", "t"):
         swap = [c % len(before) for c in node.constants if isinstance(c, int)] or [0, 1]
         return swap[1 - swap.index(dim)] if dim in swap else dim
-    if len(after) == len(before) and after[dim] == before[dim]:
+    if len(after) == len(before) and (after[dim] == before[dim] or node.op in SHUFFLES):
         return dim
     return _through_reshape(dim, before, after)
 
