@@ -169,10 +169,10 @@ class _Arrangement:
                 same_method = homes[one][:2] == homes[other][:2] and homes[one][2] != homes[other][2]
                 if one < other and same_method and homes[one][1] is not None:
                     joined[other] = joined[one]
-        for streams in _sharing_layers(sharing.values(), joined):
-            together = [placement for stream in streams for placement in members[stream]]
+        for meeting in _sharing_layers(sharing.values(), joined):
+            together = [placement for stream in meeting for placement in members[stream]]
             home = self._home(together, outermost=any(placement.key in counted for placement in together))
-            homes |= dict.fromkeys(streams, home)  # whose passes count the calls of the layers that they share
+            homes |= dict.fromkeys(meeting, home)  # whose passes count the calls of the layers that they share
         lags = {stream: group[0].spec.lags for stream, group in members.items()}
         length = {stream: group[0].length for stream, group in members.items()}
         made = {
