@@ -68,12 +68,16 @@ class Through:
     """
 
     def __init__(self, rewritten: Callable[[FunctionType], Copy | None]) -> None:
-        known: WeakKeyDictionary[FunctionType, Copy | None] = WeakKeyDictionary()
+        known: WeakKeyDictionary[FunctionType, int] = WeakKeyDictionary()
+        self.copies: list[Copy] = []
 
         @torch.compiler.assume_constant_result
-        def look_up(function: FunctionType) -> Copy | None:
+        def look_up(function: FunctionType) -> int:
+            """The number of its copy; a compiler takes numbers for constants, but no functions."""
             if function not in known:
-                known[function] = rewritten(function)
+                copied = rewritten(function)
+                known[function] = -1 if copied is None else len(self.copies)
+                self.copies += [] if copied is None else [copied]
             return known[function]
 
         self._look_up = look_up
@@ -92,8 +96,8 @@ class Through:
             if not isinstance(called, FunctionType):
                 return value
             function, leading = called, (value,)
-        found = self._look_up(function)
-        if found is None:
+        number = self._look_up(function)
+        if number < 0:
             return value
-        copy, numbers = found
+        copy, numbers = self.copies[number]
         return functools.partial(copy, *(layers[number] for number in numbers), *leading)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import CheckpointFunction
 
 from laurel_cli.residual.graph import Call
 
@@ -72,6 +73,8 @@ def _obstacle(frame: FrameType) -> str:
     code = frame.f_code
     if code.co_filename.startswith(GENERATED_BY_FX):
         return BY_FX
+    if code is CheckpointFunction.forward.__code__ or frame.f_locals.get("cls") is CheckpointFunction:
+        return ""  # its backward pass runs the code again
     first = code.co_varnames[:1]
     if first and isinstance(frame.f_locals.get(first[0]), torch.autograd.function.FunctionCtx):
         return BY_HAND

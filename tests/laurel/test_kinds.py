@@ -12,7 +12,8 @@ from laurel_cli import apply_laurel, parameters
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel.apply import laurel_layers
 
-from ..residual.kinds import KINDS, Kind  # noqa: TID252  # tests are no installed package
+from ..residual import kinds  # noqa: TID252  # tests are no installed package
+from ..residual.kinds import KINDS, Kind  # noqa: TID252
 
 WITH = [name for name, kind in KINDS.items() if kind.layers]
 every_variant = pytest.mark.parametrize("spec", ["rw", "lr@2", "pa", "rw+lr+pa@2"])
@@ -59,3 +60,23 @@ def test_what_cannot_be_replaced_is_told_and_left(name: str) -> None:
     assert kind.reason in caught.value.why
     assert list(model.state_dict()) == names
     assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize("name", ["Reentrant", "SeveralCheckpoints"])
+@pytest.mark.parametrize("spec", ["rw+lr@2", "rw+lr+pa@2"])
+def test_checkpoints_give_the_gradients_of_none(name: str, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = built(KINDS[name])
+    apply_laurel(model, spec, x)
+    with torch.no_grad():
+        for parameter in parameters(model):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+
+    def gradients() -> list[Tensor]:
+        model.zero_grad()
+        model.train()(x).square().sum().backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    ours = gradients()
+    monkeypatch.setattr(kinds, "checkpoint", lambda function, *inputs, **_: function(*inputs))
+    for one, other in zip(ours, gradients(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

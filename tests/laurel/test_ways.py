@@ -107,3 +107,15 @@ def test_a_copy_is_a_model_of_its_own(name: str) -> None:
         for parameter in model.parameters():
             parameter.zero_()
     assert torch.equal(copied(x), expected)
+
+
+COMPILED = ("HeldLambda", "HeldPartial", "FromTable", "CallableObject", "Property", "Difference", "InAComprehension")
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_as_one_graph(name: str) -> None:
+    """What is known only when it runs is looked up while it is compiled."""
+    model, x = applied(name, "rw+lr@2"), given()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), model(x))

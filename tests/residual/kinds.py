@@ -238,6 +238,27 @@ class Reentrant(Stack):
         return x
 
 
+@kind(BATCH, 4)
+class SeveralCheckpoints(nn.Module):
+    """Around a module, a method, a function of the method, and a sum of the method itself; two of them reentrant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.f, self.g, self.h = Block(), branch(), branch(), branch()
+
+    def step(self, x: Tensor) -> Tensor:
+        return x + self.f(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def inner(y: Tensor) -> Tensor:
+            return y + self.g(y)
+
+        x = checkpoint(self.block, x, use_reentrant=True)
+        x = checkpoint(self.step, x, use_reentrant=False)
+        x = checkpoint(inner, x, use_reentrant=True)
+        return x + checkpoint(self.h, x, use_reentrant=False)
+
+
 # ---------------------------------------------------------------- found, and told how to write them
 
 CANNOT = {"layers": 0}
