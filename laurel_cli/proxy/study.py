@@ -202,21 +202,14 @@ def differences(old: Study, new: Study) -> list[str]:
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
-    """Contents of the trial records, one for each arm and seed, in order; a result stands before a failure.
+    """Contents of all trial records, by arm and seed; a trial that was recorded twice is there twice.
 
     Raises:
         RecordError: a record cannot be read.
     """
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for path in sorted((folder / "records").glob("*.json")):
-        record = read(path)
-        if record["kind"] != "trial":
-            continue
-        content = record["content"]
-        key = (content["arm"]["name"], content["seed"])
-        if key not in found or found[key]["status"] == "failed":
-            found[key] = content
-    return [found[key] for key in sorted(found)]
+    records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
+    found = [record["content"] for record in records if record["kind"] == "trial"]
+    return sorted(found, key=lambda content: (content["arm"]["name"], content["seed"]))
 
 
 def missing(folder: Path, study: Study) -> list[tuple[str, int]]:

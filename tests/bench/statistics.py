@@ -19,10 +19,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from laurel_cli.latency.estimate import Estimate
+from laurel_cli.latency.estimate import judged as judged_ratios
 from laurel_cli.verdict import paired
 from laurel_cli.verdict.document import judged
 from laurel_cli.verdict.effects import BETTER
 from laurel_cli.verdict.findings import CLAIMS, GAINS, NOT_WORTH, UNSTABLE, WORTH, Judgement
+from tests.bench import latency_statistics as latency
 from tests.bench.simulated import STEPS, Truth, declaration, definition, trials, usual_controls
 
 ARMS = ("naive+1", "rw", "lr@4", "rw+lr@4")
@@ -223,9 +226,30 @@ def questions() -> list[Question]:
         Question("steps saved of a gain of 3 units are printed and miss", partial(steps_missed, gain=3.0)),
         Question("steps saved of a gain of 8 units are printed and miss", partial(steps_missed, gain=8.0)),
         Question("the range of a spread from 5 blocks misses", deviation_missed),
+        *_of_latency(),
         Question("an arm that gains 6 units is not found (power)", partial(missed, effect=6.0), most=0.10),
         Question("an arm that gains 3 units is not found (power)", partial(missed, effect=3.0), most=0.80),
     ]
+
+
+def _of_latency() -> list[Question]:
+    """Questions on `laurel profile`: simulated runs that end by precision, with the noise that real ones have."""
+    texts = {
+        "`profile`, 6 equal arms, {}: one is slower or faster than the baseline": lambda run: run.to_baseline,
+        "`profile`, the same, {}: one is slower or faster than naive+1": lambda run: run.to_naive,
+    }
+    return [
+        Question(text.format(noise.name), partial(_wrong_time, noise=noise, family=family))
+        for noise in latency.NOISES
+        for text, family in texts.items()
+    ]
+
+
+def _wrong_time(
+    draw: np.random.Generator, *, noise: latency.Noise, family: Callable[[latency.Run], dict[str, Estimate]]
+) -> bool:
+    ratios = judged_ratios(family(latency.run(draw, 6, noise, latency.MIDDLE)))
+    return any(ratio.verdict != "not separated" for ratio in ratios.values())
 
 
 def page(answers: list[Answer]) -> str:
@@ -236,7 +260,8 @@ def page(answers: list[Answer]) -> str:
         "Made by `python -m tests.bench.statistics`: studies whose truth is known, judged by `laurel_cli.verdict`, as",
         "`train-proxy`, `report`, `recommend` and `--fail-if` do. Four arms, five blocks and the usual controls where",
         "nothing else is said; a unit is the standard deviation of a paired difference. A claim is any `better` or",
-        "`worse`, with or without controls.",
+        "`worse`, with or without controls. Rows on `profile` are of simulated runs (`tests.bench.latency_statistics`)",
+        "with noise as real ones have it, judged by the functions of that command.",
         "",
         "| question | wrong | of | rate, 95 % interval | promised | kept |",
         "|---|--:|--:|--:|--:|---|",

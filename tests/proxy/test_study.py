@@ -8,10 +8,12 @@ import pytest
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy import study
+from laurel_cli.proxy.compare import Prepared, judged
 from laurel_cli.proxy.declaration import Controls, Declaration
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.proxy.study import Study
 from laurel_cli.records.store import write
+from laurel_cli.verdict.trials import gather
 from tests.proxy.small import cnn_recipe
 
 
@@ -69,8 +71,17 @@ def test_results_stand_before_failures(tmp_path: Path, plan: Study) -> None:
     assert ("rw", 1) not in study.missing(tmp_path, plan)
     put(tmp_path, plan, "rw", 0, loss=0.7)
     assert ("rw", 0) not in study.missing(tmp_path, plan)
-    found = {(t["arm"]["name"], t["seed"]): t["status"] for t in study.trials(tmp_path)}
-    assert found == {("rw", 0): "complete", ("rw", 1): "diverged"}
+    arm = gather(["rw"], (0, 1), study.trials(tmp_path)).arm("rw")
+    assert arm is not None
+    assert {seed: trial["status"] for seed, trial in arm.trials.items()} == {0: "complete", 1: "diverged"}
+
+
+def test_a_trial_that_was_recorded_twice_is_told(tmp_path: Path, plan: Study) -> None:
+    study.begin(tmp_path, plan, resume=False)
+    put(tmp_path, plan, "rw", 0, loss=0.7)
+    put(tmp_path, plan, "rw", 0, loss=0.8)
+    document = judged(Prepared(tmp_path, study.load(tmp_path), ()), "laurel train-proxy")
+    assert any("rw, seed 0, has 2 records that differ" in said for said in document["warnings"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "laurel.study/9"}', '{"schema": "laurel.study/1"}'])
