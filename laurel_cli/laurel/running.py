@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 Copy = tuple[FunctionType, tuple[int, ...]]
 NOTHING: Any = object()
+WITHOUT_FUNCTION = (Tensor, nn.Module, type)  # what is called, but by no function of the model's text
 
 
 class Turns:
@@ -92,7 +93,7 @@ class Through:
         if isinstance(value, MethodType):
             function, leading = value.__func__, (value.__self__,)
         elif not isinstance(value, FunctionType):
-            called = None if isinstance(value, Tensor | nn.Module | type) else vars(type(value)).get("__call__")
+            called = None if isinstance(value, WITHOUT_FUNCTION) else vars(type(value)).get("__call__")
             if not isinstance(called, FunctionType):
                 return value
             function, leading = called, (value,)
