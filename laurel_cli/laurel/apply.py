@@ -18,8 +18,8 @@ from laurel_cli.laurel.arrange import Arranged, UnplaceableError, arrange
 from laurel_cli.laurel.build import check_owner, install, laurel_layers
 from laurel_cli.laurel.edits import Edit, Path, Spot, path_of
 from laurel_cli.laurel.join import Joined, join
-from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.layout import Member
+from laurel_cli.laurel.placed import NO_CHANNELS, Placed
 from laurel_cli.laurel.plan import Placement, fitting, plan
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.spec import Spec
@@ -31,51 +31,7 @@ from laurel_cli.residual import find_connections
 from laurel_cli.residual.find import Connection, ResidualMap, find
 from laurel_cli.residual.trace import trace
 
-NO_CHANNELS = "no dimension of it is known to hold channels (attention scores have positions), so LR has no place there"
 SUBTRACTED = "the sum of its first terms is subtracted from another one; write x + f(x)"
-NAMED = 3  # connections that are named one by one in a warning
-
-
-@dataclass(frozen=True)
-class Placed:
-    """What `place` did.
-
-    Attributes:
-        spec: what was asked for.
-        layers: a LAuReL layer for each placement.
-        skipped: connections left as they were, with reasons.
-        passed_by: connections that are learned in eval mode alone: in training mode their module adds elsewhere.
-        unlearned: module, file and line of sums that the example inputs do not reach, and that are not learned.
-    """
-
-    spec: Spec
-    layers: tuple[tuple[Placement, LaurelLayer], ...] = ()
-    skipped: tuple[tuple[Connection, str], ...] = ()
-    passed_by: tuple[Connection, ...] = ()
-    unlearned: tuple[tuple[str, str, int], ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user must know."""
-        said: dict[str, list[str]] = defaultdict(list)
-        for connection, reason in self.skipped:
-            said[f"an ordinary residual connection: {reason}."].append(connection.name)
-        stays = [
-            f"{_named(names)} {'stays' if len(names) == 1 else 'each stay'} {rest}" for rest, names in said.items()
-        ]
-        scalars = [p.connection.name for p, _ in self.layers if p.spec != self.spec]
-        if scalars:
-            stays.append(f"{_named(scalars)} learn{'s' * (len(scalars) == 1)} scalars alone: {NO_CHANNELS}.")
-        lines: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for owner, file, line in self.unlearned:
-            lines[file, line].append(owner or "(root)")
-        stays += [
-            f"{_named(owners)} can add on line {line} of {file} as well, where the example inputs do not go: that sum "
-            "stays ordinary. Inputs that go there can be given beside the others."
-            for (file, line), owners in lines.items()
-        ]
-        reason = "its module adds on another line then"
-        return (*stays, *(f"{c.name} is ordinary in training mode: {reason}." for c in self.passed_by))
 
 
 @dataclass(frozen=True)
@@ -311,9 +267,3 @@ def _changeable(module: nn.Module, paths: Iterable[Path]) -> bool:
     except CannotRewriteError:
         return False
     return True
-
-
-def _named(names: list[str]) -> str:
-    if len(names) <= NAMED:
-        return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"

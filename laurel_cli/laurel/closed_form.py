@@ -50,6 +50,8 @@ def added(placement: Placement, *, lags: int | None = None) -> Added:
     used = k if spec.history_map == "per-lag" else maps(spec, held)
     flops = 2 * rank * width * tokens * (used + maps(spec, held))
     elementwise = _elementwise(spec, k, width, elements, tokens * rank)
+    if spec.rw and (*placement.partial, placement.site)[0].sign == "-":
+        elementwise += width if spec.vector_weights else 1  # -a
     if placement.scores:
         elementwise = _elementwise_of_scores(spec, k, held, elements)
     return Added(parameters(spec, width, held), flops, elementwise)

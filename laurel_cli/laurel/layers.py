@@ -90,6 +90,11 @@ class LaurelLayer(nn.Module):
         a, b = both.unbind(0)
         return a, b
 
+    @property
+    def adds_plainly(self) -> bool:
+        """Whether some of its calls are no residual connection."""
+        return self.schedule is not None and None in self.schedule.calls
+
     def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
         """The learned sum of an addition's two operands.
 
@@ -130,7 +135,7 @@ class LaurelLayer(nn.Module):
                 a, b = a.view(self._broadcast), b.view(self._broadcast)
             if not f.is_nested:  # two kernels instead of three; at a = b = 1 as exact as the sum
                 if sign < 0:
-                    return torch.addcmul(b * g, a, f, value=-1) if first else torch.addcmul(a * f, b, g, value=-1)
+                    return torch.addcmul(b * g, -a, f) if first else torch.addcmul(a * f, -b, g)
                 return torch.addcmul(b * g, a, f) if first else torch.addcmul(a * f, b, g)
             f, g = a * f, b * g
         if sign < 0:

@@ -40,6 +40,12 @@ class Placement:
         return self.connection.sites[-1]
 
     @property
+    def even(self) -> bool:
+        """Whether skip and branches have the sum's shape: nothing is broadcast."""
+        connection = self.connection
+        return connection.skip_shape == connection.branch_shape == connection.shape
+
+    @property
     def scores(self) -> bool:
         """Whether it adds attention scores, whose channels are positions."""
         return self.connection.channels == "positional"

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel.running import Turns
+from laurel_cli.models.higher import written_out
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import try_run
 
@@ -92,6 +94,8 @@ def counted(modules: Iterable[nn.Module]) -> Iterator[Counter[nn.Module]]:
 class _Watch(TorchDispatchMode):
     """Counts the calls of LAuReL layers, and sees who reads what an addition would have overwritten."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, in_place: frozenset[nn.Module]) -> None:
         super().__init__()
         self._in_place = in_place
@@ -116,6 +120,10 @@ class _Watch(TorchDispatchMode):
             self._overwritten[left.untyped_storage()._cdata] = (layer, left)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        form = written_out(func, args) if isinstance(func, HigherOrderOperator) else None
+        if form is not None:
+            with self:
+                return form()
         if not self._inside and self._overwritten:
             for leaf in tree_leaves((args, kwargs)):
                 if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata in self._overwritten:
