@@ -195,6 +195,8 @@ class LaurelLayer(nn.Module):
         narrow = [down(tensor) for down, tensor in zip(self.A, inputs, strict=False)]
         if scales is not None:
             narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
+        if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
+            narrow = list(torch.broadcast_tensors(*narrow))
         if len(narrow) < len(self.A):  # fewer earlier inputs than lags in this call: absent ones are zero
             narrow += [torch.zeros_like(narrow[0])] * (len(self.A) - len(narrow))
         dim = -1 if self._moved or self._channel_last else self._channel_dim

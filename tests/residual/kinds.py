@@ -197,6 +197,23 @@ class MixedWithTheFirstState(nn.Module):
         return x
 
 
+@kind(BATCH, 2)
+class LearnedQueries(nn.Module):
+    """The first skip is a parameter, one for the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.f, self.g = nn.Parameter(torch.randn(1, 4, D)), branch(), branch()
+
+    def read(self, queries: Tensor, x: Tensor) -> Tensor:
+        return torch.softmax(queries @ x.mT, -1) @ x
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(x)
+        q = self.queries + self.f(self.read(self.queries, x))
+        return q + self.g(self.read(q, x))
+
+
 @kind(BATCH, 1)
 class StraightThrough(nn.Module):
     """x + (codes - x).detach() is no residual connection, the sum after it is one."""
