@@ -134,7 +134,7 @@ def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str,
         for line in group:
             if any(file == code.co_filename and _at(line.position, position) for file, position in ran):
                 continue
-            like = _like(line, branches, exactly=code not in known)
+            like = _like(line, branches)
             if like is not None:
                 one, branch = sums[like[0]], like[1]
                 found.others[one.path].append(((Spot.of(code, line.position),), 1 - branch != one.skip))
@@ -143,23 +143,16 @@ def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str,
     return found
 
 
-def _like(line: Line, branches: dict[int, frozenset[str]], *, exactly: bool) -> tuple[int, int] | None:
+def _like(line: Line, branches: dict[int, frozenset[str]]) -> tuple[int, int] | None:
     """The number of the sum that a line is like, and which of its terms is the branch."""
-    for close in (frozenset.__eq__,) if exactly else (frozenset.__eq__, _is_close):
-        hits = [(n, i) for n, branch in branches.items() for i in (1, 0) if close(line.branch(i), branch)]
-        if len({number for number, _ in hits}) == 1:
-            return hits[0]
-    return None
+    hits = [(n, i) for n, branch in branches.items() for i in (1, 0) if line.branch(i) == branch]
+    return hits[0] if len({number for number, _ in hits}) == 1 else None
 
 
 def _looks_residual(line: Line) -> bool:
     """Whether all that one term comes from, the other one comes from as well, and from more."""
     left, right = line.reads
     return left < right or right < left
-
-
-def _is_close(one: frozenset[str], other: frozenset[str]) -> bool:
-    return bool(one and other) and (one <= other or other <= one)
 
 
 def _at(own: Position, other: Position) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -148,7 +148,7 @@ def shortened_map(residual: ResidualMap, stacks: Sequence[Stack]) -> ResidualMap
     """The map of the shortened model: without what stands in the layers that are left out."""
     gone = tuple(f"{stack.layer(index)}." for stack in stacks for index in stack.dropped)
     connections = tuple(c for c in residual.connections if not f"{c.owner}.".startswith(gone))
-    return ResidualMap(connections, residual.refused, residual.not_run)
+    return replace(residual, connections=connections)
 
 
 def _outside(trace: Trace, paths: Sequence[str]) -> list[Node]:

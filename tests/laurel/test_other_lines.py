@@ -128,6 +128,29 @@ class NoSum(Block):
         return x + self.f(x)
 
 
+class OtherParts(nn.Module):
+    """The other line adds scores, which come from some of the same parts: another sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qk, self.v, self.o = nn.Linear(D, 2 * D), nn.Linear(D, D), nn.Linear(D, D)
+
+    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+        q, k = self.qk(x).chunk(2, -1)
+        scores = q @ k.mT
+        if before is not None:
+            scores = before + scores
+        return x + self.o(scores.softmax(-1) @ self.v(x))
+
+
+def test_a_sum_of_some_of_the_parts_is_another_one() -> None:
+    x = given()
+    model, said = stirred(built(OtherParts), "lr@2", x)
+    assert len(said) == 1
+    assert "can add on line" in said[0]
+    model(x, before=torch.zeros(2, 4, 4, dtype=torch.float64))  # not learned with the other's layer
+
+
 def test_what_is_no_residual_connection_is_not_named() -> None:
     _, said = stirred(built(NoSum), "rw", given())
     assert not said
