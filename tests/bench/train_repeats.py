@@ -83,8 +83,8 @@ def _spread(document: dict[str, Any], name: str) -> float:
 
 
 def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(arm for arm in document["arms"] if arm["name"].partition("@")[0] == name)
-    return found
+    found: dict[str, Any] = {arm["name"].partition("@")[0]: arm for arm in document["arms"]}
+    return found[name.partition("@")[0]]
 
 
 def main() -> None:
