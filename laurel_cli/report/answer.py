@@ -75,9 +75,10 @@ def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
             f"{_reasons(bare)}, and the baseline with another learning rate or start might have the gain as well."
         )
     elif any(arm["verdict"] == REPAIRS for arm in rivals):
-        yield f"On {task} no arm is better than the baseline and the controls of its recipe{by_metric}."
+        beaten = "the baseline and the controls of its recipe"
+        yield f"On {task} no arm is established to be better than {beaten}{by_metric}."
     else:
-        yield f"On {task} no arm is better than the baseline{by_metric}."
+        yield f"On {task} no arm is established to be better than the baseline{by_metric}."
     if better and bare:
         yield f"{_with_evidence(bare, study)} better than the baseline, but without controls: {_reasons(bare)}."
     if len(rivals) > 1 and (better or bare):

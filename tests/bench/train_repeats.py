@@ -55,7 +55,7 @@ def report(documents: dict[int, dict[str, Any]]) -> str:
             interval = f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
             lines.append(
                 f"| {first} | {_of(document, 'baseline')['mean']:.4f} | {arm['name']} | {interval} "
-                f"| {_spread(document, arm['name']):.4f} | {arm['verdict']} |"
+                f"| {_spread(document, arm['name']):.4f} | {_verdict(arm)} |"
             )
     return "\n".join([*lines, "", *(f"- {line}" for line in findings(documents)), ""])
 
@@ -64,8 +64,12 @@ def findings(documents: dict[int, dict[str, Any]]) -> list[str]:
     """What all repeats say together."""
     seen = len(documents)
     control = sum(document["positive_control"]["separated"] for document in documents.values())
-    said = {name: [_of(document, name)["verdict"] for document in documents.values()] for name in ARMS}
-    turned = [name for name, verdicts in said.items() if {"better", "worse"} <= {v.split()[0] for v in verdicts}]
+    said = {name: [_verdict(_of(document, name)) for document in documents.values()] for name in ARMS}
+    turned = [
+        name
+        for name, verdicts in said.items()
+        if {"better", "worse"} <= {verdict.split()[0].strip(",") for verdict in verdicts}
+    ]
     copies = sum(verdict.startswith("better") for verdict in said["copy"])
     spreads = [_spread(document, "rw+lr") for document in documents.values()]
     return [
@@ -76,6 +80,14 @@ def findings(documents: dict[int, dict[str, Any]]) -> list[str]:
     ]
 
 
+def _verdict(arm: dict[str, Any]) -> str:
+    """The study's; of a copy and of the positive control, which are compared alone, by their 95 % interval."""
+    if arm["verdict"]:
+        return str(arm["verdict"])
+    found = arm["difference"]
+    return "better, alone" if found["high"] < 0 else "worse, alone" if found["low"] > 0 else "not separated, alone"
+
+
 def _spread(document: dict[str, Any], name: str) -> float:
     """Standard deviation of an arm's differences from the baseline over the seeds, in nats."""
     own, base = ({t["seed"]: t["loss"] for t in _of(document, one)["trials"]} for one in (name, "baseline"))
@@ -83,8 +95,8 @@ def _spread(document: dict[str, Any], name: str) -> float:
 
 
 def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(arm for arm in document["arms"] if arm["name"].partition("@")[0] == name)
-    return found
+    found: dict[str, Any] = {arm["name"].partition("@")[0]: arm for arm in document["arms"]}
+    return found[name.partition("@")[0]]
 
 
 def main() -> None:

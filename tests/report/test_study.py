@@ -77,7 +77,7 @@ def test_a_study_whose_positive_control_fails_cannot_tell(tmp_path):
 def test_what_is_excluded_is_said_where_nothing_is_separated(tmp_path):
     controlled(tmp_path, NULL, declared={"worth": 0.02})
     body = only(tmp_path)
-    assert body["answer"][0] == "On cifar10 no arm is better than the baseline."
+    assert body["answer"][0] == "On cifar10 no arm is established to be better than the baseline."
     rw = arm_of(body, "rw")
     low, high = rw["excluded"]["low"], rw["excluded"]["high"]
     assert low < 0 < high
