@@ -109,7 +109,7 @@ def _asks_for_code(values: Any) -> bool:
 
 
 def _of_class(name: str, args: Mapping[str, Any]) -> PreTrainedConfig:
-    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     for model_type, class_name in CONFIG_MAPPING_NAMES.items():
         if class_name == name:

@@ -57,9 +57,8 @@ def test_wrong_usage_is_2_with_a_hint(laurel, words, nearest):
     assert done.stderr.startswith("error: ")
     assert nearest in done.stderr.split("hint: ")[1]
     assert "Traceback" not in done.stderr
-    as_json = laurel(*words, "--format", "json") if "--format" not in words else laurel(*words, "--format=json")
     if "--format" not in words:
-        assert nearest in error_of(as_json)["hint"]
+        assert nearest in error_of(laurel(*words, "--format", "json"))["hint"]
 
 
 def test_an_error_in_the_options_is_json_where_json_was_asked(laurel):
