@@ -202,7 +202,10 @@ class _Flow:
         for statement in body:
             if isinstance(statement, ast.If):
                 self._reads(statement.test, known)
-                known = _merged([self.run(statement.body, dict(known)), self.run(statement.orelse, dict(known))])
+                ways = [statement.body, statement.orelse]
+                fixed = self._constant(statement.test)
+                ways = ways if fixed is None else [ways[not fixed]]
+                known = _merged([self.run(way, dict(known)) for way in ways])
             elif isinstance(statement, ast.For | ast.While | ast.With | ast.Try):
                 for part in (getattr(statement, "iter", None), getattr(statement, "test", None)):
                     if part is not None:
@@ -264,6 +267,14 @@ class _Flow:
         if left or right:
             end = node.end_lineno or 0, node.end_col_offset or 0
             self.lines.append(Line((node.lineno, end[0], node.col_offset, end[1]), (left, right)))
+
+    def _constant(self, test: ast.expr) -> bool | None:
+        """What a condition always is: an attribute that its class declares never to change (`__constants__`)."""
+        if not (isinstance(test, ast.Attribute) and isinstance(test.value, ast.Name)):
+            return None
+        if test.value.id == self._scope.own and test.attr in getattr(self._module, "__constants__", ()):
+            return bool(getattr(self._module, test.attr))
+        return None
 
     def _is_there(self, name: str) -> bool:
         """What another configuration has and this module has not never runs."""

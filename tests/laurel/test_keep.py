@@ -109,7 +109,7 @@ def test_torch_save_in_another_process(
         out = model(ids).detach()
         """
     )
-    assert torch.equal(out, model(IDS))
+    torch.testing.assert_close(out, model(IDS))  # another process may use other threads
 
 
 def test_a_spawned_process_is_sent_the_model(theirs: ModuleType, elsewhere: Callable[[str], Tensor]) -> None:
@@ -158,7 +158,7 @@ def test_saved_and_restored_in_another_process(
         out = model(ids).detach()
         """
     )
-    assert torch.equal(out, model(IDS))
+    torch.testing.assert_close(out, model(IDS))  # another process may use other threads
 
 
 @pytest.mark.parametrize(

@@ -141,14 +141,18 @@ def _page_agrees(document_, theirs):
 
 
 def test_of_two_records_of_one_trial_every_command_takes_the_same(tmp_path):
-    """The one whose file comes first by its name, as `laurel train-proxy` reads them."""
+    """The one with the smaller hash, as `laurel train-proxy` judges them."""
     from laurel_cli.proxy.study import trials as read_by_train_proxy
+    from laurel_cli.verdict.trials import gather
 
     for seed in range(12):
         for loss in (1.0, 1.1):
             put(tmp_path, trial("baseline", "baseline", seed, loss))
     (body,) = document(tmp_path)["comparisons"]
     (arm,) = body["arms"]
-    theirs = {str(content["seed"]): content["final"]["loss"] for content in read_by_train_proxy(tmp_path)}
+    theirs = {
+        str(seed): content["final"]["loss"]
+        for seed, content in gather([], range(12), read_by_train_proxy(tmp_path)).baseline.trials.items()
+    }
     assert arm["quality"]["values"] == theirs
     assert len(set(theirs.values())) == 2
