@@ -37,12 +37,14 @@ def run(first: int, folder: Path) -> dict[str, Any]:
 
 def report(documents: dict[int, dict[str, Any]]) -> str:
     """The page."""
+    seen = len(documents)
     lines = [
         "# The default study, with other seeds",
         "",
-        f"`laurel train-proxy {' '.join(OPTIONS)} --first-seed N`, made by `python -m tests.bench.train_repeats`;",
-        f"{platform.machine()}, torch {torch.__version__.partition('+')[0]}. Differences in nats from the baseline,",
-        "with the study's own corrected intervals; sd: of the differences of one arm over the seeds.",
+        *([f"**So far {seen} of {len(FIRST_SEEDS)} repeats.**", ""] if seen < len(FIRST_SEEDS) else []),
+        f"`laurel train-proxy {' '.join(OPTIONS)} --first-seed N`,",
+        f"made by `python -m tests.bench.train_repeats`; {platform.machine()}, torch {_torch()}. Differences in nats",
+        "from the baseline, with the study's own corrected intervals; sd: of the differences of one arm over the seeds.",
         "",
         "| first seed | baseline | arm | difference | sd | verdict |",
         "|--:|--:|---|---|--:|---|",
@@ -78,6 +80,10 @@ def findings(documents: dict[int, dict[str, Any]]) -> list[str]:
         f"The copy is called better in {copies} of {seen} studies.",
         f"Standard deviation of rw+lr's differences: {min(spreads):.4f} to {max(spreads):.4f} nats.",
     ]
+
+
+def _torch() -> str:
+    return str(torch.__version__).partition("+")[0]
 
 
 def _verdict(arm: dict[str, Any]) -> str:
