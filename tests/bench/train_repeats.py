@@ -44,7 +44,7 @@ def report(documents: dict[int, dict[str, Any]]) -> str:
         *([f"**So far {seen} of {len(FIRST_SEEDS)} repeats.**", ""] if seen < len(FIRST_SEEDS) else []),
         f"`laurel train-proxy {' '.join(OPTIONS)} --first-seed N`,",
         f"made by `python -m tests.bench.train_repeats`; {platform.machine()}, torch {_torch()}. Differences in nats",
-        "from the baseline, with the study's own corrected intervals; sd: of the differences of one arm over the seeds.",
+        "from the baseline, with the study's own corrected intervals; sd: of an arm's differences over the seeds.",
         "",
         "| first seed | baseline | arm | difference | sd | verdict |",
         "|--:|--:|---|---|--:|---|",
@@ -108,7 +108,7 @@ def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.train_repeats", description=__doc__)
-    parser.add_argument("--studies", type=Path, metavar="DIR", default=Path("reports/repeats"))
+    parser.add_argument("--studies", type=Path, metavar="DIR", default=Path("reports/studies"))
     parser.add_argument("--output", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     documents: dict[int, dict[str, Any]] = {}
