@@ -67,7 +67,10 @@ def test_keyword_inputs_and_named_outputs() -> None:
     inputs = Inputs((), {"input_ids": torch.randint(0, 64, (2, 16)), "use_cache": False})
     cost = count(model, inputs, saved=False)
     fvcore, thop = check(model, inputs, cost)
-    assert fvcore == Check("fvcore", cost.macs, cost.parameters, agrees=True)
+    if fvcore.macs is None:  # it cannot trace the masks of transformers 5.4
+        assert "out of range" in fvcore.note
+    else:
+        assert fvcore == Check("fvcore", cost.macs, cost.parameters, agrees=True)
     assert [name for name, _, _ in thop.differences] == ["attention (aten._scaled_dot_product_flash_attention_for_cpu)"]
 
 
