@@ -71,7 +71,9 @@ def test_keyword_inputs_and_named_outputs() -> None:
         assert "out of range" in fvcore.note
     else:
         assert fvcore == Check("fvcore", cost.macs, cost.parameters, agrees=True)
-    assert [name for name, _, _ in thop.differences] == ["attention (aten._scaled_dot_product_flash_attention_for_cpu)"]
+    # thop misses functions; older versions of transformers rotate positions by a product of matrices.
+    differing = {name for name, _, _ in thop.differences} - {"matmul (aten.bmm)"}
+    assert differing == {"attention (aten._scaled_dot_product_flash_attention_for_cpu)"}
 
 
 def test_a_meta_model_is_not_run() -> None:

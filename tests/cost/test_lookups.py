@@ -71,7 +71,7 @@ def test_a_lookup_reads_what_it_returns(function, read: int, written: int) -> No
 
 def test_take_along_dim_reads_what_it_returns() -> None:
     cost = of(lambda m, i: torch.take_along_dim(m.table, i, 0), IDS, table=torch.randn(ROWS, 3))
-    # PyTorch since 2.10 wraps negative indices first, which reads and writes them once more.
+    # Newer versions of PyTorch wrap negative indices first, which reads and writes them once more.
     assert cost.bytes_moved == NUMBER * 2 * 12 + (1 if cost.kernels == 1 else 3) * 12 * WORD
 
 
