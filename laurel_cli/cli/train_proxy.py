@@ -25,8 +25,8 @@ from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
 DEFAULT_ARMS = "baseline,naive+1,rw,rw+lr,rw+lr+pa"
 DEFAULT_RANK = 4  # proxies are narrow: a quarter to a thirty-second of the default's widths
-# The text proxy, all arms and controls with five seeds, takes two cores about fifteen minutes. Its runs of one block are alike
-# enough for five to do; images of so few steps are not: there the seeds' own differences are as large as a gain.
+# The text proxy, all arms and controls with five seeds, takes two cores about fifteen minutes. Runs of one seed are
+# alike enough there for five to do; in images of so few steps the seeds' own differences are as large as a gain.
 PROXIES = {
     "image": {"reference": "timm:resnet18", "layers": (2, 1, 1, 1), "width": 16, "stem": 2},
     "text": {"reference": "paper-c4", "layers": (4,), "width": 32},
