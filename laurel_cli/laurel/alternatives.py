@@ -240,8 +240,8 @@ class _Flow:
         """Which parts of the module a value comes from, up to the last sum."""
         if isinstance(node, ast.Name):
             return known.get(node.id, NOTHING)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self._scope.own:
-            return frozenset([node.attr])
+        if (name := self._attribute(node)) is not None:
+            return frozenset([name])
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
             self._add(node, (self._reads(node.left, known), self._reads(node.right, known)))
             return NOTHING
@@ -270,10 +270,15 @@ class _Flow:
 
     def _constant(self, test: ast.expr) -> bool | None:
         """What a condition always is: an attribute that its class declares never to change (`__constants__`)."""
-        if not (isinstance(test, ast.Attribute) and isinstance(test.value, ast.Name)):
+        name = self._attribute(test)
+        if name is None or name not in getattr(self._module, "__constants__", ()):
             return None
-        if test.value.id == self._scope.own and test.attr in getattr(self._module, "__constants__", ()):
-            return bool(getattr(self._module, test.attr))
+        return bool(getattr(self._module, name))
+
+    def _attribute(self, node: ast.expr) -> str | None:
+        """The name of the module's own attribute that `node` is."""
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self._scope.own:
+            return node.attr
         return None
 
     def _is_there(self, name: str) -> bool:

@@ -65,7 +65,7 @@ def _cast(dtype: torch.dtype, other: torch.dtype) -> Callable[[torch.Tensor], to
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Without torch's own log of what a fake kernel refuses, a traceback each: the error itself is seen to."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
@@ -103,7 +103,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
         return fakes[id(tensor)]
 
-    with preserved(model, values=False), _converting_nothing(), _unlogged(), eagerly():
+    with preserved(model, values=False), _converting_nothing(), unlogged(), eagerly():
         swap(model, fake)
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
         with mode:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.models.build import first_line
-from laurel_cli.models.fake import NeedsDataError
+from laurel_cli.models.fake import NeedsDataError, unlogged
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.lazy import shaped
 from laurel_cli.models.run import running
@@ -47,20 +45,9 @@ def _error(module: nn.Module, inputs: Inputs) -> Exception | None:
 
 
 def _call(module: nn.Module, inputs: Inputs, *, real: bool) -> None:
-    with warnings.catch_warnings(), _unlogged(), running(module, inputs, real=real, training=None) as given:
+    with warnings.catch_warnings(), unlogged(), running(module, inputs, real=real, training=None) as given:
         warnings.simplefilter("ignore")
         given.call(module)
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Without torch's log of shapes that do not fit, with a traceback each: most trials are meant to fail."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def first_that_runs(module: nn.Module, candidates: Iterable[Inputs]) -> tuple[Inputs | None, str]:

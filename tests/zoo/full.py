@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from tests.zoo.full_cases import KINDS, FullCase, full_cases
 from tests.zoo.report import versions
-from tests.zoo.sweep import ROOT, Worker, read
+from tests.zoo.sweep import ROOT, read, sweep
 
 RESULTS = ROOT / "build" / "zoo-full.jsonl"
 REPORT = ROOT / "reports" / "zoo-full.md"
@@ -36,22 +35,6 @@ def chosen(options: argparse.Namespace, known: Mapping[str, Record]) -> list[Ful
         again = failed if options.again == "failed" else set()
         cases = [case for case in cases if case.reference not in known or case.reference in again]
     return cases
-
-
-def run(options: argparse.Namespace) -> None:
-    """Look at what is chosen and append every result."""
-    cases = chosen(options, read(options.results))
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    worker = Worker(options.threads, options.memory, "full")
-    try:
-        for number, case in enumerate(cases, 1):
-            record = worker.ask(case.reference, options.limit) | {"kind": case.kind}
-            with options.results.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            why = f": {record['problems'][0]}" if record["problems"] else ""
-            print(f"{number}/{len(cases)} {record['status']} {case.reference} {record['seconds']} s{why}", flush=True)
-    finally:
-        worker.stop()
 
 
 def page(records: Sequence[Record], total: int) -> str:
@@ -95,7 +78,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the worker is stopped on the way out
     if not options.report:
-        run(options)
+        sweep(options, {case.reference: case.kind for case in chosen(options, read(options.results))}, "full")
     known = read(options.results)
     if options.report:
         cases = full_cases()

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,18 +107,22 @@ def chosen(options: argparse.Namespace, known: dict[str, Record]) -> list[str]:
     return [name for name in names if name not in known or (options.again == "failed" and name in failed)]
 
 
-def sweep(options: argparse.Namespace) -> None:
-    """Check what is to be checked and append every result."""
-    names = chosen(options, read(options.results))
+def sweep(options: argparse.Namespace, kinds: Mapping[str, str | None], what: str = "small") -> None:
+    """Check every model and append its result.
+
+    Args:
+        kinds: by the model's name, what the record shall say of its kind; None for nothing.
+        what: as `Worker` takes it.
+    """
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    worker = Worker(options.threads, options.memory)
+    worker = Worker(options.threads, options.memory, what)
     try:
-        for number, name in enumerate(names, 1):
-            record = worker.ask(name, options.limit)
+        for number, (name, kind) in enumerate(kinds.items(), 1):
+            record = worker.ask(name, options.limit) | ({} if kind is None else {"kind": kind})
             with options.results.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             why = f": {record['problems'][0]}" if record["problems"] else ""
-            print(f"{number}/{len(names)} {record['status']} {name} {record['seconds']} s{why}", flush=True)
+            print(f"{number}/{len(kinds)} {record['status']} {name} {record['seconds']} s{why}", flush=True)
     finally:
         worker.stop()
 
@@ -136,7 +141,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the worker is stopped on the way out
     if not options.report:
-        sweep(options)
+        sweep(options, dict.fromkeys(chosen(options, read(options.results))))
     known = read(options.results)
     if options.report:
         write_report(REPORT, [known[case.name] for case in all_cases() if case.name in known], len(all_cases()))
