@@ -21,22 +21,9 @@ from laurel_cli.cli.model_options import (
     spec_fields,
 )
 from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+from laurel_cli.proxy import defaults
 
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
-DEFAULT_ARMS = "baseline,naive+1,rw,rw+lr,rw+lr+pa"
-DEFAULT_RANK = 4  # proxies are narrow: a quarter to a thirty-second of the default's widths
-# The text proxy, all arms and controls with five seeds, takes two cores about fifteen minutes. Runs of one seed are
-# alike enough there for five to do; in images of so few steps the seeds' own differences are as large as a gain.
-PROXIES = {
-    "image": {"reference": "timm:resnet18", "layers": (2, 1, 1, 1), "width": 16, "stem": 2},
-    "text": {"reference": "paper-c4", "layers": (4,), "width": 32},
-}
-BUDGETS = {"image": {"steps": 840, "batch": 64, "lr": 6e-3}, "text": {"steps": 800, "batch": 16, "lr": 1.5e-2}}
-MODELS_LR = 3e-3  # of a model that is named: it is wider than those
-TEXT_LENGTH = 64
-DEFAULT_TASK, MODELS_TASK = "stdlib", "scenes"  # without a model, and with one
-EVALUATED = {"stdlib": 65_536}  # tokens; of other tasks everything
-SGD = {"lr": 0.1, "weight_decay": 5e-4}
 
 
 def _count(help: str, panel: str, default: str | None = None) -> Any:  # noqa: A002 - typer's name
@@ -111,7 +98,7 @@ def train_proxy(
             rich_help_panel=ARMS,
         ),
     ] = None,
-    rank: Annotated[int, _count("Of the low-rank maps of arms that name none.", ARMS)] = DEFAULT_RANK,
+    rank: Annotated[int, _count("Of the low-rank maps of arms that name none.", ARMS)] = defaults.RANK,
     against: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Any other model as an arm; repeat it.", rich_help_panel=ARMS),
@@ -122,7 +109,7 @@ def train_proxy(
     vector_weights: VectorWeights = False,
     init: Init = "xavier",
     per: Per = "connection",
-    steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "840; of text 800")] = None,
+    steps: Annotated[int | None, _count("Updates of the weights.", TRAINING, "840; of text 650")] = None,
     epochs: Annotated[
         float | None,
         typer.Option(
@@ -180,7 +167,9 @@ def train_proxy(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N, xla or tpu.", rich_help_panel=TRAINING)
     ] = "auto",
-    seeds: Annotated[int, _count("Blocks: every arm is trained once with each seed.", STUDY)] = 5,
+    seeds: Annotated[
+        int | None, _count("Blocks: every arm is trained once with each seed.", STUDY, "7; with a MODEL 5")
+    ] = None,
     controls: Annotated[
         bool,
         typer.Option(
@@ -310,8 +299,8 @@ def train_proxy(
     model_args = options.keywords("--model-arg", model_arg)
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs say the same thing.", hint="Leave one of them out.")
-    names = arms or DEFAULT_ARMS
-    task = task or (DEFAULT_TASK if model is None else MODELS_TASK)
+    names = arms or defaults.ARMS
+    task = task or (defaults.TASK if model is None else defaults.MODELS_TASK)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
@@ -322,31 +311,29 @@ def train_proxy(
         from laurel_cli.proxy.tasks import is_text
 
         kind = "text" if is_text(task) else "image"
-        budget: dict[str, Any] = BUDGETS[kind] | ({} if model is None else {"lr": MODELS_LR})
-        budget |= {"lr": SGD["lr"]} if optimizer == "sgd" else {}
+        budget: dict[str, Any] = defaults.BUDGETS[kind] | ({} if model is None else {"lr": defaults.MODELS_LR})
+        budget |= {"lr": defaults.SGD["lr"]} if optimizer == "sgd" else {}
+        usual = defaults.SGD["weight_decay"] if optimizer == "sgd" else defaults.WEIGHT_DECAY
         batch = batch or budget["batch"]
+        depths = tuple(options.whole("--layers", item, 4) for item in options.split([layers] if layers else None))
         work = Workload.checked("train", dtype, compile, False)
         chosen = resolve(device)
         if device == "auto" and chosen != "cpu":
             stdio.say(f"device: {chosen}")
-        length = seq_len or (TEXT_LENGTH if kind == "text" else None)
+        length = seq_len or (defaults.TEXT_LENGTH if kind == "text" else None)
         data = TaskChoice(
-            task, image_size, length, tokenizer, tokens, train_limit, evaluation_limit or EVALUATED.get(task)
+            task, image_size, length, tokenizer, tokens, train_limit, evaluation_limit or defaults.EVALUATED.get(task)
         )
         recipe = Recipe(
-            model=ModelChoice(args=tuple(model_args.items()), **_sizes(model, layers, width, stem, kind)),
+            model=ModelChoice(args=tuple(model_args.items()), **defaults.sizes(model, depths, width, stem, kind)),
             task=data,
-            steps=steps or (budget["steps"] if epochs is None else _epochs(epochs, batch, data, progress)),
+            steps=steps or (budget["steps"] if epochs is None else defaults.steps_of(epochs, batch, data, progress)),
             batch=batch,
             accumulate=accumulate,
             optimizer=optimizer,
             lr=budget["lr"] if lr is None else lr,
             warmup=warmup,
-            weight_decay=weight_decay
-            if weight_decay is not None
-            else SGD["weight_decay"]
-            if optimizer == "sgd"
-            else 0.05,
+            weight_decay=usual if weight_decay is None else weight_decay,
             laurel_lr=laurel_lr,
             clip=clip,
             dtype=work.dtype,
@@ -363,7 +350,7 @@ def train_proxy(
             recipe,
             names,
             tuple(dict.fromkeys(against or ())),
-            seeds=seeds,
+            seeds=seeds or (defaults.SEEDS if model is None else defaults.MODELS_SEEDS),
             first_seed=first_seed,
             folder=study,
             resume=resume,
@@ -382,23 +369,3 @@ def train_proxy(
         proxy_runs.list_trials(plan, debug)
     else:
         proxy_runs.compare(plan, tensorboard, destination, debug)
-
-
-def _sizes(model: str | None, layers: str | None, width: int | None, stem: int | None, kind: str) -> dict[str, Any]:
-    """The model as it was asked for, else the default proxy of the kind of task with what was asked of it."""
-    from laurel_cli.cli import options
-
-    depths = tuple(options.whole("--layers", item, 4) for item in options.split([layers] if layers else None))
-    asked = {"layers": depths, "width": width, "stem": stem}
-    if model is not None:
-        return {"reference": model, **asked}
-    return PROXIES[kind] | {name: value for name, value in asked.items() if value}
-
-
-def _epochs(epochs: float, batch: int, data: Any, progress: Any) -> int:
-    """Steps for so many passes over the training examples."""
-    from laurel_cli.proxy.tasks import open_task
-
-    task = open_task(**vars(data), on_progress=progress)
-    examples = len(task.train) // max(1, getattr(task.train, "seq_len", 1))
-    return max(1, round(epochs * examples / batch))

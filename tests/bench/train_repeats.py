@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[2]
-FIRST_SEEDS = (1_000, 2_000, 3_000, 4_000, 5_000)  # the default study has 0 to 4
+FIRST_SEEDS = (10_000, 20_000, 30_000, 40_000, 50_000)  # the default study has 0 to 6
 ARMS = ("copy", "naive+1", "rw+lr")
 OPTIONS = ["--arms", ",".join(ARMS), "--no-steps-saved", "--control-seeds", "2", "--device", "cpu"]
 
@@ -29,7 +29,7 @@ OPTIONS = ["--arms", ",".join(ARMS), "--no-steps-saved", "--control-seeds", "2",
 def run(first: int, folder: Path) -> dict[str, Any]:
     """The document of the study whose seeds begin with `first`."""
     command = [sys.executable, "-m", "laurel_cli", "train-proxy", *OPTIONS, "--first-seed", str(first), "--resume"]
-    command += ["--study", str(folder / f"seeds-{first}"), "--format", "json"]
+    command += ["--study", str(folder / f"repeat-{first}"), "--format", "json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
