@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms import Arm, add_blocks, build
+from laurel_cli.arms import Arm, Site, build
+from laurel_cli.arms.naive import add_blocks
 from laurel_cli.cost.count import Cost, count
+from laurel_cli.equations import agree_at_connections, agree_in_total
 from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.laurel import closed_form
-from laurel_cli.laurel.apply import Placed, place
-from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.apply import place
+from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.paper import Published, published
-from laurel_cli.laurel.plan import Placement, plan
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.plan import plan
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.residual.depth import multiplicities, shortened
@@ -74,7 +75,7 @@ class Analysis:
     def document(self) -> dict[str, Any]:
         """The JSON document, schema "laurel.analyze/1"."""
         model, residual = self.loaded, self.residual
-        naive = next((r.cost for r in self.arms if r.arm.kind == "naive" and r.cost is not None), None)
+        naive = next((r.cost for r in self.arms if r.arm.kind.is_scaling and r.cost is not None), None)
         return {
             "schema": SCHEMA,
             "command": self.command,
@@ -140,14 +141,14 @@ def analyze(
     if check:
         on_progress("checking with fvcore and thop")
         results = _checked(loaded, found, results, warnings, on_progress)
-        baseline = next((r.cost for r in results if r.arm.kind == "baseline" and r.cost is not None), baseline)
+        baseline = next((r.cost for r in results if r.arm.kind.is_baseline and r.cost is not None), baseline)
     said = tuple(dict.fromkeys(warnings))
     return Analysis(loaded, found.whole, baseline, tuple(results), command, said, identity)
 
 
 def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str], None]) -> tuple[_Counter, Cost]:
     """A counter for the model, and the baseline's cost; of a real model where one without data does not do."""
-    lags = [arm.spec.lags for arm in arms if arm.spec is not None and arm.spec.pa]
+    lags = [arm.spec.lags for arm in arms if arm.spec is not None and arm.spec.reads_history]
     # The last layer that is kept stands for those left out, so it must see its whole history already.
     kept = None if None in lags else max([KEPT, *(k + 1 for k in lags if k is not None)])
     try:
@@ -183,16 +184,13 @@ class _Counter:
         return multiplicities(self.found.stacks)
 
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
-        if arm.kind == "baseline":
-            return self._result(arm, baseline, baseline)
-        if arm.kind == "naive":
-            return self._naive(arm, baseline, warnings)
-        model = copied(self.short)
-        if arm.spec is None:
-            return self._result(arm, self._cost(model), baseline)
-        return self._laurel(arm, arm.spec, model, baseline, warnings)
+        if arm.spec is not None:
+            return self._placed(arm, arm.spec, baseline, warnings)
+        if arm.kind.is_scaling:
+            return self._scaled(arm, baseline, warnings)
+        return self._result(arm, baseline, baseline)  # the baseline's own model
 
-    def _naive(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
+    def _scaled(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         failure = None
         for model, residual in ((self.short, self.found.short), (self.model, self.found.whole)):
             try:
@@ -225,22 +223,20 @@ class _Counter:
             real=self.found.real,
         )
 
-    def _laurel(self, arm: Arm, spec: Spec, model: nn.Module, baseline: Cost, warnings: list[str]) -> ArmResult:
+    def _placed(self, arm: Arm, spec: Formula, baseline: Cost, warnings: list[str]) -> ArmResult:
+        model = copied(self.short)
         placed = place(model, spec, self.found.short, self.loaded.inputs)
         names = {id(module): name for name, module in model.named_modules()}
         paths = {id(layer): names[id(layer)] for _, layer in placed.layers}
         cost = self._cost(model, tuple(paths.values()))
-        _agree_at_connections(spec, placed, paths, cost)
+        agree_at_connections(spec, placed, paths, cost)
         left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
         whole = plan([c for c in self.found.whole.connections if c.sites[-1].place not in left_out], spec)
-        _agree_in_total(spec, whole, cost, baseline)
+        agree_in_total(spec, whole, cost, baseline)
         warnings.extend(placed.warnings)
-        narrow = sorted({p.connection.width for p in whole if p.spec.low_rank and p.connection.width < spec.rank})
-        if narrow:
-            warnings.append(f"rank {spec.rank} is above the width of some connections ({', '.join(map(str, narrow))})")
-        note = "" if spec.is_no_op_at_start else f"--normalize {spec.normalize} does not start as the baseline"
-        where = tuple((p.connection.name, closed_form.parameters(p.spec, p.connection.width, p.lags)) for p in whole)
-        result = self._result(arm, cost, baseline, closed_form.history_bytes(whole), note)
+        warnings.extend(spec.remarks(whole))
+        where = tuple((p.connection.name, p.spec.parameters(p.connection.width, p.lags)) for p in whole)
+        result = self._result(arm, cost, baseline, closed_form.history_bytes(whole), spec.note)
         # A layer that several calls share stands at more than one connection: then there is no such list.
         return (
             replace(result, where=where)
@@ -254,65 +250,6 @@ class _Counter:
             name = "paper-c4"
         paper = published(name, baseline.parameters, arm.name)
         return ArmResult(arm, cost, history, paper=paper, note=note)
-
-
-def _agree_at_connections(spec: Spec, placed: Placed, paths: dict[int, str], cost: Cost) -> None:
-    """Each layer's FLOPs, elementwise work and parameters against its equation.
-
-    Raises:
-        LaurelError: they differ.
-    """
-    expected: dict[int, tuple[LaurelLayer, int, int, str]] = {}
-    uneven = {placement.connection.stream for placement, _ in placed.layers if not placement.even}
-    unsized = {id(layer) for placement, layer in placed.layers if placement.connection.stream in uneven}
-    for placement, layer in placed.layers:
-        form = closed_form.added(placement, lags=layer.lags)
-        elements = placement.connection.tokens * placement.connection.width
-        inside = form.elementwise_flops + elements * (2 if placement.partial else 1)  # the additions themselves
-        _, flops, elementwise, _ = expected.get(id(layer), (layer, 0, 0, ""))
-        expected[id(layer)] = (layer, flops + form.flops, elementwise + inside, placement.connection.name)
-    for key, (layer, flops, elementwise, name) in expected.items():
-        counted = (sum(p.numel() for p in layer.parameters()), *cost.by_module[paths[key]])
-        if key in unsized:  # the equations are of terms that have the sum's shape
-            flops, elementwise = counted[1:]
-        elif layer.adds_plainly:  # sums of a size that is not known here; in total they are the baseline's
-            elementwise = counted[2]
-        equation = (closed_form.parameters(layer.spec, layer.width, layer.lags), flops, elementwise)
-        if counted != equation:
-            raise LaurelError(
-                f"At {name} the equations of {spec.name} and the count disagree.",
-                f"(parameters, FLOPs, elementwise FLOPs) are {equation} by equation, {counted} as counted.",
-                "This is a bug in laurel: please report it.",
-            )
-
-
-def _agree_in_total(spec: Spec, placements: Sequence[Placement], cost: Cost, baseline: Cost) -> None:
-    """What the whole arm adds against the sum of the equations over every connection of the whole model."""
-    layers: dict[object, list[Placement]] = {}
-    for placement in placements:
-        layers.setdefault(placement.key, []).append(placement)
-    parameters = flops = elementwise = 0
-    for shared in layers.values():
-        lags = max(placement.lags for placement in shared)
-        parameters += closed_form.parameters(shared[0].spec, shared[0].connection.width, lags)
-        for placement in shared:
-            form = closed_form.added(placement, lags=lags)
-            flops += form.flops
-            elementwise += form.elementwise_flops + closed_form.partial_sum(placement)
-    if not all(placement.even for placement in placements):  # parameters alone: the rest is of terms of equal shape
-        flops, elementwise = cost.flops - baseline.flops, cost.elementwise_flops - baseline.elementwise_flops
-    equation = (parameters, flops, elementwise)
-    counted = (
-        cost.parameters - baseline.parameters,
-        cost.flops - baseline.flops,
-        cost.elementwise_flops - baseline.elementwise_flops,
-    )
-    if equation != counted:
-        raise LaurelError(
-            f"The equations of {spec.name} and the count of the whole model disagree.",
-            f"Added (parameters, FLOPs, elementwise FLOPs) are {equation} by equation, {counted} as counted.",
-            "This is a bug in laurel: please report it.",
-        )
 
 
 def _checked(
@@ -341,7 +278,7 @@ def _checked(
             continue
         on_progress(f"checking {result.arm.name}")
         model, cost = copied(real), result.cost
-        build(result.arm, model, found.whole, loaded.inputs)
+        build(result.arm, Site(model, found.whole, loaded.inputs))
         if found.stacks and _figures(cost) != _figures(count(model, loaded.inputs, saved=False, real=found.real)):
             cost = count(model, loaded.inputs, real=found.real)
             warnings.append(
@@ -362,26 +299,14 @@ def _size(model: nn.Module) -> int:
 
 def _arm_document(result: ArmResult, baseline: Cost, naive: Cost | None) -> dict[str, Any]:
     arm, cost = result.arm, result.cost
-    spec = None
-    if arm.spec is not None:
-        spec = {
-            "variant": arm.spec.variant,
-            "rank": arm.spec.rank if arm.spec.low_rank else None,
-            "lags": ("all" if arm.spec.lags is None else arm.spec.lags) if arm.spec.pa else None,
-            "history": arm.spec.history_map,
-            "normalize": arm.spec.normalize if arm.spec.rw else None,
-            "vector_weights": arm.spec.vector_weights,
-            "init": arm.spec.init if arm.spec.low_rank else None,
-            "per": arm.spec.per,
-        }
-    document: dict[str, Any] = {"name": arm.name, "spec": spec}
+    document: dict[str, Any] = {"name": arm.name, "spec": None if arm.spec is None else arm.spec.described}
     if cost is None:
         keys = ("parameters", "added_parameters", "added_parameters_percent", "macs", "flops", "added_flops")
         more = ("added_elementwise_flops", "bytes_moved", "saved_activation_bytes", "history_bytes")
         return document | dict.fromkeys((*keys, *more)) | {"checks": [], "note": result.note}
     added = cost.parameters - baseline.parameters
     fewer = None
-    if naive is not None and arm.kind == "laurel" and added > 0:
+    if naive is not None and arm.kind.is_placed and added > 0:
         fewer = (naive.parameters - baseline.parameters) / added
     return document | {
         "parameters": cost.parameters,

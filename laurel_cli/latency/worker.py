@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.arms import build, parse_arms
+from laurel_cli.arms import Site, build, parse_arms
 from laurel_cli.errors import LaurelError, LayoutError, ModelError
 from laurel_cli.latency.allocator import Usage, so_far
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
@@ -65,7 +65,7 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     loaded = load(job.model, **options)
     arms = {arm.name: arm for arm in parse_arms(job.arms, **job.spec_options)}
     real = loaded.build() if loaded.on_meta else loaded.module
-    wanted = any(arm.kind in ("naive", "laurel") for arm in arms.values())
+    wanted = any(arm.kind.build is not None for arm in arms.values())
     found = survey(real, loaded.inputs).whole if wanted else None
     names = [*arms, *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
@@ -78,9 +78,9 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
             continue
         model = copy.deepcopy(real)
         try:
-            warnings = build(arms[name], model, found, loaded.inputs) if found is not None else ()
+            warnings = build(arms[name], Site(model, found, loaded.inputs)) if found is not None else ()
         except ModelError as error:
-            if arms[name].kind != "naive":
+            if not arms[name].kind.optional:
                 raise
             say({"kind": "warning", "text": f"{name} is left out: {error}"})
             continue

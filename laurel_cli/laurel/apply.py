@@ -12,17 +12,17 @@ from typing import Any
 from torch import nn
 
 from laurel_cli.errors import ModelError
-from laurel_cli.laurel import rewrite
+from laurel_cli.laurel import formulas, rewrite
 from laurel_cli.laurel.alternatives import with_alternatives
 from laurel_cli.laurel.arrange import Arranged, UnplaceableError, arrange
 from laurel_cli.laurel.build import check_owner, install, laurel_layers
 from laurel_cli.laurel.edits import Edit, Path, Spot, path_of
+from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.join import Joined, join
 from laurel_cli.laurel.layout import Member
-from laurel_cli.laurel.placed import NO_CHANNELS, Placed
-from laurel_cli.laurel.plan import Placement, fitting, plan
+from laurel_cli.laurel.placed import Placed
+from laurel_cli.laurel.plan import Placement, plan
 from laurel_cli.laurel.source import CannotRewriteError
-from laurel_cli.laurel.spec import Spec
 from laurel_cli.laurel.verify import counted, verify
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.inputs import Inputs, as_inputs
@@ -45,7 +45,7 @@ class Pass:
 
 def apply_laurel(
     model: nn.Module,
-    spec: Spec | str,
+    spec: Formula | str,
     example_inputs: Any = None,
     *,
     more_inputs: Iterable[Any] = (),
@@ -59,7 +59,7 @@ def apply_laurel(
 
     Args:
         model: on any device, the meta device included; trained or not. Wrap it (DDP, FSDP, compile) afterwards.
-        spec: a `Spec` or its short form, "rw+lr@16".
+        spec: a `Spec` or its short form, "rw+lr@16"; or a rival's name, "rezero".
         example_inputs: what to trace the model with: a tensor, a tuple, a dict or `Inputs`.
         more_inputs: others, for what the model adds on other ways (with a cache, with an optional argument).
         residual_map: the result of `find_connections` for `example_inputs`, to spare the trace.
@@ -74,7 +74,7 @@ def apply_laurel(
         UsageError: a spec that means nothing.
     """
     if isinstance(spec, str):
-        spec = Spec.parse(spec)
+        spec = formulas.parse(spec)
     refuse_wrapped(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     if residual_map is None:
@@ -90,7 +90,7 @@ def apply_laurel(
 
 def place(
     model: nn.Module,
-    spec: Spec,
+    spec: Formula,
     residual: ResidualMap,
     inputs: Inputs | None = None,
     *,
@@ -121,12 +121,12 @@ def place(
 class _Placing:
     """Tries, and leaves out whatever goes wrong, until all that is left is right."""
 
-    def __init__(self, model: nn.Module, spec: Spec, passes: Sequence[Pass], seed: int) -> None:
+    def __init__(self, model: nn.Module, spec: Formula, passes: Sequence[Pass], seed: int) -> None:
         self._model, self._spec, self._passes, self._seed = model, spec, passes, seed
         self._joined: Joined = join([seen.residual for seen in passes])
         self._modules = dict(model.named_modules())
         self._connections = self._joined.residual.connections
-        self._skipped = {c.name: NO_CHANNELS for c in self._connections if fitting(spec, c).is_identity}
+        self._skipped = {c.name: reason for c in self._connections if (reason := spec.misfit(c))}
 
     def placed(self) -> Placed:
         """What could be placed.

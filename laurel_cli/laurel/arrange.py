@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointFunction
 
 from laurel_cli.laurel.edits import Path, Spot, is_machinery, path_of
+from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.layout import Course, Layout, Member, Slot
 from laurel_cli.laurel.plan import Key, Placement
 from laurel_cli.laurel.source import CannotRewriteError
-from laurel_cli.laurel.spec import Spec
 from laurel_cli.residual.find import Call, Connection
 from laurel_cli.residual.frames import MODULE_FILE
 
@@ -25,6 +25,7 @@ CHECKPOINT_FILE = torch.utils.checkpoint.__file__
 BETWEEN = ("torch/_compile.py", "torch/_dynamo/eval_frame.py")  # what decorates `checkpoint`
 SEVERAL_CALLERS = "it stands in a function of its method that is called from several places"
 UNTOLD = "its module is also called where the sum is no residual connection, and the calls cannot be told apart"
+NUMBERED = "its layer would stand at several places of its stream, and the formula depends on which"
 REENTRANT = "it runs within a reentrant checkpoint, which would lose the history's gradients: use_reentrant=False"
 
 
@@ -51,7 +52,7 @@ class Arranged:
 
 
 def arrange(
-    model: nn.Module, spec: Spec, placements: Sequence[Placement], begins: Callable[[str, Spot], bool]
+    model: nn.Module, spec: Formula, placements: Sequence[Placement], begins: Callable[[str, Spot], bool]
 ) -> Arranged:
     """The layout of all `placements`, in the order of execution.
 
@@ -66,7 +67,7 @@ def arrange(
 
 class _Arrangement:
     def __init__(
-        self, model: nn.Module, spec: Spec, placements: Sequence[Placement], begins: Callable[[str, Spot], bool]
+        self, model: nn.Module, spec: Formula, placements: Sequence[Placement], begins: Callable[[str, Spot], bool]
     ) -> None:
         self._spec = spec
         self._modules = dict(model.named_modules())
@@ -125,14 +126,17 @@ class _Arrangement:
             self._partial += 1
             skip = placement.partial[part].skip
             return Member(-self._partial, None, *shape, skip, 0, placement.scores, dtype, carry=carry, first=part == 0)
-        lags = max(call.lags for call in self._sharing[placement.key])
+        sharing = self._sharing[placement.key]
+        if placement.spec.numbered and len({other.position for other in sharing}) > 1:
+            raise UnplaceableError(placement, NUMBERED)
+        lags = max(other.lags for other in sharing)
         kind = (*shape, placement.site.skip, lags, placement.scores, dtype)
-        return Member(number, placement.spec, *kind, calls[placement.key], carry)
+        return Member(number, placement.spec, *kind, calls[placement.key], carry, order=placement.position + 1)
 
     def _calls(self) -> dict[Key, Calls]:
         """For each layer, what its calls in a pass are; empty where that does not matter."""
         executions = {key: _executions(group) for key, group in self._sharing.items()}
-        with_history = {key: group for key, group in self._sharing.items() if group[0].spec.pa}
+        with_history = {key: group for key, group in self._sharing.items() if group[0].spec.reads_history}
         counted = {key for key, calls in executions.items() if None in calls}
         courses = self._streams(with_history, counted)
         made: dict[Key, Calls] = {}
@@ -210,7 +214,7 @@ class _Arrangement:
                     try:
                         found[self._call_of_checkpoint(placement.connection, inside)] = None
                     except CannotRewriteError:
-                        if placement.spec.pa:
+                        if placement.spec.reads_history:
                             raise UnplaceableError(placement, REENTRANT) from None
         return tuple(found)
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from laurel_cli.laurel import rewrite
+from laurel_cli.laurel.addition import LearnedSum, PartialSum
 from laurel_cli.laurel.edits import Edit
 from laurel_cli.laurel.history import Carry, History, Schedule
-from laurel_cli.laurel.layers import LaurelLayer, PartialSum
 from laurel_cli.laurel.layout import Layout, Member, Slot
 from laurel_cli.laurel.source import CannotRewriteError
 
@@ -23,9 +23,9 @@ FAST_PATH = "laurel_fast_path"  # attribute of an encoder layer: what its own on
 BARE = "the model is a bare container that adds its own elements, and its LAuReL would become one of them"
 
 
-def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
-    """The LAuReL layers of a model by module path."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
+def laurel_layers(model: nn.Module) -> dict[str, LearnedSum]:
+    """The layers of a model that stand in the place of additions, by module path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LearnedSum)}
 
 
 def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0) -> dict[Member, nn.Module]:
@@ -77,13 +77,13 @@ def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int
         if member.spec is None:
             built[member] = PartialSum(member.skip, carries[member.carry], first=member.first)
             continue
-        layer = LaurelLayer(
-            member.spec,
+        layer = member.spec.layer(
             member.width,
             member.shape,
             member.channel_dim,
             member.skip,
             lags=member.lags,
+            number=member.order,
             scores=member.scores,
             device=_device(model, slot),
             dtype=getattr(torch, member.dtype),

@@ -6,24 +6,13 @@ D is the width, r the rank, k the lags that a connection reads, N the tokens of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from laurel_cli.laurel.plan import Placement
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.formula import Added
 
-
-@dataclass(frozen=True)
-class Added:
-    """What one LAuReL layer adds to its addition: parameters, FLOPs of products (2 a multiply-add), elementwise."""
-
-    parameters: int
-    flops: int
-    elementwise_flops: int
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds."""
-        return self.flops // 2
+if TYPE_CHECKING:
+    from laurel_cli.laurel.plan import Placement
+    from laurel_cli.laurel.spec import Spec
 
 
 def parameters(spec: Spec, width: int, lags: int) -> int:
@@ -40,10 +29,9 @@ def maps(spec: Spec, lags: int) -> int:
     return lags if spec.history_map == "per-lag" else int(spec.low_rank)
 
 
-def added(placement: Placement, *, lags: int | None = None) -> Added:
-    """What one call of the layer at `placement` adds. `lags`: as many as the layer holds, if not the placement's."""
-    spec, k = placement.spec, placement.lags
-    held = k if lags is None else lags
+def added(spec: Spec, placement: Placement, held: int) -> Added:
+    """What one call of the layer of `spec` at `placement` adds; the layer holds parameters for `held` lags."""
+    k = placement.lags
     width, tokens, rank = placement.connection.width, placement.connection.tokens, spec.rank
     elements = tokens * width
     # A: D -> r, once for each map that has an input; B: from all r side by side back to D, once.
@@ -97,10 +85,10 @@ def partial_sum(placement: Placement) -> int:
 
 
 def history_bytes(placements: Sequence[Placement]) -> int:
-    """Most bytes of earlier inputs that PA holds at one time in a forward pass, beyond the current one."""
+    """Most bytes of earlier inputs that a history holds at one time in a forward pass, beyond the current one."""
     most = 0
     for placement in placements:
-        if not placement.spec.pa:
+        if not placement.spec.reads_history:
             continue
         size = placement.connection.tokens * placement.connection.width * placement.connection.dtype.itemsize
         most = max(most, (placement.lags - 1) * size)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from laurel_cli.errors import ModelError, RecordError
 from laurel_cli.laurel import rewrite
+from laurel_cli.laurel.addition import LearnedSum, PartialSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers
 from laurel_cli.laurel.history import History
-from laurel_cli.laurel.layers import LaurelLayer, PartialSum
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.wrapped import refuse_wrapped
@@ -160,7 +160,7 @@ def _anew(
     return model
 
 
-def _layers(model: nn.Module) -> dict[str, LaurelLayer]:
+def _layers(model: nn.Module) -> dict[str, LearnedSum]:
     layers = laurel_layers(model)
     if not layers:
         raise ModelError("This model has no LAuReL.", hint="Put it there first: apply_laurel(model, spec, inputs).")
@@ -170,7 +170,7 @@ def _layers(model: nn.Module) -> dict[str, LaurelLayer]:
 def _is_laurels(value: object) -> bool:
     if isinstance(value, nn.ModuleList):
         return len(value) > 0 and all(map(_is_laurels, value))
-    return isinstance(value, LaurelLayer | PartialSum)
+    return isinstance(value, LearnedSum | PartialSum)
 
 
 def _read(folder: Path) -> dict[str, Layout]:

@@ -1,4 +1,4 @@
-"""The learned residual addition itself: one module that stands where a `+` stood.
+"""LAuReL's own learned sum.
 
 Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are those of the sum, D its channels.
 """
@@ -13,22 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel.history import Carry, History, Schedule
+from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
 
-class LaurelLayer(nn.Module):
+class LaurelLayer(LearnedSum):
     """x' = a f(x) + b (x + B A x + ...), Eqs. 3 to 6: called with the two operands of the addition it replaces.
 
     Args:
-        spec: the formula.
-        width: D.
-        shape: of the sum, for its number of dimensions; `channel_dim` its channel dimension.
-        skip: which operand of the addition is the skip, 0 or 1.
-        lags: entries of the history that it reads, the current input among them; 0 without PA.
-        scores: the operands are attention scores, of which some may be masked by infinities; for scalars alone.
+        spec, width, shape, channel_dim, skip, lags, scores: as for `LearnedSum`; scores for scalars alone.
         device, dtype: of its parameters.
     """
+
+    spec: Spec
 
     def __init__(
         self,
@@ -43,11 +40,7 @@ class LaurelLayer(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.spec, self.width, self.lags, self.skip, self.scores = spec, width, lags, skip, scores
-        self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
-        self.schedule: Schedule | None = None
-        self.carry: Carry | None = None
+        super().__init__(spec, width, shape, channel_dim, skip, lags=lags, scores=scores)
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         if spec.rw:
             logits = (1 if spec.normalize == "sigmoid" else 2, *([width] if spec.vector_weights else []))
@@ -90,38 +83,23 @@ class LaurelLayer(nn.Module):
         a, b = both.unbind(0)
         return a, b
 
-    @property
-    def adds_plainly(self) -> bool:
-        """Whether some of its calls are no residual connection."""
-        return self.schedule is not None and None in self.schedule.calls
+    @torch.no_grad()
+    def coefficients(self) -> dict[str, float | list[float] | None]:
+        """a, b and c; see `LearnedSum.coefficients`."""
+        found = super().coefficients()
+        if self.spec.rw:
+            found["a"], found["b"] = (float(weight.float().mean()) for weight in self.residual_weights())
+        if self.spec.pa:
+            found["c"] = [float(value) for value in self.c.float()]
+        return found
 
-    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
-        """The learned sum of an addition's two operands.
-
-        Args:
-            left, right: what stood on the two sides of the `+`; the skip is the one that `skip` names.
-            sign: -1 where the right one is subtracted.
-            flip: the operands stand the other way round than `skip` says.
-
-        Returns:
-            x', of the operands' shape.
-        """
-        if not (isinstance(left, Tensor) and isinstance(right, Tensor)):  # an accumulator that starts as a number
-            return left + right if sign > 0 else left - right  # type: ignore[unreachable]
-        call = None
-        if self.schedule is not None:
-            call = self.schedule.next()
-            if call is None:  # no residual connection
-                return left + right if sign > 0 else left - right
-        first = (self.skip == 0) != flip  # whether the skip stands first
-        x, f = (left, right) if first else (right, left)
-        if self.carry is not None:
-            x, f, sign = self.carry.take(f, sign)
-            first = first or sign < 0
+    def combine(
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+    ) -> Tensor:
+        """a f + b g."""
         spec = self.spec
-        if self.scores:
-            total = left + right if sign > 0 else left - right
-            return self._with_scores(total, x, f, (1, sign) if first else (sign, 1), call)
+        if plain is not None:
+            return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         g = x
         if spec.pa:
             g = self._with_history(x, call)
@@ -143,9 +121,9 @@ class LaurelLayer(nn.Module):
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
         return g + f if first else f + g
 
-    def _with_history(self, x: Tensor, call: tuple[History, int] | None) -> Tensor:
+    def _with_history(self, x: Tensor, call: Call | None) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        past = self._past(x, call)
+        past = self.past(x, call)
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
         total = self.c[0] * past[0]
@@ -157,16 +135,7 @@ class LaurelLayer(nn.Module):
             return x + self._low_rank([x]) + total
         return x + total
 
-    def _past(self, x: Tensor, call: tuple[History, int] | None) -> list[Tensor]:
-        """[x_i, x_{i-1}, ...]."""
-        if call is None:
-            raise RuntimeError("This LAuReL-PA layer has no history: it must be placed by apply_laurel.")
-        history, position = call
-        return history.exchange(position, x, self.lags)
-
-    def _with_scores(
-        self, total: Tensor, x: Tensor, f: Tensor, signs: tuple[int, int], call: tuple[History, int] | None
-    ) -> Tensor:
+    def _with_scores(self, total: Tensor, x: Tensor, f: Tensor, signs: tuple[int, int], call: Call | None) -> Tensor:
         """The plain sum of x and f, in which they have `signs`, and beside it, apart, what is learned.
 
         Where scores are masked no gradient is 0 times infinity.
@@ -181,7 +150,7 @@ class LaurelLayer(nn.Module):
             scale = b if signs[0] > 0 else -b
         if self.spec.pa:
             weights = scale * self.c.to(x.dtype)
-            for lag, earlier in enumerate(self._past(x, call)):
+            for lag, earlier in enumerate(self.past(x, call)):
                 total = total + weights[lag] * earlier
         return total
 
@@ -204,24 +173,6 @@ class LaurelLayer(nn.Module):
         if wide.dtype != dtype and not torch.is_autocast_enabled(wide.device.type):
             wide = wide.to(dtype)
         return wide.movedim(-1, self._channel_dim) if self._moved else wide
-
-    def extra_repr(self) -> str:
-        """The spec in short."""
-        return f"{self.spec.name}, width={self.width}, lags={self.lags}"
-
-
-class PartialSum(nn.Module):
-    """An addition that a later LAuReL layer completes: adds as before, and hands both operands on."""
-
-    def __init__(self, skip: int, carry: Carry, *, first: bool) -> None:
-        super().__init__()
-        self.skip, self.carry, self.first = skip, carry, first
-
-    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
-        """left + right, or left - right where `sign` is -1; see `LaurelLayer.forward`."""
-        x, f = (left, right) if (self.skip == 0) != flip else (right, left)
-        self.carry.add(x, f, sign, first=self.first)
-        return left + right if sign > 0 else left - right
 
 
 def _maps(spec: Spec, lags: int) -> int:

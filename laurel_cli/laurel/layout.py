@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laurel_cli.laurel import formulas
 from laurel_cli.laurel.edits import Path, Spot
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.formula import Formula
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Member:
 
     Attributes:
         number: its own, in the order in which their start is drawn; below zero for partial sums.
-        spec, width, shape, channel_dim, skip, lags, scores, dtype: as for `LaurelLayer`; no spec for a partial sum.
+        spec, width, shape, channel_dim, skip, lags, scores, dtype: as for the layer; no spec for a partial sum.
         calls: for each of its calls in a pass, the number of its history and the position there; None for a call that
             is no residual connection. Empty where no history is needed.
         carry: number of the sum to which it belongs with others, -1 for none; `first` of them.
+        order: which connection of its stream it is, from 1; the first one where several share it.
     """
 
     number: int
-    spec: Spec | None
+    spec: Formula | None
     width: int
     shape: tuple[int, ...]
     channel_dim: int
@@ -38,6 +40,7 @@ class Member:
     calls: tuple[tuple[int, int] | None, ...] = ()
     carry: int = -1
     first: bool = False
+    order: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Layout:
         checkpoints: module and expression of calls of checkpoints that are made non-reentrant.
     """
 
-    spec: Spec
+    spec: Formula
     slots: tuple[Slot, ...] = ()
     courses: tuple[Course, ...] = ()
     checkpoints: tuple[tuple[str, Path], ...] = ()
@@ -99,7 +102,11 @@ class Layout:
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        plain = asdict(self) | {"spec": formulas.written(self.spec)}
+        for slot, written in zip(self.slots, plain["slots"], strict=True):
+            for member, one in zip(slot.members, written["members"], strict=True):
+                one["spec"] = None if member.spec is None else formulas.written(member.spec)
+        return plain
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Layout:
@@ -113,7 +120,7 @@ class Layout:
             Course(**course | {"method": None if course["method"] is None else _spot(course["method"])})
             for course in document["courses"]
         )
-        return cls(Spec(**document["spec"]), tuple(map(_slot, document["slots"])), courses, checkpoints)
+        return cls(formulas.read(document["spec"]), tuple(map(_slot, document["slots"])), courses, checkpoints)
 
 
 def _slot(document: Mapping[str, Any]) -> Slot:
@@ -121,7 +128,7 @@ def _slot(document: Mapping[str, Any]) -> Slot:
         Member(
             **member
             | {
-                "spec": None if member["spec"] is None else Spec(**member["spec"]),
+                "spec": None if member["spec"] is None else formulas.read(member["spec"]),
                 "shape": tuple(member["shape"]),
                 "calls": tuple(None if call is None else (call[0], call[1]) for call in member["calls"]),
             }

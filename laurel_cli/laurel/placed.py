@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.addition import LearnedSum
+from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.plan import Placement
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.spec import NO_CHANNELS
 from laurel_cli.residual.find import Connection
 
-NO_CHANNELS = "no dimension of it is known to hold channels (attention scores have positions), so LR has no place there"
 NAMED = 3  # connections that are named one by one in a warning
 
 
@@ -26,8 +26,8 @@ class Placed:
         unlearned: module, file and line of sums that the example inputs do not reach, and that are not learned.
     """
 
-    spec: Spec
-    layers: tuple[tuple[Placement, LaurelLayer], ...] = ()
+    spec: Formula
+    layers: tuple[tuple[Placement, LearnedSum], ...] = ()
     skipped: tuple[tuple[Connection, str], ...] = ()
     passed_by: tuple[Connection, ...] = ()
     unlearned: tuple[tuple[str, str, int], ...] = ()

@@ -1,13 +1,13 @@
-"""Which LAuReL layer goes where: a spec and a residual map become placements. Pure data, no model."""
+"""Which layer goes where: a formula and a residual map become placements. Pure data, no model."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.formula import Formula
 from laurel_cli.residual.find import Connection, Site
 
 Key = tuple[object, ...]
@@ -15,13 +15,13 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Placement:
-    """One LAuReL at one residual connection, or at the last one of a block.
+    """One learned sum at one residual connection, or at the last one of a block.
 
     Attributes:
-        connection: where the LAuReL layer stands.
+        connection: where its layer stands.
         partial: additions before it that belong to the same learned sum.
         position: in its stream, counted in placements; `length` is the stream's.
-        lags: history entries that it reads there, the current input among them; 0 without PA.
+        lags: history entries that it reads there, the current input among them; 0 without a history.
         spec: what stands there; less than asked for where no dimension holds channels.
         key: equal for placements that share their layer.
     """
@@ -31,12 +31,12 @@ class Placement:
     position: int
     length: int
     lags: int
-    spec: Spec
+    spec: Formula
     key: Key
 
     @property
     def site(self) -> Site:
-        """The addition that the LAuReL layer replaces."""
+        """The addition that its layer replaces."""
         return self.connection.sites[-1]
 
     @property
@@ -51,7 +51,7 @@ class Placement:
         return self.connection.channels == "positional"
 
 
-def plan(connections: Iterable[Connection], spec: Spec) -> list[Placement]:
+def plan(connections: Iterable[Connection], spec: Formula) -> list[Placement]:
     """Placements in the order of execution.
 
     With `per="block"`, connections of a block that do not form one chain of additions (post-norm: the stream is
@@ -60,7 +60,9 @@ def plan(connections: Iterable[Connection], spec: Spec) -> list[Placement]:
     Args:
         connections: those that are to be replaced, in the order of execution.
     """
-    connections = [connection for connection in connections if not fitting(spec, connection).is_identity]
+    connections = list(connections)
+    fits = {c.name: fit for c in connections if (fit := spec.fitting(c)) is not None}
+    connections = [connection for connection in connections if connection.name in fits]
     groups = _by_block(connections) if spec.per == "block" else [[connection] for connection in connections]
     lengths: dict[int, int] = defaultdict(int)
     positions = []
@@ -71,7 +73,7 @@ def plan(connections: Iterable[Connection], spec: Spec) -> list[Placement]:
     placements = []
     for group, position in zip(groups, positions, strict=True):
         sites = [site for connection in group for site in connection.sites]
-        own = fitting(spec, group[-1])
+        own = fits[group[-1].name]
         placements.append(
             Placement(
                 connection=group[-1],
@@ -84,21 +86,6 @@ def plan(connections: Iterable[Connection], spec: Spec) -> list[Placement]:
             )
         )
     return placements
-
-
-def fitting(spec: Spec, connection: Connection) -> Spec:
-    """What of `spec` can stand at a connection: scalars alone where no dimension of the skip holds the channels."""
-    if connection.channels == "known" and _has_channels(connection):
-        return spec
-    return replace(spec, lr=False, history="identity" if spec.pa else spec.history, vector_weights=False)
-
-
-def _has_channels(connection: Connection) -> bool:
-    """Whether the skip, which may be broadcast, has all channels where the sum has them."""
-    skip, dim = connection.skip_shape, connection.channel_dim
-    if len(skip) != len(connection.shape) and dim != len(connection.shape) - 1:
-        return False
-    return bool(skip) and skip[dim - len(connection.shape)] == connection.width
 
 
 def _sharing(connections: Sequence[Connection]) -> dict[Key, Key]:

@@ -6,10 +6,18 @@ Source: Menghani, Kumar, Kumar, "LAuReL: Learned Augmented Residual Layer", ICML
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from laurel_cli.errors import UsageError
+from laurel_cli.laurel import closed_form
+from laurel_cli.laurel.formula import Added, Starts, has_channels
+
+if TYPE_CHECKING:
+    from laurel_cli.laurel.layers import LaurelLayer
+    from laurel_cli.laurel.plan import Placement
+    from laurel_cli.residual.find import Connection
 
 History = Literal["auto", "identity", "shared", "per-lag"]
 Normalize = Literal["2softmax", "softmax", "sigmoid", "none"]
@@ -18,6 +26,7 @@ Per = Literal["connection", "block"]
 
 PARTS = ("rw", "lr", "pa")
 VARIANTS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
+NO_CHANNELS = "no dimension of it is known to hold channels (attention scores have positions), so LR has no place there"
 DEFAULT_RANK = 16
 DEFAULT_LAGS = 3
 
@@ -114,6 +123,55 @@ class Spec:
         """The arm's name: `rw`, `rw+lr@16`."""
         return f"{self.variant}@{self.rank}" if self.low_rank else self.variant
 
+    @property
+    def family(self) -> str:
+        """The formula without its rank."""
+        return self.variant
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What its cost depends on: the start of A is no part of it."""
+        return (
+            self.variant,
+            self.rank,
+            self.lags,
+            self.history_map,
+            self.normalize,
+            self.vector_weights,
+            self.per,
+        )
+
+    @property
+    def plain(self) -> Spec:
+        """The same formula with what does not matter to it at its default, so that equal formulas are equal."""
+        usual = Spec()
+        return Spec(
+            rw=self.rw,
+            lr=self.lr,
+            pa=self.pa,
+            rank=self.rank if self.low_rank else usual.rank,
+            lags=self.lags if self.pa else usual.lags,
+            history=self.history_map if self.history_map != "none" else usual.history,
+            normalize=self.normalize if self.rw else usual.normalize,
+            vector_weights=self.vector_weights and self.rw,
+            init=self.init if self.low_rank else usual.init,
+            per=self.per,
+        )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that fixes it, None for what does not matter to it."""
+        return {
+            "variant": self.variant,
+            "rank": self.rank if self.low_rank else None,
+            "lags": ("all" if self.lags is None else self.lags) if self.pa else None,
+            "history": self.history_map,
+            "normalize": self.normalize if self.rw else None,
+            "vector_weights": self.vector_weights,
+            "init": self.init if self.low_rank else None,
+            "per": self.per,
+        }
+
     def lags_at(self, position: int) -> int:
         """History entries that the connection at `position` of its stream (from 0) reads; the first truncate."""
         if not self.pa:
@@ -121,9 +179,56 @@ class Spec:
         return position + 1 if self.lags is None else min(self.lags, position + 1)
 
     @property
-    def is_no_op_at_start(self) -> bool:
+    def reads_history(self) -> bool:
+        """Whether earlier inputs of the stream are read: PA."""
+        return self.pa
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it depends on the connection's number."""
+        return False
+
+    @property
+    def starts(self) -> Starts:
         """Whether the default start equals the ordinary residual."""
-        return not self.rw or self.normalize in ("2softmax", "none")
+        return "exact" if not self.rw or self.normalize in ("2softmax", "none") else "no"
+
+    @property
+    def note(self) -> str:
+        """That it does not start as the ordinary residual; "" where it does."""
+        return "" if self.starts == "exact" else f"--normalize {self.normalize} does not start as the baseline"
+
+    def fitting(self, connection: Connection) -> Spec | None:
+        """What of it can stand at a connection: scalars alone where no dimension of the skip holds the channels."""
+        fits = self
+        if not has_channels(connection):
+            fits = replace(self, lr=False, history="identity" if self.pa else self.history, vector_weights=False)
+        return None if fits.is_identity else fits
+
+    def misfit(self, connection: Connection) -> str:
+        """Why nothing of it can stand at a connection; "" where something can."""
+        return NO_CHANNELS if self.fitting(connection) is None else ""
+
+    def parameters(self, width: int, lags: int) -> int:
+        """Parameters of one layer; see `closed_form.parameters`."""
+        return closed_form.parameters(self, width, lags)
+
+    def added(self, placement: Placement, lags: int) -> Added:
+        """What one call of its layer adds; see `closed_form.added`."""
+        return closed_form.added(self, placement, lags)
+
+    def layer(self, *where: Any, number: int = 0, **options: Any) -> LaurelLayer:
+        """A layer, not yet started; see `Formula.layer`."""
+        from laurel_cli.laurel.layers import LaurelLayer  # torch
+
+        return LaurelLayer(self, *where, **options)
+
+    def remarks(self, placements: Sequence[Placement]) -> list[str]:
+        """Ranks above the width."""
+        narrow = sorted({p.connection.width for p in placements if _low_rank(p) and p.connection.width < self.rank})
+        if narrow:
+            return [f"rank {self.rank} is above the width of some connections ({', '.join(map(str, narrow))})"]
+        return []
 
 
 def _nearest(text: str) -> str:
@@ -136,3 +241,7 @@ def _nearest(text: str) -> str:
 def orthogonal_entry(width: int, rank: int) -> float:
     """The non-zero entries of the column-orthogonal A: 1 / sqrt(r D)."""
     return 1.0 / math.sqrt(rank * width)
+
+
+def _low_rank(placement: Placement) -> bool:
+    return isinstance(placement.spec, Spec) and placement.spec.low_rank

@@ -23,7 +23,7 @@ from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
 
-ROOMS = ("arms.py", "laurel", "models", "proxy", "residual")  # what a trial's outcome depends on
+ROOMS = ("arms", "laurel", "models", "proxy", "residual", "rivals")  # what a trial's outcome depends on
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
@@ -220,7 +220,7 @@ def _laid_out(
     wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
 ) -> tuple[Study, tuple[str, ...]]:
     """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
-    from laurel_cli.arms import Arm
+    from laurel_cli.arms import parse_arm
     from laurel_cli.proxy.start import start
 
     if not wanted.recipe.channels_last:
@@ -230,7 +230,7 @@ def _laid_out(
     for one in reversed(models.values()):
         on_progress(f"looking at the convolutions of {one.name}")
         try:
-            start(replace(one, arm=Arm("baseline", "baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+            start(replace(one, arm=parse_arm("baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
         except LayoutError as error:
             said = f"all arms are trained contiguous, not channels last: {error.why}"
             return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
@@ -252,7 +252,7 @@ def _built(
             start(one, one.recipe(wanted.recipe), task, wanted.seeds[0])
         except ModelError as error:
             control = one.name in declared.controls.names
-            if one.reference or not (control or one.arm.kind == "naive"):
+            if one.reference or not (control or one.arm.kind.optional):
                 raise
             said.append(f"{one.name} is left out{', a control' if control else ''}: {error}")
             arms.remove(one.name)
@@ -275,7 +275,7 @@ def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Ca
     from laurel_cli.analysis import analyze
     from laurel_cli.proxy.start import opened
 
-    plain = [one.arm for one in begun.contenders if one.arm.kind in ("baseline", "naive", "laurel") and one.width == 1]
+    plain = [one.arm for one in begun.contenders if not one.reference and not one.arm.kind.own_seeds and one.width == 1]
     analysis = analyze(
         opened(begun.recipe, task),
         list(dict.fromkeys(plain)),
@@ -299,7 +299,7 @@ def _searched(
     factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
     short = wanted.declared.controls.short
     # A rate that was typed stays as it is; those of controls are factors on the baseline's.
-    as_baseline = [one for one in wanted.contenders if one.arm.kind == "copy" or one.name in short]
+    as_baseline = [one for one in wanted.contenders if one.arm.kind.own_seeds or one.name in short]
     others = [one for one in wanted.contenders if one not in as_baseline]
     tuned = [one for one in others if not one.reference and one.lr == 1]
     names = {

@@ -75,7 +75,7 @@ def cost(one: Contender, recipe: Recipe, task: Task) -> float:
     from laurel_cli.proxy.start import start
 
     own = one.recipe(recipe)
-    model = start(one, own, task, 0).model if one.arm.kind in ("naive", "laurel") else None
+    model = start(one, own, task, 0).model if one.arm.kind.build is not None else None
     return one.steps * _flops(own, task, model) / _flops(recipe, task)
 
 
@@ -93,7 +93,7 @@ def _named(positive: str, against: tuple[str, ...], recipe: Recipe) -> str:
         if one.reference and one.name == positive:
             return one.name
     _, *found = parse_contenders(positive, **recipe.spec)
-    if len(found) != 1 or found[0].arm.kind == "copy":
+    if len(found) != 1 or found[0].arm.kind.own_seeds:
         raise UsageError(
             f"--positive-control {positive!r} is not one arm that is known to help.",
             hint="Try --positive-control baseline:width=1.5 or --positive-control naive+2.",

@@ -43,7 +43,7 @@ class Declaration:
     def adding(self, contenders: Sequence[Contender]) -> Declaration:
         """With a further family: those of the arms that are in none, nor the baseline, its copy or a control."""
         known = {name for family in self.arms for name in family} | set(self.controls.names)
-        new = tuple(one.name for one in contenders if one.kind not in ("baseline", "copy") and one.name not in known)
+        new = tuple(one.name for one in contenders if not one.kind.is_baseline and one.name not in known)
         return replace(self, arms=(*self.arms, new)) if new else self
 
     def keys(self, names: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, int]]:

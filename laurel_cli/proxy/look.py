@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from laurel_cli.errors import ModelError
 from laurel_cli.latency.workload import DTYPES, autocast
+from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.apply import place
-from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
@@ -38,7 +38,7 @@ class _Norms:
     branch: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     skip: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def watch(self, layer: LaurelLayer, names: list[str]) -> None:
+    def watch(self, layer: LearnedSum, names: list[str]) -> None:
         """Let `layer` add as before, and measure what it adds; its calls in turn are the connections `names`."""
         calls = 0
 
@@ -85,7 +85,7 @@ def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: torch.devi
         return []
     norms = _Norms()
     try:
-        names: dict[LaurelLayer, list[str]] = defaultdict(list)
+        names: dict[LearnedSum, list[str]] = defaultdict(list)
         for placement, layer in place(model, Spec(rw=True), found, begun.inputs).layers:
             names[layer].append(placement.connection.name)
         for layer, connections in names.items():

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy.recipe import Recipe
-from laurel_cli.proxy.start import laurel_layers
 
 
 def rate(recipe: Recipe, step: int) -> float:

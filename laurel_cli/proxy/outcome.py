@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli import arms
 from laurel_cli.proxy.recipe import Contender
 from laurel_cli.proxy.study import Study
 
@@ -95,16 +96,12 @@ def _counted(model: nn.Module) -> int:
 
 
 def _identity(study: Study, contender: Contender, seed: int, command: str) -> dict[str, Any]:
-    kind, spec = contender.kind, contender.arm.spec
     return {
         "schema": SCHEMA,
         "command": command,
         "study": {"name": study.name, "sha256": study.sha256, "definition": study.definition()},
         "arm": {
-            "name": contender.name,
-            "kind": kind,
-            "blocks": contender.arm.blocks if kind == "naive" else 0,
-            "spec": dict(vars(spec)) if spec is not None and kind == "laurel" else None,
+            **arms.write(contender.recorded),
             "lr_factor": contender.lr,
             "width_factor": contender.width,
             "steps_factor": contender.steps,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
 from typing import Any
 
-from laurel_cli.arms import Arm, parse_arms
+from laurel_cli.arms import AGAINST, Arm, Kind, parse_arm
 from laurel_cli.errors import UsageError
 from laurel_cli.records.store import sha256_of
 
@@ -158,11 +158,16 @@ class Contender:
     init: str = ""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """The arm's own kind; "against" for a baseline with settings, and for whatever is wider."""
         typed = self.name != self.arm.name  # not by the rate, which a search may have found
-        other = self.width != 1 or (typed and self.arm.kind in ("baseline", "copy"))
-        return "against" if other else self.arm.kind
+        other = self.width != 1 or (typed and self.arm.kind.is_baseline)
+        return AGAINST if other else self.arm.kind
+
+    @property
+    def recorded(self) -> Arm:
+        """The arm as records have it."""
+        return replace(self.arm, name=self.name) if self.kind is self.arm.kind else Arm(self.name, self.kind)
 
     def recipe(self, shared: Recipe) -> Recipe:
         """The recipe of this arm.
@@ -201,7 +206,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         if not base:
             continue
         factors, init = _settings(part.strip(), base, settings)
-        arm = parse_arms(base, **spec)[-1]
+        arm = parse_arm(base, **spec)
         said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors] + ([f"init={init}"] if init else [])
         name = ":".join([arm.name, *said])
         lr, width, steps = (factors.get(key, 1.0) for key in ("lr", "width", "steps"))
@@ -210,7 +215,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
         if name in found:
             raise UsageError(f"Two arms are called {name!r}.", hint="Name --against once, or rename a factory.")
-        found[name] = Contender(name, Arm(name, "against"), reference=reference)
+        found[name] = Contender(name, Arm(name, AGAINST), reference=reference)
     return list(found.values())
 
 

@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_leaves
 
 from laurel_cli import arms
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.models.build import first_line
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
@@ -61,7 +60,7 @@ def seed_all(*numbers: int | str) -> None:
 
 def seed_of(contender: Contender, seed: int) -> int:
     """The seed of start and data: the block's, but for a copy, which has its own."""
-    return seed + COPY_SEEDS if contender.arm.kind == "copy" else seed
+    return seed + COPY_SEEDS if contender.arm.kind.own_seeds else seed
 
 
 def opened(recipe: Recipe, task: Task) -> LoadedModel:
@@ -123,9 +122,9 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
-    if arm.kind in ("naive", "laurel"):
+    if arm.kind.build is not None:
         found = survey(model, loaded.inputs).whole
-        arms.build(arm, model, found, loaded.inputs, seed=seed, fresh=lambda: fresh("block"))
+        arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
@@ -140,11 +139,6 @@ def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
         digest.update(name.encode())
         digest.update(parameters[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def laurel_layers(model: nn.Module) -> dict[str, LaurelLayer]:
-    """LAuReL's layers by path."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LaurelLayer)}
 
 
 def _again(recipe: Recipe, task: Task) -> nn.Module:

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.latency.workload import DTYPES, autocast, no_grad
+from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy import batches, checkpoint
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
-from laurel_cli.proxy.start import Start, laurel_layers, seed_all
+from laurel_cli.proxy.start import Start, seed_all
 from laurel_cli.proxy.tasks import Task
 
 POINTS = 50  # of the training curve
@@ -122,16 +123,7 @@ def train(
 
 def coefficients(model: nn.Module) -> list[dict[str, Any]]:
     """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
-    found = []
-    for name, layer in laurel_layers(model).items():
-        a = b = c = None
-        with torch.no_grad():
-            if layer.spec.rw:
-                a, b = (float(weight.float().mean()) for weight in layer.residual_weights())
-            if layer.spec.pa:
-                c = [float(value) for value in layer.c.float()]
-        found.append({"connection": name, "a": a, "b": b, "c": c})
-    return found
+    return [{"connection": name, **layer.coefficients()} for name, layer in laurel_layers(model).items()]
 
 
 def _update(

@@ -71,7 +71,7 @@ def run_trial(
     begun = start(contender, recipe, task, seed)
     path = studies.checkpoint_path(folder, arm, seed)
     with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
-        plain = contender.arm.kind in ("baseline", "copy")  # with settings or without
+        plain = contender.arm.kind.is_baseline  # with settings or without
         seen = look(begun, recipe, task, seed_of(contender, seed), group.device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, group.device)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
+from laurel_cli.arms import kind_of
 from laurel_cli.report import words
 from laurel_cli.verdict import gates
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
@@ -61,7 +62,7 @@ def _cannot_tell(study: Item) -> str:
 def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
     """What is better; without any such arm, that none is."""
     task, by_metric = study["task"]["title"], f" by {study['metric']}" if study["shown"] != study["metric"] else ""
-    rivals = [arm for arm in judged if arm["kind"] != "naive"]
+    rivals = [arm for arm in judged if not kind_of(arm["kind"]).is_scaling]
     better = [arm for arm in rivals if arm["verdict"] == BETTER]
     bare = [arm for arm in rivals if arm["verdict"] == UNCONTROLLED]
     if not rivals:
@@ -111,20 +112,20 @@ def _gains(judged: Sequence[Item]) -> Iterator[str]:
         if arm["verdict"] == REPAIRS:
             yield f"{arm['name']} is {arm['words']}: it repairs the recipe."
     for arm in judged:
-        if arm["kind"] == "naive" and arm["verdict"] not in (UNSTABLE, FAILED):
+        if kind_of(arm["kind"]).is_scaling and arm["verdict"] not in (UNSTABLE, FAILED):
             whom = " than the baseline" if arm["verdict"] in (BETTER, WORSE) else ""
             yield f"{arm['name']} is {arm['words']}{whom}."
 
 
 def _losses(judged: Sequence[Item]) -> Iterator[str]:
-    worse = [arm["name"] for arm in judged if arm["verdict"] == WORSE and arm["kind"] != "naive"]
+    worse = [arm["name"] for arm in judged if arm["verdict"] == WORSE and not kind_of(arm["kind"]).is_scaling]
     if worse:
         yield f"Worse than the baseline: {words.listed(worse)}."
 
 
 def _excluded(judged: Sequence[Item]) -> Iterator[str]:
     """What the study excludes of the arms that are not separated."""
-    apart = [arm for arm in judged if arm["verdict"] == NOT_SEPARATED and arm["kind"] != "naive"]
+    apart = [arm for arm in judged if arm["verdict"] == NOT_SEPARATED and not kind_of(arm["kind"]).is_scaling]
     said = [f"{arm['name']} is {arm['within']}" for arm in apart if arm["within"]]
     if said:
         more = "; the others stand in the table" if len(said) > SHOWN else ""
@@ -206,7 +207,7 @@ def _elementwise(paid: Item) -> str:
 
 
 def _costs_alone(body: Item) -> list[str]:
-    arms = [arm for arm in body["arms"] if arm["kind"] in ("laurel", "naive", "against") and arm["costs"]]
+    arms = [arm for arm in body["arms"] if not kind_of(arm["kind"]).is_baseline and arm["costs"]]
     name = body["model"]["reference"]
     if not arms:
         return [f"Of {name} the baseline alone was measured."]

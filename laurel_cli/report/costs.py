@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from laurel_cli.report.arms import Arm
+from laurel_cli.arms import BASELINE, Arm
 from laurel_cli.report.frontier import Cost
 from laurel_cli.report.join import Model, Setting, arms_of, sample_input, settings
 from laurel_cli.report.studies import Trials
@@ -107,12 +107,12 @@ def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
                 continue
             theirs = _exact(counts["total"], counts["added"])
             ours = ledger.paid.get(arm.form)
-            if ours is not None and ours.added != theirs.added and arm.kind != "copy":
+            if ours is not None and ours.added != theirs.added and not arm.kind.own_seeds:
                 found.notes.append(
                     f"{arm.name}: a count says {ours.added:,} added parameters, the study {theirs.added:,}; "
                     "the study's stand here"
                 )
-            if ours is None or (ours.added != theirs.added and arm.kind != "copy"):
+            if ours is None or (ours.added != theirs.added and not arm.kind.own_seeds):
                 ledger.put(arm.form, theirs, record.name)
     if ledger.paid:
         found.axes.append(Axis("parameters", "parameters", "", ledger.paid, ledger.sources))
@@ -141,7 +141,7 @@ def _flops(model: Model, trials: Trials | None, found: _Found) -> None:
 def _operations(arm: Arm, item: Mapping[str, Any]) -> Paid:
     """FLOPs of products, and the elementwise operations that are paid with them."""
     paid = _exact(item["flops"], item["added_flops"])
-    elementwise = 0 if arm.kind == "baseline" else item.get("added_elementwise_flops")
+    elementwise = 0 if arm.kind is BASELINE else item.get("added_elementwise_flops")
     return replace(paid, cost=replace(paid.cost, beside=elementwise))
 
 
@@ -187,7 +187,7 @@ def _exact(total: float, added: float) -> Paid:
 
 def _time(arm: Arm, item: Mapping[str, Any]) -> Paid | None:
     total = (item.get("milliseconds") or {}).get("median")
-    if arm.kind == "baseline":
+    if arm.kind is BASELINE:
         return Paid(Cost(0.0, 0.0, 0.0), total, 0.0)
     ratio = item.get("ratio")
     if not ratio:

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from laurel_cli.arms import Arm
 from laurel_cli.errors import RecordError
 from laurel_cli.records.folder import Gathered
 from laurel_cli.records.places import Places
 from laurel_cli.records.store import Record
 from laurel_cli.report import panels, series, study
 from laurel_cli.report.answer import answer
-from laurel_cli.report.arms import Arm, labels, order
+from laurel_cli.report.arms import labels, order
 from laurel_cli.report.costs import COSTS, Axis, axes
 from laurel_cli.report.join import Model, arms_of, models, usable
 from laurel_cli.report.method import caveats, formulas

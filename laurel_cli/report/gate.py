@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from laurel_cli.arms import AGAINST, kind_of
 from laurel_cli.errors import UsageError
 from laurel_cli.report.rows import columns, is_of_studies
 
@@ -63,7 +64,7 @@ class Gate:
             hint = f"Did you mean {close[0]}?" if close else "See the columns of --format csv."
             raise UsageError(f"--fail-if: there is no column {self.column!r} with numbers in this report.", hint=hint)
         if self.arm is None:
-            chosen = [row for row in rows if row["kind"] in ("laurel", "against") and row["role"] in (None, "arm")]
+            chosen = [row for row in rows if _is_asked(row) and row["role"] in (None, "arm")]
         else:
             chosen = [row for row in rows if row["arm"] == self.arm]
             if not chosen:
@@ -90,3 +91,8 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _is_asked(row: Mapping[str, Any]) -> bool:
+    """Whether an arm is one of those that a study asks about: no baseline, no copy, no naive scaling."""
+    return kind_of(row["kind"]).is_placed or row["kind"] == AGAINST.name

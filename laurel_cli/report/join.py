@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from laurel_cli.arms import Arm, read
 from laurel_cli.records.store import Record
-from laurel_cli.report.arms import Arm, described, named, options_of
+from laurel_cli.report.arms import options_of
 
 _BATCH = re.compile(r"\[\d+(?=[,\]])")
 NEEDED = {
@@ -128,7 +129,7 @@ def arms_of(record: Record) -> dict[Arm, Mapping[str, Any]]:
     found: dict[Arm, Mapping[str, Any]] = {}
     for item in record.content["arms"]:
         spec = item.get("spec")
-        arm = described(item["name"], spec) if spec is not None else named(item["name"], options)
+        arm = read(item["name"], {"spec": spec}, options)
         found.setdefault(arm, item)
     return found
 

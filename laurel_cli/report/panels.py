@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from laurel_cli.arms import Arm
 from laurel_cli.report import frontier
-from laurel_cli.report.arms import Arm
 from laurel_cli.report.costs import Axis
 from laurel_cli.report.frontier import Cost
 from laurel_cli.report.quality import CONTROLS, Quality

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.report.arms import Arm, order
+from laurel_cli.arms import Arm, kind_of
+from laurel_cli.report.arms import order
 from laurel_cli.report.join import Model, arms_of
 
 # Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
@@ -63,7 +64,7 @@ def _is_in_table(arm: Mapping[str, Any]) -> bool:
     ranked = "lr" in arm["family"].split("+")
     return (
         arm["role"] == "arm"
-        and arm["kind"] == "laurel"
+        and kind_of(arm["kind"]).is_placed
         and arm["family"] in TABLE_1
         and (not ranked or arm["spec"]["rank"] == RANK)
     )

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from laurel_cli.arms import kind_of
 from laurel_cli.report import words
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, NOT_WORTH, REPAIRS, UNCONTROLLED, UNSTABLE
@@ -75,7 +76,7 @@ def _candidates(bodies: Sequence[Item], budgets: Mapping[str, float]) -> list[di
     found: dict[Any, dict[str, Any]] = {}
     for body in bodies:
         for arm in body["arms"]:
-            if arm["kind"] != "laurel" or arm["role"] not in (None, "arm"):
+            if not kind_of(arm["kind"]).is_placed or arm["role"] not in (None, "arm"):
                 continue
             key = (arm["name"].partition(" (")[0], repr(sorted(arm["spec"].items(), key=str)))
             item = found.setdefault(key, _candidate(key, arm))

@@ -8,7 +8,9 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
-from laurel_cli.report.arms import Arm, order
+from laurel_cli.arms import Arm
+from laurel_cli.laurel.spec import Spec
+from laurel_cli.report.arms import order
 from laurel_cli.report.costs import level
 from laurel_cli.report.join import Model, arms_of, settings
 from laurel_cli.report.quality import CONTROLS, Quality
@@ -40,21 +42,20 @@ def curves(quality: Quality, labels: Named) -> list[dict[str, Any]]:
 
 def sweeps(quality: Quality, labels: Named) -> list[dict[str, Any]]:
     """Arms that differ in their rank alone, where there are at least two ranks (the paper's Figure 3)."""
-    groups: dict[Any, list[Arm]] = {}
+    groups: dict[Any, list[tuple[Spec, Arm]]] = {}
     for arm in quality.drawn:
-        if arm.spec is not None and arm.spec.low_rank:
+        if isinstance(arm.spec, Spec) and arm.spec.low_rank:
             key = (replace(arm.spec, rank=1), arm.name.partition(":")[2])
-            groups.setdefault(key, []).append(arm)
+            groups.setdefault(key, []).append((arm.spec, arm))
     found = []
     for arms in groups.values():
         if len(arms) < 2:
             continue
         points = []
-        for arm in sorted(arms, key=lambda arm: arm.spec.rank if arm.spec else 0):
-            rank = arm.spec.rank if arm.spec else 0
-            points.append({"arm": labels[arm], "rank": rank} | _mean(list(quality.values[arm].values())))
-        name = labels[arms[0]].replace(f"@{arms[0].spec.rank}", "") if arms[0].spec else labels[arms[0]]
-        found.append({"name": name, "family": arms[0].family, "points": points})
+        for spec, arm in sorted(arms, key=lambda item: item[0].rank):
+            points.append({"arm": labels[arm], "rank": spec.rank} | _mean(list(quality.values[arm].values())))
+        spec, arm = arms[0]
+        found.append({"name": labels[arm].replace(f"@{spec.rank}", ""), "family": arm.family, "points": points})
     return found
 
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from laurel_cli.arms import AGAINST, Arm, kind_of, read
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
-from laurel_cli.report.arms import Arm, described, named, order
+from laurel_cli.report.arms import order
 from laurel_cli.report.join import Model, device_name, newest
 from laurel_cli.verdict.document import judged
 from laurel_cli.verdict.findings import Finding, Judgement
@@ -160,13 +161,10 @@ def _arm(finding: Finding, definition: Mapping[str, Any]) -> Arm:
     """As its records describe it; without any, as its name says with the options of the study."""
     arm = finding.arm.first("arm")
     if arm is not None:
-        spec = arm.get("spec")
-        return described(finding.name, spec, str(arm.get("kind", "")), int(arm.get("blocks") or 0))
+        return read(finding.name, arm, {})
     if finding.role == BASELINE:
-        return Arm(BASELINE, finding.name)
+        return Arm(finding.name, kind_of(BASELINE))
     options = (definition.get("recipe") or {}).get("spec") or {}
     name, _, setting = finding.name.partition(":")
-    plain = named(name, {key: options[key] for key in _SPEC if key in options})
-    return Arm(
-        plain.kind if plain.kind != BASELINE or not setting else "against", finding.name, plain.blocks, plain.spec
-    )
+    plain = read(name, {}, {key: options[key] for key in _SPEC if key in options})
+    return Arm(finding.name, AGAINST if plain.kind.is_baseline and setting else plain.kind, plain.blocks, plain.spec)

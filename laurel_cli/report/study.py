@@ -9,7 +9,8 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from laurel_cli.report.arms import Arm
+from laurel_cli.arms import Arm
+from laurel_cli.laurel import formulas
 from laurel_cli.report.quality import CONTROLS, Quality
 from laurel_cli.verdict import paired, words
 from laurel_cli.verdict.document import written
@@ -60,11 +61,11 @@ def arm(one: Arm, name: str, found: Quality | None) -> dict[str, Any]:
     finding = None if found is None else found.findings.get(one)
     described: dict[str, Any] = {
         "name": name,
-        "kind": one.kind,
+        "kind": one.kind.name,
         "role": None if finding is None else finding.role,
         "family": "control" if finding is not None and finding.role in CONTROLS else one.family,
         "blocks": one.blocks,
-        "spec": None if one.spec is None else vars(one.spec),
+        "spec": None if one.spec is None else formulas.written(one.spec),
     }
     if found is None or finding is None:
         nothing = ("quality", "gain", "to_naive", "excluded", "smallest_visible", "worth", "share_of_naive")

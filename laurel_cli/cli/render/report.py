@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli import text
+from laurel_cli.arms import kind_of
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.report_quality import ARM, gates, quality, right
 from laurel_cli.cli.render.sheet import Column, Look, Table
@@ -150,7 +151,7 @@ def _frontiers(body: Item) -> list[Block]:
 def _may_be_compared(name: str, body: Item) -> bool:
     """Whether an arm stands against naive scaling: it is neither that, nor the baseline or behind it, nor a control."""
     arm = next(arm for arm in body["arms"] if arm["name"] == name)
-    return arm["role"] == "arm" and arm["kind"] != "naive" and arm["verdict"] != WORSE
+    return arm["role"] == "arm" and not kind_of(arm["kind"]).is_scaling and arm["verdict"] != WORSE
 
 
 def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
@@ -172,7 +173,7 @@ def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
 def _naive(body: Item) -> list[Block]:
     """What naive scaling gains and would cost: known only where it is established to be better than the baseline."""
     study, metric = body["study"], body["study"]["metric"]
-    arms = [arm for arm in body["arms"] if arm["role"] == "arm" and arm["kind"] != "naive"]
+    arms = [arm for arm in body["arms"] if arm["role"] == "arm" and not kind_of(arm["kind"]).is_scaling]
     compared = [arm for arm in arms if arm["to_naive"]]
     known = study["equal_quality"]["known"]
     blocks: list[Block] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.arms import kind_of
 from laurel_cli.report.figures import style
 from laurel_cli.report.figures.place import spread
 from laurel_cli.report.quality import RANKED
@@ -87,5 +88,5 @@ def _has_no_rank(arm: Item) -> bool:
     if arm["role"] not in RANKED:
         return False
     if arm["spec"] is None:
-        return arm["kind"] in ("baseline", "naive")
+        return arm["role"] == "baseline" or kind_of(arm["kind"]).is_scaling
     return "@" not in arm["name"]

@@ -1,16 +1,15 @@
-"""The arms that every command compares: the baseline, a copy of it, naive scaling, LAuReL. A rival is a new arm."""
+"""Naive scaling: more of the model's own blocks, freshly initialised."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from laurel_cli.arms.base import Arm, Kind, Site
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.laurel.spec import Spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,75 +20,32 @@ if TYPE_CHECKING:
 DEPTHS = re.compile(r"^(num|n)_?(hidden_|decoder_|encoder_)?(layers?|blocks?)$|^(depth|layers)$")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to build the model.
-
-    Attributes:
-        name: "baseline", "copy", "naive+1", "rw+lr@16".
-        kind: what it is; `blocks` added by "naive", `spec` of "laurel"; "against" is another model, as it is.
-    """
-
-    name: str
-    kind: Literal["baseline", "copy", "naive", "laurel", "against"]
-    blocks: int = 0
-    spec: Spec | None = None
+def _parse(name: str, options: Mapping[str, Any]) -> Arm | None:
+    if not name.startswith("naive"):
+        return None
+    number = re.fullmatch(r"naive\+0*([1-9]\d*)", name)
+    if number is None:
+        raise UsageError(f"Arm {name!r} is unknown.", "Naive scaling adds whole blocks.", "Try naive+1.")
+    return Arm(f"naive+{number[1]}", NAIVE, blocks=int(number[1]))
 
 
-def parse_arms(text: str, **spec_options: Any) -> list[Arm]:
-    """Read "baseline,naive+1,rw,rw+lr@16". The baseline comes first, named or not.
-
-    Args:
-        text: names, separated by commas.
-        spec_options: further fields of every `Spec`.
-
-    Raises:
-        UsageError: an unknown name.
-    """
-    arms = [Arm("baseline", "baseline")]
-    for name in filter(None, (part.strip().lower() for part in text.split(","))):
-        naive = re.fullmatch(r"naive\+(\d+)", name)
-        if name == "copy":
-            arms.append(Arm(name, "copy"))
-        elif naive and int(naive[1]):
-            arms.append(Arm(f"naive+{int(naive[1])}", "naive", blocks=int(naive[1])))
-        elif name.startswith("naive"):
-            raise UsageError(f"Arm {name!r} is unknown.", "Naive scaling adds whole blocks.", "Try naive+1.")
-        elif name != "baseline":
-            spec = Spec.parse(name, **spec_options)
-            arms.append(Arm(spec.name, "laurel", spec=spec))
-    return list(dict.fromkeys(arms))
-
-
-def build(
-    arm: Arm,
-    model: nn.Module,
-    residual: ResidualMap,
-    inputs: Inputs,
-    *,
-    seed: int = 0,
-    fresh: Callable[[], nn.Module] | None = None,
-) -> tuple[str, ...]:
-    """Turn a copy of the baseline into `arm`, in place.
-
-    Args:
-        model: on any device; `residual` its map and `inputs` what it runs on.
-        seed: of what the arm adds.
-        fresh: as for `add_blocks`.
-
-    Returns:
-        Warnings for the user.
-
-    Raises:
-        ModelError: it cannot be built from this model.
-    """
-    from laurel_cli.laurel.apply import place
-
-    if arm.kind == "naive":
-        add_blocks(model, residual, inputs, arm.blocks, seed=seed, fresh=fresh)
-    if arm.spec is not None:
-        return place(model, arm.spec, residual, inputs, seed=seed).warnings
+def _build(arm: Arm, site: Site) -> tuple[str, ...]:
+    add_blocks(site.model, site.residual, site.inputs, arm.blocks, seed=site.seed, fresh=site.fresh)
     return ()
+
+
+def _read(name: str, plain: Mapping[str, Any]) -> Arm:
+    return Arm(name, NAIVE, blocks=int(plain["blocks"]))
+
+
+NAIVE = Kind(
+    name="naive",
+    parse=_parse,
+    read=_read,
+    build=_build,
+    optional=True,
+    is_scaling=True,
+)
 
 
 def add_blocks(

@@ -1,0 +1,126 @@
+"""The module that stands where a `+` stood: which operand is the skip, which call it is, what earlier inputs it reads.
+
+x is the skip x_i, f the branch f(x_i); shapes are those of the sum, D its channels. What it makes of them its formula
+says.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.laurel.formula import Formula
+from laurel_cli.laurel.history import Carry, History, Schedule
+
+Call = tuple[History, int]
+
+
+class LearnedSum(nn.Module):
+    """Called with the two operands of the addition that it replaces; a subclass says what it makes of them.
+
+    Args:
+        spec: the formula.
+        width: D.
+        shape: of the sum, for its number of dimensions; `channel_dim` its channel dimension.
+        skip: which operand of the addition is the skip, 0 or 1.
+        lags: entries of the history that it reads, the current input among them; 0 without a history.
+        scores: the operands are attention scores, of which some may be masked by infinities.
+    """
+
+    def __init__(
+        self,
+        spec: Formula,
+        width: int,
+        shape: tuple[int, ...],
+        channel_dim: int,
+        skip: int,
+        *,
+        lags: int = 0,
+        scores: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec, self.width, self.lags, self.skip, self.scores = spec, width, lags, skip, scores
+        self._broadcast = tuple(-1 if dim == channel_dim else 1 for dim in range(channel_dim, len(shape)))
+        self.schedule: Schedule | None = None
+        self.carry: Carry | None = None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start all parameters as the formula says; what is drawn comes from `generator`."""
+        raise NotImplementedError
+
+    def combine(
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+    ) -> Tensor:
+        """x' of skip and branch.
+
+        Args:
+            x: the skip; f: the branch.
+            sign: -1 where one is subtracted from the other: f from x where `first`, else x from f.
+            call: the history and the position in it.
+            first: whether the skip stands first.
+            plain: the sum as it was, for attention scores.
+        """
+        raise NotImplementedError
+
+    def coefficients(self) -> dict[str, float | list[float] | None]:
+        """What it has learned, in the paper's names: a and b of Eq. 5 (their means where they are vectors), c of Eq. 4.
+
+        None for what it has not.
+        """
+        return {"a": None, "b": None, "c": None}
+
+    @property
+    def adds_plainly(self) -> bool:
+        """Whether some of its calls are no residual connection."""
+        return self.schedule is not None and None in self.schedule.calls
+
+    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+        """The learned sum of an addition's two operands.
+
+        Args:
+            left, right: what stood on the two sides of the `+`; the skip is the one that `skip` names.
+            sign: -1 where the right one is subtracted.
+            flip: the operands stand the other way round than `skip` says.
+
+        Returns:
+            x', of the operands' shape.
+        """
+        if not (isinstance(left, Tensor) and isinstance(right, Tensor)):  # an accumulator that starts as a number
+            return left + right if sign > 0 else left - right  # type: ignore[unreachable]
+        call = None
+        if self.schedule is not None:
+            call = self.schedule.next()
+            if call is None:  # no residual connection
+                return left + right if sign > 0 else left - right
+        first = (self.skip == 0) != flip  # whether the skip stands first
+        x, f = (left, right) if first else (right, left)
+        plain = (left + right if sign > 0 else left - right) if self.scores else None
+        if self.carry is not None:
+            x, f, sign = self.carry.take(f, sign)
+            first = first or sign < 0
+        return self.combine(x, f, sign, call, first=first, plain=plain)
+
+    def past(self, x: Tensor, call: Call | None) -> list[Tensor]:
+        """[x_i, x_{i-1}, ...], as many as it reads; x is remembered."""
+        if call is None:
+            raise RuntimeError("This layer reads earlier inputs and has no history: it must be placed by apply_laurel.")
+        history, position = call
+        return history.exchange(position, x, self.lags)
+
+    def extra_repr(self) -> str:
+        """The spec in short."""
+        return f"{self.spec.name}, width={self.width}, lags={self.lags}"
+
+
+class PartialSum(nn.Module):
+    """An addition that a later layer completes: adds as before, and hands both operands on."""
+
+    def __init__(self, skip: int, carry: Carry, *, first: bool) -> None:
+        super().__init__()
+        self.skip, self.carry, self.first = skip, carry, first
+
+    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+        """left + right, or left - right where `sign` is -1; see `LearnedSum.forward`."""
+        x, f = (left, right) if (self.skip == 0) != flip else (right, left)
+        self.carry.add(x, f, sign, first=self.first)
+        return left + right if sign > 0 else left - right

@@ -1,0 +1,17 @@
+"""Residual connections that others proposed: each a file with its formula, its parameters, its start and its source.
+
+A rival is a class with the attributes and methods of `laurel.formula.Formula`; most are `static.Static`. It is found,
+placed, counted, timed, trained and judged by the code that does so for LAuReL. A new one is a file here and a line in
+`RIVALS`.
+"""
+
+from __future__ import annotations
+
+from laurel_cli.rivals.affine import Affine
+from laurel_cli.rivals.depthscale import DepthScale
+from laurel_cli.rivals.gate import Gate
+from laurel_cli.rivals.layerscale import LayerScale
+from laurel_cli.rivals.rezero import ReZero
+from laurel_cli.rivals.static import Static
+
+RIVALS: dict[str, type[Static]] = {rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale)}

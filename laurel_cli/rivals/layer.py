@@ -1,0 +1,83 @@
+"""The module of every formula of the static family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laurel_cli.laurel.addition import Call, LearnedSum
+from laurel_cli.rivals.static import Static, Terms
+
+
+class StaticLayer(LearnedSum):
+    """x' = g + a f, with the coefficients of a `Static` as parameters.
+
+    Args:
+        spec, width, shape, channel_dim, skip, lags, scores: as for `LearnedSum`.
+        number: of the connection in its stream, from 1.
+        device, dtype: of its parameters.
+    """
+
+    spec: Static
+
+    def __init__(
+        self,
+        spec: Static,
+        width: int,
+        shape: tuple[int, ...],
+        channel_dim: int,
+        skip: int,
+        *,
+        lags: int = 0,
+        number: int = 1,
+        scores: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(spec, width, shape, channel_dim, skip, lags=lags, scores=scores)
+        self.number = number
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        for name, coefficient in spec.coefficients.items():
+            size = (width,) if coefficient.vector else ()
+            self.register_parameter(name, nn.Parameter(torch.empty(size, **options)))
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Every coefficient where the formula lets it start."""
+        for name, coefficient in self.spec.coefficients.items():
+            getattr(self, name).fill_(coefficient.start)
+
+    def combine(
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+    ) -> Tensor:
+        """g + a f."""
+        del call, plain  # neither a history nor scores
+        if sign < 0:
+            x, f = (x, -f) if first else (-x, f)
+        terms = self.spec.terms(x, f, {name: self._ready(name, f) for name in self.spec.coefficients}, self.number)
+        return _sum(terms, first=first)
+
+    def _ready(self, name: str, f: Tensor) -> Tensor:
+        """A coefficient in the operands' own type: float32 beside bfloat16 would widen the stream."""
+        value: Tensor = getattr(self, name).to(f.dtype)
+        return value.view(self._broadcast) if value.dim() else value
+
+    @torch.no_grad()
+    def coefficients(self) -> dict[str, float | list[float] | None]:
+        """The means of its coefficients by their own names."""
+        own = {name: float(getattr(self, name).float().mean()) for name in self.spec.coefficients}
+        return super().coefficients() | own
+
+
+def _sum(terms: Terms, *, first: bool) -> Tensor:
+    """In the order that was there: where the operands' memory layouts differ, the first one's is the sum's."""
+    g, a, f = terms.g, terms.a, terms.f
+    if isinstance(a, float) and not f.is_nested:
+        return torch.add(g, f, alpha=a) if first else f * a + g
+    if a is not None:
+        if first and not f.is_nested:
+            return torch.addcmul(g, a, f)  # type: ignore[arg-type]  # one kernel for two
+        f = a * f
+    return g + f if first else f + g

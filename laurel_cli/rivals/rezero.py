@@ -1,0 +1,34 @@
+"""ReZero: the branch times one number that starts at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laurel_cli.rivals.static import Coefficient, Static, Terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ReZero(Static):
+    """x' = x + a f, a = 0 at the start (Bachlechner et al., arXiv 2003.04887, Eq. 1).
+
+    The start is not the baseline's: every branch is silent, which undoes the training of a model that has been trained.
+    """
+
+    title = "rezero"
+    equation = "x' = x + a f"
+    source = "arXiv 2003.04887"
+    coefficients = {"a": Coefficient(0.0)}  # noqa: RUF012 - a mapping that nobody changes
+    starts = "no"
+
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+        """x and a f."""
+        return Terms(x, c["a"], f)
+
+    def elementwise(self, elements: int, width: int) -> int:
+        """a f."""
+        return elements

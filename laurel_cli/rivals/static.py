@@ -1,0 +1,175 @@
+"""One family of formulas: x' = g(x) + a f, with coefficients that are learned and do not depend on the data.
+
+A member says which coefficients it has, where they start and what it does with them; `layer.StaticLayer` does the rest.
+No torch is imported here, so that reports know every arm without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from laurel_cli.errors import UsageError
+from laurel_cli.laurel.formula import Added, Starts, has_channels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from laurel_cli.laurel.plan import Placement
+    from laurel_cli.residual.find import Connection
+    from laurel_cli.rivals.layer import StaticLayer
+
+SCORES = "it adds attention scores, of which masks make some infinite"
+OTHER_START = "does not start as the baseline"
+NO_CHANNELS = "no dimension of it is known to hold channels, and {} has a coefficient for each"
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A parameter at a connection: where it starts, and whether it is a vector of length D or a scalar."""
+
+    start: float
+    vector: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """x' = g + a f.
+
+    Attributes:
+        g: of the sum's shape.
+        a: a coefficient, ready to be multiplied, or a number; None for 1.
+        f: of the sum's shape.
+    """
+
+    g: Tensor
+    a: Tensor | float | None
+    f: Tensor
+
+
+@dataclass(frozen=True)
+class Static:
+    """A member of the family.
+
+    Attributes:
+        per: one layer for every connection or one for every block.
+        title: the arm's name; `equation`, `source` for people to read.
+        coefficients: by name.
+        starts: as the baseline: "exact", but for a scale that norms take away ("to scale"), or "no".
+        needs: of the model, for the start that is said, in words; "" for nothing.
+        numbered: whether the formula depends on the connection's number in its stream.
+    """
+
+    per: Literal["connection", "block"] = "connection"
+
+    title: ClassVar[str]
+    equation: ClassVar[str]
+    source: ClassVar[str]
+    coefficients: ClassVar[Mapping[str, Coefficient]]
+    starts: ClassVar[Starts]
+    needs: ClassVar[str] = ""
+    numbered: ClassVar[bool] = False
+    is_identity: ClassVar[bool] = False
+    reads_history: ClassVar[bool] = False
+    lags: ClassVar[int | None] = 1
+
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+        """The two terms of x'.
+
+        Args:
+            x: the skip; f: the branch.
+            c: the coefficients by name, as they are multiplied: vectors stand along the channels.
+            number: of the connection in its stream, from 1.
+        """
+        raise NotImplementedError
+
+    def elementwise(self, elements: int, width: int) -> int:
+        """Elementwise operations beyond the one addition that was there, for `elements` numbers of `width` channels."""
+        raise NotImplementedError
+
+    @classmethod
+    def parse(cls, setting: str, **options: Any) -> Self:
+        """The arm's formula.
+
+        Args:
+            setting: what stood behind an @ in its name.
+            options: of those that LAuReL's specs have, `per`.
+
+        Raises:
+            UsageError: it has no such setting.
+        """
+        if setting:
+            raise UsageError(f"Arm {cls.title}@{setting} is unknown.", f"{cls.title} has no rank.", f"Try {cls.title}.")
+        return cls(per=options.get("per", "connection"))
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.title
+
+    @property
+    def family(self) -> str:
+        """The arm's name without a setting."""
+        return self.title
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What its cost depends on."""
+        return (self.title, *vars(self).values())
+
+    @property
+    def plain(self) -> Self:
+        """Itself: all that it holds matters."""
+        return self
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its name, its equation and its settings."""
+        return {"rival": self.title, "equation": self.equation, **vars(self)}
+
+    @property
+    def note(self) -> str:
+        """How it starts, where that is not as the baseline; "" where it is."""
+        if self.starts == "exact":
+            return ""
+        return f"starts as the baseline to scale: {self.needs}" if self.starts == "to scale" else OTHER_START
+
+    def lags_at(self, position: int) -> int:
+        """No history."""
+        return 0
+
+    def fitting(self, connection: Connection) -> Self | None:
+        """Itself, where the connection has what it needs."""
+        return None if self.misfit(connection) else self
+
+    def misfit(self, connection: Connection) -> str:
+        """Why it cannot stand at a connection; "" where it can."""
+        if connection.channels == "positional":
+            return SCORES
+        if any(c.vector for c in self.coefficients.values()) and not has_channels(connection):
+            return NO_CHANNELS.format(self.title)
+        return ""
+
+    def parameters(self, width: int, lags: int = 0) -> int:
+        """Parameters of one layer."""
+        return sum(width if c.vector else 1 for c in self.coefficients.values())
+
+    def added(self, placement: Placement, lags: int) -> Added:
+        """What one call of its layer adds."""
+        width = placement.connection.width
+        elements = placement.connection.tokens * width
+        elementwise = self.elementwise(elements, width)
+        if (*placement.partial, placement.site)[0].sign == "-":
+            elementwise += elements  # -f
+        return Added(self.parameters(width, lags), 0, elementwise)
+
+    def layer(self, *where: Any, **options: Any) -> StaticLayer:
+        """A layer, not yet started; see `Formula.layer`."""
+        from laurel_cli.rivals.layer import StaticLayer  # torch
+
+        return StaticLayer(self, *where, **options)
+
+    def remarks(self, placements: Sequence[Placement]) -> list[str]:
+        """Nothing."""
+        return []
