@@ -6,6 +6,7 @@ A new rival is a file in `rivals/`; a new kind of arm is a file here and a line 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from laurel_cli.arms.against import AGAINST
@@ -98,6 +99,7 @@ def read(name: str, plain: Mapping[str, Any], options: Mapping[str, Any]) -> Arm
     if spec is not None:
         return (RIVAL if formulas.KEY in spec else LAUREL).read(name, plain)
     try:
-        return parse_arm(name, **options)
+        arm = parse_arm(name, **options)
     except (UsageError, TypeError):
         return Arm(name, AGAINST)
+    return arm if arm.spec is None else replace(arm, spec=arm.spec.plain)

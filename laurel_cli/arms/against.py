@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.arms.base import Arm, Kind
+from laurel_cli.arms.base import About, Arm, Kind
 
 
 def _read(name: str, plain: Mapping[str, Any]) -> Arm:
@@ -13,4 +13,4 @@ def _read(name: str, plain: Mapping[str, Any]) -> Arm:
 
 
 # No name of an arm is parsed as one: whoever compares another model names its reference.
-AGAINST = Kind("against", lambda *_: None, _read)
+AGAINST = Kind("against", lambda *_: None, _read, (About("--against MODEL", "another model", "its own", "no"),))

@@ -34,6 +34,27 @@ class Site:
 
 
 @dataclass(frozen=True)
+class About:
+    """An arm, or arms of one name but for a number, for people to read.
+
+    Attributes:
+        name: as it is typed.
+        equation: x the skip, f the branch, D the width.
+        parameters: what it adds at a connection, in words.
+        starts: as the baseline: "exact", "to scale" or "no".
+        source: where it was published.
+        needs: of the model; "" for nothing.
+    """
+
+    name: str
+    equation: str
+    parameters: str
+    starts: str
+    source: str = ""
+    needs: str = ""
+
+
+@dataclass(frozen=True)
 class Kind:
     """What all arms of one kind have in common. One file each; nobody else asks which kind an arm is of.
 
@@ -41,6 +62,7 @@ class Kind:
         name: in records.
         parse: reads an arm's name, with the fields of every spec; None for a name that is no arm of this kind.
         read: the arm of (name, plain form) as records hold it.
+        about: its arms, for people to read.
         build: turns the model at a site into the arm: warnings for the user. None where there is nothing to do.
         optional: a model that cannot have it does without, with a warning.
         own_seeds: it starts from random numbers of its own.
@@ -52,6 +74,7 @@ class Kind:
     name: str
     parse: Callable[[str, Mapping[str, Any]], Arm | None]
     read: Callable[[str, Mapping[str, Any]], Arm]
+    about: tuple[About, ...]
     build: Callable[[Arm, Site], tuple[str, ...]] | None = None
     optional: bool = False
     own_seeds: bool = False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
-from laurel_cli.arms.base import Arm, Kind, Site
+from laurel_cli.arms.base import About, Arm, Kind, Site
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import formulas
-from laurel_cli.laurel.spec import Spec
+from laurel_cli.laurel.spec import PARTS, VARIANTS, Spec
 from laurel_cli.rivals import RIVALS
+from laurel_cli.rivals.static import Static
 
 
 def _build(arm: Arm, site: Site) -> tuple[str, ...]:
@@ -27,6 +29,12 @@ def _parse_rival(name: str, options: Mapping[str, Any]) -> Arm | None:
 
 
 def _parse_laurel(name: str, options: Mapping[str, Any]) -> Arm | None:
+    parts = name.partition("@")[0].split("+")
+    if not any(part in (*PARTS, "identity") for part in parts):
+        close = get_close_matches(parts[0], (*VARIANTS, *RIVALS, "baseline", "copy", "naive+1"), n=1, cutoff=0.0)
+        raise UsageError(
+            f"Arm {name!r} is unknown.", "It is no variant of LAuReL, and no rival.", f"Did you mean {close[0]}?"
+        )
     spec = Spec.parse(name, **options)
     return Arm(spec.name, LAUREL, spec=spec)
 
@@ -53,8 +61,26 @@ def _read_rival(name: str, plain: Mapping[str, Any]) -> Arm:
     try:
         return Arm(name, RIVAL, spec=formulas.read(plain["spec"]))
     except (KeyError, TypeError) as error:
-        raise UsageError(f"Arm {name!r} is unknown to this version.", f"{type(error).__name__}: {error}") from None
+        raise UsageError(f"Arm {name!r} is unknown to this version.", f"{type(error).__name__}: {error}.") from None
 
 
-RIVAL = Kind("rival", _parse_rival, _read_rival, _build, is_placed=True)
-LAUREL = Kind("laurel", _parse_laurel, _read_laurel, _build, is_placed=True)
+def _about(rival: type[Static]) -> About:
+    return About(rival.title, rival.equation, rival.in_words(), rival.starts, rival.source, rival.needs)
+
+
+PAPER = "arXiv 2411.07501, Eq. "
+LAUREL = Kind(
+    "laurel",
+    _parse_laurel,
+    _read_laurel,
+    about=(
+        About("rw", "x' = a f + b x", "2", "exact", f"{PAPER}5"),
+        About("lr@R", "x' = f + x + B A x", "2 R D", "exact", f"{PAPER}3"),
+        About("pa", "x' = f + x + sum_j c_j x_(i-j), j < K", "K", "exact", f"{PAPER}4"),
+        About("rw+lr@R", "x' = a f + b (x + B A x)", "2 R D + 2", "exact", f"{PAPER}3, 5"),
+        About("rw+lr+pa@R", "x' = a f + b (x + sum_j c_j B_j A_j x_(i-j))", "2 R K D + K + 2", "exact", f"{PAPER}6"),
+    ),
+    build=_build,
+    is_placed=True,
+)
+RIVAL = Kind("rival", _parse_rival, _read_rival, tuple(map(_about, RIVALS.values())), _build, is_placed=True)

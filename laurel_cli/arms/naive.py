@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms.base import Arm, Kind, Site
+from laurel_cli.arms.base import About, Arm, Kind, Site
 from laurel_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ NAIVE = Kind(
     name="naive",
     parse=_parse,
     read=_read,
+    about=(
+        About(
+            "naive+N", "N more blocks, as the model's own", "N blocks, whole", "no", needs="two equal blocks in a row"
+        ),
+    ),
     build=_build,
     optional=True,
     is_scaling=True,

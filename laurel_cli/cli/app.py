@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from laurel_cli.cli.analyze import analyze
+from laurel_cli.cli.arms import arms
 from laurel_cli.cli.env import env
 from laurel_cli.cli.models import models
 from laurel_cli.cli.profile import profile
@@ -65,5 +66,6 @@ app.command("train-proxy")(train_proxy)
 app.command()(report)
 app.command()(recommend)
 app.command()(records)
+app.command()(arms)
 app.command()(models)
 app.command()(env)

@@ -69,7 +69,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Exit with code 7 if a LAuReL arm meets it: 'COLUMN > NUMBER' or 'ARM: COLUMN > NUMBER', with a "
+            help="Exit with code 7 if an arm meets it: 'COLUMN > NUMBER' or 'ARM: COLUMN > NUMBER', with a "
             "column of --format csv; repeat it.",
             rich_help_panel=WHAT,
         ),

@@ -26,7 +26,7 @@ _GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition; `arm` None is every LAuReL arm and every other model: no baseline, naive scaling or control."""
+    """One condition; `arm` None is every arm that a study asks about: LAuReL, a rival, another model; no baseline, naive scaling or control."""
 
     text: str
     arm: str | None
@@ -74,7 +74,7 @@ class Gate:
         valued = [row for row in chosen if row.get(self.column) is not None]
         if not valued:
             raise UsageError(
-                f"--fail-if: {self.column} is not known of {self.arm or 'any LAuReL arm'}.",
+                f"--fail-if: {self.column} is not known of {self.arm or 'any arm'}.",
                 "A gate must not pass unseen.",
             )
         compare = OPERATORS[self.sign]

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from laurel_cli.arms import Arm, read
+from laurel_cli.errors import LaurelError
 from laurel_cli.records.store import Record
 from laurel_cli.report.arms import options_of
 
@@ -161,7 +162,13 @@ def _lacking(record: Record) -> str:
         whole = whole and isinstance(content.get(key, {}), dict)
     if record.kind == "trial":
         whole = whole and _is_trial(content)
-    return "" if whole else "its content is not what this version writes."
+    if not whole:
+        return "its content is not what this version writes."
+    try:
+        _ = read(content["arm"]["name"], content["arm"], {}) if record.kind == "trial" else arms_of(record)
+    except (LaurelError, KeyError, TypeError, ValueError) as error:
+        return f"an arm of it is unknown to this version ({error})."
+    return ""
 
 
 def _is_trial(content: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from laurel_cli.arms import kind_of
 from laurel_cli.report import words
+from laurel_cli.rivals import RIVALS
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, NOT_WORTH, REPAIRS, UNCONTROLLED, UNSTABLE
 from laurel_cli.verdict.gates import FADING
@@ -72,7 +73,7 @@ def recommend(bodies: Sequence[Item], budgets: Mapping[str, float], command: str
 
 
 def _candidates(bodies: Sequence[Item], budgets: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Every LAuReL arm once, with its costs and what each study says of it."""
+    """Every arm that stands at residual connections once, with its costs and what each study says of it."""
     found: dict[Any, dict[str, Any]] = {}
     for body in bodies:
         for arm in body["arms"]:
@@ -230,7 +231,8 @@ def _untested(fitting: Sequence[Item], bodies: Sequence[Item]) -> dict[str, Any]
     nearest = sorted(free, key=key)
     alike = [item for item in nearest if key(item)[:2] == key(nearest[0])[:2]]
     chosen, _ = _cheapest(alike)
-    why = f"{chosen['arm']} is what the paper suggests; it is untested here."
+    suggested = chosen["formula"] in PREFERRED
+    why = f"{chosen['arm']} is {'what the paper suggests' if suggested else 'the cheapest arm left'}; it is untested here."
     if chosen["formula"] == "rw+lr":
         why += (
             " RW+LR is the variant of the paper's language models; in its Table 1 it gains as much as one more layer."
@@ -245,6 +247,8 @@ def _untested(fitting: Sequence[Item], bodies: Sequence[Item]) -> dict[str, Any]
 def _options(item: Item) -> str:
     """The command-line options that build an arm, where they are not the defaults."""
     spec = item["spec"] or {}
+    if item["formula"] in RIVALS:
+        return f"--arms {item['formula']}" + (f" --per {spec['per']}" if spec["per"] != "connection" else "")
     parts = [f"--variant {item['formula']}"]
     parts += [f"--rank {spec['rank']}"] if "@" in item["arm"] else []
     defaults = {"lags": 3, "normalize": "2softmax", "init": "xavier", "per": "connection"}
@@ -257,7 +261,7 @@ def _options(item: Item) -> str:
 
 def _nothing_fits(candidates: Sequence[Item], fitting: Sequence[Item], budgets: Mapping[str, float]) -> list[str]:
     if not candidates:
-        return ["No LAuReL arm of this model is recorded."]
+        return ["No arm of this model that could be recommended is recorded."]
     if fitting:
         return []
     limits = words.listed([f"{words.signed_percent(most)} {NAMES[name]}" for name, most in budgets.items()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -22,7 +22,8 @@ class Affine(Static):
     title = "affine"
     equation = "x' = s1 * (f + b1) + s2 * (x + b2), vectors"
     source = "ZAYA (transformers: ZayaResidualScaling)"
-    coefficients = {  # noqa: RUF012
+    look = ("8", "#2f8f9d")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {
         "s1": Coefficient(1.0, vector=True),
         "b1": Coefficient(0.0, vector=True),
         "s2": Coefficient(1.0, vector=True),

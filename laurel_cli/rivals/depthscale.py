@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from laurel_cli.rivals.static import Static, Terms
+from laurel_cli.rivals.static import Coefficient, Static, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,9 +24,10 @@ class DepthScale(Static):
     title = "depthscale"
     equation = "x' = sqrt((l - 1) / l) x + sqrt(1 / l) f, l the connection's number from 2"
     source = "Beam (transformers: depth_scaled_residual_add)"
-    coefficients = {}  # noqa: RUF012
+    look = ("|", "#4b5f83")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {}
     starts = "to scale"
-    needs = "it needs a norm before every branch and before the head"
+    needs = "a norm before every branch and before the head"
     numbered = True
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:

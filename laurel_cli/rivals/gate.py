@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -26,7 +26,8 @@ class Gate(Static):
     title = "gate"
     equation = "x' = g * f + sqrt(1 - g^2) * x, g = sigmoid(w / 0.3), a vector"
     source = "MuseSpark (transformers: MuseSparkResidualGate)"
-    coefficients = {"w": Coefficient(0.0, vector=True)}  # noqa: RUF012
+    look = ("h", "#c44e52")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {"w": Coefficient(0.0, vector=True)}
     starts = "no"
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -22,7 +22,8 @@ class LayerScale(Static):
     title = "layerscale"
     equation = "x' = x + l * f, l a vector"
     source = "arXiv 2103.17239"
-    coefficients = {"l": Coefficient(1.0, vector=True)}  # noqa: RUF012
+    look = ("H", "#8c564b")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {"l": Coefficient(1.0, vector=True)}
     starts = "exact"
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:

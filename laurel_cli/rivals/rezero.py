@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -22,7 +22,8 @@ class ReZero(Static):
     title = "rezero"
     equation = "x' = x + a f"
     source = "arXiv 2003.04887"
-    coefficients = {"a": Coefficient(0.0)}  # noqa: RUF012 - a mapping that nobody changes
+    look = ("d", "#7b4fa3")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {"a": Coefficient(0.0)}
     starts = "no"
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:

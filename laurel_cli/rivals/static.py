@@ -55,6 +55,7 @@ class Static:
     Attributes:
         per: one layer for every connection or one for every block.
         title: the arm's name; `equation`, `source` for people to read.
+        look: shape and colour in figures, as matplotlib has them.
         coefficients: by name.
         starts: as the baseline: "exact", but for a scale that norms take away ("to scale"), or "no".
         needs: of the model, for the start that is said, in words; "" for nothing.
@@ -66,6 +67,7 @@ class Static:
     title: ClassVar[str]
     equation: ClassVar[str]
     source: ClassVar[str]
+    look: ClassVar[tuple[str, str]]
     coefficients: ClassVar[Mapping[str, Coefficient]]
     starts: ClassVar[Starts]
     needs: ClassVar[str] = ""
@@ -103,6 +105,14 @@ class Static:
             raise UsageError(f"Arm {cls.title}@{setting} is unknown.", f"{cls.title} has no rank.", f"Try {cls.title}.")
         return cls(per=options.get("per", "connection"))
 
+    @classmethod
+    def in_words(cls) -> str:
+        """How many parameters a connection gets: "1", "4 D"."""
+        vectors = sum(c.vector for c in cls.coefficients.values())
+        parts = [f"{vectors} D" if vectors > 1 else "D"] if vectors else []
+        scalars = len(cls.coefficients) - vectors
+        return " + ".join([*parts, str(scalars)] if scalars or not parts else parts)
+
     @property
     def name(self) -> str:
         """The arm's name."""
@@ -125,15 +135,19 @@ class Static:
 
     @property
     def described(self) -> dict[str, Any]:
-        """Its name, its equation and its settings."""
-        return {"rival": self.title, "equation": self.equation, **vars(self)}
+        """Its name and its settings."""
+        return {"rival": self.title, **vars(self)}
 
     @property
     def note(self) -> str:
         """How it starts, where that is not as the baseline; "" where it is."""
         if self.starts == "exact":
             return ""
-        return f"starts as the baseline to scale: {self.needs}" if self.starts == "to scale" else OTHER_START
+        return (
+            f"starts as the baseline but for its scale, given {self.needs}"
+            if self.starts == "to scale"
+            else OTHER_START
+        )
 
     def lags_at(self, position: int) -> int:
         """No history."""

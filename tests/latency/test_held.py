@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from laurel_cli.arms import build, parse_arms
+from laurel_cli.arms import Site, build, parse_arms
 from laurel_cli.latency.devices import Cpu
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.workload import Workload, prepared
@@ -135,7 +135,7 @@ def test_what_arms_add_to_real_models_is_what_is_measured(reference: str, option
     peaks = {}
     for arm in parse_arms(ARMS):
         model = copy.deepcopy(real)
-        build(arm, model, found, loaded.inputs)
+        build(arm, Site(model, found, loaded.inputs))
         counted, _ = held_by_a_step(model, loaded.inputs, TRAIN, CPU)
         assert counted is not None
         peaks[arm.name] = counted, measured(model, loaded.inputs)

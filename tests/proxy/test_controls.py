@@ -97,7 +97,7 @@ def test_what_the_model_cannot_have_is_neither_trained_nor_declared(plan) -> Non
     assert begun.study.declared.arms == (("rw",),)
     assert begun.study.declared.controls.positive is None
     assert begun.study.declared.controls.positive_flops_ratio is None
-    assert not any(one.arm.kind == "naive" for one in begun.study.contenders)
+    assert not any(one.arm.kind.is_scaling for one in begun.study.contenders)
     said = [warning.partition(":")[0] for warning in begun.warnings[-2:]]
     assert said == ["naive+1 is left out", "naive+2 is left out, a control"]
     assert prepare(plan("rw,naive+1", layers=1, positive="naive+2")).study == begun.study

@@ -87,7 +87,7 @@ def _fill(result: FullResult, loaded: LoadedModel, found: Analysis) -> None:
     ordinary = any("ordinary" in warning or "scalars" in warning for warning in found.warnings)
     for one in found.arms:
         added = None if one.cost is None else one.cost.parameters - found.baseline.parameters
-        if one.arm.kind == "naive":
+        if one.arm.kind.is_scaling:
             result.naive = added
         elif one.arm.spec is not None and added is not None:
             variant = one.arm.spec.variant

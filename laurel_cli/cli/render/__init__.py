@@ -77,6 +77,6 @@ def _sheet(document: dict[str, Any], connections: bool) -> Sheet:
         from laurel_cli.cli.render.records import records_sheet
 
         return records_sheet(document)
-    from laurel_cli.cli.render.listing import environment_sheet, models_sheet
+    from laurel_cli.cli.render.listing import SHEETS
 
-    return models_sheet(document) if kind == "laurel.models" else environment_sheet(document)
+    return SHEETS[kind](document)

@@ -59,8 +59,8 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         ]
     if kind == "laurel.records":
         return list(document["records"])
-    if kind == "laurel.models":
-        return list(document["models"])
+    if kind in ("laurel.models", "laurel.arms"):
+        return list(document[kind.partition(".")[2]])
     versions = [{"kind": "version", "name": name, "value": value} for name, value in document["versions"].items()]
     devices = [
         {"kind": "device", "name": item["name"], "value": item["detail"], "available": item["available"]}

@@ -1,8 +1,8 @@
-"""What a person sees of the documents of `laurel models` and `laurel env`."""
+"""What a person sees of the documents of `laurel arms`, `laurel models` and `laurel env`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
@@ -26,3 +26,29 @@ def environment_sheet(document: Mapping[str, Any]) -> Sheet:
         (),
         (Table("Versions", (Column("package"), Column("version")), versions), Table("Devices", columns, devices)),
     )
+
+
+def arms_sheet(document: Mapping[str, Any]) -> Sheet:
+    """Arms, with what they compute and what they cost."""
+    columns = (
+        Column("arm", code=True),
+        Column("what it computes", prose=True),
+        Column("parameters", prose=True),
+        Column("starts as the baseline", prose=True),
+        Column("source", prose=True),
+    )
+    keys = ("name", "equation", "parameters", "starts", "source")
+    rows = tuple(tuple(item[key] for key in keys) for item in document["arms"])
+    needs = tuple(f"{item['name']} needs {item['needs']}." for item in document["arms"] if item["needs"])
+    legend = (
+        "x is the skip, f the branch, D the width; parameters are those of one residual connection.",
+        "NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR and :init=zero change an arm in train-proxy.",
+    )
+    return Sheet((), (Table("Arms", columns, rows),), (*legend, *needs))
+
+
+SHEETS: dict[str, Callable[[Mapping[str, Any]], Sheet]] = {
+    "laurel.arms": arms_sheet,
+    "laurel.models": models_sheet,
+    "laurel.env": environment_sheet,
+}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.rivals import RIVALS
 from laurel_cli.text import visible
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def saved(figure: Figure, name: str, format: str) -> bytes:  # noqa: A002 - as e
 
 def marker(family: str) -> tuple[str, str]:
     """Shape and colour of a family of arms."""
+    if family in RIVALS:
+        return RIVALS[family].look
     return FAMILIES.get(family, OTHER)
 
 

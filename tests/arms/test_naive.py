@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from laurel_cli.arms import add_blocks
+from laurel_cli.arms.naive import add_blocks
 from laurel_cli.cost.count import count
 from laurel_cli.errors import ModelError
 from laurel_cli.models.inputs import Inputs

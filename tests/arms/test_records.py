@@ -1,12 +1,24 @@
 """Two measurements are of one arm where the same thing was built."""
 
+import json
+
 import pytest
 
-from laurel_cli.report.arms import described, labels, named, options_of
+from laurel_cli.arms import AGAINST, KINDS, Arm, parse_arms, read, write
+from laurel_cli.errors import UsageError
+from laurel_cli.report.arms import labels, options_of
 
 DEFAULTS = {"lags": 3, "history": "auto", "normalize": "2softmax", "vector_weights": False, "init": "xavier"} | {
     "per": "connection"
 }
+
+
+def named(name, options):
+    return read(name, {}, options)
+
+
+def described(name, fields, kind=""):
+    return read(name, {"spec": fields, "kind": kind}, {})
 
 
 def spec(**fields):
@@ -62,9 +74,32 @@ def test_all_lags_is_not_no_lags():
 def test_other_arms():
     assert named("naive+2", {}).form == ("naive", 2)
     assert named("naive+2", {}).form != named("naive+1", {}).form
-    assert named("my_model.py:other", {}).kind == "against"
-    assert described("rw", None, "against").kind == "against"  # a model that is called as a variant is
-    assert described("x", {"variant": "of a later version"}).kind == "against"
+    assert named("my_model.py:other", {}).kind is AGAINST
+    assert described("rw", None, "against").kind is AGAINST  # a model that is called as a variant is
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"spec": {"variant": "of a later version"}},
+        {"spec": {"rival": "of a later version"}},
+        {"spec": {"rival": "rezero", "of": "a later version"}},
+        {"kind": "of a later version", "spec": None},
+    ],
+)
+def test_an_arm_that_is_not_known_is_no_baseline(plain):
+    with pytest.raises(UsageError, match="unknown"):
+        read("x", plain, {})
+
+
+@pytest.mark.parametrize(
+    "arm", parse_arms("copy,naive+2,rw,rw+lr@4,pa,rezero,layerscale,affine,gate,depthscale"), ids=str
+)
+def test_what_is_written_is_read(arm):
+    plain = json.loads(json.dumps(write(arm)))
+    again = read(plain["name"], plain, {})
+    assert again == (arm if arm.spec is None else Arm(arm.name, arm.kind, arm.blocks, arm.spec.plain))
+    assert KINDS[plain["kind"]] is arm.kind
 
 
 def test_options_of_older_profiles_stand_in_the_command():

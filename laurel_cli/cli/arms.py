@@ -1,0 +1,34 @@
+"""`laurel arms`: what can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from laurel_cli.cli.options import Debug, Force, Format, Output
+
+
+def arms(
+    format: Format = "table",  # noqa: A002 - the option's name
+    output: Output = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """List the arms that commands compare: LAuReL's variants, the residual connections of others, naive scaling.
+
+    Each with its formula, the parameters that it adds at a connection, whether it starts as the baseline, and its
+    source. --arms takes their names.
+
+    Examples:
+
+        laurel arms
+
+        laurel analyze gpt2 --arms rw,layerscale,rezero
+    """
+    from laurel_cli.arms import KINDS
+    from laurel_cli.cli import stdio
+    from laurel_cli.cli.destination import Destination
+
+    destination = Destination.checked(format, output, force)
+    stdio.reserve(debug)
+    found = [{"kind": kind.name, **asdict(about)} for kind in KINDS.values() for about in kind.about]
+    destination.write({"schema": "laurel.arms/1", "arms": found})
