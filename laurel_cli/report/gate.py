@@ -26,7 +26,7 @@ _GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition; `arm` None is every arm that a study asks about: LAuReL, a rival, another model; no baseline, naive scaling or control."""
+    """One condition; `arm` None is every LAuReL, rival and other model: no baseline, naive scaling or control."""
 
     text: str
     arm: str | None

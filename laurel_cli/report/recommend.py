@@ -231,8 +231,8 @@ def _untested(fitting: Sequence[Item], bodies: Sequence[Item]) -> dict[str, Any]
     nearest = sorted(free, key=key)
     alike = [item for item in nearest if key(item)[:2] == key(nearest[0])[:2]]
     chosen, _ = _cheapest(alike)
-    suggested = chosen["formula"] in PREFERRED
-    why = f"{chosen['arm']} is {'what the paper suggests' if suggested else 'the cheapest arm left'}; it is untested here."
+    what = "what the paper suggests" if chosen["formula"] in PREFERRED else "the cheapest arm left"
+    why = f"{chosen['arm']} is {what}; it is untested here."
     if chosen["formula"] == "rw+lr":
         why += (
             " RW+LR is the variant of the paper's language models; in its Table 1 it gains as much as one more layer."
