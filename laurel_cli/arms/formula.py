@@ -10,7 +10,7 @@ from laurel_cli.arms.base import About, Arm, Kind, Site
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import formulas
 from laurel_cli.laurel.spec import PARTS, VARIANTS, Spec
-from laurel_cli.rivals import RIVALS
+from laurel_cli.rivals import BROKEN, RIVALS
 from laurel_cli.rivals.static import Static
 
 
@@ -22,7 +22,10 @@ def _build(arm: Arm, site: Site) -> tuple[str, ...]:
 
 
 def _parse_rival(name: str, options: Mapping[str, Any]) -> Arm | None:
-    if name.partition("@")[0] not in RIVALS:
+    base = name.partition("@")[0]
+    if base in BROKEN:
+        raise UsageError(f"Arm {base!r} of an installed package cannot be used.", f"{BROKEN[base]}.")
+    if base not in RIVALS:
         return None
     spec = formulas.parse(name, **options)
     return Arm(spec.name, RIVAL, spec=spec)

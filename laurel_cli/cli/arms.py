@@ -27,8 +27,11 @@ def arms(
     from laurel_cli.arms import KINDS
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
+    from laurel_cli.rivals import BROKEN
 
     destination = Destination.checked(format, output, force)
     stdio.reserve(debug)
+    for reason in BROKEN.values():
+        stdio.say(f"warning: an arm of an installed package is left out: {reason}")
     found = [{"kind": kind.name, **asdict(about)} for kind in KINDS.values() for about in kind.about]
     destination.write({"schema": "laurel.arms/1", "arms": found})

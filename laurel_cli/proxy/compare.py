@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -350,4 +351,8 @@ def _code(plan: Plan) -> dict[str, str]:
         parsed = parse(reference)
         if parsed.kind == "file" and Path(parsed.target).is_file():
             found[Path(parsed.target).name] = hashlib.sha256(Path(parsed.target).read_bytes()).hexdigest()
+    for one in parse_contenders(plan.arms, **plan.recipe.spec):
+        source = sys.modules[type(one.arm.spec).__module__]
+        if not source.__name__.startswith(("laurel_cli.", "builtins")) and source.__file__:  # another package's formula
+            found[source.__name__] = hashlib.sha256(Path(source.__file__).read_bytes()).hexdigest()
     return found

@@ -2,11 +2,12 @@
 
 A rival is a class with the attributes and methods of `laurel.formula.Formula`; most are `static.Static`. It is found,
 placed, counted, timed, trained and judged by the code that does so for LAuReL. A new one is a file here and a line in
-`RIVALS`.
+`OURS`; one of another package is an entry point, see `outside`.
 """
 
 from __future__ import annotations
 
+from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
 from laurel_cli.rivals.depthscale import DepthScale
 from laurel_cli.rivals.gate import Gate
@@ -14,4 +15,6 @@ from laurel_cli.rivals.layerscale import LayerScale
 from laurel_cli.rivals.rezero import ReZero
 from laurel_cli.rivals.static import Static
 
-RIVALS: dict[str, type[Static]] = {rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale)}
+OURS: dict[str, type[Static]] = {rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale)}
+_THEIRS, BROKEN = outside.found(OURS)
+RIVALS: dict[str, type[Static]] = OURS | _THEIRS
