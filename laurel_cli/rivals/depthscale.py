@@ -24,7 +24,7 @@ class DepthScale(Static):
     title = "depthscale"
     equation = "x' = sqrt((l - 1) / l) x + sqrt(1 / l) f, l the connection's number from 2"
     source = "Beam (transformers: depth_scaled_residual_add)"
-    look = ("|", "#4b5f83")
+    look = ("p", "#4b5f83")
     coefficients: ClassVar[Mapping[str, Coefficient]] = {}
     starts = "to scale"
     needs = "a norm before every branch and before the head"

@@ -66,9 +66,20 @@ class StaticLayer(LearnedSum):
 
     @torch.no_grad()
     def coefficients(self) -> dict[str, float | list[float] | None]:
-        """The means of its coefficients by their own names."""
-        own = {name: float(getattr(self, name).float().mean()) for name in self.spec.coefficients}
-        return super().coefficients() | own
+        """What branch (a) and skip (b) are multiplied with, as means over the channels."""
+        nothing = torch.zeros(self.width, device=self._place)
+        own = {name: getattr(self, name).float() for name in self.spec.coefficients}
+
+        def of(x: Tensor, f: Tensor) -> Tensor:
+            return _sum(self.spec.terms(x, f, own, self.number), first=True)
+
+        bias = of(nothing, nothing)
+        a, b = of(nothing, nothing + 1) - bias, of(nothing + 1, nothing) - bias
+        return super().coefficients() | {"a": float(a.mean()), "b": float(b.mean())}
+
+    @property
+    def _place(self) -> torch.device | None:
+        return next((parameter.device for parameter in self.parameters()), None)
 
 
 def _sum(terms: Terms, *, first: bool) -> Tensor:

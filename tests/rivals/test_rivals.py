@@ -124,6 +124,26 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "a", "b"),
+    [
+        ("rezero", 3, 1),
+        ("layerscale", 3, 1),
+        ("affine", 3, 3),
+        ("gate", 1 / (1 + math.exp(-10)), math.sqrt(1e-3)),  # the skip's weight is kept from vanishing
+        ("depthscale", 1 / math.sqrt(2), 1 / math.sqrt(2)),
+    ],
+)
+def test_what_it_tells_of_its_weights(name: str, a: float, b: float) -> None:
+    model, x = chain(Block, (2, 4, D))
+    layer = next(iter(laurel_layers(apply_laurel(model, name, x)).values()))
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, 3.0)
+    found = layer.coefficients()
+    assert (found["a"], found["b"]) == pytest.approx((a, b), rel=1e-5)
+    assert found["c"] is None
+
+
 @pytest.mark.parametrize("name", RIVALS)
 def test_its_gradients_are_those_of_differences(name: str) -> None:
     model, x = chain(Block, (2, 2, D))
@@ -146,6 +166,7 @@ def test_it_starts_as_it_says(name: str) -> None:
     assert torch.allclose(after, before, rtol=0, atol=2e-3 * float(before.abs().max())) == (starts != "no")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 @pytest.mark.parametrize(
     ("reference", "options", "connections"),
