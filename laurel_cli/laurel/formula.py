@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -76,8 +76,8 @@ class Formula(Protocol):
         """History entries that the connection at `position` of its stream (from 0) reads; the first have fewer."""
         ...
 
-    def fitting(self, connection: Connection) -> Formula | None:
-        """What of it can stand at `connection`; None where nothing can."""
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, Formula]:
+        """What of it stands at which of the connections that can be replaced, by the connection's name."""
         ...
 
     def misfit(self, connection: Connection) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.plan import Placement
-from laurel_cli.laurel.spec import NO_CHANNELS
+from laurel_cli.laurel.spec import NO_CHANNELS, Spec
 from laurel_cli.residual.find import Connection
 
 NAMED = 3  # connections that are named one by one in a warning
@@ -41,7 +41,7 @@ class Placed:
         stays = [
             f"{_named(names)} {'stays' if len(names) == 1 else 'each stay'} {rest}" for rest, names in said.items()
         ]
-        scalars = [p.connection.name for p, _ in self.layers if p.spec != self.spec]
+        scalars = [p.connection.name for p, _ in self.layers if isinstance(p.spec, Spec) and p.spec != self.spec]
         if scalars:
             stays.append(f"{_named(scalars)} learn{'s' * (len(scalars) == 1)} scalars alone: {NO_CHANNELS}.")
         lines: dict[tuple[str, int], list[str]] = defaultdict(list)

@@ -61,7 +61,7 @@ def plan(connections: Iterable[Connection], spec: Formula) -> list[Placement]:
         connections: those that are to be replaced, in the order of execution.
     """
     connections = list(connections)
-    fits = {c.name: fit for c in connections if (fit := spec.fitting(c)) is not None}
+    fits = spec.places(connections)
     connections = [connection for connection in connections if connection.name in fits]
     groups = _by_block(connections) if spec.per == "block" else [[connection] for connection in connections]
     lengths: dict[int, int] = defaultdict(int)

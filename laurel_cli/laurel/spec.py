@@ -205,6 +205,10 @@ class Spec:
             fits = replace(self, lr=False, history="identity" if self.pa else self.history, vector_weights=False)
         return None if fits.is_identity else fits
 
+    def places(self, connections: Sequence[Connection]) -> dict[str, Spec]:
+        """What of it stands at each connection."""
+        return {c.name: fit for c in connections if (fit := self.fitting(c)) is not None}
+
     def misfit(self, connection: Connection) -> str:
         """Why nothing of it can stand at a connection; "" where something can."""
         return NO_CHANNELS if self.fitting(connection) is None else ""

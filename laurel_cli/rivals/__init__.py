@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
+from laurel_cli.rivals.dense import Dense
 from laurel_cli.rivals.depthscale import DepthScale
 from laurel_cli.rivals.gate import Gate
 from laurel_cli.rivals.layerscale import LayerScale
 from laurel_cli.rivals.rezero import ReZero
 from laurel_cli.rivals.static import Static
+from laurel_cli.rivals.x0 import X0
 
-OURS: dict[str, type[Static]] = {rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale)}
+OURS: dict[str, type[Static]] = {
+    rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale, X0, Dense)
+}
 _THEIRS, BROKEN = outside.found(OURS)
 RIVALS: dict[str, type[Static]] = OURS | _THEIRS

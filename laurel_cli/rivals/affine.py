@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -31,10 +31,10 @@ class Affine(Static):
     }
     starts = "exact"
 
-    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """s2 (x + b2), and s1 times f + b1."""
         return Terms(c["s2"] * (x + c["b2"]), c["s1"], f + c["b1"])
 
-    def elementwise(self, elements: int, width: int) -> int:
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
         """Two biases, two scales."""
         return 4 * elements

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -30,11 +30,11 @@ class DepthScale(Static):
     needs = "a norm before every branch and before the head"
     numbered = True
 
-    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The two products."""
         l = number + 1  # noqa: E741 - the formula's own letter
         return Terms(x * math.sqrt((l - 1) / l), math.sqrt(1 / l), f)
 
-    def elementwise(self, elements: int, width: int) -> int:
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
         """Two products."""
         return 2 * elements

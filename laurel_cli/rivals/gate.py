@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -30,13 +30,13 @@ class Gate(Static):
     coefficients: ClassVar[Mapping[str, Coefficient]] = {"w": Coefficient(0.0, vector=True)}
     starts = "no"
 
-    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The two products."""
         logits = c["w"] / TEMPERATURE
         g = logits.sigmoid()
         left = ((-logits).sigmoid() * (1 + g)).clamp(min=SMALLEST).sqrt()
         return Terms(left * x, g, f)
 
-    def elementwise(self, elements: int, width: int) -> int:
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
         """Two products; eight operations on the vector: w / T, two sigmoids, a sign, a sum, a product, clamp, root."""
         return 2 * elements + 8 * width

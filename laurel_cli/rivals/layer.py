@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.laurel.addition import Call, LearnedSum
-from laurel_cli.rivals.static import Static, Terms
+from laurel_cli.rivals.static import Coefficient, Static, Terms
+
+NO_HISTORY = "This layer reads what earlier ones remembered: it must be placed by apply_laurel."
 
 
 class StaticLayer(LearnedSum):
@@ -39,39 +41,49 @@ class StaticLayer(LearnedSum):
         super().__init__(spec, width, shape, channel_dim, skip, lags=lags, scores=scores)
         self.number = number
         options: dict[str, Any] = {"device": device, "dtype": dtype}
-        for name, coefficient in spec.coefficients.items():
-            size = (width,) if coefficient.vector else ()
-            self.register_parameter(name, nn.Parameter(torch.empty(size, **options)))
+        for name, coefficient in spec.own().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(coefficient.size(width, lags), **options)))
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Every coefficient where the formula lets it start."""
-        for name, coefficient in self.spec.coefficients.items():
-            getattr(self, name).fill_(coefficient.start)
+        for name, coefficient in self.spec.own().items():
+            if coefficient.past:
+                getattr(self, name).zero_()[-1] = coefficient.start
+            else:
+                getattr(self, name).fill_(coefficient.start)
 
     def combine(
         self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
     ) -> Tensor:
         """g + a f."""
-        del call, plain  # neither a history nor scores
+        del plain  # it stands at no attention scores
         if sign < 0:
             x, f = (x, -f) if first else (-x, f)
-        terms = self.spec.terms(x, f, {name: self._ready(name, f) for name in self.spec.coefficients}, self.number)
-        return _sum(terms, first=first)
+        past: list[Any] = []
+        if self.spec.reads_history:
+            if call is None:
+                raise RuntimeError(NO_HISTORY)
+            history, position = call
+            past = history.exchange(position, self.spec.remembered(x, f, self.number), self.number)
+        c = {name: self._ready(name, coefficient, f) for name, coefficient in self.spec.own().items()}
+        return _sum(self.spec.terms(x, f, c, self.number, past), first=first)
 
-    def _ready(self, name: str, f: Tensor) -> Tensor:
+    def _ready(self, name: str, coefficient: Coefficient, f: Tensor) -> Tensor:
         """A coefficient in the operands' own type: float32 beside bfloat16 would widen the stream."""
         value: Tensor = getattr(self, name).to(f.dtype)
-        return value.view(self._broadcast) if value.dim() else value
+        return value.view(self._broadcast) if coefficient.vector else value
 
     @torch.no_grad()
     def coefficients(self) -> dict[str, float | list[float] | None]:
-        """What branch (a) and skip (b) are multiplied with, as means over the channels."""
+        """What branch (a) and skip (b) are multiplied with, as means over the channels; c for what was remembered."""
+        own = {name: getattr(self, name).float() for name in self.spec.own()}
+        if self.spec.reads_history:
+            return super().coefficients() | self.spec.told(own)
         nothing = torch.zeros(self.width, device=self._place)
-        own = {name: getattr(self, name).float() for name in self.spec.coefficients}
 
         def of(x: Tensor, f: Tensor) -> Tensor:
-            return _sum(self.spec.terms(x, f, own, self.number), first=True)
+            return _sum(self.spec.terms(x, f, own, self.number, ()), first=True)
 
         bias = of(nothing, nothing)
         a, b = of(nothing, nothing + 1) - bias, of(nothing + 1, nothing) - bias

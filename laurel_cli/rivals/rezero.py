@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
@@ -26,10 +26,10 @@ class ReZero(Static):
     coefficients: ClassVar[Mapping[str, Coefficient]] = {"a": Coefficient(0.0)}
     starts = "no"
 
-    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """x and a f."""
         return Terms(x, c["a"], f)
 
-    def elementwise(self, elements: int, width: int) -> int:
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
         """a f."""
         return elements

@@ -6,6 +6,7 @@ No torch is imported here, so that reports know every arm without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -22,15 +23,27 @@ if TYPE_CHECKING:
 
 SCORES = "it adds attention scores, of which masks make some infinite"
 OTHER_START = "does not start as the baseline"
+SUBTRACTED = "its skip is subtracted, and later connections would read it"
 NO_CHANNELS = "no dimension of it is known to hold channels, and {} has a coefficient for each"
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A parameter at a connection: where it starts, and whether it is a vector of length D or a scalar."""
+    """A parameter at a connection.
+
+    Attributes:
+        start: where it starts.
+        vector: one for each channel.
+        past: one for each thing that is remembered; the newest one's starts at `start`, the others at zero.
+    """
 
     start: float
     vector: bool = False
+    past: bool = False
+
+    def size(self, width: int, lags: int) -> tuple[int, ...]:
+        """Of the parameter."""
+        return (width,) if self.vector else (lags,) if self.past else ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Static:
         starts: as the baseline: "exact", but for a scale that norms take away ("to scale"), or "no".
         needs: of the model, for the start that is said, in words; "" for nothing.
         numbered: whether the formula depends on the connection's number in its stream.
+        reads_history: whether it reads what was remembered at earlier connections of its stream.
     """
 
     per: Literal["connection", "block"] = "connection"
@@ -74,20 +88,38 @@ class Static:
     numbered: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
     reads_history: ClassVar[bool] = False
-    lags: ClassVar[int | None] = 1
+    lags: ClassVar[int | None] = None
 
-    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int) -> Terms:
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The two terms of x'.
 
         Args:
             x: the skip; f: the branch.
             c: the coefficients by name, as they are multiplied: vectors stand along the channels.
             number: of the connection in its stream, from 1.
+            past: what was remembered, here first, then at the connections before.
         """
         raise NotImplementedError
 
-    def elementwise(self, elements: int, width: int) -> int:
-        """Elementwise operations beyond the one addition that was there, for `elements` numbers of `width` channels."""
+    def remembered(self, x: Tensor, f: Tensor, number: int) -> Any:
+        """What later connections of the stream may read of this one; see `terms`."""
+        raise NotImplementedError
+
+    def own(self) -> Mapping[str, Coefficient]:
+        """The coefficients that this formula has where it stands."""
+        return self.coefficients
+
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
+        """Elementwise operations beyond the one addition that was there.
+
+        Args:
+            elements: of the sum, `width` of them channels.
+            lags: things that it reads of those that were remembered.
+        """
+        raise NotImplementedError
+
+    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None]:
+        """Of a formula with a history: a, b and c for `LearnedSum.coefficients`."""
         raise NotImplementedError
 
     @classmethod
@@ -110,7 +142,8 @@ class Static:
         """How many parameters a connection gets: "1", "4 D"."""
         vectors = sum(c.vector for c in cls.coefficients.values())
         parts = [f"{vectors} D" if vectors > 1 else "D"] if vectors else []
-        scalars = len(cls.coefficients) - vectors
+        parts += ["n + 1, the n-th of its stream"] if any(c.past for c in cls.coefficients.values()) else []
+        scalars = sum(not c.vector and not c.past for c in cls.coefficients.values())
         return " + ".join([*parts, str(scalars)] if scalars or not parts else parts)
 
     @property
@@ -150,12 +183,12 @@ class Static:
         )
 
     def lags_at(self, position: int) -> int:
-        """No history."""
-        return 0
+        """What it reads: all that was remembered, the stream's first input among it; nothing without a history."""
+        return position + 2 if self.reads_history else 0
 
-    def fitting(self, connection: Connection) -> Self | None:
-        """Itself, where the connection has what it needs."""
-        return None if self.misfit(connection) else self
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, Self]:
+        """Itself, wherever a connection has what it needs."""
+        return {c.name: self for c in connections if not self.misfit(c)}
 
     def misfit(self, connection: Connection) -> str:
         """Why it cannot stand at a connection; "" where it can."""
@@ -163,17 +196,19 @@ class Static:
             return SCORES
         if any(c.vector for c in self.coefficients.values()) and not has_channels(connection):
             return NO_CHANNELS.format(self.title)
+        if self.reads_history and any(site.sign == "-" and site.skip == 1 for site in connection.sites):
+            return SUBTRACTED
         return ""
 
     def parameters(self, width: int, lags: int = 0) -> int:
         """Parameters of one layer."""
-        return sum(width if c.vector else 1 for c in self.coefficients.values())
+        return sum(math.prod(c.size(width, lags)) for c in self.own().values())
 
     def added(self, placement: Placement, lags: int) -> Added:
         """What one call of its layer adds."""
         width = placement.connection.width
         elements = placement.connection.tokens * width
-        elementwise = self.elementwise(elements, width)
+        elementwise = self.elementwise(elements, width, lags)
         if (*placement.partial, placement.site)[0].sign == "-":
             elementwise += elements  # -f
         return Added(self.parameters(width, lags), 0, elementwise)

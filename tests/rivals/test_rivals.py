@@ -3,8 +3,10 @@
 import copy
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from laurel_cli.models import load
 from laurel_cli.rivals import RIVALS
 
 D = 6
-Plain = Callable[[Tensor, Tensor, dict[str, Tensor], int], Tensor]
+Plain = Callable[[Tensor, Tensor, dict[str, Tensor], list[Tensor]], Tensor]
 
-# x' of skip, branch, parameters and the connection's number from 1; the stream's input is the first of all terms.
+# x' of skip, branch, parameters and all sums so far, x + f of this connection the newest, the stream's input the first.
 EQUATIONS: dict[str, Plain] = {
     "rezero": lambda x, f, p, _: x + p["a"] * f,
     "layerscale": lambda x, f, p, _: x + p["l"] * f,
@@ -30,9 +32,12 @@ EQUATIONS: dict[str, Plain] = {
     "gate": lambda x, f, p, _: (
         torch.sigmoid(p["w"] / 0.3) * f + torch.sqrt(1 - torch.sigmoid(p["w"] / 0.3).square()) * x
     ),
-    "depthscale": lambda x, f, _, n: math.sqrt(n / (n + 1)) * x + f / math.sqrt(n + 1),
+    "depthscale": lambda x, f, _, s: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
+    "x0": lambda x, f, p, s: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
+    "dense": lambda x, f, p, s: sum(a * value for a, value in zip(p["a"], s, strict=True)),
 }
-PARAMETERS = {"rezero": 1, "layerscale": D, "affine": 4 * D, "gate": D, "depthscale": 0}
+# Of three connections together.
+PARAMETERS = {"rezero": 3, "layerscale": 3 * D, "affine": 12 * D, "gate": 3 * D, "depthscale": 0, "x0": 4, "dense": 9}
 
 
 class Block(nn.Module):
@@ -104,13 +109,15 @@ def test_it_is_its_equation(name: str, form: str) -> None:
     model, x = chain(make, shape)
     branches = [copy.deepcopy(block.f) for block in model.blocks]
     moved(apply_laurel(model, name, x))
-    expected = x
-    for number, (branch, layer) in enumerate(zip(branches, laurel_layers(model).values(), strict=True), 1):
+    layers = [*laurel_layers(model).values(), nn.Module()][: len(branches)]
+    expected, sums = x, [x]
+    for branch, layer in zip(branches, layers, strict=True):
         parameters = {key: p.detach() for key, p in layer.named_parameters()}
         if form == "images":
-            parameters = {key: p.view(-1, 1, 1) if p.dim() else p for key, p in parameters.items()}
-        f = branch(expected)
-        expected = EQUATIONS[name](expected, -f if form == "subtracted" else f, parameters, number)
+            parameters = {key: p.view(-1, 1, 1) if p.shape == (D,) else p for key, p in parameters.items()}
+        f = branch(expected) * (-1 if form == "subtracted" else 1)
+        sums.append(expected + f)
+        expected = EQUATIONS[name](expected, f, parameters, sums)
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -118,8 +125,9 @@ def test_it_is_its_equation(name: str, form: str) -> None:
 def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
     model, x = chain(Block, (2, 4, D))
     moved(apply_laurel(model, name, x))
-    for layer in laurel_layers(model).values():
-        assert sum(p.numel() for p in layer.parameters()) == PARAMETERS[name] == layer.spec.parameters(D, 0)
+    layers = laurel_layers(model).values()
+    assert sum(p.numel() for layer in layers for p in layer.parameters()) == PARAMETERS[name]
+    assert sum(layer.spec.parameters(D, layer.lags) for layer in layers) == PARAMETERS[name]
     model(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -132,6 +140,8 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
         ("affine", 3, 3),
         ("gate", 1 / (1 + math.exp(-10)), math.sqrt(1e-3)),  # the skip's weight is kept from vanishing
         ("depthscale", 1 / math.sqrt(2), 1 / math.sqrt(2)),
+        ("x0", 3, 3),
+        ("dense", 3, 3),
     ],
 )
 def test_what_it_tells_of_its_weights(name: str, a: float, b: float) -> None:
@@ -141,7 +151,7 @@ def test_what_it_tells_of_its_weights(name: str, a: float, b: float) -> None:
         nn.init.constant_(parameter, 3.0)
     found = layer.coefficients()
     assert (found["a"], found["b"]) == pytest.approx((a, b), rel=1e-5)
-    assert found["c"] is None
+    assert found["c"] == {"x0": [3], "dense": [3, 3]}.get(name)
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -158,7 +168,9 @@ def test_it_starts_as_it_says(name: str) -> None:
     model, inputs = loaded.build().eval(), loaded.inputs
     with torch.no_grad():
         before = model(*inputs.args, **inputs.kwargs)
-        apply_laurel(model, name, inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            apply_laurel(model, name, inputs)
         after = model(*inputs.args, **inputs.kwargs)
     starts = RIVALS[name].starts
     assert torch.equal(after, before) == (starts == "exact")
@@ -186,9 +198,20 @@ def test_count_and_equation_agree_on_models_that_people_use(
     analysis = analyze(load(reference, **options), parse_arms(name), check=False)  # raises where they disagree
     found = {result.arm.name: result for result in analysis.arms}[name]
     assert len(analysis.residual.connections) == connections
-    scalars = {"rezero": 1, "layerscale": 0, "affine": 0, "gate": 0, "depthscale": 0}[name]
-    vectors = {"rezero": 0, "layerscale": 1, "affine": 4, "gate": 1, "depthscale": 0}[name]
-    by_hand = sum(scalars + vectors * connection.width for connection in analysis.residual.connections)
+    widths = [connection.width for connection in analysis.residual.connections]
+    streams = Counter(connection.stream for connection in analysis.residual.connections)
+    ends = sum(
+        one.block != after.block for one, after in pairwise(analysis.residual.connections) if one.stream == after.stream
+    )
+    by_hand = {
+        "rezero": len(widths),
+        "layerscale": sum(widths),
+        "affine": 4 * sum(widths),
+        "gate": sum(widths),
+        "depthscale": 0,
+        "x0": 2 * ends,
+        "dense": sum(n + 1 for length in streams.values() for n in range(1, length + 1)),
+    }[name]
     assert found.cost.parameters - analysis.baseline.parameters == by_hand
     assert found.cost.flops == analysis.baseline.flops
     assert bool(found.note) == (RIVALS[name].starts != "exact")
