@@ -93,7 +93,7 @@ def test_an_arm_that_is_not_known_is_no_baseline(plain):
 
 
 @pytest.mark.parametrize(
-    "arm", parse_arms("copy,naive+2,rw,rw+lr@4,pa,rezero,layerscale,affine,gate,depthscale,x0,dense"), ids=str
+    "arm", parse_arms("copy,naive+2,rw,rw+lr@4,pa,rezero,layerscale,affine,gate,depthscale,x0,dense"), ids=lambda arm: arm.name
 )
 def test_what_is_written_is_read(arm):
     plain = json.loads(json.dumps(write(arm)))
