@@ -126,7 +126,7 @@ class _Placing:
         self._joined: Joined = join([seen.residual for seen in passes])
         self._modules = dict(model.named_modules())
         self._connections = self._joined.residual.connections
-        self._skipped = {c.name: reason for c in self._connections if (reason := spec.misfit(c))}
+        self._skipped = self._misfits(self._connections)
 
     def placed(self) -> Placed:
         """What could be placed.
@@ -136,7 +136,13 @@ class _Placing:
         """
         self._skipped |= self._unchangeable()
         while len(self._skipped) < len(self._connections):
-            placements = plan([c for c in self._connections if c.name not in self._skipped], self._spec)
+            left = [c for c in self._connections if c.name not in self._skipped]
+            if lost := self._misfits(left):  # what was left out may be what others need
+                self._skipped |= lost
+                continue
+            placements = plan(left, self._spec)
+            if not placements:
+                raise ModelError(f"{self._spec.name} has no place in this model: {self._spec.nowhere}.")
             try:
                 arranged = arrange(self._model, self._spec, placements, self._begins)
             except UnplaceableError as error:
@@ -159,6 +165,11 @@ class _Placing:
             return Placed(self._spec, tuple(layers), reasons, passed_by, unlearned)  # type: ignore[arg-type]
         name, reason = next(iter(self._skipped.items()))
         raise ModelError("None of the model's residual additions can be replaced.", f"{name}: {reason}.")
+
+    def _misfits(self, connections: Iterable[Connection]) -> dict[str, str]:
+        """Connections at which the formula cannot stand, and why."""
+        found = self._spec.places(list(connections))
+        return {name: reason for name, reason in found.items() if isinstance(reason, str)}
 
     def _unchangeable(self) -> dict[str, str]:
         """Connections whose additions cannot be given another sum in the source, and why."""

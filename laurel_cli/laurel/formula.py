@@ -43,6 +43,7 @@ class Formula(Protocol):
             for all of them.
         per: one layer for every connection or one for every block.
         numbered: whether it depends on the connection's number, so that places which share a layer cannot have it.
+        nowhere: what a model lacks in which it has no place at all.
         starts: as the baseline: exactly, but for a scale that norms take away ("to scale"), or not; `note` says so
             where it does not start exactly as the baseline.
     """
@@ -68,6 +69,8 @@ class Formula(Protocol):
     @property
     def numbered(self) -> bool: ...
     @property
+    def nowhere(self) -> str: ...
+    @property
     def starts(self) -> Starts: ...
     @property
     def note(self) -> str: ...
@@ -76,12 +79,16 @@ class Formula(Protocol):
         """History entries that the connection at `position` of its stream (from 0) reads; the first have fewer."""
         ...
 
-    def places(self, connections: Sequence[Connection]) -> Mapping[str, Formula]:
-        """What of it stands at which of the connections that can be replaced, by the connection's name."""
-        ...
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, Formula | str]:
+        """What of it stands at which connections, by their names.
 
-    def misfit(self, connection: Connection) -> str:
-        """Why nothing of it can stand there, in words that end a sentence; "" where something can."""
+        Args:
+            connections: all that can be replaced.
+
+        Returns:
+            The formula there; a reason, in words that end a sentence, where it should stand and cannot; nothing of a
+            connection that it leaves ordinary by its nature.
+        """
         ...
 
     def parameters(self, width: int, lags: int) -> int:

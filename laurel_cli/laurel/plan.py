@@ -61,7 +61,7 @@ def plan(connections: Iterable[Connection], spec: Formula) -> list[Placement]:
         connections: those that are to be replaced, in the order of execution.
     """
     connections = list(connections)
-    fits = spec.places(connections)
+    fits = {name: found for name, found in spec.places(connections).items() if not isinstance(found, str)}
     connections = [connection for connection in connections if connection.name in fits]
     groups = _by_block(connections) if spec.per == "block" else [[connection] for connection in connections]
     lengths: dict[int, int] = defaultdict(int)

@@ -205,13 +205,14 @@ class Spec:
             fits = replace(self, lr=False, history="identity" if self.pa else self.history, vector_weights=False)
         return None if fits.is_identity else fits
 
-    def places(self, connections: Sequence[Connection]) -> dict[str, Spec]:
+    def places(self, connections: Sequence[Connection]) -> dict[str, Spec | str]:
         """What of it stands at each connection."""
-        return {c.name: fit for c in connections if (fit := self.fitting(c)) is not None}
+        return {c.name: self.fitting(c) or NO_CHANNELS for c in connections}
 
-    def misfit(self, connection: Connection) -> str:
-        """Why nothing of it can stand at a connection; "" where something can."""
-        return NO_CHANNELS if self.fitting(connection) is None else ""
+    @property
+    def nowhere(self) -> str:
+        """It stands at any connection."""
+        return "there is no residual connection"
 
     def parameters(self, width: int, lags: int) -> int:
         """Parameters of one layer; see `closed_form.parameters`."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
+from laurel_cli.rivals.attnres import AttnRes
+from laurel_cli.rivals.delta_attnres import DeltaAttnRes
 from laurel_cli.rivals.dense import Dense
 from laurel_cli.rivals.depthscale import DepthScale
 from laurel_cli.rivals.gate import Gate
@@ -17,8 +19,7 @@ from laurel_cli.rivals.rezero import ReZero
 from laurel_cli.rivals.static import Static
 from laurel_cli.rivals.x0 import X0
 
-OURS: dict[str, type[Static]] = {
-    rival.title: rival for rival in (ReZero, LayerScale, Affine, Gate, DepthScale, X0, Dense)
-}
+_ALL = (ReZero, LayerScale, Affine, Gate, DepthScale, X0, Dense, AttnRes, DeltaAttnRes)
+OURS: dict[str, type[Static]] = {rival.title: rival for rival in _ALL}
 _THEIRS, BROKEN = outside.found(OURS)
 RIVALS: dict[str, type[Static]] = OURS | _THEIRS

@@ -60,13 +60,13 @@ class StaticLayer(LearnedSum):
         del plain  # it stands at no attention scores
         if sign < 0:
             x, f = (x, -f) if first else (-x, f)
+        c = {name: self._ready(name, coefficient, f) for name, coefficient in self.spec.own().items()}
         past: list[Any] = []
         if self.spec.reads_history:
             if call is None:
                 raise RuntimeError(NO_HISTORY)
             history, position = call
-            past = history.exchange(position, self.spec.remembered(x, f, self.number), self.number)
-        c = {name: self._ready(name, coefficient, f) for name, coefficient in self.spec.own().items()}
+            past = history.exchange(position, self.spec.remembered(x, f, self.number, c), self.number)
         return _sum(self.spec.terms(x, f, c, self.number, past), first=first)
 
     def _ready(self, name: str, coefficient: Coefficient, f: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ class Static:
         coefficients: by name.
         starts: as the baseline: "exact", but for a scale that norms take away ("to scale"), or "no".
         needs: of the model, for the start that is said, in words; "" for nothing.
+        nowhere: what a model lacks in which it has no place, in words.
         numbered: whether the formula depends on the connection's number in its stream.
         reads_history: whether it reads what was remembered at earlier connections of its stream.
     """
@@ -85,6 +86,7 @@ class Static:
     coefficients: ClassVar[Mapping[str, Coefficient]]
     starts: ClassVar[Starts]
     needs: ClassVar[str] = ""
+    nowhere: ClassVar[str] = "there is no residual connection"
     numbered: ClassVar[bool] = False
     is_identity: ClassVar[bool] = False
     reads_history: ClassVar[bool] = False
@@ -101,7 +103,7 @@ class Static:
         """
         raise NotImplementedError
 
-    def remembered(self, x: Tensor, f: Tensor, number: int) -> Any:
+    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
         """What later connections of the stream may read of this one; see `terms`."""
         raise NotImplementedError
 
@@ -186,9 +188,9 @@ class Static:
         """What it reads: all that was remembered, the stream's first input among it; nothing without a history."""
         return position + 2 if self.reads_history else 0
 
-    def places(self, connections: Sequence[Connection]) -> Mapping[str, Self]:
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
         """Itself, wherever a connection has what it needs."""
-        return {c.name: self for c in connections if not self.misfit(c)}
+        return {c.name: self.misfit(c) or self for c in connections}
 
     def misfit(self, connection: Connection) -> str:
         """Why it cannot stand at a connection; "" where it can."""

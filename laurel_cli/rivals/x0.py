@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from laurel_cli.residual.find import Connection
 
+FIRST_LOST = "the first connection of its stream stays ordinary, so the stream's first input is not known"
+
 
 @dataclass(frozen=True)
 class X0(Static):
@@ -37,6 +39,7 @@ class X0(Static):
     starts = "exact"
     numbered = True
     reads_history = True
+    nowhere = "no stream of residual connections runs through two blocks"
 
     @classmethod
     def parse(cls, setting: str, **options: Any) -> X0:
@@ -51,21 +54,27 @@ class X0(Static):
         """r and s, where it mixes."""
         return self.coefficients if self.mixes else {}
 
-    def places(self, connections: Sequence[Connection]) -> Mapping[str, X0]:
-        """A stream's first connection, and all that end a block; none in a stream whose first one is lost."""
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, X0 | str]:
+        """A stream's first connection, which remembers x_0, and all that end a block with another one behind it."""
+        found: dict[str, X0 | str] = {c.name: reason for c in connections if (reason := self.misfit(c))}
         streams: dict[int, list[Connection]] = defaultdict(list)
         for connection in connections:
-            if not self.misfit(connection):
+            if connection.name not in found:
                 streams[connection.stream].append(connection)
-        found: dict[str, X0] = {}
         for stream in streams.values():
-            if stream[0].position != 0:
-                continue
+            first = stream[0]
             ends = {one.name for one, after in pairwise(stream) if one.block != after.block}
-            found |= {c.name: replace(self, mixes=c.name in ends) for c in stream if c.name in ends or c is stream[0]}
+            if not ends:
+                continue  # one block: nothing comes before another one
+            if first.position != 0:
+                found |= dict.fromkeys(ends, FIRST_LOST)
+                continue
+            found |= dict.fromkeys(ends, self)
+            if first.name not in ends:
+                found[first.name] = replace(self, mixes=False)
         return found
 
-    def remembered(self, x: Tensor, f: Tensor, number: int) -> Any:
+    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
         """The first input alone."""
         return x if number == 1 else None
 

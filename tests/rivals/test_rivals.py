@@ -22,22 +22,46 @@ from laurel_cli.models import load
 from laurel_cli.rivals import RIVALS
 
 D = 6
-Plain = Callable[[Tensor, Tensor, dict[str, Tensor], list[Tensor]], Tensor]
+Plain = Callable[[Tensor, Tensor, dict[str, Tensor], list[Tensor], list[Tensor]], Tensor]
 
-# x' of skip, branch, parameters and all sums so far, x + f of this connection the newest, the stream's input the first.
+
+def attended(w: Tensor, v: list[Tensor]) -> Tensor:
+    """The mean of all v by softmax over w . RMSNorm(v); channels along the dimension of w."""
+    dim = -w.dim()
+    scores = [
+        (w * value / (value.square().mean(dim, keepdim=True) + 1e-6).sqrt()).sum(dim, keepdim=True) for value in v
+    ]
+    weights = torch.stack(scores).softmax(0)
+    return sum(weight * value for weight, value in zip(weights, v, strict=True))
+
+
+# x' of skip, branch, parameters, all sums x + f so far and all branch outputs so far, the stream's input first of both.
 EQUATIONS: dict[str, Plain] = {
-    "rezero": lambda x, f, p, _: x + p["a"] * f,
-    "layerscale": lambda x, f, p, _: x + p["l"] * f,
-    "affine": lambda x, f, p, _: p["s1"] * (f + p["b1"]) + p["s2"] * (x + p["b2"]),
-    "gate": lambda x, f, p, _: (
+    "rezero": lambda x, f, p, s, v: x + p["a"] * f,
+    "layerscale": lambda x, f, p, s, v: x + p["l"] * f,
+    "affine": lambda x, f, p, s, v: p["s1"] * (f + p["b1"]) + p["s2"] * (x + p["b2"]),
+    "gate": lambda x, f, p, s, v: (
         torch.sigmoid(p["w"] / 0.3) * f + torch.sqrt(1 - torch.sigmoid(p["w"] / 0.3).square()) * x
     ),
-    "depthscale": lambda x, f, _, s: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
-    "x0": lambda x, f, p, s: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
-    "dense": lambda x, f, p, s: sum(a * value for a, value in zip(p["a"], s, strict=True)),
+    "depthscale": lambda x, f, p, s, v: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
+    "x0": lambda x, f, p, s, v: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
+    "dense": lambda x, f, p, s, v: sum(a * value for a, value in zip(p["a"], s, strict=True)),
+    "attnres": lambda x, f, p, s, v: attended(p["w"], v),
+    "delta-attnres": lambda x, f, p, s, v: sum(v) + p["alpha"] * attended(p["w"], v),
 }
 # Of three connections together.
-PARAMETERS = {"rezero": 3, "layerscale": 3 * D, "affine": 12 * D, "gate": 3 * D, "depthscale": 0, "x0": 4, "dense": 9}
+PARAMETERS = {
+    "rezero": 3,
+    "layerscale": 3 * D,
+    "affine": 12 * D,
+    "gate": 3 * D,
+    "depthscale": 0,
+    "x0": 4,
+    "dense": 9,
+} | {
+    "attnres": 3 * D,
+    "delta-attnres": 3 * D + 3,
+}
 
 
 class Block(nn.Module):
@@ -110,14 +134,15 @@ def test_it_is_its_equation(name: str, form: str) -> None:
     branches = [copy.deepcopy(block.f) for block in model.blocks]
     moved(apply_laurel(model, name, x))
     layers = [*laurel_layers(model).values(), nn.Module()][: len(branches)]
-    expected, sums = x, [x]
+    expected, sums, outputs = x, [x], [x]
     for branch, layer in zip(branches, layers, strict=True):
         parameters = {key: p.detach() for key, p in layer.named_parameters()}
         if form == "images":
             parameters = {key: p.view(-1, 1, 1) if p.shape == (D,) else p for key, p in parameters.items()}
         f = branch(expected) * (-1 if form == "subtracted" else 1)
         sums.append(expected + f)
-        expected = EQUATIONS[name](expected, f, parameters, sums)
+        outputs.append(f)
+        expected = EQUATIONS[name](expected, f, parameters, sums, outputs)
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -142,16 +167,18 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
         ("depthscale", 1 / math.sqrt(2), 1 / math.sqrt(2)),
         ("x0", 3, 3),
         ("dense", 3, 3),
+        ("attnres", None, None),
+        ("delta-attnres", None, None),
     ],
 )
-def test_what_it_tells_of_its_weights(name: str, a: float, b: float) -> None:
+def test_what_it_tells_of_its_weights(name: str, a: float | None, b: float | None) -> None:
     model, x = chain(Block, (2, 4, D))
     layer = next(iter(laurel_layers(apply_laurel(model, name, x)).values()))
     for parameter in layer.parameters():
         nn.init.constant_(parameter, 3.0)
     found = layer.coefficients()
-    assert (found["a"], found["b"]) == pytest.approx((a, b), rel=1e-5)
-    assert found["c"] == {"x0": [3], "dense": [3, 3]}.get(name)
+    assert (found["a"], found["b"]) == (pytest.approx((a, b), rel=1e-5) if a is not None else (None, None))
+    assert found["c"] == {"x0": [3], "dense": [3, 3], "delta-attnres": [3]}.get(name)
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -195,6 +222,10 @@ def test_count_and_equation_agree_on_models_that_people_use(
     from laurel_cli.analysis import analyze
     from laurel_cli.arms import parse_arms
 
+    if "attnres" in name and "resnet" in reference:  # an activation stands between its sums
+        with pytest.raises(ModelError, match="no running sum"):
+            analyze(load(reference, **options), parse_arms(name), check=False)
+        return
     analysis = analyze(load(reference, **options), parse_arms(name), check=False)  # raises where they disagree
     found = {result.arm.name: result for result in analysis.arms}[name]
     assert len(analysis.residual.connections) == connections
@@ -210,6 +241,8 @@ def test_count_and_equation_agree_on_models_that_people_use(
         "gate": sum(widths),
         "depthscale": 0,
         "x0": 2 * ends,
+        "attnres": sum(widths),
+        "delta-attnres": sum(widths) + len(widths),
         "dense": sum(n + 1 for length in streams.values() for n in range(1, length + 1)),
     }[name]
     assert found.cost.parameters - analysis.baseline.parameters == by_hand

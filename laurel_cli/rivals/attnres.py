@@ -1,0 +1,112 @@
+"""Attention residuals: every branch reads a mean of all branch outputs so far, weighted by what they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from laurel_cli.rivals.static import Coefficient, Static, Terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from laurel_cli.residual.find import Connection
+
+EPS = 1e-6
+BETWEEN = (
+    "something stands between the sums of its stream (a norm, an activation), so they are no running sum of branches"
+)
+
+
+class Source(NamedTuple):
+    """A branch output v, and 1 / RMS(v) over its channels."""
+
+    value: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class OverDepth(Static):
+    """What attends over v_0, the stream's first input, and the branch outputs v_1 to v_n, with one query w."""
+
+    numbered = True
+    reads_history = True
+    needs = "a norm before every branch and before the head"
+    nowhere = "no stream of residual connections is a running sum of branches"
+
+    def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
+        """Every connection of the streams in which each skip is the sum before."""
+        found: dict[str, Self | str] = {c.name: self.misfit(c) or self for c in connections}
+        streams: dict[int, list[Connection]] = defaultdict(list)
+        for connection in connections:
+            streams[connection.stream].append(connection)
+        for stream in streams.values():
+            whole = stream[0].position == 0 and all(after.fork == one.node for one, after in pairwise(stream))
+            if not whole or any(isinstance(found[c.name], str) for c in stream):
+                found |= {c.name: self.misfit(c) or BETWEEN for c in stream}
+        return found
+
+    def sources(self, x: Tensor, f: Tensor, number: int, dims: int) -> list[Source]:
+        """What this connection adds to the sources: its branch output; at the first one the stream's input too."""
+        new = [x, f] if number == 1 else [f]
+        return [Source(v, (v.square().mean(-dims, keepdim=True) + EPS).rsqrt()) for v in new]
+
+    def attended(self, sources: Sequence[Source], query: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """(weights, values): softmax over the sources of query . RMSNorm(v), and the v themselves."""
+        dim = -query.dim()
+        scores = [(v.value * query).sum(dim, keepdim=True) * v.scale for v in sources]
+        weights = _together(scores, dim).softmax(dim).split(1, dim)
+        return list(weights), [v.value for v in sources]
+
+    def work(self, elements: int, width: int, lags: int) -> int:
+        """Elementwise operations of the sources that are new here, of all scores and of the weighted mean."""
+        tokens, new = elements // width, 2 if lags == 2 else 1
+        norms = new * (elements + 2 * tokens)
+        scores = lags * (elements + tokens)
+        return norms + scores + (2 * lags - 1) * elements
+
+
+@dataclass(frozen=True)
+class AttnRes(OverDepth):
+    """x'_n = sum_i softmax_i(w_n . RMSNorm(v_i)) v_i, i = 0 to n (Kimi Team, "Attention Residuals", arXiv 2603.15031).
+
+    The norm has no weights, as in the shipped Inkling 2; the authors' own has. w starts at zero: x' is the mean of all
+    v, the running sum over n + 1.
+    """
+
+    title = "attnres"
+    equation = "x' = sum_i softmax_i(w . RMSNorm(v_i)) v_i, v_i all branch outputs so far and the first input"
+    source = "arXiv 2603.15031"
+    look = ("v", "#d95f0e")
+    coefficients: ClassVar[Mapping[str, Coefficient]] = {"w": Coefficient(0.0, vector=True)}
+    starts = "to scale"
+
+    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
+        """The new sources."""
+        return self.sources(x, f, number, c["w"].dim())
+
+    def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
+        """The weighted mean of all but the newest, and the newest."""
+        weights, values = self.attended([source for item in reversed(past) for source in item], c["w"])
+        total = weights[0] * values[0]
+        for weight, value in zip(weights[1:-1], values[1:-1], strict=True):
+            total = total.addcmul(weight, value)
+        return Terms(total, weights[-1], values[-1])
+
+    def elementwise(self, elements: int, width: int, lags: int) -> int:
+        """All but the addition that was there."""
+        return self.work(elements, width, lags) - elements
+
+    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None]:
+        """Its weights depend on the data."""
+        return {}
+
+
+def _together(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """torch.cat, through a tensor's own method: this room does without torch."""
+    import torch
+
+    return torch.cat(list(parts), dim)
