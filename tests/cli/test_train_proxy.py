@@ -65,6 +65,7 @@ def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
 
 
+@pytest.mark.slow
 def test_what_would_write_outside_its_memory_is_trained_contiguous(train, tmp_path: Path) -> None:
     """Channels last, the process aborts within a few steps, or goes on with wrong gradients."""
     (tmp_path / "narrow.py").write_text(NARROW)
@@ -152,6 +153,7 @@ def test_changed_options_in_a_study_are_named(train) -> None:
     assert "recipe.steps was 5, is 6" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_declared_stays_and_a_change_is_named(train, tmp_path: Path) -> None:
     options = ["models.py:build", "--steps", "5", "--study", "s", "--prepare", "--resume"]
     first = ["--arms", "rw", "--seeds", "2", "--worth", "0.02", "--positive-control", "naive+1", "--controls"]
@@ -212,6 +214,7 @@ def test_a_model_that_cannot_be_widened_is_told_how_to_name_a_control(train, tmp
     assert declared["controls"]["positive_flops_ratio"] == 1
 
 
+@pytest.mark.slow
 def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: Path) -> None:
     options = ["models.py:build", "--seeds", "1", "--steps", "5", "--study", "s"]
     done = train(*options, "--arms", "copy,rw,rw:lr=0.5", "--lr-search", "3")

@@ -174,6 +174,7 @@ def test_the_peak_of_training_is_what_counting_says(laurel, models: Path) -> Non
         assert 0.97 < arm["peak_bytes"] / arm["predicted_bytes"] < 1.03
 
 
+@pytest.mark.slow
 def test_no_memory_halves_the_batch_for_all_arms(laurel, models: Path) -> None:
     ours = models.with_name("batched.py")
     ours.write_text(
@@ -256,6 +257,7 @@ def test_ctrl_c_shows_what_there_is(models: Path, laurel_env: dict[str, str], tm
     assert not workers.stdout
 
 
+@pytest.mark.slow
 def test_what_would_write_outside_its_memory_is_trained_contiguous(laurel, tmp_path: Path) -> None:
     """Channels last, the worker aborts, or times a backward pass that is wrong."""
     (tmp_path / "narrow.py").write_text(NARROW)

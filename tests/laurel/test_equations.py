@@ -307,7 +307,7 @@ def test_rw_starts_at_the_ordinary_residual_only_where_it_says_so() -> None:
         for layer in started(rw=True, normalize=normalize):
             assert tuple(w.item() for w in layer.residual_weights()) == (a, b)
         spec = Spec(rw=True, normalize=normalize)  # type: ignore[arg-type]
-        assert spec.is_no_op_at_start == (a == 1)
+        assert (spec.starts == "exact") == (a == 1)
 
 
 # ---------------------------------------------------------------- specs

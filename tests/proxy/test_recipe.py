@@ -72,9 +72,9 @@ def test_an_arm_may_train_for_longer_or_shorter_and_start_otherwise() -> None:
     _, short, long, zero, rw = parse_contenders("baseline:steps=0.7,naive+1:steps=2,baseline:init=zero,rw:init=one")
     base = cnn_recipe(steps=25)
     assert short.recipe(base) == cnn_recipe(steps=18)  # 17.5
-    assert (long.recipe(base).steps, long.kind) == (50, "naive")
-    assert (zero.recipe(base), zero.init, zero.kind, short.kind) == (base, "zero", "against", "against")
-    assert (rw.init, rw.kind) == ("one", "laurel")
+    assert (long.recipe(base).steps, long.kind.name) == (50, "naive")
+    assert (zero.recipe(base), zero.init, zero.kind.name, short.kind.name) == (base, "zero", "against", "against")
+    assert (rw.init, rw.kind.name) == ("one", "laurel")
     with pytest.raises(UsageError, match=r"steps=0\.01"):
         parse_contenders("baseline:steps=.01")[1].recipe(base)
     # The rate rises and falls to zero within the arm's own steps.

@@ -124,6 +124,7 @@ def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
     assert threading.active_count() < 20
 
 
+@pytest.mark.slow
 def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
     searched = replace(plan("baseline,rw,copy"), rates=2)
     ran(searched)

@@ -106,6 +106,7 @@ def test_the_map_is_that_of_all_layers(name: str) -> None:
     assert [path for path, _ in model.named_modules()] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_figure_is_that_of_all_layers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = MODELS[name]()
