@@ -185,7 +185,13 @@ class _Counter:
 
     def count(self, arm: Arm, baseline: Cost, warnings: list[str]) -> ArmResult:
         if arm.spec is not None:
-            return self._placed(arm, arm.spec, baseline, warnings)
+            try:
+                return self._placed(arm, arm.spec, baseline, warnings)
+            except ModelError as error:
+                if not arm.kind.optional:
+                    raise
+                warnings.append(f"{arm.name} is left out: {error}")
+                return ArmResult(arm, None, note=str(error))
         if arm.kind.is_scaling:
             return self._scaled(arm, baseline, warnings)
         return self._result(arm, baseline, baseline)  # the baseline's own model

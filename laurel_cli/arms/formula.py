@@ -86,4 +86,12 @@ LAUREL = Kind(
     build=_build,
     is_placed=True,
 )
-RIVAL = Kind("rival", _parse_rival, _read_rival, tuple(map(_about, RIVALS.values())), _build, is_placed=True)
+RIVAL = Kind(
+    "rival",
+    _parse_rival,
+    _read_rival,
+    tuple(map(_about, RIVALS.values())),
+    _build,
+    optional=True,  # some ask of a model what it may not have
+    is_placed=True,
+)

@@ -43,7 +43,7 @@ ARM_TABLES: dict[str, dict[str, Column]] = {
     "Memory": {
         "name": ARM,
         "saved_activation_bytes": _number("kept for backward", text.size),
-        "history_bytes": _number("PA history", text.size),
+        "history_bytes": _number("history", text.size),
         "bytes_moved": _number("bytes moved", text.size),
         "kernels": _number("kernels", text.count),
     },
