@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laurel_cli.analysis import analyze
-    from laurel_cli.cost import count
+    from laurel_cli.api import apply, residual_map
+    from laurel_cli.cost.count import count
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models import load
+    from laurel_cli.models.inputs import as_inputs
     from laurel_cli.residual import find_connections
 
 __version__ = "0.1.0"
@@ -26,12 +28,15 @@ __all__ = [
     "Spec",
     "__version__",
     "analyze",
+    "apply",
     "apply_laurel",
+    "as_inputs",
     "count",
     "find_connections",
     "load",
     "parameters",
     "remove",
+    "residual_map",
     "restore",
     "save",
 ]
@@ -40,12 +45,15 @@ _HOMES = {
     "LaurelError": "laurel_cli.errors",
     "Spec": "laurel_cli.laurel.spec",
     "analyze": "laurel_cli.analysis",
+    "apply": "laurel_cli.api",
     "apply_laurel": "laurel_cli.laurel.apply",
+    "as_inputs": "laurel_cli.models.inputs",
     "count": "laurel_cli.cost.count",
     "find_connections": "laurel_cli.residual",
     "load": "laurel_cli.models",
     "parameters": "laurel_cli.laurel.keep",
     "remove": "laurel_cli.laurel.keep",
+    "residual_map": "laurel_cli.api",
     "restore": "laurel_cli.laurel.keep",
     "save": "laurel_cli.laurel.keep",
 }

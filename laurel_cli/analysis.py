@@ -6,12 +6,13 @@ Count and equation must agree at every connection, or nothing is reported.
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms import Arm, Site, build
+from laurel_cli.analysis_document import Figures, arm_document
+from laurel_cli.arms import Arm, Site, build, parse_arm
 from laurel_cli.arms.naive import add_blocks
 from laurel_cli.cost.count import Cost, count
 from laurel_cli.equations import agree_at_connections, agree_in_total
@@ -23,17 +24,19 @@ from laurel_cli.laurel.paper import Published, published
 from laurel_cli.laurel.plan import plan
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
+from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
     from laurel_cli.cost.checks import Check
-    from laurel_cli.models.loaded import LoadedModel
 
 SCHEMA = "laurel.analyze/1"
+ARMS = "naive+1,rw,lr,pa,rw+lr,rw+lr+pa"
 LARGEST_CHECKED = 2 * 1024**3  # bytes of parameters for which other counters get a real model
 
 
@@ -53,7 +56,15 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The answer of `analyze`."""
+    """The answer of `analyze`; in a notebook a table.
+
+    Attributes:
+        loaded: the model; `residual` its map.
+        baseline: what it costs; `arms` what each arm costs.
+        command: the command line, "" from Python.
+        warnings: what the user must know.
+        architecture: hash of the model's structure.
+    """
 
     loaded: LoadedModel
     residual: ResidualMap
@@ -71,6 +82,38 @@ class Analysis:
             if result.where
         }
         return self.document() | {"where": where}
+
+    def arm(self, name: str) -> Figures:
+        """The figures of one arm.
+
+        Args:
+            name: as in `arms`, "rw+lr@16".
+
+        Raises:
+            KeyError: there is no such arm.
+        """
+        for found in self.document()["arms"]:
+            if found["name"] == name:
+                return Figures(**{key: found.get(key) for key in Figures.__dataclass_fields__})
+        raise KeyError(f"{name!r} is none of {', '.join(result.arm.name for result in self.arms)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as `document`."""
+        return self.document()
+
+    def to_json(self) -> str:
+        """The document as JSON text."""
+        return json.dumps(self.document(), indent=2, allow_nan=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an arm, by its name; the columns are those of `Figures`."""
+        from pandas import DataFrame
+
+        rows = [asdict(self.arm(result.arm.name)) for result in self.arms]
+        return DataFrame(rows).set_index("name")
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
 
     def document(self) -> dict[str, Any]:
         """The JSON document, schema "laurel.analyze/1"."""
@@ -101,32 +144,42 @@ class Analysis:
                 for connection in residual.connections
             ],
             "refused": [{"name": entry.name, "reason": entry.reason} for entry in residual.refused],
-            "arms": [_arm_document(result, self.baseline, naive) for result in self.arms],
+            "arms": [arm_document(result.arm, result, self.baseline, naive) for result in self.arms],
             "warnings": list(self.warnings),
         }
 
 
 def analyze(
-    loaded: LoadedModel,
-    arms: Sequence[Arm],
+    model: LoadedModel | nn.Module | str,
+    arms: str | Sequence[Arm | str] = ARMS,
+    inputs: Any = None,
     *,
     check: bool = True,
     command: str = "",
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
-    """Count every arm of a model.
+    """Count every arm of a model, exactly: parameters, FLOPs, elementwise work, bytes.
+
+    >>> import laurel_cli as laurel
+    >>> laurel.analyze("resnet18", "rw,rw+lr@4", check=False).arm("rw").added_parameters
+    16
 
     Args:
-        loaded: the model and its example inputs.
-        arms: what to compare; the baseline must be the first.
+        model: a module, which is left as it is; a reference such as "resnet50", "timm:NAME" or "file.py:factory"; or
+            what `load` gives.
+        arms: what to compare with the baseline: names as `laurel arms` lists them, separated by commas or in a list.
+        inputs: what a module is called with: a tensor, a tuple, a dict or `Inputs`.
         check: count again with fvcore and thop, where the model fits into memory.
         command: the command line, for the record.
         on_progress: told what is being done.
 
     Raises:
         ModelError: the model does not run, has no residual connection, or none that can be replaced.
+        UsageError: an arm or a reference that means nothing.
+        TypeError: a module without inputs.
         LaurelError: an equation and a count disagree: a bug of ours.
     """
+    loaded, arms = _loaded(model, inputs), _parsed(arms)
     on_progress("finding residual connections")
     identity = architecture(loaded.module)
     counter, baseline = _opened(loaded, arms, on_progress)
@@ -144,6 +197,31 @@ def analyze(
         baseline = next((r.cost for r in results if r.arm.kind.is_baseline and r.cost is not None), baseline)
     said = tuple(dict.fromkeys(warnings))
     return Analysis(loaded, found.whole, baseline, tuple(results), command, said, identity)
+
+
+def _loaded(model: LoadedModel | nn.Module | str, inputs: Any) -> LoadedModel:
+    from laurel_cli.models.inputs import as_inputs
+    from laurel_cli.models.load import load
+    from laurel_cli.models.own import of_module
+    from laurel_cli.models.samples import describe
+
+    if not isinstance(model, LoadedModel | str):
+        if inputs is None:
+            raise TypeError("analyze needs the inputs that a module is called with.")
+        return of_module(model, inputs)
+    found = load(model) if isinstance(model, str) else model
+    if inputs is None:
+        return found
+    given = as_inputs(inputs, found.module)
+    return replace(found, inputs=given, input_description=describe(given))
+
+
+def _parsed(arms: str | Sequence[Arm | str]) -> list[Arm]:
+    """The arms, the baseline first."""
+    given: Sequence[Arm | str] = arms.split(",") if isinstance(arms, str) else arms
+    names: list[Arm | str] = ["baseline", *(one for one in given if one)]
+    parsed = [one if isinstance(one, Arm) else parse_arm(one) for one in names]
+    return list(dict.fromkeys(parsed))
 
 
 def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str], None]) -> tuple[_Counter, Cost]:
@@ -301,53 +379,3 @@ def _figures(cost: Cost) -> tuple[int, ...]:
 
 def _size(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
-def _arm_document(result: ArmResult, baseline: Cost, naive: Cost | None) -> dict[str, Any]:
-    arm, cost = result.arm, result.cost
-    document: dict[str, Any] = {"name": arm.name, "spec": None if arm.spec is None else arm.spec.described}
-    if cost is None:
-        keys = ("parameters", "added_parameters", "added_parameters_percent", "macs", "flops", "added_flops")
-        more = ("added_elementwise_flops", "bytes_moved", "saved_activation_bytes", "history_bytes")
-        return document | dict.fromkeys((*keys, *more)) | {"checks": [], "note": result.note}
-    added = cost.parameters - baseline.parameters
-    fewer = None
-    if naive is not None and arm.kind.is_placed and added > 0:
-        fewer = (naive.parameters - baseline.parameters) / added
-    return document | {
-        "parameters": cost.parameters,
-        "added_parameters": added,
-        "added_parameters_percent": 100 * added / baseline.parameters if baseline.parameters else math.nan,
-        "fewer_than_naive": fewer,
-        "macs": cost.macs,
-        "flops": cost.flops,
-        "added_macs": cost.macs - baseline.macs,
-        "added_flops": cost.flops - baseline.flops,
-        "elementwise_flops": cost.elementwise_flops,
-        "added_elementwise_flops": cost.elementwise_flops - baseline.elementwise_flops,
-        "reduction_flops": cost.reduction_flops,
-        "bytes_moved": cost.bytes_moved,
-        "kernels": cost.kernels,
-        "saved_activation_bytes": cost.saved_activation_bytes,
-        "history_bytes": result.history_bytes,
-        "uncounted": [{"operator": name, "calls": calls} for name, calls in cost.uncounted],
-        "coverage": cost.coverage,
-        "checks": [_check_document(check) for check in result.checks],
-        "paper": None
-        if result.paper is None
-        else {"added_percent": result.paper.added_percent, "remark": result.paper.remark},
-        "note": result.note,
-    }
-
-
-def _check_document(check: Check) -> dict[str, Any]:
-    differences = [{"operator": name, "macs": ours, "theirs": theirs} for name, ours, theirs in check.differences]
-    return {
-        "counter": check.counter,
-        "macs": check.macs,
-        "parameters": check.parameters,
-        "agrees": check.agrees,
-        "incomplete": check.incomplete,
-        "differences": differences,
-        "note": check.note,
-    }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from types import CodeType
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from laurel_cli.residual.graph import Addition, Call, Node, Trace
 from laurel_cli.residual.relation import Found
 from laurel_cli.residual.sites import Place, Site, Sites, innermost
 from laurel_cli.residual.streams import block_of, streams
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMED = 4  # parts that were not run and are named one by one
 
@@ -114,6 +117,22 @@ class ResidualMap:
     refused: tuple[Refused, ...]
     not_run: tuple[NotRun, ...] = ()
     ran: frozenset[tuple[CodeType, tuple[int, int, int, int]]] = frozenset()
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a connection, then a row a refused addition with the reason why it is none; in notebooks a table."""
+        from pandas import DataFrame
+
+        columns = ("name", "kind", "width", "shape", "stream", "block", "file", "line", "reason")
+        rows: list[tuple[Any, ...]] = []
+        for c in self.connections:
+            call = c.sites[-1].calls[0]
+            place = (call.code.co_filename, call.position[0])
+            rows.append((c.name, c.kind, c.width, c.shape, c.stream, c.block, *place, None))
+        rows += [(entry.name, None, None, None, None, None, None, None, entry.reason) for entry in self.refused]
+        return DataFrame(rows, columns=list(columns))
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
 
     @property
     def blocks(self) -> tuple[str, ...]:

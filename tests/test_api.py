@@ -1,0 +1,141 @@
+"""The Python API from a notebook's point of view: strings, modules and inputs go in, objects that answer come out."""
+
+import doctest
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import laurel_cli
+import laurel_cli as laurel
+from laurel_cli.arms import parse_arm
+from laurel_cli.errors import ModelError, UsageError
+
+ROOT = Path(__file__).parents[1]
+D, RANK = 8, 2
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(D, D), nn.Dropout(0.5), nn.Linear(D, D))
+
+    def forward(self, x):
+        return x + self.f(x)
+
+
+def net():
+    return nn.Sequential(nn.Linear(D, D), *(Block() for _ in range(3)))
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 4, D)
+
+
+def test_a_module_is_analysed_and_left_as_it_is(x):
+    model = net().train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    found = laurel.analyze(model, ["rw", parse_arm("rw+lr", rank=RANK), "layerscale"], x)
+    assert model.training
+    assert list(model.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    added = {name: found.arm(name).added_parameters for name in ("baseline", "rw", f"rw+lr@{RANK}", "layerscale")}
+    assert added == {"baseline": 0, "rw": 6, f"rw+lr@{RANK}": 3 * (2 * RANK * D + 2), "layerscale": 3 * D}
+    assert found.arm("rw").added_elementwise_flops == found.document()["arms"][1]["added_elementwise_flops"] > 0
+    with pytest.raises(KeyError, match="lr@4"):
+        found.arm("lr@4")
+
+
+def test_what_it_answers_reads_as_a_frame_as_json_and_as_html(x):
+    pandas = pytest.importorskip("pandas")
+    found = laurel.analyze(net(), "rw,attnres", x, check=False)
+    frame = found.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.index) == ["baseline", "rw", "attnres"]
+    assert frame.loc["rw", "added_parameters"] == 6
+    assert json.loads(found.to_json()) == json.loads(json.dumps(found.to_dict()))
+    assert "<table" in found._repr_html_()
+
+
+def test_references_and_inputs_of_ones_own():
+    small, usual = (laurel.analyze("resnet18", "rw", given, check=False) for given in (torch.randn(1, 3, 64, 64), None))
+    assert small.arm("rw").added_parameters == usual.arm("rw").added_parameters == 16
+    assert small.arm("baseline").macs < usual.arm("baseline").macs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [((net(), "rw"), TypeError), (("resnet18", "rezro"), UsageError), (("resnet1", "rw"), ModelError)],
+)
+def test_mistakes(arguments, error):
+    with pytest.raises(error):
+        laurel.analyze(*arguments)
+
+
+def test_the_map_as_a_frame(x):
+    pytest.importorskip("pandas")
+    frame = laurel.residual_map(net(), x).to_frame()
+    assert list(frame["name"]) == ["1:0", "2:0", "3:0"]
+    assert set(frame["kind"]) == {"identity"}
+    assert set(frame["width"]) == {D}
+    line = next(
+        n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "return x + self.f(x)" in text
+    )
+    assert set(zip(frame["file"], frame["line"], strict=True)) == {(__file__, line)}
+
+
+def test_applied_where_it_is_wanted(x):
+    model = laurel.apply(net().eval(), "rw+lr@2", x, only="[23]:*")
+    assert [name for name, _ in model.named_modules() if name.endswith("laurel0")] == ["2.laurel0", "3.laurel0"]
+    with pytest.raises(ModelError, match="is called '9"):
+        laurel.apply(net(), "rw", x, only="9*")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        laurel.remove(model)
+
+
+def test_the_examples_in_docstrings_are_right():
+    pytest.importorskip("pandas")
+    for name in laurel_cli.__all__:
+        value = getattr(laurel_cli, name)
+        for test in doctest.DocTestFinder(recurse=False).find(value, name):
+            results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+            assert not results.failed, name
+
+
+@pytest.mark.slow
+def test_the_readme_s_python_section_runs(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    section = re.search(r"(?ms)^## In Python$(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
+    code = "\n\n".join(re.findall(r"(?m)(?:^    .*\n?)+", section))
+    resnet = torchvision.models.resnet50
+    monkeypatch.setattr(torchvision.models, "resnet50", lambda weights=None: resnet())  # weights cannot be fetched here
+    exec(re.sub(r"(?m)^    ", "", code), {})
+
+
+@pytest.mark.slow
+def test_a_users_script_is_strictly_typed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\nimport laurel_cli as laurel\n\n"
+        "model = torch.nn.Linear(2, 2)\nx = torch.randn(1, 2)\n"
+        "found = laurel.analyze(model, 'rw,rw+lr@4', x)\n"
+        "added: int | None = found.arm('rw').added_parameters\n"
+        "cost = laurel.count(model, laurel.as_inputs(x))\nflops: int = cost.flops\n"
+        "print(added, flops, laurel.residual_map(model, x).blocks, found.to_json())\n"
+        "laurel.apply(model, 'layerscale', x, only='*')\nlaurel.save(laurel.remove(model), 'folder')\n"
+    )
+    options = ["--strict", "--ignore-missing-imports", "--follow-imports=silent"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout
