@@ -16,7 +16,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "image": {"steps": 840, "batch": 64, "lr": 6e-3},
     "text": {"steps": 650, "batch": 16, "lr": 1.5e-2},
 }
-# Two cores take about twelve minutes for the text proxy with all arms and controls. Over 30 blocks of five seeds each
+# Two idle cores take about ten minutes for the text proxy with all arms and controls. Over 30 blocks of five seeds each
 # the positive control gained 0.032 nats, with a standard deviation of 0.015: five blocks miss such a gain once in
 # fourteen studies, seven once in a hundred or two. Images would need more: there the seeds differ as much as the arms.
 SEEDS, MODELS_SEEDS = 7, 5
