@@ -41,7 +41,8 @@ class Connection:
         stream: number of the row of connections of one shape to which it belongs, and `position` in that row.
         block: path of the repeated unit around it.
         sites: the addition, preceded by the partial sums that belong to it, as in (x + f(x)) + g(x).
-        node: the sum in the trace, and `fork` the node from which skip and branch part.
+        node: the sum in the trace, `skip` its operand on the skip's side, and `fork` the node from which skip and
+            branch part: `skip` itself where the skip path does nothing.
         dtype: of the skip.
         branches: nodes of the branches that are added, one for each site.
         frames: all calls that were running, from the addition outwards to the model's forward.
@@ -62,6 +63,7 @@ class Connection:
     block: str
     sites: tuple[Site, ...]
     node: int
+    skip: int
     fork: int
     dtype: torch.dtype
     branches: tuple[int, ...]
@@ -210,6 +212,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 block=block_of(item, owner, nodes, paths),
                 sites=standing,
                 node=node.index,
+                skip=item.skip,
                 fork=relation.fork,
                 dtype=nodes[item.skip].dtype,
                 branches=tuple(part.addition.operands[1 - part.relation.skip] for part in (*item.partial, item)),

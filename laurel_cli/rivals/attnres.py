@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EPS = 1e-6
 BETWEEN = (
-    "something stands between the sums of its stream (a norm, an activation), so they are no running sum of branches"
+    "something stands between the sums of its stream (a norm, an activation, a scale), so they are no running sum of "
+    "branches"
 )
 
 
@@ -44,7 +45,7 @@ class OverDepth(Static):
         for connection in connections:
             streams[connection.stream].append(connection)
         for stream in streams.values():
-            whole = stream[0].position == 0 and all(after.fork == one.node for one, after in pairwise(stream))
+            whole = stream[0].position == 0 and all(after.skip == one.node for one, after in pairwise(stream))
             if not whole or any(isinstance(found[c.name], str) for c in stream):
                 found |= {c.name: self.misfit(c) or BETWEEN for c in stream}
         return found

@@ -305,6 +305,29 @@ def test_places_that_share_a_layer_have_no_number() -> None:
     assert len(laurel_layers(apply_laurel(model, "rezero", torch.randn(2, 4, D)))) == 1
 
 
+class Scaled(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x + self.f(x)
+
+
+class Turned(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1) + self.f(x)
+
+
+@pytest.mark.parametrize("make", [Scaled, Turned])
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_skip_that_is_changed_is_no_running_sum(name: str, make: Callable[[], nn.Module]) -> None:
+    model, x = chain(make, (2, 4, D))
+    before = model(x)
+    if "attnres" in name:
+        with pytest.raises(ModelError, match="no running sum"):
+            apply_laurel(model, name, x)
+        return
+    after = apply_laurel(model, name, x)(x)
+    assert torch.equal(after, before) or RIVALS[name].starts != "exact"
+
+
 def test_attention_scores_stay_ordinary() -> None:
     class Scores(nn.Module):
         """Each layer adds its scores to those of the layer before; behind the diagonal all are minus infinity."""
