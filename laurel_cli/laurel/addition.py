@@ -6,6 +6,8 @@ says.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -100,12 +102,12 @@ class LearnedSum(nn.Module):
             first = first or sign < 0
         return self.combine(x, f, sign, call, first=first, plain=plain)
 
-    def past(self, x: Tensor, call: Call | None) -> list[Tensor]:
-        """[x_i, x_{i-1}, ...], as many as it reads; x is remembered."""
+    def past(self, item: Any, call: Call | None, most: int) -> list[Any]:
+        """What was remembered, `item` of this connection first, then of those before: `most` at most."""
         if call is None:
             raise RuntimeError("This layer reads earlier inputs and has no history: it must be placed by apply_laurel.")
         history, position = call
-        return history.exchange(position, x, self.lags)
+        return history.exchange(position, item, most)
 
     def extra_repr(self) -> str:
         """The spec in short."""

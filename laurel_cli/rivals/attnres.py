@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from laurel_cli.rivals.static import Coefficient, Static, Terms
+from laurel_cli.rivals.static import Coefficient, Static, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,13 +50,14 @@ class OverDepth(Static):
                 found |= {c.name: self.misfit(c) or BETWEEN for c in stream}
         return found
 
-    def sources(self, x: Tensor, f: Tensor, number: int, dims: int) -> list[Source]:
+    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
         """What this connection adds to the sources: its branch output; at the first one the stream's input too."""
-        new = [x, f] if number == 1 else [f]
-        return [Source(v, (v.square().mean(-dims, keepdim=True) + EPS).rsqrt()) for v in new]
+        new, dim = [x, f] if number == 1 else [f], -c["w"].dim()
+        return [Source(v, (v.square().mean(dim, keepdim=True) + EPS).rsqrt()) for v in new]
 
-    def attended(self, sources: Sequence[Source], query: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """(weights, values): softmax over the sources of query . RMSNorm(v), and the v themselves."""
+    def attended(self, past: Sequence[Any], query: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """(weights, values): softmax over all sources of query . RMSNorm(v), and the v themselves, the oldest first."""
+        sources: list[Source] = [source for item in reversed(past) for source in item]
         dim = -query.dim()
         scores = [(v.value * query).sum(dim, keepdim=True) * v.scale for v in sources]
         weights = _together(scores, dim).softmax(dim).split(1, dim)
@@ -85,17 +86,10 @@ class AttnRes(OverDepth):
     coefficients: ClassVar[Mapping[str, Coefficient]] = {"w": Coefficient(0.0, vector=True)}
     starts = "to scale"
 
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
-        """The new sources."""
-        return self.sources(x, f, number, c["w"].dim())
-
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The weighted mean of all but the newest, and the newest."""
-        weights, values = self.attended([source for item in reversed(past) for source in item], c["w"])
-        total = weights[0] * values[0]
-        for weight, value in zip(weights[1:-1], values[1:-1], strict=True):
-            total = total.addcmul(weight, value)
-        return Terms(total, weights[-1], values[-1])
+        weights, values = self.attended(past, c["w"])
+        return Terms(weighted(weights[:-1], values[:-1]), weights[-1], values[-1])
 
     def elementwise(self, elements: int, width: int, lags: int) -> int:
         """All but the addition that was there."""
@@ -107,7 +101,7 @@ class AttnRes(OverDepth):
 
 
 def _together(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """torch.cat, through a tensor's own method: this room does without torch."""
+    """`torch.cat`, imported where there are tensors already: the module itself does without torch."""
     import torch
 
     return torch.cat(list(parts), dim)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from laurel_cli.rivals.attnres import OverDepth
-from laurel_cli.rivals.static import Coefficient, Terms
+from laurel_cli.rivals.static import Coefficient, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,19 +33,13 @@ class DeltaAttnRes(OverDepth):
     }
     starts = "exact"
 
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
-        """The new sources."""
-        return self.sources(x, f, number, c["w"].dim())
-
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The running sum, and alpha times the weighted mean."""
-        weights, values = self.attended([source for item in reversed(past) for source in item], c["w"])
-        total, mean = values[0] + values[1], weights[0] * values[0]
-        for value in values[2:]:
+        weights, values = self.attended(past, c["w"])
+        total = values[0]
+        for value in values[1:]:
             total = total + value
-        for weight, value in zip(weights[1:], values[1:], strict=True):
-            mean = mean.addcmul(weight, value)
-        return Terms(total, c["alpha"], mean)
+        return Terms(total, c["alpha"], weighted(weights, values))
 
     def elementwise(self, elements: int, width: int, lags: int) -> int:
         """The attention, the running sum, alpha; less the addition that was there."""

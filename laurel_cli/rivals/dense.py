@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from laurel_cli.rivals.static import Coefficient, Static, Terms
+from laurel_cli.rivals.static import Coefficient, Static, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +38,7 @@ class Dense(Static):
         """All sums but the newest, and the newest."""
         *earlier, newest = [value for item in reversed(past) for value in item]
         weights = c["a"].unbind(0)
-        total = weights[0] * earlier[0]
-        for weight, value in zip(weights[1:-1], earlier[1:], strict=True):
-            total = total.addcmul(weight, value)
-        return Terms(total, weights[-1], newest)
+        return Terms(weighted(weights[:-1], earlier), weights[-1], newest)
 
     def elementwise(self, elements: int, width: int, lags: int) -> int:
         """A product for each, and the sums between them."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
-NO_HISTORY = "This layer reads what earlier ones remembered: it must be placed by apply_laurel."
-
 
 class StaticLayer(LearnedSum):
     """x' = g + a f, with the coefficients of a `Static` as parameters.
@@ -63,10 +61,7 @@ class StaticLayer(LearnedSum):
         c = {name: self._ready(name, coefficient, f) for name, coefficient in self.spec.own().items()}
         past: list[Any] = []
         if self.spec.reads_history:
-            if call is None:
-                raise RuntimeError(NO_HISTORY)
-            history, position = call
-            past = history.exchange(position, self.spec.remembered(x, f, self.number, c), self.number)
+            past = self.past(self.spec.remembered(x, f, self.number, c), call, self.number)
         return _sum(self.spec.terms(x, f, c, self.number, past), first=first)
 
     def _ready(self, name: str, coefficient: Coefficient, f: Tensor) -> Tensor:

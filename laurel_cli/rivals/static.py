@@ -61,6 +61,14 @@ class Terms:
     f: Tensor
 
 
+def weighted(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """The sum of all values, each times its weight."""
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total.addcmul(weight, value)
+    return total
+
+
 @dataclass(frozen=True)
 class Static:
     """A member of the family.
