@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.analysis_document import Figures, arm_document
-from laurel_cli.arms import Arm, Site, build, parse_arm
+from laurel_cli.arms import Arm, Site, build, parse_arms
 from laurel_cli.arms.naive import add_blocks
 from laurel_cli.cost.count import Cost, count
 from laurel_cli.equations import agree_at_connections, agree_in_total
@@ -92,10 +92,16 @@ class Analysis:
         Raises:
             KeyError: there is no such arm.
         """
-        for found in self.document()["arms"]:
-            if found["name"] == name:
-                return Figures(**{key: found.get(key) for key in Figures.__dataclass_fields__})
-        raise KeyError(f"{name!r} is none of {', '.join(result.arm.name for result in self.arms)}")
+        found = next((figures for figures in self._figures() if figures.name == name), None)
+        if found is None:
+            raise KeyError(f"{name!r} is none of {', '.join(result.arm.name for result in self.arms)}")
+        return found
+
+    def _figures(self) -> list[Figures]:
+        """Of all arms, in their order."""
+        return [
+            Figures(**{key: arm.get(key) for key in Figures.__dataclass_fields__}) for arm in self.document()["arms"]
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as `document`."""
@@ -109,8 +115,7 @@ class Analysis:
         """A row an arm, by its name; the columns are those of `Figures`."""
         from pandas import DataFrame
 
-        rows = [asdict(self.arm(result.arm.name)) for result in self.arms]
-        return DataFrame(rows).set_index("name")
+        return DataFrame([asdict(figures) for figures in self._figures()]).set_index("name")
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html())
@@ -144,7 +149,7 @@ class Analysis:
                 for connection in residual.connections
             ],
             "refused": [{"name": entry.name, "reason": entry.reason} for entry in residual.refused],
-            "arms": [arm_document(result.arm, result, self.baseline, naive) for result in self.arms],
+            "arms": [arm_document(result, self.baseline, naive) for result in self.arms],
             "warnings": list(self.warnings),
         }
 
@@ -179,7 +184,7 @@ def analyze(
         TypeError: a module without inputs.
         LaurelError: an equation and a count disagree: a bug of ours.
     """
-    loaded, arms = _loaded(model, inputs), _parsed(arms)
+    loaded, arms = _loaded(model, inputs), parse_arms(arms)
     on_progress("finding residual connections")
     identity = architecture(loaded.module)
     counter, baseline = _opened(loaded, arms, on_progress)
@@ -214,14 +219,6 @@ def _loaded(model: LoadedModel | nn.Module | str, inputs: Any) -> LoadedModel:
         return found
     given = as_inputs(inputs, found.module)
     return replace(found, inputs=given, input_description=describe(given))
-
-
-def _parsed(arms: str | Sequence[Arm | str]) -> list[Arm]:
-    """The arms, the baseline first."""
-    given: Sequence[Arm | str] = arms.split(",") if isinstance(arms, str) else arms
-    names: list[Arm | str] = ["baseline", *(one for one in given if one)]
-    parsed = [one if isinstance(one, Arm) else parse_arm(one) for one in names]
-    return list(dict.fromkeys(parsed))
 
 
 def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str], None]) -> tuple[_Counter, Cost]:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms import Arm
 from laurel_cli.cost.count import Cost
 
 if TYPE_CHECKING:
+    from laurel_cli.analysis import ArmResult
     from laurel_cli.cost.checks import Check
 
 
@@ -48,14 +48,14 @@ class Figures:
     note: str
 
 
-def arm_document(arm: Arm, result: Any, baseline: Cost, naive: Cost | None) -> dict[str, Any]:
+def arm_document(result: ArmResult, baseline: Cost, naive: Cost | None) -> dict[str, Any]:
     """An arm in the document of `laurel analyze`.
 
     Args:
-        arm: of `result`, an `ArmResult`.
+        result: of the arm.
         baseline: what the baseline costs; `naive` what naive scaling does, None where there is none.
     """
-    cost = result.cost
+    arm, cost = result.arm, result.cost
     document: dict[str, Any] = {"name": arm.name, "spec": None if arm.spec is None else arm.spec.described}
     if cost is None:
         keys = ("parameters", "added_parameters", "added_parameters_percent", "macs", "flops", "added_flops")

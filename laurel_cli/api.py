@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -60,16 +59,12 @@ def apply(model: nn.Module, spec: Formula | str, inputs: Any, *, only: str = "*"
         ModelError: no connection has such a name, or as `apply_laurel`. A warning names additions that stay ordinary.
         UsageError: a formula that means nothing.
     """
-    from laurel_cli.laurel import formulas
-    from laurel_cli.laurel.apply import place
+    from laurel_cli.laurel.apply import apply_laurel
     from laurel_cli.models.inputs import as_inputs
 
-    formula = formulas.parse(spec) if isinstance(spec, str) else spec
     found = residual_map(model, inputs)
     chosen = tuple(connection for connection in found.connections if fnmatchcase(connection.name, only))
     if found.connections and not chosen:
         raise ModelError(f"No residual connection is called {only!r}.", f"There is {found.connections[0].name!r}.")
-    placed = place(model, formula, replace(found, connections=chosen), as_inputs(inputs, model), seed=seed)
-    for warning in placed.warnings:
-        warnings.warn(warning, stacklevel=2)
-    return model
+    chosen_map = replace(found, connections=chosen)
+    return apply_laurel(model, spec, as_inputs(inputs, model), residual_map=chosen_map, seed=seed)

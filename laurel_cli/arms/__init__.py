@@ -5,7 +5,7 @@ A new rival is a file in `rivals/`; a new kind of arm is a file here and a line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,18 +49,19 @@ def parse_arm(name: str, **spec_options: Any) -> Arm:
     return next(arm for kind in _ASKED if (arm := kind.parse(wanted, spec_options)) is not None)
 
 
-def parse_arms(text: str, **spec_options: Any) -> list[Arm]:
+def parse_arms(arms: str | Sequence[Arm | str], **spec_options: Any) -> list[Arm]:
     """Read "baseline,naive+1,rw,rw+lr@16". The baseline comes first, named or not.
 
     Args:
-        text: names, separated by commas.
+        arms: names, separated by commas or in a list; arms in it stay as they are.
         spec_options: further fields of every `Spec`.
 
     Raises:
         UsageError: an unknown name.
     """
-    names = ["baseline", *filter(None, (part.strip() for part in text.split(",")))]
-    return list(dict.fromkeys(parse_arm(name, **spec_options) for name in names))
+    given: Sequence[Arm | str] = [part for part in arms.split(",") if part.strip()] if isinstance(arms, str) else arms
+    named = ("baseline", *given)
+    return list(dict.fromkeys(one if isinstance(one, Arm) else parse_arm(one, **spec_options) for one in named))
 
 
 def build(arm: Arm, site: Site) -> tuple[str, ...]:

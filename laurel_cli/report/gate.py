@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from laurel_cli.arms import AGAINST, kind_of
+from laurel_cli.arms import kind_of
 from laurel_cli.errors import UsageError
 from laurel_cli.report.rows import columns, is_of_studies
 
@@ -95,4 +95,5 @@ def _number(text: str) -> float | None:
 
 def _is_asked(row: Mapping[str, Any]) -> bool:
     """Whether an arm is one of those that a study asks about: no baseline, no copy, no naive scaling."""
-    return kind_of(row["kind"]).is_placed or row["kind"] == AGAINST.name
+    kind = kind_of(row["kind"])
+    return not (kind.is_baseline or kind.is_scaling)
