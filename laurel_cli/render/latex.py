@@ -5,8 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
-from laurel_cli.cli.render.sheet import Column, Table
+from laurel_cli.render.page import (
+    Block,
+    Bullets,
+    Code,
+    Column,
+    Facts,
+    Heading,
+    Look,
+    Notes,
+    Page,
+    Picture,
+    Prose,
+    Table,
+)
 from laurel_cli.text import visible
 
 PREAMBLE = r"""\documentclass[a4paper,10pt]{article}
@@ -51,27 +63,41 @@ LONG = 28  # a word of more characters may be broken, a column with one wraps
 _NUMBER = re.compile(r"[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w,]\d)")
 
 
-def page_latex(page: Page) -> str:
+def text(page: Page, _look: Look) -> str:
     """A document that pdflatex compiles; pictures are files, named relative to it without a suffix of their own."""
-    body = "\n".join(filter(None, (_block(block, page) for block in page.blocks)))
-    return f"{PREAMBLE}{{\\LARGE\\bfseries {_text(page.title)}\\par}}\n\n{body}\n\\end{{document}}\n"
+    blocks = [Code((page.command,))] if page.command else []
+    body = "\n".join(filter(None, (_block(block, page) for block in (*blocks, *page.blocks))))
+    return f"{PREAMBLE}{{\\LARGE\\bfseries {_said(page.title)}\\par}}\n\n{body}\n\\end{{document}}\n"
 
 
 def _block(block: Block, page: Page) -> str:
     match block:
         case Heading():
-            return f"\\{HEADINGS.get(block.level, 'section')}*{{{_text(block.text)}}}"
+            return f"\\{HEADINGS.get(block.level, 'section')}*{{{_said(block.text)}}}"
         case Prose():
-            return f"\\textbf{{{_text(block.text)}}}\n" if block.strong else f"{_text(block.text)}\n"
+            return f"\\textbf{{{_said(block.text)}}}\n" if block.strong else f"{_said(block.text)}\n"
         case Bullets():
-            items = "".join(f"\\item {{}}{_text(item)}\n" for item in block.items)
-            return f"\\begin{{itemize}}\n{items}\\end{{itemize}}"
+            return _bullets(block.items)
         case Code():
-            return "".join(f"{{\\ttfamily\\small {_text(line)}}}\\par\n" for line in block.lines)
+            return "".join(f"{{\\ttfamily\\small {_said(line)}}}\\par\n" for line in block.lines)
         case Picture():
             return _picture(block, page)
+        case Facts():
+            return _facts(block)
         case Table():
             return _table(block)
+        case Notes():
+            return f"\\subsection*{{{_said(block.title)}}}\n{_bullets(block.items)}"
+
+
+def _bullets(items: Sequence[str]) -> str:
+    said = "".join(f"\\item {{}}{_said(item)}\n" for item in items)
+    return f"\\begin{{itemize}}\n{said}\\end{{itemize}}"
+
+
+def _facts(facts: Facts) -> str:
+    rows = "".join(f"{{{_said(label)}}} & {{{_said(said)}}} \\\\\n" for label, said in facts.items)
+    return f"\\begin{{longtable}}[l]{{@{{}}lP{{0.7\\linewidth}}@{{}}}}\n{rows}\\end{{longtable}}"
 
 
 def _picture(picture: Picture, page: Page) -> str:
@@ -81,7 +107,7 @@ def _picture(picture: Picture, page: Page) -> str:
     return (
         "\\begin{center}\n"
         f"\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{\\detokenize{{{path}}}}}\n\n"
-        f"\\parbox{{0.92\\linewidth}}{{\\small {_text(picture.caption)}}}\n\\end{{center}}"
+        f"\\parbox{{0.92\\linewidth}}{{\\small {_said(picture.caption)}}}\n\\end{{center}}"
     )
 
 
@@ -89,7 +115,7 @@ def _table(table: Table) -> str:
     """A table over as many pages as it needs."""
     cells = table.cells()
     columns = "".join(_column(column, [row[j] for row in cells]) for j, column in enumerate(table.columns))
-    head = " & ".join(f"\\textbf{{{_text(column.title)}}}" for column in table.columns)
+    head = " & ".join(f"\\textbf{{{_said(column.title)}}}" for column in table.columns)
     rows = []
     for i, row in enumerate(cells):
         said = [
@@ -97,7 +123,7 @@ def _table(table: Table) -> str:
         ]
         rows.append(" & ".join(said) + " \\\\\n")
     return (
-        f"\\begin{{small}}\n\\setlength{{\\tabcolsep}}{{4pt}}\n\\textbf{{{_text(table.title)}}}\\nopagebreak\n"
+        f"\\begin{{small}}\n\\setlength{{\\tabcolsep}}{{4pt}}\n\\textbf{{{_said(table.title)}}}\\nopagebreak\n"
         f"\\begin{{longtable}}[l]{{@{{}}{columns}@{{}}}}\n"
         f"\\toprule\n{head} \\\\\n\\midrule\n\\endhead\n{''.join(rows)}\\bottomrule\n\\end{{longtable}}\n\\end{{small}}"
     )
@@ -112,7 +138,7 @@ def _column(column: Column, cells: Sequence[str]) -> str:
 
 
 def _cell(column: Column, cell: str, strong: bool) -> str:
-    said = _numbers(cell) if column.align == "right" else _text(cell)
+    said = _numbers(cell) if column.align == "right" else _said(cell)
     said = f"\\texttt{{{said}}}" if column.code else said
     # A group: a row that begins with [ would be read as the space after the row before.
     return f"{{\\bfseries {said}}}" if strong else f"{{{said}}}"
@@ -127,20 +153,20 @@ def _numbers(cell: str) -> str:
         parts.append(_signs(before))
         number = found[0].replace(",", "")
         plus = "$+$" if number.startswith("+") else ""  # siunitx leaves it out
-        parts.append(_text(found[0]) if glued else f"{plus}\\num{{{number.lstrip('+')}}}")
+        parts.append(_said(found[0]) if glued else f"{plus}\\num{{{number.lstrip('+')}}}")
         end = found.end()
     return "".join([*parts, _signs(cell[end:])])
 
 
-def _signs(text: str) -> str:
-    pieces = re.split(r"(\+-|>=)", text)
+def _signs(raw: str) -> str:
+    pieces = re.split(r"(\+-|>=)", raw)
     signs = {"+-": r"$\pm$", ">=": r"$\ge$"}
-    return "".join(signs.get(piece) or _text(piece) for piece in pieces)
+    return "".join(signs.get(piece) or _said(piece) for piece in pieces)
 
 
-def _text(text: str) -> str:
+def _said(raw: str) -> str:
     """Every character as itself: what means something to TeX is escaped, what its fonts lack is named."""
-    return " ".join(map(_word, visible(text).split(" ")))
+    return " ".join(map(_word, visible(raw).split(" ")))
 
 
 def _word(word: str) -> str:

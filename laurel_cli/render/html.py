@@ -6,8 +6,20 @@ import base64
 import hashlib
 from html import escape
 
-from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
-from laurel_cli.cli.render.sheet import Column, Table
+from laurel_cli.render.page import (
+    Block,
+    Bullets,
+    Code,
+    Column,
+    Facts,
+    Heading,
+    Look,
+    Notes,
+    Page,
+    Picture,
+    Prose,
+    Table,
+)
 from laurel_cli.text import visible
 
 STYLE = """
@@ -60,41 +72,57 @@ document.querySelectorAll("th button").forEach((button) => button.addEventListen
 """
 
 
-def page_html(page: Page) -> str:
+def text(page: Page, _look: Look) -> str:
     """The page as a document of its own. The browser is told to load nothing and to run nothing but what sorts."""
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_digest(SCRIPT)}'; base-uri 'none'"
-    body = "\n".join(filter(None, (_block(block, page) for block in page.blocks)))
+    command = f"<pre><code>{_said(page.command)}</code></pre>" if page.command else ""
+    body = "\n".join(filter(None, [command, *(_block(block, page) for block in page.blocks)]))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{_text(page.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{_text(page.title)}</h1>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{_said(page.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{_said(page.title)}</h1>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
 def _block(block: Block, page: Page) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
+            return f"<h{block.level}>{_said(block.text)}</h{block.level}>"
         case Prose():
-            return f'<p class="answer">{_text(block.text)}</p>' if block.strong else f"<p>{_text(block.text)}</p>"
+            return f'<p class="answer">{_said(block.text)}</p>' if block.strong else f"<p>{_said(block.text)}</p>"
         case Bullets():
-            return "<ul>\n" + "".join(f"<li>{_text(item)}</li>\n" for item in block.items) + "</ul>"
+            return _bullets(block.items)
         case Code():
-            return "<pre><code>" + "\n".join(map(_text, block.lines)) + "</code></pre>"
+            return "<pre><code>" + "\n".join(map(_said, block.lines)) + "</code></pre>"
         case Picture():
             return _figure(block, page)
+        case Facts():
+            return _facts(block)
         case Table():
             return _table(block)
+        case Notes():
+            return f"<h3>{_said(block.title)}</h3>\n{_bullets(block.items)}"
+
+
+def _bullets(items: tuple[str, ...]) -> str:
+    return "<ul>\n" + "".join(f"<li>{_said(item)}</li>\n" for item in items) + "</ul>"
+
+
+def _facts(facts: Facts) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{_said(label)}</th><td>{_said(said)}</td></tr>\n' for label, said in facts.items
+    )
+    return f'<div class="scroll"><table class="facts"><tbody>\n{rows}</tbody></table></div>'
 
 
 def _figure(picture: Picture, page: Page) -> str:
     drawn = page.pictures.get(picture.name)
     if drawn is None:
         return ""
-    said = _text(picture.caption)
+    said = _said(picture.caption)
     return f'<figure><div role="img" aria-label="{said}">\n{drawn}\n</div>\n<figcaption>{said}</figcaption></figure>'
 
 
@@ -108,20 +136,20 @@ def _table(table: Table) -> str:
         )
         rows.append(f"<tr>{tds}</tr>\n")
     return (
-        f'<div class="scroll"><table><caption>{_text(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table><caption>{_said(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{''.join(rows)}</tbody></table></div>"
     )
 
 
 def _head(column: Column) -> str:
     side = ' class="right"' if column.align == "right" else ""
-    return f'<th scope="col"{side}><button type="button">{_text(column.title)}</button></th>'
+    return f'<th scope="col"{side}><button type="button">{_said(column.title)}</button></th>'
 
 
 def _cell(column: Column, value: object, cell: str, strong: bool) -> str:
     """`data-value` is what the table is sorted by: the number that a cell begins with, nothing for a dash."""
     kind = "prose" if column.prose else "right whole" if column.align == "right" else "whole"
-    said = _text(cell)
+    said = _said(cell)
     said = f"<code>{said}</code>" if column.code else said
     said = f"<strong>{said}</strong>" if strong else said
     key = ""
@@ -140,8 +168,8 @@ def _number(value: object, cell: str) -> str:
         return ""
 
 
-def _text(text: str) -> str:
-    return escape(visible(text), quote=True)
+def _said(raw: str) -> str:
+    return escape(visible(raw), quote=True)
 
 
 def _digest(script: str) -> str:
