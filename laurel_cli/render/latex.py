@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 
 from laurel_cli.render.page import (
@@ -35,7 +36,13 @@ PREAMBLE = r"""\documentclass[a4paper,10pt]{article}
 \sisetup{group-separator={,},group-digits=integer,group-minimum-digits=4,detect-weight=true}
 \setlength{\parindent}{0pt}
 \setlength{\parskip}{4pt}
+\setlength{\tabcolsep}{4pt}
+\setlength{\LTpre}{3pt}
+\setlength{\LTpost}{9pt}
 \newcolumntype{P}[1]{>{\raggedright\arraybackslash}p{#1}}
+% a title and the first rows of what follows stay on one page
+\newcommand{\together}{\par\addvspace{9pt}\ifdim\pagegoal<\maxdimen\ifdim\dimexpr\pagegoal-\pagetotal<7\baselineskip\newpage\fi\fi}
+\newenvironment{sentences}{\begin{itemize}\setlength{\itemsep}{0pt}\setlength{\parskip}{2pt}}{\end{itemize}}
 \begin{document}
 \sloppy
 """
@@ -60,6 +67,9 @@ SPECIAL = {
 }
 HEADINGS = {2: "section", 3: "subsection"}
 LONG = 28  # a word of more characters may be broken, a column with one wraps
+RUN = 12  # letters of such a word that stay together
+# In points: a line of text, a character of a cell and of a heading at most, between columns, the least for sentences.
+LINE, CHARACTER, BOLD, GAP, LEAST = 480.0, 4.8, 5.6, 8.0, 110.0
 _NUMBER = re.compile(r"[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w,]\d)")
 
 
@@ -67,7 +77,7 @@ def text(page: Page, _look: Look) -> str:
     """A document that pdflatex compiles; pictures are files, named relative to it without a suffix of their own."""
     blocks = [Code((page.command,))] if page.command else []
     body = "\n".join(filter(None, (_block(block, page) for block in (*blocks, *page.blocks))))
-    return f"{PREAMBLE}{{\\LARGE\\bfseries {_said(page.title)}\\par}}\n\n{body}\n\\end{{document}}\n"
+    return f"{PREAMBLE}{{\\LARGE\\bfseries {_said(page.title)}\\par}}\\medskip\n\n{body}\n\\end{{document}}\n"
 
 
 def _block(block: Block, page: Page) -> str:
@@ -92,12 +102,12 @@ def _block(block: Block, page: Page) -> str:
 
 def _bullets(items: Sequence[str]) -> str:
     said = "".join(f"\\item {{}}{_said(item)}\n" for item in items)
-    return f"\\begin{{itemize}}\n{said}\\end{{itemize}}"
+    return f"\\begin{{sentences}}\n{said}\\end{{sentences}}"
 
 
 def _facts(facts: Facts) -> str:
-    rows = "".join(f"{{{_said(label)}}} & {{{_said(said)}}} \\\\\n" for label, said in facts.items)
-    return f"\\begin{{longtable}}[l]{{@{{}}lP{{0.7\\linewidth}}@{{}}}}\n{rows}\\end{{longtable}}"
+    columns = (Column("fact"), Column("value", prose=True))
+    return _grid(Table("", columns, facts.items), (0, 1), head=False)
 
 
 def _picture(picture: Picture, page: Page) -> str:
@@ -112,29 +122,99 @@ def _picture(picture: Picture, page: Page) -> str:
 
 
 def _table(table: Table) -> str:
-    """A table over as many pages as it needs."""
-    cells = table.cells()
-    columns = "".join(_column(column, [row[j] for row in cells]) for j, column in enumerate(table.columns))
-    head = " & ".join(f"\\textbf{{{_said(column.title)}}}" for column in table.columns)
-    rows = []
-    for i, row in enumerate(cells):
-        said = [
-            _cell(c, cell, (i, j) in table.strong) for j, (c, cell) in enumerate(zip(table.columns, row, strict=True))
-        ]
-        rows.append(" & ".join(said) + " \\\\\n")
+    """A table over as many pages as it needs; where it is wider than a page, as several that begin with its names."""
+    if not table.rows:
+        return f"\\textbf{{{_said(table.title)}}}: none\n"
+    first, *further = _parts(table)
+    if further and len({row[0] for row in table.cells()}) < len(table.rows):
+        table = _numbered(table)
+        first, *further = _parts(table)
+    drawn = [_titled(table.title, table, first)]
+    drawn += [_titled(f"{table.title}, continued", table, part) for part in further]
+    return "\n".join(drawn)
+
+
+def _numbered(table: Table) -> Table:
+    """The rows with their numbers before them, for a table whose first column does not tell them apart."""
+    rows = tuple((number, *row) for number, row in enumerate(table.rows, start=1))
+    strong = frozenset((i, j + 1) for i, j in table.strong)
+    return Table(table.title, (Column("row", align="right"), *table.columns), rows, strong)
+
+
+def _titled(title: str, table: Table, chosen: Sequence[int]) -> str:
+    return f"\\together\\textbf{{{_said(title)}}}\n{_grid(table, chosen)}"
+
+
+def _grid(table: Table, chosen: Sequence[int], head: bool = True) -> str:
+    """Some of the columns of a table, each as wide as it needs."""
+    cells, widths = table.cells(), _widths(table, chosen)
+    columns = "".join(
+        f"P{{{widths[j]:.0f}pt}}" if _wraps(table, j) else "r" if table.columns[j].align == "right" else "l"
+        for j in chosen
+    )
+    titles = " & ".join(_heading(table, j) for j in chosen)
+    rows = [
+        " & ".join(_cell(table.columns[j], row[j], (i, j) in table.strong) for j in chosen) + " \\\\\n"
+        for i, row in enumerate(cells)
+    ]
+    lines = f"\\toprule\n{titles} \\\\\n\\midrule\n\\endhead\n" if head else ""
+    end = "\\bottomrule\n" if head else ""
     return (
-        f"\\begin{{small}}\n\\setlength{{\\tabcolsep}}{{4pt}}\n\\textbf{{{_said(table.title)}}}\\nopagebreak\n"
-        f"\\begin{{longtable}}[l]{{@{{}}{columns}@{{}}}}\n"
-        f"\\toprule\n{head} \\\\\n\\midrule\n\\endhead\n{''.join(rows)}\\bottomrule\n\\end{{longtable}}\n\\end{{small}}"
+        f"\\begin{{small}}\n\\begin{{longtable}}[l]{{@{{}}{columns}@{{}}}}\n"
+        f"{lines}{''.join(rows)}{end}\\end{{longtable}}\n\\end{{small}}"
     )
 
 
-def _column(column: Column, cells: Sequence[str]) -> str:
-    if column.prose:
-        return "P{0.36\\linewidth}"
-    if column.align == "left" and any(len(cell) > LONG for cell in cells):
-        return "P{0.3\\linewidth}"
-    return "r" if column.align == "right" else "l"
+def _parts(table: Table) -> list[list[int]]:
+    """The columns of each of the tables that it takes, all but the first one with the first column again."""
+    parts, room = [[0]], LINE - _least(table, 0)
+    for j in range(1, len(table.columns)):
+        if GAP + _least(table, j) > room and len(parts[-1]) > 1:
+            parts.append([0])
+            room = LINE - _least(table, 0)
+        parts[-1].append(j)
+        room -= GAP + _least(table, j)
+    return parts
+
+
+def _widths(table: Table, chosen: Sequence[int]) -> dict[int, float]:
+    """Points for the columns that wrap: what they would like where there is room for it, else equal shares."""
+    open_ones = [j for j in chosen if _wraps(table, j)]
+    room = LINE - GAP * (len(chosen) - 1) - sum(_least(table, j) for j in chosen if j not in open_ones)
+    widths: dict[int, float] = {}
+    for j in sorted(open_ones, key=lambda j: _natural(table, j)):
+        widths[j] = min(_natural(table, j), room / (len(open_ones) - len(widths)))
+        room -= widths[j]
+    return widths
+
+
+def _least(table: Table, j: int) -> float:
+    return min(_natural(table, j), LEAST) if _wraps(table, j) else _natural(table, j)
+
+
+def _natural(table: Table, j: int) -> float:
+    """Points that a column takes without wrapping; what no font has takes six characters."""
+    cells = (row[j] for row in table.cells())
+    longest = max(sum(1 if char.isascii() else 6 for char in cell) for cell in cells)
+    return max(CHARACTER * longest, BOLD * max(map(len, _title_lines(table, j))))
+
+
+def _wraps(table: Table, j: int) -> bool:
+    column = table.columns[j]
+    return column.prose or (column.align == "left" and any(len(row[j]) > LONG for row in table.cells()))
+
+
+def _title_lines(table: Table, j: int) -> list[str]:
+    """A heading on as many lines as keep it about as narrow as its column."""
+    longest = max(len(row[j]) for row in table.cells())
+    return textwrap.wrap(visible(table.columns[j].title), max(longest, 12)) or [""]
+
+
+def _heading(table: Table, j: int) -> str:
+    lines = [f"\\textbf{{{_said(line)}}}" for line in _title_lines(table, j)]
+    side = "r" if table.columns[j].align == "right" else "l"
+    stacked = " \\\\ ".join(lines)
+    return stacked if len(lines) == 1 else f"\\shortstack[{side}]{{{stacked}}}"
 
 
 def _cell(column: Column, cell: str, strong: bool) -> str:
@@ -152,8 +232,9 @@ def _numbers(cell: str) -> str:
         glued = bool(before) and (before[-1].isalnum() or before[-1] in "_@.")
         parts.append(_signs(before))
         number = found[0].replace(",", "")
-        plus = "$+$" if number.startswith("+") else ""  # siunitx leaves it out
-        parts.append(_said(found[0]) if glued else f"{plus}\\num{{{number.lstrip('+')}}}")
+        # The sign apart: siunitx leaves out a plus, and the minus of a number that is rounded to zero.
+        sign = f"${number[0]}$" if number[0] in "+-" else ""
+        parts.append(_said(found[0]) if glued else f"{sign}\\num{{{number.lstrip('+-')}}}")
         end = found.end()
     return "".join([*parts, _signs(cell[end:])])
 
@@ -170,12 +251,14 @@ def _said(raw: str) -> str:
 
 
 def _word(word: str) -> str:
-    said = [SPECIAL.get(char) or (char if char.isascii() else _named(char)) for char in word]
-    if len(word) <= LONG:
-        return "".join(said)
-    return "".join(
-        piece if char.isalnum() else piece + "\\allowbreak{}" for char, piece in zip(word, said, strict=True)
-    )
+    """A word; a long one may be broken after a sign, and within a hash."""
+    said, run = [], 0
+    for char in word:
+        said.append(SPECIAL.get(char) or (char if char.isascii() else _named(char)))
+        run = run + 1 if char.isalnum() else 0
+        if len(word) > LONG and run % RUN == 0:
+            said.append("\\allowbreak{}")
+    return "".join(said)
 
 
 def _named(char: str) -> str:
