@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import Column, Page, Table, answer
 
 Item = Mapping[str, Any]
 
@@ -51,8 +51,13 @@ ARM_TABLES: dict[str, dict[str, Column]] = {
 MAY_BE_BOUNDS = ("macs", "flops")
 
 
-def analysis_sheet(document: Item, connections: bool) -> Sheet:
-    """The model's facts, the arms' tables, the paper's figures, the checks, and the connections if asked for."""
+def page(document: Item, connections: bool = False) -> Page:
+    """The model's facts, the arms' tables, the paper's figures, the checks.
+
+    Args:
+        connections: list every residual connection and every refused addition too; in CSV, which holds one table, in
+            place of the arms. JSON has them always.
+    """
     model, arms = document["model"], document["arms"]
     tables = [Table(title, tuple(keys.values()), _arm_rows(arms, keys)) for title, keys in ARM_TABLES.items()]
     if any(arm.get("paper") for arm in arms):
@@ -61,13 +66,21 @@ def analysis_sheet(document: Item, connections: bool) -> Sheet:
         tables.append(_check_table(arms))
     if connections:
         tables += [_connection_table(document["connections"]), _refused_table(document["refused"])]
-    return Sheet(
+    return answer(
+        f"{model['reference']}: what each arm costs",
+        document,
+        rows=_connection_rows(document) if connections else [{"model": model["reference"]} | dict(arm) for arm in arms],
         facts=_facts(document),
-        tables=tuple(tables),
+        tables=tables,
         notes=(*model.get("notes", ()), *_arm_notes(arms)),
-        warnings=tuple(document.get("warnings", ())),
-        command=str(document.get("command", "")),
     )
+
+
+def _connection_rows(document: Item) -> list[dict[str, Any]]:
+    """What was found and what was refused, in one table."""
+    model = {"model": document["model"]["reference"]}
+    found = [model | {"found": True} | item | {"reason": None} for item in document["connections"]]
+    return found + [model | {"found": False} | item for item in document["refused"]]
 
 
 def _arm_rows(arms: Sequence[Item], keys: Iterable[str]) -> tuple[tuple[Any, ...], ...]:

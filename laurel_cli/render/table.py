@@ -1,4 +1,4 @@
-"""A sheet in a terminal or a pipe. Nothing is ever truncated: a table that is too wide is stacked."""
+"""A page in a terminal or a pipe. Nothing is ever truncated: a table that is too wide is stacked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from laurel_cli.cli.render.sheet import Column, Look, Sheet, Table
+from laurel_cli.render.page import (
+    Block,
+    Bullets,
+    Code,
+    Column,
+    Facts,
+    Heading,
+    Look,
+    Notes,
+    Page,
+    Picture,
+    Prose,
+    Table,
+)
 from laurel_cli.text import ascii_only, visible
 
 GAP = 2
@@ -23,14 +36,41 @@ ANY_WIDTH = 1_000_000
 Cells = list[list[str]]
 
 
-def table_text(sheet: Sheet, look: Look) -> str:
-    """The sheet as text, facts first."""
-    parts = [_facts(sheet.facts, look)] if sheet.facts else []
-    parts += [drawn(table, look) for table in sheet.tables]
-    if sheet.notes:
-        parts.append("\n".join(wrapped(visible(note), look, "note: ") for note in sheet.notes) + "\n")
-    text = "\n".join(parts)
-    return ascii_only(text) if look.ascii_only else text
+def text(page: Page, look: Look) -> str:
+    """The page as text; pictures are left out, what they show stands in the tables."""
+    parts = [_title(page.title, "=")] if page.is_titled else []
+    parts += [drawn for block in page.blocks if (drawn := _block(block, look))]
+    said = "\n".join(parts)
+    return ascii_only(said) if look.ascii_only else said
+
+
+def _block(block: Block, look: Look) -> str:
+    match block:
+        case Heading():
+            return _title(block.text, "=" if block.level == 1 else "-")
+        case Prose():
+            return _bold(_wrapped(block.text, look), look if block.strong else Look()) + "\n"
+        case Bullets():
+            return "".join(_wrapped(item, look, "- ") + "\n" for item in block.items)
+        case Code():
+            return "".join(f"    {visible(line)}\n" for line in block.lines)
+        case Picture():
+            return ""
+        case Facts():
+            return _facts(block.items, look)
+        case Table():
+            return _table(block, look)
+        case Notes():
+            return "" if block.on_stderr else "".join(_wrapped(item, look, "note: ") + "\n" for item in block.items)
+
+
+def _title(said: str, rule: str) -> str:
+    shown = visible(said)
+    return f"{shown}\n{rule * min(len(shown), 72)}\n"
+
+
+def _bold(said: str, look: Look) -> str:
+    return f"\x1b[1m{said}\x1b[0m" if look.color else said
 
 
 def _facts(facts: Sequence[tuple[str, str]], look: Look) -> str:
@@ -44,7 +84,7 @@ def _facts(facts: Sequence[tuple[str, str]], look: Look) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drawn(table: Table, look: Look) -> str:
+def _table(table: Table, look: Look) -> str:
     """One table with its title."""
     cells = _ascii(table.cells()) if look.ascii_only else table.cells()
     title = visible(table.title)
@@ -131,10 +171,10 @@ def _stacked(columns: Sequence[Column], cells: Cells, look: Look) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wrapped(text: str, look: Look, lead: str = "") -> str:
+def _wrapped(said: str, look: Look, lead: str = "") -> str:
     """A sentence under its lead, broken between words alone."""
+    line = lead + visible(said)
     if look.width is None or look.width < 30:
-        return lead + text
-    return textwrap.fill(
-        lead + text, look.width, subsequent_indent=" " * len(lead), break_long_words=False, break_on_hyphens=False
-    )
+        return line
+    indent = " " * len(lead)
+    return textwrap.fill(line, look.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

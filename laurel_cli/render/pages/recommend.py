@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.report import words
 from laurel_cli.report.recommend import NAMES, PLAIN
 
 Item = Mapping[str, Any]
+KEYS = ("arm", "formula", "rank", "fits", "verdict")
 
 
-def recommend_sheet(document: Item) -> Sheet:
+def page(document: Item) -> Page:
     """Facts first: what to try, and why."""
     advice, untested = document["advice"], document["untested"]
     limits = [f"{NAMES[name]} at most {words.signed_percent(most)}" for name, most in document["budgets"].items()]
@@ -25,8 +26,12 @@ def recommend_sheet(document: Item) -> Sheet:
     facts += [("untested", f"{untested['arm']} ({untested['options']})")] if untested is not None else []
     facts += _listed("next", document["next"])
     tables = (_reasons(document), _studies(document), _candidates(document))
-    return Sheet(
-        facts=tuple(facts), tables=tuple(table for table in tables if table.rows), command=str(document["command"])
+    return answer(
+        f"{document['model']['reference']}: which arm to try first",
+        document,
+        rows=[{key: item[key] for key in KEYS} for item in document["candidates"]],
+        facts=facts,
+        tables=[table for table in tables if table.rows],
     )
 
 

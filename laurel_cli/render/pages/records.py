@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli import text
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import Column, Page, Table, answer
 
 KEYS = {"kind": "kind", "status": "status", "model": "model", "what": "what", "device": "device", "recorded": "when"}
 
 
-def records_sheet(document: Mapping[str, Any]) -> Sheet:
+def page(document: Mapping[str, Any]) -> Page:
     """Counts, the records, the files that are none."""
     found, problems = document["records"], document["problems"]
     facts = [("folders", ", ".join(document["folders"])), ("records", text.count(len(found)))]
@@ -26,4 +26,4 @@ def records_sheet(document: Mapping[str, Any]) -> Sheet:
     if problems:
         columns = (Column("file", code=True), Column("what is wrong", prose=True))
         tables.append(Table("Problems", columns, tuple((item["file"], item["what"]) for item in problems)))
-    return Sheet(facts=tuple(facts), tables=tuple(tables))
+    return answer("What measurements have left on disk", document, rows=found, facts=facts, tables=tables)

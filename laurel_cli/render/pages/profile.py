@@ -6,25 +6,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli import text
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import Column, Page, Table, answer
+from laurel_cli.render.pages.flat import flat
 from laurel_cli.report.words import short_p
 
 Item = Mapping[str, Any]
 COPY, NAIVE = "copy", "naive+1"
 ARM = Column("arm", code=True)
+RATIO = ("median", "low", "high", "confidence", "p", "p_holm", "verdict")
+PARTS = {"ratio": RATIO, "to_naive": RATIO}
 
 
-def profile_sheet(document: Item) -> Sheet:
+def page(document: Item) -> Page:
     """The facts of the run, ratios to the baseline and to naive scaling, times, memory."""
-    arms = document["arms"]
+    arms, model = document["arms"], document["model"]["reference"]
     tables = [_ratios(arms, "ratio", "the baseline")]
     tables += [_ratios(arms, "to_naive", NAIVE)] if any(arm["to_naive"] for arm in arms) else []
-    return Sheet(
+    said = {"model": model, "device": document["device"]["name"], "mode": document["mode"]}
+    return answer(
+        f"{model}: time and memory of each arm",
+        document,
+        rows=[said | flat(arm, PARTS) for arm in arms],
         facts=_facts(document),
         tables=(*tables, _times(arms, document["unit"]), _memory(arms)),
         notes=(*_levels(document), *document.get("notes", ())),
-        warnings=tuple(document.get("warnings", ())),
-        command=str(document.get("command", "")),
     )
 
 

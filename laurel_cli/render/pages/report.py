@@ -7,39 +7,19 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.arms import kind_of
-from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
-from laurel_cli.cli.render.report_quality import ARM, gates, quality, right
-from laurel_cli.cli.render.sheet import Column, Look, Table
+from laurel_cli.render.page import Block, Bullets, Code, Column, Heading, Page, Picture, Prose, Table
+from laurel_cli.render.pages.report_quality import ARM, gates, quality, right
 from laurel_cli.report import words
 from laurel_cli.report.figures.captions import DATA, caption
 from laurel_cli.report.frontier import CONTROL, FRONTIER
+from laurel_cli.report.rows import rows as flat_rows
 from laurel_cli.verdict.effects import WORSE
 
 Item = Mapping[str, Any]
 MANY = 24  # orders listed one by one at most
 
 
-def report_text(document: Item, format: str, look: Look, pictures: Mapping[str, str]) -> str:  # noqa: A002
-    """The report in one of the formats that show a page; `pictures` as `render` says."""
-    page = report_page(document, pictures)
-    if format == "markdown":
-        from laurel_cli.cli.render.page_markdown import page_markdown
-
-        return page_markdown(page)
-    if format == "html":
-        from laurel_cli.cli.render.page_html import page_html
-
-        return page_html(page)
-    if format == "latex":
-        from laurel_cli.cli.render.page_latex import page_latex
-
-        return page_latex(page)
-    from laurel_cli.cli.render.page_table import page_table
-
-    return page_table(page, look)
-
-
-def report_page(document: Item, pictures: Mapping[str, str]) -> Page:
+def page(document: Item) -> Page:
     """The whole report, comparison after comparison."""
     blocks: list[Block] = []
     compared = document["comparisons"]
@@ -54,7 +34,7 @@ def report_page(document: Item, pictures: Mapping[str, str]) -> Page:
     if document["warnings"]:
         blocks += [Heading(2, "What could not be read"), Bullets(tuple(document["warnings"]))]
     blocks += _origin(document)
-    return Page("LAuReL: quality against cost", tuple(blocks), pictures)
+    return Page("LAuReL: quality against cost", tuple(blocks), document, rows=flat_rows(document), is_titled=True)
 
 
 def _comparison(body: Item, number: int) -> list[Block]:

@@ -7,16 +7,24 @@ from math import isfinite
 from typing import Any
 
 from laurel_cli import text
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import Column, Page, Table, answer
+from laurel_cli.render.pages.flat import flat
 from laurel_cli.verdict import words
 from laurel_cli.verdict.findings import CANNOT_TELL, GAINS, NAIVE
 
 Item = Mapping[str, Any]
 ARM = Column("arm", code=True)
 SEEDS = 5  # columns of a table of trials
+PARTS = {
+    "difference": ("mean", "low", "high", "p", "n", "confidence"),
+    "to_naive": ("mean", "low", "high", "p", "n", "confidence", "smallest_visible", "verdict"),
+    "steps_saved": ("mean", "low", "high"),
+    "parameters_saved": ("mean", "low", "high", "at_least"),
+    "parameters": ("total", "added"),
+}
 
 
-def study_sheet(document: Item) -> Sheet:
+def page(document: Item) -> Page:
     """The facts of the study, verdicts, controls, what they are worth, all trials."""
     arms = document["arms"]
     tables = [
@@ -30,13 +38,20 @@ def study_sheet(document: Item) -> Sheet:
         *_trials(document),
         _left_out(arms),
     ]
-    return Sheet(
+    return answer(
+        f"Study {text.words(document['study']['name'])}: what is separated from the baseline",
+        document,
+        rows=_rows(document),
         facts=_facts(document),
-        tables=tuple(table for table in tables if table.rows),
-        notes=tuple(document["notes"]),
-        warnings=tuple(document["warnings"]),
-        command=str(document["command"]),
+        tables=[table for table in tables if table.rows],
+        notes=document["notes"],
     )
+
+
+def _rows(document: Item) -> list[dict[str, Any]]:
+    said = {"model": document["model"].get("reference"), "task": document["task"].get("name")}
+    said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
+    return [said | flat(arm, PARTS) for arm in document["arms"]]
 
 
 def _facts(document: Item) -> tuple[tuple[str, str], ...]:

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
-from laurel_cli.cli.render.sheet import Column, Sheet, Table
+from laurel_cli.render.page import (
+    Block,
+    Bullets,
+    Code,
+    Column,
+    Facts,
+    Heading,
+    Look,
+    Notes,
+    Page,
+    Picture,
+    Prose,
+    Table,
+)
 from laurel_cli.text import visible
 
 # What could begin markup, a link, an emoji or a mention, and only where it could: a report is read as plain text too.
@@ -21,19 +35,47 @@ _LIST = re.compile(r"^(\d{0,9})([-+=.)])(?=\s|$|[-+=])")  # rules and underlined
 _TICKS = re.compile(r"`+")
 
 
-def markdown_text(sheet: Sheet) -> str:
-    """The sheet as headings, tables and bullets."""
-    facts = Table("Model", (Column("fact"), Column("value", code=True)), sheet.facts)
-    tables = ([facts] if sheet.facts else []) + list(sheet.tables)
-    parts = [f"{code(visible(sheet.command), in_table=False)}\n"] if sheet.command else []
-    parts += [table_markdown(table) for table in tables]
-    for title, lines in (("Notes", sheet.notes), ("Warnings", sheet.warnings)):
-        if lines:
-            parts.append(f"### {title}\n\n" + "\n".join(f"- {prose(visible(line))}" for line in lines) + "\n")
+def text(page: Page, _look: Look) -> str:
+    """The page as headings, tables and bullets; a picture without a path is left out."""
+    parts = [f"# {prose(visible(page.title))}\n"] if page.is_titled else []
+    parts += [f"{code(visible(page.command), in_table=False)}\n"] if page.command else []
+    parts += [drawn for block in page.blocks if (drawn := _block(block, page))]
     return "\n".join(parts)
 
 
-def table_markdown(table: Table) -> str:
+def _block(block: Block, page: Page) -> str:
+    match block:
+        case Heading():
+            return f"{'#' * block.level} {prose(visible(block.text))}\n"
+        case Prose():
+            said = prose(visible(block.text))
+            return f"**{said}**\n" if block.strong else f"{said}\n"
+        case Bullets():
+            return _bullets(block.items)
+        case Code():
+            return "".join(f"- {code(visible(line), in_table=False)}\n" for line in block.lines)
+        case Picture():
+            return _picture(block, page)
+        case Facts():
+            return _table(Table("Model", (Column("fact"), Column("value", code=True)), block.items))
+        case Table():
+            return _table(block)
+        case Notes():
+            return f"### {prose(visible(block.title))}\n\n{_bullets(block.items)}"
+
+
+def _bullets(items: tuple[str, ...]) -> str:
+    return "".join(f"- {prose(visible(item))}\n" for item in items)
+
+
+def _picture(picture: Picture, page: Page) -> str:
+    if picture.name not in page.pictures:
+        return ""
+    first = prose(visible(re.split("[.:;] ", picture.caption)[0]))
+    return f"![{first}]({quote(page.pictures[picture.name])})\n\n*{prose(visible(picture.caption))}*\n"
+
+
+def _table(table: Table) -> str:
     """One table under its title."""
     head = [prose(column.title) for column in table.columns]
     rule = ["---:" if column.align == "right" else "---" for column in table.columns]

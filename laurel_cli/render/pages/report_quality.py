@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
-from laurel_cli.cli.render.page import Block, Prose
-from laurel_cli.cli.render.sheet import Column, Table
+from laurel_cli.render.page import Block, Column, Prose, Table
 from laurel_cli.report import words
 from laurel_cli.report.quality import CONTROLS
 from laurel_cli.report.rows import JUDGED
