@@ -8,6 +8,7 @@ the connection stays as it is, and the report says why.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreement, in_dtype, others, outputs
+from laurel_cli.laurel.fold_check import Agreement, agreements, changed, in_dtype, outputs
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -128,11 +129,14 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     if any(tensor.is_meta for tensor in held(model)):
         raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
     passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]
-    found = _trusted(model, candidates(model, passes), passes)
+    found = candidates(model, passes)
+    expected = [(given, outputs(model, given)) for given in passes]
+    if not all(tensors for _, tensors in expected):
+        raise ModelError("A folded model could not be checked.", "This one returns no floating-point numbers.")
     folded = copied(model).eval()
-    done = _apply(folded, found)
+    done = _apply(folded, _trusted(model, found, passes))
     _tidy(folded)
-    checks = tuple(_against(outputs(model, given), folded, given) for given in passes)
+    checks = agreements(expected, copied(folded))
     if not all(check.holds for check in checks):
         worst = max(checks, key=lambda check: check.error / check.allowed)
         raise ModelError(
@@ -141,10 +145,6 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
         )
     vars(folded)[keep.FOLDED] = FoldReport(tuple(done[layer] for layer in layers), checks)
     return folded
-
-
-def _against(expected: list[Tensor], folded: nn.Module, inputs: Inputs) -> Agreement:
-    return agreement(expected, copied(folded), inputs)
 
 
 def _trusted(model: nn.Module, found: Mapping[str, Candidate], passes: Sequence[Inputs]) -> dict[str, Candidate]:
@@ -170,25 +170,21 @@ def _agrees(
         scratch = copied(model)
         if exact and sum(parameter.numel() for parameter in scratch.parameters()) > LARGEST:
             continue
-        given = [one for inputs in passes for one in others(in_dtype(inputs, torch.float64) if exact else inputs)]
         _unsettle(laurel_layers(scratch).values())
+        given = [in_dtype(inputs, torch.float64) if exact else inputs for inputs in passes]
         try:
-            if exact:
-                scratch.double()
-            expected = [_tried(scratch, one) for one in given]
+            expected = [(inputs, outputs(scratch.double() if exact else scratch, inputs)) for inputs in given]
         except Exception:
-            if exact:  # code that asks for a dtype
+            if exact:  # its code asks for a dtype
                 continue
             raise
+        for inputs in map(changed, given):
+            with suppress(Exception):  # the model does not run on them, e.g. an order that its code asks for
+                expected.append((inputs, outputs(scratch, inputs)))
         _apply(scratch, {layer: candidate for layer, candidate in found.items() if layer in layers})
         _tidy(scratch)
-        pairs = [(one, outcome) for one, outcome in zip(given, expected, strict=True) if outcome is not None]
-        return all(agreement(outcome, copied(scratch), one).holds for one, outcome in pairs)
+        return all(one.holds for one in agreements(expected, scratch))
     return False
-
-
-def _tried(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    return outputs(model, inputs)
 
 
 @torch.no_grad()
@@ -231,17 +227,18 @@ def _fold(
     found: Numbers = numbers(layer)
     a, b, bias = found.a, found.b, found.bias
     branch, skip = candidate.branch, candidate.skip
-    if not found.fixed:
+    if not bool((a == 1).all()):
         if branch is None:
             return replace(entry, reason=candidate.branch_reason), None
         if not _multiplied(parameters, branch, a):
             return replace(entry, reason=OVERFLOWS if bool((a > 0).all()) else NOT_POSITIVE), None
         entry = replace(entry, branch=branch.names)
-        if branch.bias is not None and bool(bias.any()):
-            with torch.no_grad():
-                own = parameters[branch.bias.name]
-                own.copy_((own.detach().cpu().double() + bias).to(own.dtype))
-            bias = torch.zeros_like(bias)
+    if branch is not None and branch.bias is not None and branch.bias.axis is not None and bool(bias.any()):
+        own = parameters[branch.bias.name]
+        with torch.no_grad():
+            own.copy_((own.detach().cpu().double() + bias).to(own.dtype))
+        entry = replace(entry, branch=branch.names)
+        bias = torch.zeros_like(bias)
     if skip is not None and not bool((b == 1).all()) and _multiplied(parameters, skip, b):
         entry = replace(entry, skip=skip.names)
         b = torch.ones_like(b)
@@ -281,8 +278,8 @@ def _tidy(model: nn.Module) -> None:
     modules = list(model.modules())
     gone: set[int] = set()
     for module in modules:
-        made = rewrite.made_class(type(module))
-        if made is None or made is not type(module):
+        made: Any = rewrite.made_class(type(module))
+        if made is None or type(module) is not made:
             continue
         left = [edit for edit in made.laurel_edits if edit.kind != "sum" or not _is_plain(module, edit.attribute)]
         gone |= {id(getattr(module, edit.attribute)) for edit in made.laurel_edits if edit not in left}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,43 +47,45 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in tensors_in(given.call(model)) if tensor.is_floating_point()]
 
 
-def distance(first: list[Tensor], second: list[Tensor]) -> float:
-    """The largest relative difference of two lists of outputs; infinite where they are not alike."""
+def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of outputs, relative to each one's largest value; infinite if unlike."""
     if [tensor.shape for tensor in first] != [tensor.shape for tensor in second]:
         return float("inf")
     worst = 0.0
-    for one, other in zip(first, second, strict=True):
-        one, other = one.cpu().double(), other.cpu().double()
+    for one, other in ((one.cpu().double(), other.cpu().double()) for one, other in zip(first, second, strict=True)):
         finite = one.isfinite()
-        if not torch.equal(finite, other.isfinite()) or not torch.equal(one[~finite], other[~finite].to(one)):
-            nans = one.isnan() & other.isnan()
-            if not torch.equal(finite | nans, other.isfinite() | nans):
-                return float("inf")
+        same = torch.equal(one[~finite].nan_to_num(), other[~finite].nan_to_num())
+        if not torch.equal(finite, other.isfinite()) or not same:
+            return float("inf")
         if bool(finite.any()):
             size = float(one[finite].abs().max())
             worst = max(worst, float((one - other)[finite].abs().max()) / (size or 1.0))
     return worst
 
 
-def agreement(expected: list[Tensor], model: nn.Module, inputs: Inputs) -> Agreement:
-    """How far `model` is from `expected`. Its parameters are changed by their last digit: it is of no more use."""
-    found = outputs(model, inputs)
+def agreements(expected: Sequence[tuple[Inputs, list[Tensor]]], model: nn.Module) -> tuple[Agreement, ...]:
+    """How far `model` is from what it should return for each of the inputs.
+
+    Its parameters are changed by their last digit at the end: it is of no more use.
+    """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    error = distance(expected, found)
+    found = [outputs(model, inputs) for inputs, _ in expected]
     generator = torch.Generator().manual_seed(SEED)
-    unit = torch.finfo(dtype).eps
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                signs = torch.randint(2, parameter.shape, generator=generator).to(parameter.device) * 2 - 1
-                parameter.mul_(1 + (torch.finfo(parameter.dtype).eps * signs).to(parameter.dtype))
-    rounding = distance(found, outputs(model, inputs))
-    return Agreement(str(dtype).removeprefix("torch."), error, max(LEAST * unit, TIMES * rounding))
+                signs = torch.randint(2, parameter.shape, generator=generator).to(parameter) * 2 - 1
+                parameter.mul_(1 + torch.finfo(parameter.dtype).eps * signs)
+    told = []
+    for (inputs, wanted), got in zip(expected, found, strict=True):
+        rounding = distance(got, outputs(model, inputs))
+        allowed = max(LEAST * torch.finfo(dtype).eps, TIMES * rounding)
+        told.append(Agreement(str(dtype).removeprefix("torch."), distance(wanted, got), allowed))
+    return tuple(told)
 
 
-def others(inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs, and inputs of the same form with other values: floats changed, whole numbers in another order."""
-    yield inputs
+def changed(inputs: Inputs) -> Inputs:
+    """Inputs of the same form with other values: floats changed but for zeros, whole numbers in another order."""
     generator = torch.Generator().manual_seed(SEED)
 
     def change(tensor: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def others(inputs: Inputs) -> Iterator[Inputs]:
         order = torch.randperm(flat.numel(), generator=generator)
         return flat.flatten()[order].view(flat.shape).to(tensor.device)
 
-    yield Inputs(*tree_map_only(Tensor, change, (inputs.args, inputs.kwargs)))
+    return Inputs(*tree_map_only(Tensor, change, (inputs.args, inputs.kwargs)))
 
 
 def in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:

@@ -24,16 +24,11 @@ TOLERANCE = 1e-9  # relative, in float64: whether a rival's formula is what its 
 
 @dataclass(frozen=True)
 class Numbers:
-    """x' = a f + b (x + ...) + bias, in float64: numbers, or vectors of length D.
-
-    Attributes:
-        fixed: whether the formula has no a and no b: both are always 1.
-    """
+    """x' = a f + b (x + ...) + bias, in float64: numbers, or vectors of length D."""
 
     a: Tensor
     b: Tensor
     bias: Tensor
-    fixed: bool = False
 
 
 def numbers(layer: LearnedSum) -> Numbers:
@@ -47,7 +42,7 @@ def numbers(layer: LearnedSum) -> Numbers:
     one, nothing = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     if isinstance(layer, LaurelLayer):
         if not layer.spec.rw:
-            return Numbers(one, one, nothing, fixed=True)
+            return Numbers(one, one, nothing)
         a, b = (weight.detach().cpu().double() for weight in layer.residual_weights())
         return Numbers(a, b, nothing)
     if not isinstance(layer, StaticLayer):
@@ -99,7 +94,8 @@ class FoldedSum(LearnedSum):
     """
 
     alpha: Tensor
-    bias: Tensor
+    bias: Tensor | None
+    c: Tensor | None
 
     def __init__(self, layer: LearnedSum, member: Member, b: Tensor, bias: Tensor, *, in_place: bool) -> None:
         super().__init__(
@@ -120,7 +116,7 @@ class FoldedSum(LearnedSum):
             self.history = layer.spec.history_map
             self._moved = layer._moved
             self._take_maps(layer, b)
-        self._alpha = float(b) if b.dim() == 0 else None  # a number of Python: an operator takes it as it is
+        self._alpha: float | None = float(b) if b.dim() == 0 else None  # a number of Python: an operator takes it as it is
         self._read_numbers()
         self.train(layer.training)
 
@@ -179,7 +175,7 @@ class FoldedSum(LearnedSum):
         self._c = None if c is None or c.dim() > 1 else [float(value) for value in c]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         self._read_numbers()
 
     def combine(
@@ -237,8 +233,8 @@ class FoldedSum(LearnedSum):
         """W x, in the stream's own dtype."""
         dtype = getattr(self.W.weight, "dtype", x.dtype)
         if dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
-            return self.W(x)  # type: ignore[no-any-return]
-        return self.W(x.to(dtype)).to(x.dtype)  # type: ignore[no-any-return]
+            return self.W(x)
+        return self.W(x.to(dtype)).to(x.dtype)
 
     def _with_product(self, total: Tensor, narrow: Tensor, dtype: torch.dtype, sign: int) -> Tensor:
         """total + B narrow; by one product that adds, where there is a matrix and memory of our own to add into."""
