@@ -115,6 +115,7 @@ def report(
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.model_options import command_line
+    from laurel_cli.errors import GateError
     from laurel_cli.report.gate import Gate
 
     destination = Destination.checked(format, output, force, FORMATS)
@@ -128,9 +129,11 @@ def report(
 
     document = make(gathered, costs=costs, metric=metric, model=model, command=command_line())
     _refuse_nothing(document, gathered, model)
+    tripped = _tripped(document, gates)  # first: a condition that cannot be judged is an error, not a report
     pictures = _pictures(document, destination, folder, all_formats=figures is not None, force=force)
     destination.write(document, pictures=pictures)
-    _judge(document, gates)
+    if tripped:
+        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
 
 
 def _choices(cost: list[str] | None, quality: str | None) -> tuple[tuple[str, ...], str | None]:
@@ -251,17 +254,13 @@ def _pictures(
     return {name: f"{relative}/{name}.{KINDS[destination.format][0]}" for name in names(document)}
 
 
-def _judge(document: Mapping[str, Any], gates: list[Any]) -> None:
-    """Fail where a gate trips.
+def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:
+    """The conditions that are met, each with the arms that meet it.
 
     Raises:
-        GateError: a condition is met.
         UsageError: a condition cannot be judged from this report.
     """
-    from laurel_cli.errors import GateError
     from laurel_cli.report.rows import rows
 
     flat = rows(document)
-    tripped = [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]
-    if tripped:
-        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
+    return [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]
