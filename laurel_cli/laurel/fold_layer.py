@@ -116,7 +116,9 @@ class FoldedSum(LearnedSum):
             self.history = layer.spec.history_map
             self._moved = layer._moved
             self._take_maps(layer, b)
-        self._alpha: float | None = float(b) if b.dim() == 0 else None  # a number of Python: an operator takes it as it is
+        self._alpha: float | None = (
+            float(b) if b.dim() == 0 else None
+        )  # a number of Python: an operator takes it as it is
         self._read_numbers()
         self.train(layer.training)
 

@@ -216,7 +216,9 @@ def test_a_vision_transformer(spec):
     folded = laurel.fold(model, images)
     same(folded, model, images)
     names = [name for one in folded.laurel_folded.connections for name in one.branch]
-    ends = [f"blocks.{n}.{part}.{kind}" for n in (0, 1) for part in ("attn.proj", "mlp.fc2") for kind in ("weight", "bias")]
+    ends = [
+        f"blocks.{n}.{part}.{kind}" for n in (0, 1) for part in ("attn.proj", "mlp.fc2") for kind in ("weight", "bias")
+    ]
     assert names == ends
 
 
@@ -228,7 +230,9 @@ def test_layerscale_of_the_model_takes_the_factor(spec):
     model = learned(model.double(), spec, images)
     folded = laurel.fold(model, images)
     same(folded, model, images)
-    assert [one.branch for one in folded.laurel_folded.connections] == [(f"stages.{n}.blocks.0.gamma",) for n in range(4)]
+    assert [one.branch for one in folded.laurel_folded.connections] == [
+        (f"stages.{n}.blocks.0.gamma",) for n in range(4)
+    ]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -248,7 +252,9 @@ def test_language_models(name, spec):
     folded = laurel.fold(model, ids)
     # transformers computes RMS norms in float32 whatever the model's dtype is.
     same(folded, model, ids, tolerance=1e-12 if name == "gpt2" else 1e-6)
-    assert [one.branch[0].rpartition(".")[0].split(".", 3)[3] for one in folded.laurel_folded.connections] == [*ends] * 2
+    assert [one.branch[0].rpartition(".")[0].split(".", 3)[3] for one in folded.laurel_folded.connections] == [
+        *ends
+    ] * 2
     assert folded.get_input_embeddings().weight is not model.get_input_embeddings().weight
     with torch.no_grad():
         found, expected = (one.generate(ids, max_new_tokens=3, do_sample=False) for one in (folded, model))
