@@ -29,10 +29,10 @@ from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
-from laurel_cli.models.build import first_line
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
+from laurel_cli.text import first_line
 
 Say = Callable[[Mapping[str, Any]], None]
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs

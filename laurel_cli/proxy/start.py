@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_leaves
 
 from laurel_cli import arms
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.models.build import first_line
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
@@ -25,6 +24,7 @@ from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.tasks import Task
 from laurel_cli.residual.survey import survey
+from laurel_cli.text import first_line
 
 COPY_SEEDS = 1_000_000  # a copy of the baseline has its own seeds, so that it is another run of the same thing
 

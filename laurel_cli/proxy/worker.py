@@ -20,7 +20,6 @@ import torch
 
 from laurel_cli.errors import LaurelError
 from laurel_cli.latency.devices import opened
-from laurel_cli.models.build import first_line
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
@@ -31,6 +30,7 @@ from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.tasks import Task, open_task
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
+from laurel_cli.text import first_line
 
 Say = Callable[[Mapping[str, Any]], None]
 Compiled = dict[str, tuple[torch.nn.Module, Any]]
