@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.arms import Site, build, parse_arms
+from laurel_cli.devices import is_out_of_memory, opened
+from laurel_cli.devices.base import Device
 from laurel_cli.errors import LaurelError, LayoutError, ModelError
 from laurel_cli.latency.allocator import Usage, so_far
-from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
@@ -92,10 +93,10 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
-            predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
+            predicted, why_not = held_by_a_step(model, inputs, work, device) if work.trains else (None, "")
             if why_not:
                 say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
-            step = prepared(model, inputs, work, device.torch)
+            step = prepared(model, inputs, work, device)
             step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
@@ -109,7 +110,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     steps: dict[str, Step] = {}
     for name, model, inputs in _models(job, say, draw):
         with _named(name):
-            steps[name] = prepared(model, inputs, work, device.torch)
+            steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
     repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
@@ -126,7 +127,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     for placement in range(placements):
         if placement and job.until is not None and time.monotonic() + placement_seconds(round_seconds) > job.until:
             break  # slower than it was while warming up
-        ballast = _replace(steps.values(), draw)
+        ballast = [] if device.places else _replace(steps.values(), draw)
         _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
         began, number = time.monotonic(), 0
         while number < FEWEST_ROUNDS or (number < MOST_ROUNDS and time.monotonic() - began < wanted):
@@ -183,8 +184,6 @@ def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
     """Move every tensor to another place in memory. Returns ballast, to be kept until the next move."""
     ballast: list[Tensor] = []
     tensors = list({id(tensor): tensor for step in steps for tensor in step.tensors()}.values())
-    if any(tensor.device.type == "xla" for tensor in tensors):  # the runtime places them
-        return ballast
     owners = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
     draw.shuffle(tensors)
     for tensor in tensors:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from laurel_cli.cores import cores
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
@@ -211,13 +210,6 @@ class _Worker:
             f"its process ended with signal {-status}" if status < 0 else f"its process ended with exit status {status}"
         )
         return f"{how}: {lines[-1]}" if lines else how
-
-
-def default_processes(device: str) -> int:
-    """One a core on the CPU, where two processes with a thread each train up to twice as fast as one with two."""
-    if device != "cpu":
-        return 1
-    return cores()
 
 
 def ordered(keys: Sequence[Key], arms: Sequence[str], *, by_arm: bool) -> list[Key]:

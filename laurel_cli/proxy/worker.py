@@ -19,11 +19,10 @@ from typing import Any
 import torch
 
 from laurel_cli.errors import LaurelError
-from laurel_cli.latency.devices import opened
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, synchronised
+from laurel_cli.proxy.parallel import joined, own_device, synchronised
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
@@ -66,15 +65,15 @@ def run_trial(
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
-    device = opened(recipe.device, recipe.threads)
+    device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
     path = studies.checkpoint_path(folder, arm, seed)
-    with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
+    with joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
-        seen = look(begun, recipe, task, seed_of(contender, seed), group.device) if plain and group.rank == 0 else None
+        seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
-        begun = _compiled(begun, model, arm, compiled, recipe, group.device)
+        begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
         state = train(begun, recipe, task, numbers, group=group, path=path, stop=stop, on_event=on_event, compiled=call)
