@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,7 @@ def example_inputs():
 """
 PROFILE = ["profile", "model.py:build", "--variant", "rw", "--max-time", "1", "--processes", "1", "--format", "json"]
 Laurel = Callable[..., "subprocess.CompletedProcess[str]"]
+Asked = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
@@ -61,35 +64,75 @@ def package(folder: Path, name: str, version: str, code: str, entry: str = "") -
         (info / "entry_points.txt").write_text(f"[laurel_cli.devices]\n{entry}\n")
 
 
-def devices(laurel: Laurel) -> dict[str, dict[str, object]]:
-    done = laurel("env", "--format", "json")
-    assert done.returncode == 0, done.stderr
-    return {device["name"]: device for device in json.loads(done.stdout)["devices"]}
+ASK = """
+import json
+from laurel_cli.devices import listed, resolve
+from laurel_cli.errors import ResourceError
+notes, absent = [], {}
+found = {name: [one.available, one.detail] for name, one in listed()}
+for name in found:
+    try:
+        resolve(name)
+    except ResourceError as error:
+        absent[name] = f"{error.what} {error.why}"
+print(json.dumps({"found": found, "auto": resolve("auto", notes.append), "notes": notes, "absent": absent}))
+"""
 
 
-def test_a_torch_xla_that_fails_is_not_taken_by_auto(laurel: Laurel, tmp_path: Path) -> None:
+@pytest.fixture
+def asked(tmp_path: Path, laurel_env: dict[str, str]) -> Asked:
+    """What a new process finds: all devices, which one "auto" is, with which notes, and the errors of those absent."""
+
+    def ask() -> dict[str, Any]:
+        path = os.pathsep.join([str(tmp_path / "planted"), laurel_env["PYTHONPATH"]])
+        env = laurel_env | {"PYTHONPATH": path, "PJRT_DEVICE": "CPU", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run([sys.executable, "-c", ASK], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return ask
+
+
+BROKEN = "xla is there, but fails: AttributeError: module 'torch_xla' has no attribute 'device'"
+
+
+@pytest.fixture
+def broken_xla(tmp_path: Path) -> None:
     """It can be imported, its version is right, and it has no device."""
     package(tmp_path / "planted", "torch_xla", torch.__version__.partition("+")[0], "")
-    found = devices(laurel)["xla"]
-    assert not found["available"]
-    assert found["detail"] == "xla is there, but fails: AttributeError: module 'torch_xla' has no attribute 'device'"
+
+
+@pytest.mark.usefixtures("broken_xla")
+def test_a_torch_xla_that_fails_is_not_taken_by_auto(asked: Asked) -> None:
+    answer = asked()
+    assert answer["found"]["xla"] == [False, BROKEN]
+    assert (answer["auto"], answer["notes"]) == ("cpu", [BROKEN])  # passed over, and said
+    assert answer["absent"]["xla"] == f"There is no device 'xla' here: {BROKEN}. Present: cpu."
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("broken_xla")
+def test_the_commands_say_so_too(laurel: Laurel) -> None:
+    done = laurel("env", "--format", "json")
+    assert {"name": "xla", "available": False, "detail": BROKEN} in json.loads(done.stdout)["devices"]
     done = laurel(*PROFILE)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device"]["name"] == "cpu"
-    assert f"note: {found['detail']}" in done.stderr  # passed over, and said
+    assert f"note: {BROKEN}" in done.stderr
     assert "device: cpu" in done.stderr
     for command in (PROFILE, ["train-proxy", "--steps", "1"]):
         done = laurel(*command, "--device", "xla")
         assert done.returncode == 5
-        assert str(found["detail"]) in done.stdout + done.stderr
+        assert BROKEN in done.stdout + done.stderr
         assert "Present: cpu." in done.stdout + done.stderr
 
 
-def test_a_folder_that_is_called_torch_xla_is_no_torch_xla(laurel: Laurel, tmp_path: Path) -> None:
+@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is not None, reason="the real one is found first")
+def test_a_folder_that_is_called_torch_xla_is_no_torch_xla(asked: Asked, tmp_path: Path) -> None:
     (tmp_path / "planted" / "torch_xla").mkdir(parents=True)
-    found = devices(laurel)["xla"]
-    assert not found["available"]
-    assert "is no installed package" in str(found["detail"]) or "does not go with" in str(found["detail"])
+    available, why = asked()["found"]["xla"]
+    assert not available
+    assert "is no installed package" in why
 
 
 OWN = """
@@ -111,12 +154,19 @@ class Own(Accelerator):  # a stand-in: it computes on the processor
 """
 
 
-def test_a_device_of_another_package_is_one_line(laurel: Laurel, tmp_path: Path) -> None:
+def test_a_device_of_another_package_is_taken_before_the_processor(asked: Asked, tmp_path: Path) -> None:
     package(tmp_path / "planted", "own_device", "1", OWN, "own = own_device:Own")
-    assert devices(laurel)["own"]["available"]
+    answer = asked()
+    assert answer["found"]["own"] == [True, "a stand-in"]
+    assert answer["auto"] == "own"
+
+
+@pytest.mark.slow
+def test_a_device_of_another_package_is_timed(laurel: Laurel, tmp_path: Path) -> None:
+    package(tmp_path / "planted", "own_device", "1", OWN, "own = own_device:Own")
     done = laurel(*PROFILE)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["device"]["name"] == "own"  # auto takes it before the processor
+    assert json.loads(done.stdout)["device"]["name"] == "own"
 
 
 @pytest.mark.slow
@@ -134,11 +184,9 @@ def test_a_device_of_another_package_trains_as_the_processor_does(laurel: Laurel
     assert found["own"] == pytest.approx(found["cpu"], rel=2e-3)
 
 
-def test_a_device_of_a_package_that_fails_is_absent_and_says_why(laurel: Laurel, tmp_path: Path) -> None:
+def test_a_device_of_a_package_that_fails_is_absent_and_says_why(asked: Asked, tmp_path: Path) -> None:
     package(tmp_path / "planted", "own_device", "1", "raise RuntimeError('planted')", "own = own_device:Own")
-    found = devices(laurel)["own"]
-    assert not found["available"]
-    assert found["detail"] == "the package that brings it fails: RuntimeError: planted"
-    done = laurel("profile", "resnet18", "--device", "own")
-    assert done.returncode == 5
-    assert "RuntimeError: planted" in done.stderr
+    answer, why = asked(), "the package that brings it fails: RuntimeError: planted"
+    assert answer["found"]["own"] == [False, why]
+    assert (answer["auto"], answer["notes"]) == ("cpu", [why])
+    assert why in answer["absent"]["own"]
