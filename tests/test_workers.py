@@ -180,6 +180,54 @@ def test_a_worker_that_hangs_dies_with_its_parent(job: str) -> None:
     assert is_gone(pid)
 
 
+SLEEPER = """
+import os, pathlib, sys, time
+import torch
+from torch import nn
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        if pathlib.Path(sys.argv[0]).name == "workers.py":  # in a worker
+            pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+            time.sleep(600)
+        return x + self.map(x)
+
+def build():
+    return nn.Sequential(Layer(), nn.Flatten(), nn.LazyLinear(10))
+"""
+SMALL = "--task scenes --train-limit 64 --evaluation-limit 32 --batch 8 --steps 2 --no-controls --seeds 1 --processes 1"
+COMMANDS = {"profile": "--input-shape 2x3x32x32", "train-proxy": SMALL}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing ends a process at once")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_is_killed_leaves_no_worker_in_a_step_that_hangs(
+    command: str, tmp_path: Path, cache: Path, laurel_env: dict[str, str]
+) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    words = [sys.executable, "-m", "laurel_cli", command, "sleeper.py:build", "--arms", "baseline,rw"]
+    env = laurel_env | {"LAUREL_CACHE": str(cache)}
+    with (tmp_path / "said").open("w") as said:
+        parent = subprocess.Popen(
+            [*words, "--device", "cpu", *COMMANDS[command].split()], env=env, cwd=tmp_path, stdout=said, stderr=said
+        )
+    until = time.monotonic() + 240
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert parent.poll() is None, (tmp_path / "said").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    pid = int((tmp_path / "pid").read_text())
+    assert pid != parent.pid
+    assert not is_gone(pid, 0.3)
+    parent.kill()
+    parent.wait()
+    assert is_gone(pid)
+
+
 def started(parent: int) -> tuple[subprocess.Popen[bytes], int]:
     """A worker started by hand, and what it says."""
     receive, send = os.pipe()

@@ -143,7 +143,7 @@ def compare(
     """
     folder = prepared.folder
     for count in _stops(prepared.study) or [plan.seeds]:
-        with study.locked(folder) as lock:
+        with study.locked(folder, plan.command) as lock:
             blocks = range(plan.first_seed, plan.first_seed + count)
             wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
             wanted = study.begin(folder, wanted, resume=True)
@@ -316,7 +316,7 @@ def _searched(
     place = folder / "search"
     search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with study.locked(place) as lock:
+    with study.locked(place, plan.command) as lock:
         run.run(
             place,
             keys,

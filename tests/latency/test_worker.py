@@ -14,7 +14,7 @@ import pytest
 
 from laurel_cli.latency.allocator import _libc, variables
 from laurel_cli.latency.job import Job
-from laurel_cli.latency.worker import main
+from laurel_cli.latency.worker import measure
 
 MODELS = """
 import torch
@@ -60,7 +60,7 @@ def job(tmp_path: Path) -> Job:
 
 def said(job: Job) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    main(found.append, job)
+    measure(found.append, job)
     return found
 
 
