@@ -13,6 +13,7 @@ from torch import Tensor
 from laurel_cli.devices.presence import Presence
 
 Call = Callable[[], Any]
+Dtype = torch.dtype  # within `Device`, `torch` is the attribute
 
 
 class Device:
@@ -128,6 +129,6 @@ class Device:
         """Around a forward pass without gradients."""
         return torch.inference_mode()
 
-    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    def autocast(self, dtype: Dtype) -> AbstractContextManager[Any]:
         """Mixed precision while training: the weights stay float32."""
         return torch.autocast(self.torch.type, dtype) if dtype != torch.float32 else nullcontext()
