@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli import text
+from laurel_cli.devices import is_host
 from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.render.pages.flat import flat
 from laurel_cli.report.words import short_p
@@ -57,7 +58,7 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
 
 def _memory_use(document: Item) -> tuple[tuple[str, str], ...]:
     """Of the CPU: how workers held their memory, and how much of the arms' time that cost."""
-    if document["device"]["name"] != "cpu":
+    if not is_host(document["device"]["name"]):
         return ()
     kept = document["allocator"]["name"] == "keep"
     faults = [arm["page_faults"] for arm in document["arms"] if arm["page_faults"] is not None]

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from laurel_cli.devices import is_out_of_memory, listed, nvml, opened, present, probe, resolve
+from laurel_cli.devices.cpu import Cpu
+from laurel_cli.devices.cuda import Cuda
+from laurel_cli.devices.presence import Presence
 from laurel_cli.errors import ResourceError, UsageError
-from laurel_cli.latency.devices import Cpu, Cuda, is_out_of_memory, opened, present, resolve
 
 
 def test_the_cpu_times_a_call() -> None:
@@ -42,10 +45,49 @@ def test_resolve() -> None:
     assert present()[-1] == "cpu"
     assert resolve("auto") == present()[0]
     assert isinstance(opened("cpu", 1), Cpu)
-    with pytest.raises(UsageError, match="cuda"):
-        resolve("gpu")
-    with pytest.raises(ResourceError, match="cpu"):
-        resolve("tpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpu", "one of auto, cuda, mps, tpu, xla, cpu"),
+        ("meta", "one of auto, cuda"),
+        ("auto:1", "one of auto, cuda"),
+        ("", "one of auto, cuda"),
+        ("cuda:", "'' is no number"),
+        ("cuda:one", "'one' is no number"),
+        ("cuda:-1", "'-1' is no number"),
+        ("cpu:1", "'1' follows cpu, of which there is one"),
+    ],
+)
+def test_what_is_no_device_is_a_wrong_option(name: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        resolve(name)
+    assert said in raised.value.why
+
+
+def test_each_device_is_there_or_its_absence_is_an_error_with_the_same_reason() -> None:
+    """`laurel env` and `--device` ask the same list."""
+    for name, found in listed():
+        if found.available:
+            assert resolve(name) == name
+            continue
+        with pytest.raises(ResourceError) as raised:
+            resolve(name)
+        assert found.detail in raised.value.what
+        assert "Present: " in raised.value.why
+        assert "cpu" in raised.value.why
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="torch drives one here")
+def test_a_device_that_only_torch_knows_is_absent_rather_than_unknown() -> None:
+    with pytest.raises(ResourceError, match="drives no accelerator here; Intel's GPUs need the torch of"):
+        resolve("xpu")
+
+
+def stand_in(name: str) -> Presence:
+    """For the process that tries a device: it would know of no stand-in."""
+    return Presence(True, f"a stand-in for {name}")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +134,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     properties = SimpleNamespace(name="Fake GPU", total_memory=80 * 2**30, L2_cache_size=1024)
     flush = SimpleNamespace(zero_=lambda: fake.log.append("flush"), numel=lambda: 2048)
     monkeypatch.setattr(torch, "empty", lambda *_, **__: flush)
+    monkeypatch.setattr(torch.version, "cuda", "0.0")
+    monkeypatch.setattr(probe, "_elsewhere", stand_in)
     for name, value in {
         "current_device": lambda: 1,
         "device_count": lambda: 2,
@@ -125,13 +169,11 @@ def test_cudas_peak_leaves_out_our_own_buffer(gpu: FakeGpu) -> None:
 def test_cuda_is_first_where_it_is(gpu: FakeGpu) -> None:
     assert resolve("auto") == "cuda"
     assert resolve("cuda:1") == "cuda:1"
-    with pytest.raises(ResourceError, match="GPUs: 2"):
+    with pytest.raises(ResourceError, match="cuda has 2 devices, numbered from 0"):
         resolve("cuda:2")
 
 
 def test_nvml_says_who_disturbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from laurel_cli.latency import nvml
-
     fake = SimpleNamespace(
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
