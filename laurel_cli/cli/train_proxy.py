@@ -308,7 +308,7 @@ def train_proxy(
         from laurel_cli.latency.workload import Workload
         from laurel_cli.proxy.compare import Plan
         from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-        from laurel_cli.proxy.tasks import is_text
+        from laurel_cli.tasks import is_text
 
         kind = "text" if is_text(task) else "image"
         budget: dict[str, Any] = defaults.BUDGETS[kind] | ({} if model is None else {"lr": defaults.MODELS_LR})
