@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from laurel_cli.rivals.running import RunningSum
-from laurel_cli.rivals.static import Coefficient, Terms, weighted
+from laurel_cli.rivals.static import NORMED, Coefficient, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ def source(value: Tensor, query: Tensor) -> Source:
 class OverDepth(RunningSum):
     """What attends over v_0, the stream's first input, and the branch outputs v_1 to v_n, with one query w."""
 
-    needs = "a norm before every branch and before the head"
+    needs = NORMED
 
     def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> Any:
         """What this connection adds to the sources: its branch output; at the first one the stream's input too."""

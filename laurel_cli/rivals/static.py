@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from laurel_cli.rivals.layer import StaticLayer
 
 SCORES = "it adds attention scores, of which masks make some infinite"
+NORMED = "a norm before every branch and before the head, its epsilon small beside what it normalises"
 OTHER_START = "does not start as the baseline"
 NEAR_START = "starts near the baseline, not exactly as it"
 SUBTRACTED = "its skip is subtracted, and later connections would read it"
@@ -105,7 +106,7 @@ class Static:
         look: shape and colour in figures, as matplotlib has them.
         coefficients: by name.
         starts: as the baseline: "exact", "near", but for a scale that norms take away ("to scale"), or "no".
-        needs: of the model, for the start that is said, in words; "" for nothing.
+        needs: of the model, for the start that is said or to stand at all, in words; "" for nothing.
         nowhere: what a model lacks in which it has no place, in words.
         numbered: whether the formula depends on the connection's number in its stream.
         reads_history: whether it reads what was remembered at earlier connections of its stream.
@@ -220,8 +221,8 @@ class Static:
         return position + 2 if self.reads_history else 0
 
     def held(self, position: int) -> int:
-        """All that it reads but its own input."""
-        return max(self.lags_at(position) - 1, 0)
+        """All that it reads but its own input; before the first connection nothing is remembered."""
+        return max(self.lags_at(position) - 1, 0) if position else 0
 
     def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
         """Itself, wherever a connection has what it needs."""
