@@ -12,6 +12,8 @@ from laurel_cli.rivals.streams import STD, State, Streams, Table, mixed, product
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from laurel_cli.laurel.formula import Starts
+
 
 @dataclass(frozen=True)
 class IHC(Streams):
@@ -29,7 +31,7 @@ class IHC(Streams):
     equation = "x_i' = x_i + post_i f, then sum_i pre_i x_i' is read; N streams (ihc@N, or 4) set post and pre"
     source = "HY-V4 (transformers: HYV4HyperConnection)"
     look = ("H", "#3f007d")
-    starts = "exact"
+    starts: ClassVar[Starts] = "exact"
     lags = 2
     scale: ClassVar[float] = 0.0
 
