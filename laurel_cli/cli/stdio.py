@@ -79,6 +79,12 @@ def answered() -> bool:
     return _state.answered
 
 
+def forgo() -> None:
+    """Give the answer's descriptor up: this process is one that works for another, which answers."""
+    if _state.stream is not None:
+        _drop(_state.stream)
+
+
 def say(text: str) -> None:
     """Write a line (an error, a warning) to stderr; one that is closed or full is not worth failing for."""
     from laurel_cli.text import visible

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from laurel_cli.errors import ResourceError, UsageError
+from laurel_cli.text import message
 
 NAMES = ("auto", "cpu", "cuda", "xla", "tpu")
 Call = Callable[[], Any]
@@ -287,7 +288,7 @@ def opened(name: str, threads: int | None = None) -> Device:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device's or the machine's memory ran out."""
-    said = str(error)
+    said = message(error)
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
     return isinstance(error, kinds) or any(
         sign in said for sign in ("out of memory", "not enough memory", "RESOURCE_EXHAUSTED")

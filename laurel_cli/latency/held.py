@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from laurel_cli.latency.workload import DTYPES, LEARNING_RATE, Workload, autocast, loss_of
-from laurel_cli.models.build import first_line
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
+from laurel_cli.text import first_line
 
 GROUPED = ("cuda", "xpu")  # devices on which AdamW works on all tensors at once, and borrows as much again
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
+from laurel_cli.text import first_line, message
 
 
 def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, tuple[str, ...]]:
@@ -54,17 +55,10 @@ def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
 
 def _is_about_meta(error: Exception) -> bool:
     """Whether the constructor failed because its tensors hold no data, rather than on its arguments."""
-    return isinstance(error, RuntimeError) or "meta" in str(error)
+    return isinstance(error, RuntimeError) or "meta" in message(error)
 
 
 def _cannot_be_built(error: Exception) -> LaurelError:
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if isinstance(error, MemoryError) or "not enough memory" in message(error):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
     return ModelError("The model cannot be built.", first_line(error), "Check its --model-arg options.")
-
-
-def first_line(error: BaseException) -> str:
-    """The error's type and the first line that says something, with the next one where it ends in a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
