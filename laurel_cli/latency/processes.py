@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from laurel_cli.errors import LaurelError, LayoutError, ModelError, ResourceError, UsageError
 from laurel_cli.latency.allocator import variables
+from laurel_cli.processes import has_ended, how, kill_group, lines
 
 if TYPE_CHECKING:
     from laurel_cli.latency.job import Job
@@ -40,7 +42,7 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
     """
     receive, send = os.pipe()
     command = [sys.executable, "-m", "laurel_cli.latency.worker", str(send)]
-    with tempfile.TemporaryFile("w+", errors="replace") as log, os.fdopen(receive, "rb", buffering=0) as pipe:
+    with tempfile.TemporaryFile("w+", errors="replace") as log, os.fdopen(receive, "rb", buffering=0):
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -53,32 +55,39 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
         os.close(send)
         try:
             assert process.stdin is not None
-            process.stdin.write(json.dumps(asdict(job)).encode())
-            process.stdin.close()
-            finished = False
-            for line in _lines(pipe):
-                message = json.loads(line)
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, which is said below
+                process.stdin.write(json.dumps(asdict(job)).encode())
+                process.stdin.close()
+            for line in _said(process.pid, receive):
+                message = _message(line)
                 _raise_if_failed(message)
-                finished = message["kind"] == "done"
                 yield message
-            if not finished:
-                raise _crashed(process.wait(), log)
+                if message["kind"] == "done":
+                    return
+            raise _crashed(process, log)
         finally:
-            _kill(process)
+            kill_group(process.pid)
+            process.wait()
 
 
-def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
-    pending = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while True:
-            if not selector.select(SILENCE):
-                raise ModelError("A model hangs.", f"It has said nothing for {SILENCE:.0f} s.", "Try a smaller one.")
-            chunk = pipe.read(1 << 16)
-            if not chunk:
-                return
-            *lines, pending = (pending + chunk).split(b"\n")
-            yield from lines
+def _said(pid: int, receive: int) -> Iterator[bytes]:
+    heard = time.monotonic()
+    for line in lines(pid, receive):
+        if line is not None:
+            heard = time.monotonic()
+            yield line
+        elif time.monotonic() - heard > SILENCE:
+            raise ModelError("A model hangs.", f"It has said nothing for {SILENCE:.0f} s.", "Try a smaller one.")
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+        if isinstance(message["kind"], str):
+            return message  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ModelError("A model disturbs the process that runs it.", "It wrote to a file that is not its own.")
 
 
 def _raise_if_failed(message: dict[str, Any]) -> None:
@@ -91,19 +100,17 @@ def _raise_if_failed(message: dict[str, Any]) -> None:
         raise ERRORS.get(message["code"], LaurelError)(message["what"], message["why"] + arm, message["hint"])
 
 
-def _crashed(status: int, log: IO[str]) -> Exception:
+def _crashed(process: subprocess.Popen[bytes], log: IO[str]) -> Exception:
+    if not has_ended(process.pid):
+        return ModelError("A model closes files that are not its own.", "The process that runs it cannot be heard.")
+    kill_group(process.pid)  # what it has forked, before its number is another's
+    status = process.wait()
     if status == -signal.SIGKILL:
         return OutOfMemory(None, "The process was killed, as the system does where memory runs out.")
+    from laurel_cli.models.guard import line_of_crash
+
     log.seek(0)
-    lines = [line.strip() for line in log if line.strip()]
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    return ModelError(f"A process that runs the models ended with {how}.", lines[-1] if lines else "")
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            process.kill()
-    process.wait()
+    text = log.read()
+    printed = [line.strip() for line in text.splitlines() if line.strip()]
+    where = line_of_crash(text) or (printed[-1] if printed else "")
+    return ModelError(f"A process that runs the models ended with {how(status)}.", where)

@@ -7,6 +7,7 @@ descriptor FD, so that what a model prints disturbs nobody.
 from __future__ import annotations
 
 import copy
+import faulthandler
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
@@ -29,10 +31,12 @@ from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
-from laurel_cli.models.build import first_line
+from laurel_cli.models import guard
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.load import load
+from laurel_cli.models.reference import runs_users_code
 from laurel_cli.residual.survey import survey
+from laurel_cli.text import message
 
 Say = Callable[[Mapping[str, Any]], None]
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
@@ -43,6 +47,8 @@ BALLAST = 1 << 20  # bytes between tensors at most
 
 def main(say: Say, job: Job) -> None:
     """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage; done."""
+    if any(runs_users_code(model) for model in (job.model, *job.against)):
+        guard.keep_apart(lambda word: None)
     torch.manual_seed(job.seed)
     device = opened(job.device, job.threads)
     work = Workload(**job.work)
@@ -92,11 +98,13 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
-            predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
+            with _first(work):
+                predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
             if why_not:
                 say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
-            step = prepared(model, inputs, work, device.torch)
-            step.run()  # the optimizer's state, workspaces
+            with _first(work):
+                step = prepared(model, inputs, work, device.torch)
+                step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
             peak = device.peak(step.run, static + step.inputs)
@@ -108,13 +116,13 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     draw = random.Random(f"{job.seed} {job.process}")
     steps: dict[str, Step] = {}
     for name, model, inputs in _models(job, say, draw):
-        with _named(name):
+        with _named(name), _first(work):
             steps[name] = prepared(model, inputs, work, device.torch)
     say({"kind": "built", "order": list(steps)})
     repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
         with _named(name):
-            first, settled, calls = _warm_up(step, device)
+            first, settled, calls = _warm_up(step, device, work)
         repeats[name] = 1 if step.single else max(1, round(SHORTEST_SAMPLE / settled))
         round_seconds += repeats[name] * settled
         say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
@@ -162,10 +170,11 @@ def _round(
     return took
 
 
-def _warm_up(step: Step, device: Device) -> tuple[float, float, int]:
+def _warm_up(step: Step, device: Device, work: Workload) -> tuple[float, float, int]:
     """Seconds of the first call, seconds of a call once two runs of calls agree, calls made."""
     step.reset()
-    first = device.time(step.run, 1)
+    with _first(work):
+        first = device.time(step.run, 1)
     began, calls, before = time.monotonic(), 1, 0.0
     while True:
         seconds = []
@@ -209,10 +218,17 @@ class _named:  # noqa: N801 - reads as a word in `with`
             error.laurel_arm = self.arm  # type: ignore[attr-defined]
 
 
+def _first(work: Workload) -> AbstractContextManager[None]:
+    """Around the first calls of an arm, which a model's time limit ends; those that compile may take any time."""
+    return nullcontext() if work.compile else guard.called()
+
+
 def _failure(error: BaseException) -> dict[str, Any]:
     arm = getattr(error, "laurel_arm", None)
+    if not isinstance(error, Exception) or (isinstance(error, LaurelError) and guard.is_from_user(error)):
+        error = guard.as_ours(f"The arm {arm!r}" if arm else "A model", error)
     if is_out_of_memory(error):
-        return {"kind": "out of memory", "arm": arm, "why": str(error).splitlines()[0] if str(error) else ""}
+        return {"kind": "out of memory", "arm": arm, "why": (message(error).splitlines() or [""])[0]}
     if isinstance(error, LaurelError):
         body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
         return {"kind": "layout" if isinstance(error, LayoutError) else "error", "arm": arm, **body}
@@ -220,7 +236,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "kind": "error",
         "arm": arm,
         "what": f"The arm {arm!r} cannot be run." if arm else "The models cannot be built.",
-        "why": first_line(error),
+        "why": guard.said(error),
         "hint": "",
         "code": 3,
     }
@@ -229,13 +245,18 @@ def _failure(error: BaseException) -> dict[str, Any]:
 if __name__ == "__main__":
     out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
+    process = os.getpid()
+    faulthandler.enable(all_threads=False)
+
     def say(message: Mapping[str, Any]) -> None:
+        if os.getpid() != process:  # a copy that a model has forked
+            os._exit(0)
         out.write(json.dumps(message) + "\n")
 
     try:
         main(say, Job(**json.load(sys.stdin)))
     except BrokenPipeError:  # the parent has gone
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
+        os._exit(1)
+    except BaseException as error:  # noqa: BLE001 - the boundary: the parent says it
         say(_failure(error))
-        sys.exit(1)
+        os._exit(1)
