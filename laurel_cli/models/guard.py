@@ -73,9 +73,11 @@ def contained(what: str, file: str = "") -> Iterator[None]:
     """
     if file:
         _door.files.add(file)
+    before = set(sys.modules)
     try:
         with quiet_stdout(), _passed(), _limited(time_limit()):
             yield
+        _door.files.update(_files_of(set(sys.modules) - before))
     except StopAsked:
         raise
     except KeyboardInterrupt as error:
@@ -207,6 +209,18 @@ def line_of(frames: Iterable[tuple[str, int | None]]) -> str:
     """The last one of the user's among (file, line), in a sentence; "" where none is."""
     of_user = [(name, line) for name, line in frames if is_users(name)]
     return _see(*of_user[-1]) if of_user else ""
+
+
+def users_files() -> frozenset[str]:
+    """The user's files that were run so far in this process: those of models, and those of his that they import."""
+    return frozenset(_door.files)
+
+
+def _files_of(modules: Iterable[str]) -> Iterator[str]:
+    for name in modules:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(file, str) and is_users(file):
+            yield str(Path(file).absolute())
 
 
 def line_of_crash(text: str) -> str:
