@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import selectors
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from laurel_cli.cores import cores
+from laurel_cli.errors import heard
+from laurel_cli.processes import how, kill_group, lines, wait
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
@@ -52,6 +53,7 @@ def run(folder: Path, keys: Sequence[Key], *, processes: int, command: str, lock
 
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
+        RecordError, ResourceError: what a trial met that is none of its own: a full disk, data that has changed.
     """
     todo: queue.SimpleQueue[Key] = queue.SimpleQueue()
     for key in keys:
@@ -119,12 +121,12 @@ class _Slot:
             self.worker = _Worker(self.lock)
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
-        reason = None
+        reason, wide = None, None
         for message in self.worker.trial(
             {"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}
         ):
             if message["kind"] == "failed":
-                reason = message["reason"]
+                reason, wide = message["reason"], message["error"]
             else:
                 self.happened.put(Happening(arm, seed, message["kind"], message))
             if message["kind"] == "done":
@@ -133,6 +135,8 @@ class _Slot:
         self.worker = None
         if self.stopping.is_set():
             return
+        if wide is not None:  # a full disk, data that has changed: every other trial would meet it too
+            raise heard(wide)
         reason = reason or ended
         study = studies.load(self.folder)
         content = failure(study, study.contender(arm), seed, reason, command=self.command)
@@ -156,8 +160,7 @@ class _Worker:
             text=True,
         )
         os.close(send)
-        self.pipe = os.fdopen(receive, "rb", buffering=0)
-        self.pending = b""
+        self.receive, self.said = receive, lines(self.process.pid, receive)
         self.hung = False
 
     def trial(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -168,20 +171,22 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             return
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.pipe, selectors.EVENT_READ)
-            while True:
-                if not selector.select(SILENCE):
+        last = time.monotonic()
+        for line in self.said:
+            if line is None:
+                if time.monotonic() - last > SILENCE:
                     self.hung = True
                     return
-                chunk = self.pipe.read(1 << 16)
-                if not chunk:
-                    return
-                *lines, self.pending = (self.pending + chunk).split(b"\n")
-                for line in lines:
-                    message = json.loads(line)
-                    if message["kind"] != "ready":
-                        yield message
+                continue
+            last = time.monotonic()
+            message = _message(line)
+            if message is None:
+                kill_group(self.process.pid)  # it is at work still, and would leave a record
+                message = {"kind": "failed", "reason": "the model writes to files that are not its own", "error": None}
+            if message["kind"] != "ready":
+                yield message
+            if message["kind"] in ("done", "failed"):
+                return
 
     def terminate(self) -> None:
         """Ask it to stop after this step."""
@@ -193,24 +198,32 @@ class _Worker:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        until = time.monotonic() + (0 if self.hung else PATIENCE)
-        while self.process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        wait(self.process.pid, 0 if self.hung else PATIENCE)
+        kill_group(self.process.pid)  # and what it has forked
         status = self.process.wait()
-        self.pipe.close()
+        os.close(self.receive)
         return f"it said nothing for {SILENCE:.0f} s" if self.hung else self._how(status)
 
     def _how(self, status: int) -> str:
-        self.log.seek(0)
-        lines = [line.strip() for line in self.log if line.strip()]
         if status == -signal.SIGKILL:
             return "its process was killed, as the system does where memory runs out"
-        how = (
-            f"its process ended with signal {-status}" if status < 0 else f"its process ended with exit status {status}"
-        )
-        return f"{how}: {lines[-1]}" if lines else how
+        from laurel_cli.models.guard import line_of_crash
+
+        self.log.seek(0)
+        text = self.log.read()
+        printed = [line.strip() for line in text.splitlines() if line.strip()]
+        where = line_of_crash(text) or (printed[-1] if printed else "")
+        return f"its process ended with {how(status)}" + (f": {where}" if where else "")
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    try:
+        message = json.loads(line)
+        if isinstance(message["kind"], str):
+            return message  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def default_processes(device: str) -> int:

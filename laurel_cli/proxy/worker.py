@@ -6,6 +6,7 @@ the step that it is at, with a checkpoint; so does the death of its parent.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -18,9 +19,11 @@ from typing import Any
 
 import torch
 
-from laurel_cli.errors import LaurelError
+from laurel_cli.errors import LaurelError, RecordError, ResourceError, lacking, told
 from laurel_cli.latency.devices import opened
-from laurel_cli.models.build import first_line
+from laurel_cli.models import guard
+from laurel_cli.models.reference import runs_users_code
+from laurel_cli.proxy import sources
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
@@ -60,7 +63,7 @@ def run_trial(
 
     Raises:
         Stopped: `stop` said so.
-        RecordError: the study, its data or a checkpoint cannot be read or has changed.
+        RecordError: the study, its data, its models' code or a checkpoint cannot be read or has changed.
         ModelError, UsageError, ResourceError: as building and training say.
     """
     study = studies.load(folder)
@@ -69,6 +72,7 @@ def run_trial(
     device = opened(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
+    sources.check(study.code)
     path = studies.checkpoint_path(folder, arm, seed)
     with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
@@ -77,7 +81,19 @@ def run_trial(
         begun = _compiled(begun, model, arm, compiled, recipe, group.device)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
-        state = train(begun, recipe, task, numbers, group=group, path=path, stop=stop, on_event=on_event, compiled=call)
+        owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256}
+        state = train(
+            begun,
+            recipe,
+            task,
+            numbers,
+            group=group,
+            path=path,
+            owner=owner,
+            stop=stop,
+            on_event=on_event,
+            compiled=call,
+        )
         content = outcome(
             study,
             contender,
@@ -91,6 +107,7 @@ def run_trial(
             command=command,
         )
         content |= {"start": seen} if plain else {}
+        sources.check(study.code)  # the study's own model was built anew
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
         if group.rank == 0:
             write(folder / "records", "trial", "complete", content)
@@ -126,6 +143,8 @@ def main(say: Say) -> None:
         job = json.loads(line)
         if asked:
             return
+        if runs_users_code(model_of(Path(job["folder"]), job["arm"])):
+            guard.keep_apart(lambda word: None)
         say({"kind": "begun"})
         content = run_trial(
             Path(job["folder"]),
@@ -139,25 +158,45 @@ def main(say: Say) -> None:
         say({"kind": "done", "status": content["status"], "final": content["final"]})
 
 
+def model_of(folder: Path, arm: str) -> str:
+    """The reference of an arm's model."""
+    study = studies.load(folder)
+    return study.contender(arm).recipe(study.recipe).model.reference
+
+
+def failed(error: BaseException) -> dict[str, Any]:
+    """Why a trial failed; and the error itself where it is one of ours that the whole study meets."""
+    if resource := lacking(error):
+        error = resource
+    if isinstance(error, LaurelError) and not guard.is_from_user(error):
+        return {"reason": str(error), "error": told(error) if isinstance(error, RecordError | ResourceError) else None}
+    if isinstance(error, Exception):
+        return {"reason": guard.said(error), "error": None}
+    ours = guard.as_ours("The model", error)
+    return {"reason": f"{ours.what} {ours.why}".strip(), "error": None}
+
+
 if __name__ == "__main__":
     out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
+    process = os.getpid()
+    faulthandler.enable(all_threads=False)
+
     def say(message: Mapping[str, Any]) -> None:
+        if os.getpid() != process:  # a copy that a model has forked
+            os._exit(0)
         out.write(json.dumps(message) + "\n")
 
+    status = 1
     try:
         main(say)
+        status = 0
     except Stopped:
-        sys.exit(143)
+        status = 143
     except BrokenPipeError:  # the parent has gone
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
-        code = error.exit_code if isinstance(error, LaurelError) else 1
-        say(
-            {
-                "kind": "failed",
-                "reason": str(error) if isinstance(error, LaurelError) else first_line(error),
-                "code": code,
-            }
-        )
-        sys.exit(1)
+        pass
+    except BaseException as error:  # noqa: BLE001 - the boundary: the parent says it
+        say({"kind": "failed", **failed(error)})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # whatever threads and hooks a model has left

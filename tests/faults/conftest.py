@@ -1,4 +1,4 @@
-"""`command`: laurel as a user runs it, and what of it is left behind."""
+"""`command`: laurel as a user runs it, and what of it is left behind; `mounted`: a disk that is soon full."""
 
 import json
 import os
@@ -56,3 +56,26 @@ def command(server, tmp_path):
         return Done(code, out.read_text(), err.read_text())
 
     return run
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mount a small file system; only root may."""
+    places = []
+
+    def mount(options):
+        place = tmp_path / "mounted"
+        place.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount here")
+        if done.returncode:
+            pytest.skip("file systems cannot be mounted here")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", str(place)], check=True)

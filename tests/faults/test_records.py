@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import stat
-import subprocess
 import time
 from pathlib import Path
 
@@ -72,29 +71,6 @@ def test_a_target_that_cannot_be_is_5(laurel, tmp_path, place):
     error = json.loads(done.stdout)["error"]
     assert place in error["what"]
     assert "--into" in error["hint"]
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """Mount a small file system; only root may."""
-    places = []
-
-    def mount(options):
-        place = tmp_path / "mounted"
-        place.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no mount here")
-        if done.returncode:
-            pytest.skip("file systems cannot be mounted here")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_target_that_is_read_only_is_5(laurel, mounted, tmp_path):
