@@ -38,7 +38,10 @@ def _guarded(argv: list[str]) -> int:
     """Run the command, report any failure, and return the exit code."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        return _stopped(argv, _invoke(argv))
+        code = _invoke(argv)
+        if code == 0 and stdio.owed():  # an empty stdout is never success
+            raise RuntimeError("the command ended without an answer")
+        return _stopped(argv, code)
     except KeyboardInterrupt:
         return _stopped(argv, INTERRUPTED)
     except SystemExit as stop:

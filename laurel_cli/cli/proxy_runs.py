@@ -79,6 +79,7 @@ def run_one(trial: str, folder: Path | None) -> None:
         content = apart(lambda step: _run(folder, arm, int(seed)), model, patience=PATIENCE)
     else:
         content = _run(folder, arm, int(seed))
+    stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 

@@ -55,7 +55,7 @@ def write_whole(path: Path, content: str | bytes, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, force: bool) -> Iterator[BinaryIO]:
+def replacing(path: Path, force: bool) -> Iterator[io.BufferedIOBase]:
     """A file to write to, which is at `path` once the block has ended well: complete, or as it was before.
 
     Temporary files that killed writers have left in its folder are removed.
