@@ -84,7 +84,7 @@ def _message(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
         if isinstance(message["kind"], str):
-            return message  # type: ignore[no-any-return]
+            return dict(message)
     except (ValueError, KeyError, TypeError):
         pass
     raise ModelError("A model disturbs the process that runs it.", "It wrote to a file that is not its own.")

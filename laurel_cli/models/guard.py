@@ -57,7 +57,21 @@ def keep_apart(tell: Callable[[str], None]) -> None:
     Args:
         tell: told "in" and "out" where user's code begins and ends, "wait" and "go" around what may take any time.
     """
+    if _door.tell is None:
+        os.register_at_fork(after_in_child=_leave_at_our_code)
     _door.tell = tell
+
+
+def _leave_at_our_code() -> None:
+    """End a copy of this process, which the user's code has forked, before it does our work a second time."""
+
+    here = str(Path(laurel_cli.__file__).parent)
+
+    def returned(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_back is not None and frame.f_back.f_code.co_filename.startswith(here):
+            os._exit(0)
+
+    sys.setprofile(returned)
 
 
 @contextmanager

@@ -220,7 +220,7 @@ def _message(line: bytes) -> dict[str, Any] | None:
     try:
         message = json.loads(line)
         if isinstance(message["kind"], str):
-            return message  # type: ignore[no-any-return]
+            return dict(message)
     except (ValueError, KeyError, TypeError):
         pass
     return None
