@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-import laurel_cli
 from laurel_cli.errors import LaurelError, ModelError, lacking
 from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
 from laurel_cli.text import first_line
@@ -28,7 +27,8 @@ from laurel_cli.text import first_line
 _ALARMS_IGNORED = 5
 _LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _PACKAGES = ("site-packages", "dist-packages")
-_OURS = str(Path(laurel_cli.__file__).resolve().parent)
+_HERE = str(Path(__file__).parents[1])  # as it stands in frames; a link may lead there
+_OURS = str(Path(__file__).resolve().parents[1])
 
 
 class StopAsked(BaseException):
@@ -65,10 +65,8 @@ def keep_apart(tell: Callable[[str], None]) -> None:
 def _leave_at_our_code() -> None:
     """End a copy of this process, which the user's code has forked, before it does our work a second time."""
 
-    here = str(Path(laurel_cli.__file__).parent)
-
     def returned(frame: FrameType, event: str, _: object) -> None:
-        if event == "return" and frame.f_back is not None and frame.f_back.f_code.co_filename.startswith(here):
+        if event == "return" and frame.f_back is not None and frame.f_back.f_code.co_filename.startswith(_HERE):
             os._exit(0)
 
     sys.setprofile(returned)

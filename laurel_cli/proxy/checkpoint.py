@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ def save(path: Path, state: Mapping[str, Any], owner: Mapping[str, Any]) -> None
     whole = {"schema": SCHEMA, "owner": dict(owner), "state": dict(state)}
     try:
         with replacing(path, force=True) as file:
-            torch.save(whole | {"sha256": sha256_of(whole)}, file)
+            torch.save(whole | {"sha256": sha256_of(whole)}, cast(IO[bytes], file))
     except RuntimeError as error:  # of torch's own writer
         raise ResourceError(f"{str(path)!r} cannot be written.", f"{error}.".splitlines()[0]) from error
 

@@ -106,6 +106,16 @@ def test_code_that_changes_while_a_study_runs_or_before_it_goes_on_is_4(plan, tm
         prepare(plan)
 
 
+@pytest.mark.slow
+def test_a_trial_that_meets_changed_code_ends_the_study_with_4(plan, tmp_path):
+    prepared = prepare(plan)
+    (path,) = tmp_path.glob("helper*.py")
+    path.write_text(HELPER + "\n# another\n")
+    with pytest.raises(RecordError, match=rf"{path.name} was"):
+        compare.compare(plan, prepared)
+    assert not study.trials(plan.folder)
+
+
 def test_files_of_a_further_arm_are_added_and_held_to(plan, tmp_path):
     prepare(plan)
     (tmp_path / "other.py").write_text((tmp_path / "models.py").read_text())
