@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from laurel_cli.laurel.apply import apply_laurel
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
-    from laurel_cli.models import load
     from laurel_cli.models.inputs import as_inputs
+    from laurel_cli.models.load import load
     from laurel_cli.residual import find_connections
 
 __version__ = "0.1.0"
