@@ -375,7 +375,7 @@ def test_a_model_that_looks_at_its_data_has_its_inputs_inferred(write) -> None:
     runs(loaded)
 
 
-FORKS = r"""
+FORKS = """
 import os, sys
 from laurel_cli.models import guard
 
