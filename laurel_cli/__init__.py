@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from laurel_cli.cost.count import count
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
+    from laurel_cli.laurel.fold import fold
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models.inputs import as_inputs
@@ -33,6 +34,7 @@ __all__ = [
     "as_inputs",
     "count",
     "find_connections",
+    "fold",
     "load",
     "parameters",
     "remove",
@@ -50,6 +52,7 @@ _HOMES = {
     "as_inputs": "laurel_cli.models.inputs",
     "count": "laurel_cli.cost.count",
     "find_connections": "laurel_cli.residual",
+    "fold": "laurel_cli.laurel.fold",
     "load": "laurel_cli.models",
     "parameters": "laurel_cli.laurel.keep",
     "remove": "laurel_cli.laurel.keep",

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from laurel_cli import devices
 from laurel_cli.cli import options
 from laurel_cli.errors import UsageError
 
 VARIANTS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
+DEVICE_HELP = f"auto (the first of {', '.join(devices.KINDS)} that is present), one of these, or cuda:N."
 ARMS, SPEC, MODEL = "Arms", "LAuReL", "Model and inputs"
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from laurel_cli.errors import UsageError
+from laurel_cli.render import FORMATS
 
 OUTPUT = "Output"
-FORMATS = ("table", "json", "markdown", "csv")
 FOLDER = Path("reports/records")
 
 Format = Annotated[
@@ -21,7 +21,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="table, json, markdown or csv. JSON is exactly one document, on failure too.",
+        help=f"{', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}. JSON is exactly one document, on failure too.",
         autocompletion=lambda: list(FORMATS),
         rich_help_panel=OUTPUT,
     ),

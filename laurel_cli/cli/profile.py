@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from laurel_cli import devices
 from laurel_cli.cli.model_options import (
+    DEVICE_HELP,
     Arms,
     Batch,
     History,
@@ -57,8 +59,8 @@ def profile(
         str,
         typer.Option(
             metavar="NAME",
-            help="auto (CUDA, then TPU or XLA, then the CPU), cpu, cuda, cuda:N, xla or tpu.",
-            autocompletion=lambda: ["auto", "cpu", "cuda", "xla", "tpu"],
+            help=DEVICE_HELP,
+            autocompletion=devices.words,
             rich_help_panel=RUN,
         ),
     ] = "auto",
@@ -170,7 +172,6 @@ def profile(
         progress(f"looking at {model}")
         from laurel_cli.arms import parse_arms
         from laurel_cli.latency import allocator as allocators
-        from laurel_cli.latency.devices import resolve
         from laurel_cli.latency.job import Job
         from laurel_cli.latency.plan import Plan
         from laurel_cli.latency.profile import profile as measure
@@ -179,7 +180,12 @@ def profile(
         parse_arms(names, **spec_options)
         work = Workload.checked(mode, dtype, compile, channels_last)
         keeping = allocators.checked(allocator)
-        chosen = resolve(device)
+
+        def note(text: str) -> None:
+            progress.clear()
+            stdio.say(f"note: {text}")
+
+        chosen = devices.resolve(device, note)
         if device == "auto":
             stdio.say(f"device: {chosen}")
         job = Job(
@@ -203,11 +209,6 @@ def profile(
             allocator=keeping,
         )
         plan = Plan(job, precision=narrow, max_time=max_time, processes=processes or 0)
-
-        def note(text: str) -> None:
-            progress.clear()
-            stdio.say(f"note: {text}")
-
         measured = measure(plan, command=command_line(), began=progress.started, on_progress=progress, on_note=note)
     _keep(measured.record(), records)
     destination.write(measured.document())

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from laurel_cli.cli.options import OUTPUT, Debug, Force, Output
+from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+from laurel_cli.render import FORMATS
 
 if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
     from laurel_cli.records.folder import Gathered
 
-FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
 REPORTS, STUDIES = Path("reports"), Path("reports/studies")
 WHAT = "What is reported"
-KINDS = {"markdown": ("svg",), "latex": ("pdf",)}
 
 
 def report(
@@ -83,16 +82,7 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    format: Annotated[  # noqa: A002 - the option's name
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="table, markdown, html (one file), latex, csv or json.",
-            autocompletion=lambda: list(FORMATS),
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "table",
+    format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
     debug: Debug = False,
@@ -115,9 +105,10 @@ def report(
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.model_options import command_line
+    from laurel_cli.errors import GateError
     from laurel_cli.report.gate import Gate
 
-    destination = Destination.checked(format, output, force, FORMATS)
+    destination = Destination.checked(format, output, force)
     gates = [Gate.parse(text) for text in fail_if or ()]
     costs, metric = _choices(cost, quality)
     folder = _figure_folder(destination, figures)
@@ -128,9 +119,11 @@ def report(
 
     document = make(gathered, costs=costs, metric=metric, model=model, command=command_line())
     _refuse_nothing(document, gathered, model)
+    tripped = _tripped(document, gates)  # first: a condition that cannot be judged is an error, not a report
     pictures = _pictures(document, destination, folder, all_formats=figures is not None, force=force)
     destination.write(document, pictures=pictures)
-    _judge(document, gates)
+    if tripped:
+        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
 
 
 def _choices(cost: list[str] | None, quality: str | None) -> tuple[tuple[str, ...], str | None]:
@@ -209,7 +202,7 @@ def _figure_folder(destination: Destination, figures: Path | None) -> Path | Non
     from laurel_cli.errors import UsageError
 
     folder = figures
-    if folder is None and destination.path is not None and destination.format in KINDS:
+    if folder is None and destination.path is not None and FORMATS[destination.format].pictures:
         folder = destination.path.with_name(destination.path.stem + "-figures")
     if folder is not None and destination.format == "latex" and not re.fullmatch(r"[\w./ +@,=-]*", str(folder)):
         raise UsageError(f"LaTeX cannot include figures from {str(folder)!r}.", hint="Name a plain --figures folder.")
@@ -224,13 +217,14 @@ def _pictures(
     Raises:
         UsageError, ResourceError: a file exists already, or cannot be written.
     """
+    shown = FORMATS[destination.format]
     if folder is not None:
         from laurel_cli.errors import ResourceError
         from laurel_cli.records.files import check_writable, write_whole
         from laurel_cli.report.figures import names, pictures
         from laurel_cli.report.figures.style import FORMATS as ALL
 
-        chosen = ALL if all_formats else KINDS[destination.format]
+        chosen = ALL if all_formats else (shown.pictures,)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -240,28 +234,24 @@ def _pictures(
                 check_writable(folder / f"{name}.{kind}", force)
         for name, content in pictures(document, chosen):
             write_whole(folder / name, content, force)
-    if destination.format == "html":
+    if shown.is_inline:
         from laurel_cli.report.figures import inline
 
         return inline(document)
-    if folder is None or destination.format not in KINDS:
+    if folder is None or not shown.pictures:
         return {}
     here = destination.path.parent if destination.path is not None else Path()
     relative = Path(os.path.relpath(folder, here)).as_posix()
-    return {name: f"{relative}/{name}.{KINDS[destination.format][0]}" for name in names(document)}
+    return {name: f"{relative}/{name}.{shown.pictures}" for name in names(document)}
 
 
-def _judge(document: Mapping[str, Any], gates: list[Any]) -> None:
-    """Fail where a gate trips.
+def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:
+    """The conditions that are met, each with the arms that meet it.
 
     Raises:
-        GateError: a condition is met.
         UsageError: a condition cannot be judged from this report.
     """
-    from laurel_cli.errors import GateError
     from laurel_cli.report.rows import rows
 
     flat = rows(document)
-    tripped = [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]
-    if tripped:
-        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
+    return [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from laurel_cli import devices
 from laurel_cli.cli.model_options import (
     ARMS,
+    DEVICE_HELP,
     MODEL,
     History,
     Init,
@@ -165,7 +167,8 @@ def train_proxy(
     ] = True,
     evaluations: Annotated[int, _count("How often to evaluate; the last time at the end.", TRAINING)] = 4,
     device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N, xla or tpu.", rich_help_panel=TRAINING)
+        str,
+        typer.Option(metavar="NAME", help=DEVICE_HELP, autocompletion=devices.words, rich_help_panel=TRAINING),
     ] = "auto",
     seeds: Annotated[
         int | None, _count("Blocks: every arm is trained once with each seed.", STUDY, "7; with a MODEL 5")
@@ -304,7 +307,6 @@ def train_proxy(
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
-        from laurel_cli.latency.devices import resolve
         from laurel_cli.latency.workload import Workload
         from laurel_cli.proxy.compare import Plan
         from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
@@ -317,8 +319,8 @@ def train_proxy(
         batch = batch or budget["batch"]
         depths = tuple(options.whole("--layers", item, 4) for item in options.split([layers] if layers else None))
         work = Workload.checked("train", dtype, compile, False)
-        chosen = resolve(device)
-        if device == "auto" and chosen != "cpu":
+        chosen = devices.resolve(device, lambda text: stdio.say(f"note: {text}"))
+        if device == "auto" and not devices.is_host(chosen):
             stdio.say(f"device: {chosen}")
         length = seq_len or (defaults.TEXT_LENGTH if kind == "text" else None)
         data = TaskChoice(
@@ -340,10 +342,10 @@ def train_proxy(
             evaluations=evaluations,
             evaluation_batch=250 if kind == "image" else 64,
             flip=flip,
-            channels_last=channels_last and kind == "image" and chosen.partition(":")[0] in ("cpu", "cuda"),
+            channels_last=channels_last and kind == "image" and devices.kind_of(chosen).channels_last,
             compile=compile,
             device=chosen,
-            threads=threads if chosen == "cpu" else None,
+            threads=threads if devices.is_host(chosen) else None,
             spec=spec_options,
         )
         plan = Plan(

@@ -1,21 +1,13 @@
-"""One fresh process of a profile: builds the arms, warms them up, times them round by round.
-
-Run as `python -m laurel_cli.latency.worker FD`: the job comes as JSON on stdin, messages go as JSON lines to the file
-descriptor FD, so that what a model prints disturbs nobody.
-"""
+"""One fresh process of a profile: builds the arms, warms them up, times them round by round (`laurel_cli.workers`)."""
 
 from __future__ import annotations
 
 import copy
-import faulthandler
-import json
 import math
-import os
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
@@ -24,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.arms import Site, build, parse_arms
-from laurel_cli.errors import LaurelError, LayoutError, ModelError
+from laurel_cli.devices import is_out_of_memory, opened
+from laurel_cli.devices.base import Device
+from laurel_cli.errors import ModelError
 from laurel_cli.latency.allocator import Usage, so_far
-from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
@@ -37,16 +30,26 @@ from laurel_cli.models.load import load
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.residual.survey import survey
 from laurel_cli.text import message
+from laurel_cli.workers import Say
 
-Say = Callable[[Mapping[str, Any]], None]
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
 SETTLED = 0.05  # two runs of calls in a row differ by less than this
 LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
 BALLAST = 1 << 20  # bytes between tensors at most
 
 
-def main(say: Say, job: Job) -> None:
-    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage; done."""
+def work(say: Say, job: Mapping[str, Any]) -> None:
+    """Do a job, the fields of `Job`, in a worker; an error says in which arm, and whether memory ran out."""
+    try:
+        measure(say, Job(**job))
+    except BaseException as error:
+        full = (message(error).splitlines() or [""])[0] if is_out_of_memory(error) else None
+        error.laurel_about = {"arm": getattr(error, "laurel_arm", None), "full": full}  # type: ignore[attr-defined]
+        raise
+
+
+def measure(say: Say, job: Job) -> None:
+    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage."""
     if any(runs_users_code(model) for model in (job.model, *job.against)):
         guard.keep_apart(lambda word: None)
     torch.manual_seed(job.seed)
@@ -56,7 +59,6 @@ def main(say: Say, job: Job) -> None:
         _measure_memory(say, job, device, work)
     else:
         _measure_time(say, job, device, work)
-    say({"kind": "done"})
 
 
 def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[tuple[str, nn.Module, Any]]:
@@ -99,11 +101,11 @@ def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
             with _first(work):
-                predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
+                predicted, why_not = held_by_a_step(model, inputs, work, device) if work.trains else (None, "")
             if why_not:
                 say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
             with _first(work):
-                step = prepared(model, inputs, work, device.torch)
+                step = prepared(model, inputs, work, device)
                 step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
@@ -117,7 +119,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     steps: dict[str, Step] = {}
     for name, model, inputs in _models(job, say, draw):
         with _named(name), _first(work):
-            steps[name] = prepared(model, inputs, work, device.torch)
+            steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
     repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
@@ -134,7 +136,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     for placement in range(placements):
         if placement and job.until is not None and time.monotonic() + placement_seconds(round_seconds) > job.until:
             break  # slower than it was while warming up
-        ballast = _replace(steps.values(), draw)
+        ballast = [] if device.places else _replace(steps.values(), draw)
         _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
         began, number = time.monotonic(), 0
         while number < FEWEST_ROUNDS or (number < MOST_ROUNDS and time.monotonic() - began < wanted):
@@ -192,8 +194,6 @@ def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
     """Move every tensor to another place in memory. Returns ballast, to be kept until the next move."""
     ballast: list[Tensor] = []
     tensors = list({id(tensor): tensor for step in steps for tensor in step.tensors()}.values())
-    if any(tensor.device.type == "xla" for tensor in tensors):  # the runtime places them
-        return ballast
     owners = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
     draw.shuffle(tensors)
     for tensor in tensors:
@@ -202,6 +202,11 @@ def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
         ballast.append(torch.empty(draw.randrange(1, BALLAST), dtype=torch.int8, device=tensor.device))
         tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
     return ballast
+
+
+def _first(work: Workload) -> AbstractContextManager[None]:
+    """Around the first calls of an arm, which a model's time limit ends; those that compile may take any time."""
+    return nullcontext() if work.compile else guard.called()
 
 
 class _named:  # noqa: N801 - reads as a word in `with`
@@ -216,47 +221,3 @@ class _named:  # noqa: N801 - reads as a word in `with`
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None and not hasattr(error, "laurel_arm"):
             error.laurel_arm = self.arm  # type: ignore[attr-defined]
-
-
-def _first(work: Workload) -> AbstractContextManager[None]:
-    """Around the first calls of an arm, which a model's time limit ends; those that compile may take any time."""
-    return nullcontext() if work.compile else guard.called()
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    arm = getattr(error, "laurel_arm", None)
-    if not isinstance(error, Exception) or (isinstance(error, LaurelError) and guard.is_from_user(error)):
-        error = guard.as_ours(f"The arm {arm!r}" if arm else "A model", error)
-    if is_out_of_memory(error):
-        return {"kind": "out of memory", "arm": arm, "why": (message(error).splitlines() or [""])[0]}
-    if isinstance(error, LaurelError):
-        body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
-        return {"kind": "layout" if isinstance(error, LayoutError) else "error", "arm": arm, **body}
-    return {
-        "kind": "error",
-        "arm": arm,
-        "what": f"The arm {arm!r} cannot be run." if arm else "The models cannot be built.",
-        "why": guard.said(error),
-        "hint": "",
-        "code": 3,
-    }
-
-
-if __name__ == "__main__":
-    out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-
-    process = os.getpid()
-    faulthandler.enable(all_threads=False)
-
-    def say(message: Mapping[str, Any]) -> None:
-        if os.getpid() != process:  # a copy that a model has forked
-            os._exit(0)
-        out.write(json.dumps(message) + "\n")
-
-    try:
-        main(say, Job(**json.load(sys.stdin)))
-    except BrokenPipeError:  # the parent has gone
-        os._exit(1)
-    except BaseException as error:  # noqa: BLE001 - the boundary: the parent says it
-        say(_failure(error))
-        os._exit(1)

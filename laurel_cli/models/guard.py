@@ -62,6 +62,11 @@ def keep_apart(tell: Callable[[str], None]) -> None:
     _door.tell = tell
 
 
+def is_kept_apart() -> bool:
+    """Whether this process serves a user's model."""
+    return _door.tell is not None
+
+
 def _leave_at_our_code() -> None:
     """End a copy of this process, which the user's code has forked, before it does our work a second time."""
 

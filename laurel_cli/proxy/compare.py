@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.proxy import controls, run, sources, study
@@ -27,7 +28,8 @@ from laurel_cli.verdict.paired import looks
 if TYPE_CHECKING:
     from laurel_cli.arms import Arm
 
-ROOMS = ("arms", "laurel", "models", "proxy", "residual", "rivals", "tasks")  # what a trial's outcome depends on
+# What a trial's outcome depends on.
+ROOMS = ("arms", "devices", "laurel", "models", "proxy", "residual", "rivals", "tasks")
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
@@ -74,7 +76,7 @@ class Plan:
     @property
     def at_once(self) -> int:
         """Trials at once."""
-        return self.processes or run.default_processes(self.recipe.device)
+        return self.processes or kind_of(self.recipe.device).trials_at_once()
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def compare(
     """
     folder = prepared.folder
     for count in _stops(prepared.study) or [plan.seeds]:
-        with study.locked(folder) as lock:
+        with study.locked(folder, plan.command) as lock:
             blocks = range(plan.first_seed, plan.first_seed + count)
             wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
             wanted = study.begin(folder, wanted, resume=True)
@@ -347,7 +349,7 @@ def _searched(
     search = _with_sources(_built(search, task, set(), on_progress)[0], old)
     search = study.begin(place, search, resume=True)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with unlimited(), study.locked(place) as lock:
+    with unlimited(), study.locked(place, plan.command) as lock:
         run.run(
             place,
             keys,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laurel_cli import arms
+from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.guard import called, said
@@ -190,5 +191,5 @@ def _check(
             f"The model gives {found} where {task.name} needs logits of shape {shape}.",
             hint=f"Let its factory take the number of classes, {task.classes}.",
         )
-    if recipe.device == "cpu":
+    if is_host(recipe.device):
         convolutions.refuse(compiled=recipe.compile)

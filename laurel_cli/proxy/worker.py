@@ -1,16 +1,10 @@
-"""One process that runs trials: `python -m laurel_cli.proxy.worker FD`.
-
-Trials come as JSON lines on stdin, what happens goes as JSON lines to the file descriptor FD. SIGTERM ends it after
-the step that it is at, with a checkpoint; so does the death of its parent.
+"""One process that runs trials, see `laurel_cli.workers`; SIGTERM ends it after the step that it is at, with a
+checkpoint.
 """
 
 from __future__ import annotations
 
-import faulthandler
-import json
-import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -19,23 +13,21 @@ from typing import Any
 
 import torch
 
-from laurel_cli.errors import LaurelError, RecordError, ResourceError, lacking, told
-from laurel_cli.latency.devices import opened
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy import sources
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, synchronised
+from laurel_cli.proxy.parallel import joined, own_device, synchronised
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
 from laurel_cli.tasks import Task, open_task
+from laurel_cli.workers import Leave, Say
 
-Say = Callable[[Mapping[str, Any]], None]
 Compiled = dict[str, tuple[torch.nn.Module, Any]]
 """A model and its compiled form, by arm."""
 
@@ -69,16 +61,16 @@ def run_trial(
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
-    device = opened(recipe.device, recipe.threads)
+    device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
     sources.check(study.code)
     path = studies.checkpoint_path(folder, arm, seed)
-    with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
+    with joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
-        seen = look(begun, recipe, task, seed_of(contender, seed), group.device) if plain and group.rank == 0 else None
+        seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
-        begun = _compiled(begun, model, arm, compiled, recipe, group.device)
+        begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
         owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256}
@@ -133,70 +125,38 @@ def _compiled(
     return replace(begun, model=compiled[arm][0])
 
 
-def main(say: Say) -> None:
-    """Run the trials that come on stdin until it is closed."""
-    parent, asked = os.getppid(), []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    compiled: Compiled = {}
-    say({"kind": "ready"})
-    for line in sys.stdin:
-        job = json.loads(line)
-        if asked:
-            return
-        if runs_users_code(model_of(Path(job["folder"]), job["arm"])):
-            guard.keep_apart(lambda word: None)
-        say({"kind": "begun"})
-        content = run_trial(
-            Path(job["folder"]),
-            job["arm"],
-            job["seed"],
-            command=job["command"],
-            stop=lambda: bool(asked) or os.getppid() != parent,
-            on_event=say,
-            compiled=compiled,
-        )
-        say({"kind": "done", "status": content["status"], "final": content["final"]})
-
-
 def model_of(folder: Path, arm: str) -> str:
     """The reference of an arm's model."""
     study = studies.load(folder)
     return study.contender(arm).recipe(study.recipe).model.reference
 
 
-def failed(error: BaseException) -> dict[str, Any]:
-    """Why a trial failed; and the error itself where it is one of ours that the whole study meets."""
-    if resource := lacking(error):
-        error = resource
-    if isinstance(error, LaurelError) and not guard.is_from_user(error):
-        return {"reason": str(error), "error": told(error) if isinstance(error, RecordError | ResourceError) else None}
-    if isinstance(error, Exception):
-        return {"reason": guard.said(error), "error": None}
-    ours = guard.as_ours("The model", error)
-    return {"reason": f"{ours.what} {ours.why}".strip(), "error": None}
+_asked: list[int] = []
+_compiled_here: Compiled = {}
 
 
-if __name__ == "__main__":
-    out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the trial that a job names, in a worker.
 
-    process = os.getpid()
-    faulthandler.enable(all_threads=False)
-
-    def say(message: Mapping[str, Any]) -> None:
-        if os.getpid() != process:  # a copy that a model has forked
-            os._exit(0)
-        out.write(json.dumps(message) + "\n")
-
-    status = 1
+    Raises:
+        Leave: SIGTERM came.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: _asked.append(number))
+    if _asked:  # after the last trial
+        raise Leave
+    if runs_users_code(model_of(Path(job["folder"]), job["arm"])):
+        guard.keep_apart(lambda word: None)
+    say({"kind": "begun"})
     try:
-        main(say)
-        status = 0
+        content = run_trial(
+            Path(job["folder"]),
+            job["arm"],
+            job["seed"],
+            command=job["command"],
+            stop=lambda: bool(_asked),
+            on_event=say,
+            compiled=_compiled_here,
+        )
     except Stopped:
-        status = 143
-    except BrokenPipeError:  # the parent has gone
-        pass
-    except BaseException as error:  # noqa: BLE001 - the boundary: the parent says it
-        say({"kind": "failed", **failed(error)})
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # whatever threads and hooks a model has left
+        raise Leave from None
+    return {"status": content["status"], "final": content["final"]}

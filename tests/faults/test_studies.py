@@ -198,7 +198,7 @@ def edited(whole, draw):
     return made
 
 
-@pytest.mark.parametrize("edits", [EDITS, pytest.param(20 * EDITS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("edits", [EDITS, pytest.param(10 * EDITS, marks=pytest.mark.slow)])
 def test_edited_checkpoints_are_4_and_never_a_bug(saved, tmp_path, monkeypatch, edits):
     """Fields are changed, taken away, made another type; half of the time under a right checksum."""
     from laurel_cli.proxy import trial

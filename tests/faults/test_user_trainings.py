@@ -33,7 +33,7 @@ def models(tmp_path, cache):
                 ("mute", "Mute"),
                 ("leaves", "exit status 0"),
                 ("crashes", "SIGSEGV"),
-                ("garbles", "disturbs"),
+                ("garbles", "writes to files that are not its own"),
                 ("shuts", "closes files"),
                 ("factory_leaves", "exit status 3"),
                 ("Copies", "exits Python"),
