@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,8 +93,10 @@ def analyze(
         laurel analyze resnet50 --save && laurel report
     """
     from laurel_cli.cli import options, stdio
+    from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.models.reference import runs_users_code
 
     destination = Destination.checked(format, output, force)
     spec_options = spec_fields(lags, history, normalize, vector_weights, init, per)
@@ -101,8 +104,8 @@ def analyze(
     shape = options.dimensions("--input-shape", input_shape) if input_shape is not None else None
     model_args = options.keywords("--model-arg", model_arg)
     stdio.reserve(debug)
-    with Progress(debug) as progress:
-        progress(f"loading {model}")
+
+    def work(progress: Callable[[str], None]) -> dict[str, Any]:
         # Only now, so that a mistake in the options is answered at once, without torch.
         from laurel_cli.analysis import analyze as analyze_model
         from laurel_cli.arms import parse_arms
@@ -119,11 +122,16 @@ def analyze(
             model_args=model_args,
         )
         analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
+        return {"document": analysis.document(), "record": analysis.record() if save else None}
+
+    with Progress(debug) as progress:
+        progress(f"loading {model}")
+        found = apart(work, model, on_progress=progress) if runs_users_code(model) else work(progress)
     if save:
         said: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": shape}
         said |= {"inputs": list(input or ()), "model_args": model_args}
-        _keep(analysis.record() | {"options": said, "spec_options": spec_options}, records)
-    destination.write(analysis.document(), connections=connections)
+        _keep(found["record"] | {"options": said, "spec_options": spec_options}, records)
+    destination.write(found["document"], connections=connections)
 
 
 def _keep(content: dict[str, Any], folder: Path) -> None:
