@@ -7,7 +7,6 @@ one that the command would have had.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,13 +14,11 @@ from types import FrameType
 from typing import NoReturn
 
 from laurel_cli.cli import stdio
-from laurel_cli.errors import LaurelError, ModelError, UsageError, lacking
+from laurel_cli.cli.complaints import complaint_of
+from laurel_cli.errors import LaurelError, ModelError, lacking
 from laurel_cli.text import message
 
 INTERRUPTED, TERMINATED = 130, 143
-SHOWN = 60  # characters of what was typed
-# Typer's words for it, of all versions: "'x' is not a valid integer", "Input should be a valid number, unable to ...".
-_NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<kind>integer|float|number)")
 
 
 class Terminated(SystemExit):
@@ -74,41 +71,10 @@ def _invoke(argv: list[str]) -> int:
     try:
         code = command.main(args=argv, prog_name="laurel", standalone_mode=False)
     except complaint as error:
-        raise _usage(error, argv) from error
+        raise complaint_of(error, argv) from error
     except typer.Abort:
         return INTERRUPTED
     return code if isinstance(code, int) else 0
-
-
-def _usage(error: Exception, argv: Sequence[str]) -> UsageError:
-    """Typer's own complaint (an unknown option, a missing argument) as one of ours."""
-    unread = _NO_NUMBER.match(error.format_message())  # type: ignore[attr-defined]
-    if unread:
-        option, kind = unread["option"], "a whole number" if unread["kind"] == "integer" else "a number"
-        typed = _value_of(option, argv)
-        return UsageError(
-            f"{option} {typed!r} is not {kind}.", hint=f"Write {option} {'8' if 'whole' in kind else '0.5'}."
-        )
-    possible = getattr(error, "possibilities", None) or ()
-    message = str(getattr(error, "message", "") if possible else error.format_message())  # type: ignore[attr-defined]
-    what, _, hint = " ".join(message.split()).partition(" Did you mean ")
-    if possible or hint:
-        hint = f"Did you mean {' or '.join(possible) or hint.rstrip('?')}?"
-    else:
-        context = getattr(error, "ctx", None)
-        hint = f"`{context.command_path if context else 'laurel'} --help` shows what there is."
-    return UsageError(what if what.endswith((".", "?")) else what + ".", hint=hint)
-
-
-def _value_of(option: str, argv: Sequence[str]) -> str:
-    """What was typed after an option, the last time."""
-    typed = ""
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
-        if word == option:
-            typed = after
-        elif word.startswith(option + "="):
-            typed = word.partition("=")[2]
-    return typed if len(typed) <= SHOWN else typed[:SHOWN] + "..."
 
 
 def _as_ours(argv: Sequence[str], error: BaseException) -> LaurelError:

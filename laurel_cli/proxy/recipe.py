@@ -108,8 +108,18 @@ class Recipe:
                 f"--batch {self.batch} cannot be parted into {self.accumulate} equal parts.",
                 hint="Let --accumulate divide --batch.",
             )
-        if not 0 < self.lr < float("inf") or not 0 <= self.warmup < 1 or self.clip < 0 or self.laurel_lr < 0:
-            raise UsageError("--lr, --warmup, --clip or --laurel-lr is out of range.", hint="Try --lr 0.003.")
+        infinity = float("inf")
+        for name, fits, range_, usual in (
+            ("lr", 0 < self.lr < infinity, "above 0", 0.003),
+            ("warmup", 0 <= self.warmup < 1, "a share of the steps, from 0 to below 1", 0.1),
+            ("clip", 0 <= self.clip <= infinity, "0 or above", 1.0),
+            ("laurel_lr", 0 <= self.laurel_lr < infinity, "0 or above", 1.0),
+        ):
+            if not fits:  # nor does nan
+                shown = f"{getattr(self, name):g}"
+                raise UsageError(
+                    f"{_option(name)} {shown} is out of range.", f"It is {range_}.", f"Try {_option(name)} {usual:g}."
+                )
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(
                 f"--optimizer {self.optimizer!r} is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."

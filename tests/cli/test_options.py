@@ -82,6 +82,8 @@ def test_arms_are_taken_as_they_are_with_one_rank_for_those_that_name_none():
         (f"analyze resnet18 --seq-len {'x' * 5000}", f"--seq-len '{'x' * 60}...' is not a whole number."),
         (f"analyze resnet18 --rank {'1' * 5000}", "is not a whole number."),
         ("train-proxy --clip much", "--clip 'much' is not a number."),
+        ("train-proxy --seeds 0", "--seeds 0 is below 1, the least."),
+        ("profile resnet18 --max-time -1", "--max-time -1 is below 0, the least."),
     ],
 )
 def test_what_is_no_number_is_shown(words, said, capsys):
