@@ -9,7 +9,7 @@ from typing import Any
 from laurel_cli.errors import UsageError
 
 SHOWN = 60  # characters of what was typed
-# Typer's words: "'x' is not a valid integer" in older versions, "Input should be a valid number, unable to ..." in newer.
+# Typer's words, of older versions and of newer: "is not a valid integer", "should be a valid number, unable to ...".
 _NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<kind>integer|float|number)")
 _OUTSIDE = re.compile(
     r"Invalid value for '(?P<option>--[\w-]+)'.* (?P<kind>greater|less) than or equal to (?P<bound>[\w.+-]*\w)"
