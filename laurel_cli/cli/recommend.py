@@ -56,14 +56,14 @@ def recommend(
     from laurel_cli.cli.model_options import command_line
     from laurel_cli.errors import RecordError
     from laurel_cli.records.folder import gather
-    from laurel_cli.report.recommend import recommend as advise
+    from laurel_cli.reports.recommend import recommend as advise
 
     destination = Destination.checked(format, output, force)
     budgets = _budgets(
         {"params": max_params, "flops": max_flops, "latency": max_latency, "step": max_step, "memory": max_memory}
     )
     stdio.reserve(debug)
-    from laurel_cli.report.document import report
+    from laurel_cli.reports.document import report
 
     missing = f"Try laurel analyze {model} --save, then laurel profile {model}."
     if records is None and not REPORTS.is_dir():

@@ -115,7 +115,7 @@ def report(
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.model_options import command_line
-    from laurel_cli.report.gate import Gate
+    from laurel_cli.reports.gate import Gate
 
     destination = Destination.checked(format, output, force, FORMATS)
     gates = [Gate.parse(text) for text in fail_if or ()]
@@ -124,7 +124,7 @@ def report(
     stdio.reserve(debug)
     gathered = _gathered([_folder(name) for name in study or ()], records)
 
-    from laurel_cli.report.document import report as make
+    from laurel_cli.reports.document import report as make
 
     document = make(gathered, costs=costs, metric=metric, model=model, command=command_line())
     _refuse_nothing(document, gathered, model)
@@ -156,7 +156,7 @@ def _gathered(studies: list[Path], records: list[Path] | None) -> Gathered:
     from dataclasses import replace
 
     from laurel_cli.records.folder import Gathered, gather
-    from laurel_cli.report.join import models, usable
+    from laurel_cli.reports.join import models, usable
 
     if not studies:
         if records is None and not REPORTS.is_dir():
@@ -227,8 +227,8 @@ def _pictures(
     if folder is not None:
         from laurel_cli.errors import ResourceError
         from laurel_cli.records.files import check_writable, write_whole
-        from laurel_cli.report.figures import names, pictures
-        from laurel_cli.report.figures.style import FORMATS as ALL
+        from laurel_cli.reports.figures import names, pictures
+        from laurel_cli.reports.figures.style import FORMATS as ALL
 
         chosen = ALL if all_formats else KINDS[destination.format]
         try:
@@ -241,7 +241,7 @@ def _pictures(
         for name, content in pictures(document, chosen):
             write_whole(folder / name, content, force)
     if destination.format == "html":
-        from laurel_cli.report.figures import inline
+        from laurel_cli.reports.figures import inline
 
         return inline(document)
     if folder is None or destination.format not in KINDS:
@@ -259,7 +259,7 @@ def _judge(document: Mapping[str, Any], gates: list[Any]) -> None:
         UsageError: a condition cannot be judged from this report.
     """
     from laurel_cli.errors import GateError
-    from laurel_cli.report.rows import rows
+    from laurel_cli.reports.rows import rows
 
     flat = rows(document)
     tripped = [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]

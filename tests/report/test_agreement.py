@@ -6,9 +6,9 @@ import pytest
 
 from laurel_cli.cli.render import Look, render
 from laurel_cli.errors import UsageError
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.recommend import recommend
-from laurel_cli.report.rows import rows
+from laurel_cli.reports.gate import Gate
+from laurel_cli.reports.recommend import recommend
+from laurel_cli.reports.rows import rows
 from laurel_cli.verdict.document import document as judge
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import GAINS

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from laurel_cli.report.frontier import DOMINATED, FRONTIER, TIED, UNKNOWN, Cost, status
+from laurel_cli.reports.frontier import DOMINATED, FRONTIER, TIED, UNKNOWN, Cost, status
 
 
 def brute_force(points):

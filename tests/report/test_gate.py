@@ -5,8 +5,8 @@ import json
 import pytest
 
 from laurel_cli.errors import UsageError
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.rows import rows
+from laurel_cli.reports.gate import Gate
+from laurel_cli.reports.rows import rows
 from tests.report.made import RATES, controlled, document, profile, put, trial
 
 

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from laurel_cli.report import words
-from laurel_cli.report.frontier import Cost
-from laurel_cli.report.savings import saving
+from laurel_cli.reports import words
+from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.savings import saving
 from laurel_cli.verdict.paired import Interval
 
 

@@ -14,10 +14,10 @@ import pytest
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import write
-from laurel_cli.report.document import report
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.recommend import recommend
-from laurel_cli.report.rows import JUDGED, rows
+from laurel_cli.reports.document import report
+from laurel_cli.reports.gate import Gate
+from laurel_cli.reports.recommend import recommend
+from laurel_cli.reports.rows import JUDGED, rows
 from laurel_cli.verdict.document import document
 from tests.bench.simulated import CONTROLS, NO_CONTROLS
 

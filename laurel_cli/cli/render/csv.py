@@ -50,7 +50,7 @@ def _rows(document: Mapping[str, Any], connections: bool) -> Iterable[dict[str, 
         said |= {"metric": document["metric"], "learned": document["learned"], "status": document["status"]}
         return [said | _whole(arm, STUDY_PARTS) for arm in document["arms"]]
     if kind == "laurel.report":
-        from laurel_cli.report.rows import rows
+        from laurel_cli.reports.rows import rows
 
         return rows(document)
     if kind == "laurel.recommend":

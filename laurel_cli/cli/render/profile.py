@@ -7,7 +7,7 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.cli.render.sheet import Column, Sheet, Table
-from laurel_cli.report.words import short_p
+from laurel_cli.reports.words import short_p
 
 Item = Mapping[str, Any]
 COPY, NAIVE = "copy", "naive+1"

@@ -10,9 +10,9 @@ from laurel_cli.arms import kind_of
 from laurel_cli.cli.render.page import Block, Bullets, Code, Heading, Page, Picture, Prose
 from laurel_cli.cli.render.report_quality import ARM, gates, quality, right
 from laurel_cli.cli.render.sheet import Column, Look, Table
-from laurel_cli.report import words
-from laurel_cli.report.figures.captions import DATA, caption
-from laurel_cli.report.frontier import CONTROL, FRONTIER
+from laurel_cli.reports import words
+from laurel_cli.reports.figures.captions import DATA, caption
+from laurel_cli.reports.frontier import CONTROL, FRONTIER
 from laurel_cli.verdict.effects import WORSE
 
 Item = Mapping[str, Any]

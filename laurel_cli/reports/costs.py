@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
-from laurel_cli.report.frontier import Cost
-from laurel_cli.report.join import Model, Setting, arms_of, sample_input, settings
-from laurel_cli.report.studies import Trials
+from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.join import Model, Setting, arms_of, sample_input, settings
+from laurel_cli.reports.studies import Trials
 from laurel_cli.verdict.paired import CONFIDENCE
 
 COSTS = ("parameters", "flops", "latency", "step", "memory")

@@ -14,16 +14,16 @@ from laurel_cli.errors import RecordError
 from laurel_cli.records.folder import Gathered
 from laurel_cli.records.places import Places
 from laurel_cli.records.store import Record
-from laurel_cli.report import panels, series, study
-from laurel_cli.report.answer import answer
-from laurel_cli.report.arms import labels, order
-from laurel_cli.report.costs import COSTS, Axis, axes
-from laurel_cli.report.join import Model, arms_of, models, usable
-from laurel_cli.report.method import caveats, formulas
-from laurel_cli.report.paper import beside, printed
-from laurel_cli.report.quality import quality
-from laurel_cli.report.studies import Trials, studies
-from laurel_cli.report.study import finite
+from laurel_cli.reports import panels, series, study
+from laurel_cli.reports.answer import answer
+from laurel_cli.reports.arms import labels, order
+from laurel_cli.reports.costs import COSTS, Axis, axes
+from laurel_cli.reports.join import Model, arms_of, models, usable
+from laurel_cli.reports.method import caveats, formulas
+from laurel_cli.reports.paper import beside, printed
+from laurel_cli.reports.quality import quality
+from laurel_cli.reports.studies import Trials, studies
+from laurel_cli.reports.study import finite
 
 SCHEMA = "laurel.report/2"
 

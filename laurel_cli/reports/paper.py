@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.arms import Arm, kind_of
-from laurel_cli.report.arms import order
-from laurel_cli.report.join import Model, arms_of
+from laurel_cli.reports.arms import order
+from laurel_cli.reports.join import Model, arms_of
 
 # Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
 TABLE_1 = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from laurel_cli.arms import Arm
 from laurel_cli.errors import UsageError
-from laurel_cli.report.studies import METRICS, Trials
+from laurel_cli.reports.studies import METRICS, Trials
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
 from laurel_cli.verdict.findings import CLAIMS, REPAIRS, Finding, Judgement
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from laurel_cli.arms import Arm
 from laurel_cli.laurel.spec import Spec
-from laurel_cli.report.arms import order
-from laurel_cli.report.costs import level
-from laurel_cli.report.join import Model, arms_of, settings
-from laurel_cli.report.quality import CONTROLS, Quality
+from laurel_cli.reports.arms import order
+from laurel_cli.reports.costs import level
+from laurel_cli.reports.join import Model, arms_of, settings
+from laurel_cli.reports.quality import CONTROLS, Quality
 from laurel_cli.verdict import paired
 from laurel_cli.verdict.findings import Finding
 from laurel_cli.verdict.trials import outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from laurel_cli.report.frontier import Cost
+from laurel_cli.reports.frontier import Cost
 from laurel_cli.verdict import saved
 from laurel_cli.verdict.paired import Interval
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures import style
-from laurel_cli.report.figures.place import spread
-from laurel_cli.report.words import scaled
+from laurel_cli.reports.figures import style
+from laurel_cli.reports.figures.place import spread
+from laurel_cli.reports.words import scaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from typing import Any
 from laurel_cli.arms import Arm, read
 from laurel_cli.errors import LaurelError
 from laurel_cli.records.store import Record
-from laurel_cli.report.arms import options_of
+from laurel_cli.reports.arms import options_of
 
 _BATCH = re.compile(r"\[\d+(?=[,\]])")
 NEEDED = {

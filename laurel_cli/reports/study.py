@@ -11,7 +11,7 @@ from typing import Any
 
 from laurel_cli.arms import Arm
 from laurel_cli.laurel import formulas
-from laurel_cli.report.quality import CONTROLS, Quality
+from laurel_cli.reports.quality import CONTROLS, Quality
 from laurel_cli.verdict import paired, words
 from laurel_cli.verdict.document import written
 from laurel_cli.verdict.effects import Effect

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures import style
+from laurel_cli.reports.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.arms import kind_of
-from laurel_cli.report import words
+from laurel_cli.reports import words
 from laurel_cli.verdict import gates
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, REPAIRS, UNCONTROLLED, UNSTABLE

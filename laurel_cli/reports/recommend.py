@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from laurel_cli.arms import kind_of
-from laurel_cli.report import words
+from laurel_cli.reports import words
 from laurel_cli.rivals import RIVALS
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, NOT_WORTH, REPAIRS, UNCONTROLLED, UNSTABLE

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures.captions import DATA
+from laurel_cli.reports.figures.captions import DATA
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +25,10 @@ def names(document: Mapping[str, Any]) -> list[str]:
 
 def draw(document: Mapping[str, Any], name: str) -> Figure:
     """The figure called `name`, one of `names`; to be saved by `style.saved`."""
-    from laurel_cli.report.figures import style
+    from laurel_cli.reports.figures import style
 
     number, _, kind = name.partition("-")
-    module = import_module(f"laurel_cli.report.figures.{kind}")
+    module = import_module(f"laurel_cli.reports.figures.{kind}")
     with style.settings():
         figure: Figure = getattr(module, kind)(document["comparisons"][int(number) - 1])
     return figure
@@ -36,7 +36,7 @@ def draw(document: Mapping[str, Any], name: str) -> Figure:
 
 def pictures(document: Mapping[str, Any], formats: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """(file name, bytes) of every figure in every one of `formats`."""
-    from laurel_cli.report.figures import style
+    from laurel_cli.reports.figures import style
 
     for name in names(document):
         figure = draw(document, name)
@@ -46,7 +46,7 @@ def pictures(document: Mapping[str, Any], formats: tuple[str, ...]) -> Iterator[
 
 def inline(document: Mapping[str, Any]) -> dict[str, str]:
     """Every figure as SVG for a page's body: no prolog, ink and paper in the colours of the page."""
-    from laurel_cli.report.figures import style
+    from laurel_cli.reports.figures import style
 
     found = {}
     for name in names(document):

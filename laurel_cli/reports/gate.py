@@ -11,7 +11,7 @@ from typing import Any
 
 from laurel_cli.arms import kind_of
 from laurel_cli.errors import UsageError
-from laurel_cli.report.rows import columns, is_of_studies
+from laurel_cli.reports.rows import columns, is_of_studies
 
 OPERATORS = {
     ">": operator.gt,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from laurel_cli.arms import Arm
-from laurel_cli.report import frontier
-from laurel_cli.report.costs import Axis
-from laurel_cli.report.frontier import Cost
-from laurel_cli.report.quality import CONTROLS, Quality
-from laurel_cli.report.savings import Saving, saving
+from laurel_cli.reports import frontier
+from laurel_cli.reports.costs import Axis
+from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.quality import CONTROLS, Quality
+from laurel_cli.reports.savings import Saving, saving
 from laurel_cli.verdict.findings import NAIVE, UNCONTROLLED
 
 

@@ -15,8 +15,8 @@ from laurel_cli.arms import AGAINST, Arm, kind_of, read
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
-from laurel_cli.report.arms import order
-from laurel_cli.report.join import Model, device_name, newest
+from laurel_cli.reports.arms import order
+from laurel_cli.reports.join import Model, device_name, newest
 from laurel_cli.verdict.document import judged
 from laurel_cli.verdict.findings import Finding, Judgement
 from laurel_cli.verdict.trials import BASELINE

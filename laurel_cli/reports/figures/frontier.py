@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures import style
-from laurel_cli.report.figures.captions import has_bar
-from laurel_cli.report.figures.place import Box, Label, Segment, place
-from laurel_cli.report.figures.scale import cost_axis
-from laurel_cli.report.frontier import CONTROL, FRONTIER, ON, TIED, UNCONTROLLED
-from laurel_cli.report.words import scaled
+from laurel_cli.reports.figures import style
+from laurel_cli.reports.figures.captions import has_bar
+from laurel_cli.reports.figures.place import Box, Label, Segment, place
+from laurel_cli.reports.figures.scale import cost_axis
+from laurel_cli.reports.frontier import CONTROL, FRONTIER, ON, TIED, UNCONTROLLED
+from laurel_cli.reports.words import scaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

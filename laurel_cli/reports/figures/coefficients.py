@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.report.figures import style
-from laurel_cli.report.figures.place import spread
-from laurel_cli.report.figures.where import place_names
+from laurel_cli.reports.figures import style
+from laurel_cli.reports.figures.place import spread
+from laurel_cli.reports.figures.where import place_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.arms import kind_of
-from laurel_cli.report.figures import style
-from laurel_cli.report.figures.place import spread
-from laurel_cli.report.quality import RANKED
-from laurel_cli.report.words import scaled
+from laurel_cli.reports.figures import style
+from laurel_cli.reports.figures.place import spread
+from laurel_cli.reports.quality import RANKED
+from laurel_cli.reports.words import scaled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

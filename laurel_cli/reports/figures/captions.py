@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from laurel_cli.report import words
-from laurel_cli.report.frontier import CONTROL, UNCONTROLLED
-from laurel_cli.report.rows import JUDGED
+from laurel_cli.reports import words
+from laurel_cli.reports.frontier import CONTROL, UNCONTROLLED
+from laurel_cli.reports.rows import JUDGED
 
 # The part of a comparison that a figure shows; it is drawn where that is not empty.
 DATA = {
