@@ -15,10 +15,11 @@ def env(format: Format = "table", output: Output = None, force: Force = False, d
     from laurel_cli.cli import machine, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.records.provenance import versions
 
     destination = Destination.checked(format, output, force)
     stdio.reserve(debug)
     with Progress(debug) as progress:
         progress("looking for devices")
         devices = [asdict(device) for device in machine.devices()]
-    destination.write({"schema": "laurel.env/1", "versions": machine.versions(), "devices": devices})
+    destination.write({"schema": "laurel.env/1", "versions": versions(), "devices": devices})

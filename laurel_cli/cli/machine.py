@@ -1,9 +1,8 @@
-"""What is installed, and which devices there are: every one is either there or says why not."""
+"""Which devices there are: every one is either there or says why not."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 import platform
 import sys
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "fvcore", "thop", "torch_xla")
+from laurel_cli.records.provenance import version
+
 TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 
 
@@ -25,14 +25,6 @@ class Device:
     detail: str
 
 
-def versions() -> dict[str, str | None]:
-    """Python, laurel and the packages that matter, None where one is absent. Imports none of them."""
-    from laurel_cli import __version__
-
-    found: dict[str, str | None] = {"python": f"{platform.python_version()} ({sys.platform})", "laurel": __version__}
-    return found | {name: _version(name) for name in PACKAGES}
-
-
 def devices() -> list[Device]:
     """CPU, CUDA, MPS and XLA, in this order."""
     try:
@@ -41,13 +33,6 @@ def devices() -> list[Device]:
         why = f"torch cannot be imported: {_first_line(error)}"
         return [Device(name, False, why) for name in ("cpu", "cuda", "mps", "xla")]
     return [_cpu(torch), _cuda(torch), _mps(torch), _xla()]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _cpu(torch: Any) -> Device:
@@ -103,7 +88,7 @@ def _mps(torch: Any) -> Device:
 
 def _xla() -> Device:
     """torch_xla takes the TPU for itself when it is imported, so it is not: versions and device files must do."""
-    xla, torch = _version("torch_xla"), _version("torch")
+    xla, torch = version("torch_xla"), version("torch")
     if xla is None:
         return Device("xla", False, "torch_xla is not installed; try pip install 'laurel-cli[tpu]'")
     if torch is not None and xla.split(".")[:2] != torch.split(".")[:2]:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from laurel_cli.cli.model_options import command_line
+from laurel_cli.cli.options import command_line
+from laurel_cli.cli.typed import in_options
 
 if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.proxy.compare import Plan
+    from laurel_cli.proxy.compare import StudyPlan
 
 
-def compare(plan: Plan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
+def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
     """Train what is missing and write the answer; after Ctrl-C that of the trials that are there.
 
     Raises:
@@ -38,7 +39,7 @@ def compare(plan: Plan, tensorboard: Path | None, destination: Destination, debu
         raise typer.Exit(6)
 
 
-def list_trials(plan: Plan, debug: bool) -> None:
+def list_trials(plan: StudyPlan, debug: bool) -> None:
     """Write the study down and list its missing trials, ARM:SEED a line."""
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
@@ -48,7 +49,7 @@ def list_trials(plan: Plan, debug: bool) -> None:
     with Progress(debug) as progress:
         prepared = prepare(plan, progress)
     for warning in prepared.warnings:
-        stdio.say(f"warning: {warning}")
+        stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
 

@@ -53,7 +53,7 @@ def recommend(
     """
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.cli.model_options import command_line
+    from laurel_cli.cli.options import command_line
     from laurel_cli.errors import RecordError
     from laurel_cli.records.folder import gather
     from laurel_cli.reports.recommend import recommend as advise
@@ -78,11 +78,9 @@ def recommend(
 
 def _budgets(texts: Mapping[str, str | None]) -> dict[str, float]:
     """Limits in percent, by the cost's name in a report."""
-    from laurel_cli.cli.profile import percentage
+    from laurel_cli.settings.read import percentage
 
     named = {"params": "parameters"}
     return {
-        named.get(name, name): 100 * percentage(f"--max-{name}", text)
-        for name, text in texts.items()
-        if text is not None
+        named.get(name, name): percentage(f"--max-{name}", text) for name, text in texts.items() if text is not None
     }

@@ -252,7 +252,7 @@ def present() -> list[str]:
 
 
 def resolve(name: str) -> str:
-    """The device that `--device` means: "auto" is the first of those present.
+    """The device that a name means: "auto" is the first of those present.
 
     Raises:
         UsageError: no such name.
@@ -260,7 +260,7 @@ def resolve(name: str) -> str:
     """
     kind = name.partition(":")[0]
     if kind not in NAMES:
-        raise UsageError(f"Device {name!r} is unknown.", f"It is one of {', '.join(NAMES)}.", "Try --device auto.")
+        raise UsageError(f"Device {name!r} is unknown.", f"It is one of {', '.join(NAMES)}.", "Try `device='auto'`.")
     there = present()
     if name == "auto":
         return there[0]

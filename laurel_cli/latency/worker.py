@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from laurel_cli.arms import Site, build, parse_arms
 from laurel_cli.errors import LaurelError, LayoutError, ModelError
+from laurel_cli.latency import given
 from laurel_cli.latency.allocator import Usage, so_far
 from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.held import held_by_a_step
@@ -31,7 +32,6 @@ from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
 from laurel_cli.models.build import first_line
 from laurel_cli.models.fingerprint import architecture
-from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
 
 Say = Callable[[Mapping[str, Any]], None]
@@ -62,7 +62,7 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     options = dict(job.options)
     if options.get("input_shape"):
         options["input_shape"] = tuple(options["input_shape"])
-    loaded = load(job.model, **options)
+    loaded = given.opened(job, job.model, options)
     arms = {arm.name: arm for arm in parse_arms(job.arms, **job.spec_options)}
     real = loaded.build() if loaded.on_meta else loaded.module
     wanted = any(arm.kind.build is not None for arm in arms.values())
@@ -73,7 +73,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     say({"kind": "ready", "work": unit, "arms": names, **facts})
     for name in draw.sample(names, len(names)) if draw else names:
         if name not in arms:
-            rival = load(name, **{key: value for key, value in options.items() if key != "model_args"})
+            others = {key: value for key, value in options.items() if key != "model_args"}
+            rival = given.opened(job, name, others)
             yield name, rival.build() if rival.on_meta else rival.module, rival.inputs
             continue
         model = copy.deepcopy(real)

@@ -61,17 +61,19 @@ class Spec:
 
     def __post_init__(self) -> None:
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise UsageError(f"Rank {self.rank!r} is not a positive whole number.", hint="Try --rank 16.")
+            raise UsageError(f"Rank {self.rank!r} is not a positive whole number.", hint="Try `rank=16`.")
         if self.lags is not None and (not isinstance(self.lags, int) or self.lags < 1):
-            raise UsageError(f"Lags {self.lags!r} is not a positive whole number.", hint="Try --lags 3 or --lags all.")
+            raise UsageError(
+                f"Lags {self.lags!r} is not a positive whole number.", hint="Try `lags=3`, or all of them."
+            )
         for value, allowed, option in (
-            (self.history, ("auto", "identity", "shared", "per-lag"), "--history"),
-            (self.normalize, ("2softmax", "softmax", "sigmoid", "none"), "--normalize"),
-            (self.init, ("xavier", "orthogonal"), "--init"),
-            (self.per, ("connection", "block"), "--per"),
+            (self.history, ("auto", "identity", "shared", "per-lag"), "history"),
+            (self.normalize, ("2softmax", "softmax", "sigmoid", "none"), "normalize"),
+            (self.init, ("xavier", "orthogonal"), "init"),
+            (self.per, ("connection", "block"), "per"),
         ):
             if value not in allowed:
-                raise UsageError(f"{option} {value!r} is unknown.", hint=f"It is one of {', '.join(allowed)}.")
+                raise UsageError(f"`{option}={value!r}` is unknown.", hint=f"It is one of {', '.join(allowed)}.")
 
     @classmethod
     def parse(cls, text: str, **options: object) -> Spec:

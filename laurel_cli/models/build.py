@@ -60,7 +60,7 @@ def _is_about_meta(error: Exception) -> bool:
 def _cannot_be_built(error: Exception) -> LaurelError:
     if isinstance(error, MemoryError) or "not enough memory" in str(error):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
-    return ModelError("The model cannot be built.", first_line(error), "Check its --model-arg options.")
+    return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")
 
 
 def first_line(error: BaseException) -> str:

@@ -40,15 +40,15 @@ def load(
         UsageError: an option that does not apply, a reference that cannot be read, inputs that cannot be inferred.
         ModelError: the model does not exist or cannot be built.
     """
-    for option, value in (("--batch", batch), ("--seq-len", seq_len), ("--image-size", image_size)):
+    for option, value in (("batch", batch), ("seq_len", seq_len), ("image_size", image_size)):
         if value is not None and value < 1:
-            raise UsageError(f"{option} {value} is not a positive number.", hint=f"Try {option} 1.")
+            raise UsageError(f"`{option}={value}` is not a positive number.", hint=f"Try `{option}=1`.")
     if input_shape is not None and (not input_shape or min(input_shape) < 1):
-        raise UsageError(f"--input-shape {input_shape} is not a shape.", hint="Try --input-shape 1x3x224x224.")
+        raise UsageError(f"`input_shape={input_shape}` is not a shape.", hint="Try `input_shape=(1, 3, 224, 224)`.")
     if inputs and (batch != 1 or seq_len or image_size or input_shape):
         raise UsageError(
-            "--input stands alone.",
-            "It already says the whole shape, so --batch, --seq-len, --image-size and --input-shape have no place.",
+            "`inputs` stands alone.",
+            "It already says the whole shape, so `batch`, `seq_len`, `image_size` and `input_shape` have no place.",
             "Leave the others out.",
         )
     request = Request(parse(reference), batch, seq_len, image_size, input_shape, tuple(inputs), dict(model_args or {}))

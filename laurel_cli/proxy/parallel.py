@@ -71,7 +71,7 @@ def joined(device: str, batch: int, accumulate: int) -> Iterator[Group]:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if batch % (world * accumulate):
         raise UsageError(
-            f"--batch {batch} cannot be parted among {world} processes.", hint="Make it a multiple of them."
+            f"`batch={batch}` cannot be parted among {world} processes.", hint="Make it a multiple of them."
         )
     kind = device.partition(":")[0]
     local = int(os.environ.get("LOCAL_RANK", "0"))

@@ -102,17 +102,17 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "evaluations", "evaluation_batch"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{_option(name)} {getattr(self, name)} is not a positive number.")
+                raise UsageError(f"`{name}={getattr(self, name)}` is not a positive number.")
         if self.batch % self.accumulate:
             raise UsageError(
-                f"--batch {self.batch} cannot be parted into {self.accumulate} equal parts.",
-                hint="Let --accumulate divide --batch.",
+                f"`batch={self.batch}` cannot be parted into {self.accumulate} equal parts.",
+                hint="Let `accumulate` divide `batch`.",
             )
         if not 0 < self.lr < float("inf") or not 0 <= self.warmup < 1 or self.clip < 0 or self.laurel_lr < 0:
-            raise UsageError("--lr, --warmup, --clip or --laurel-lr is out of range.", hint="Try --lr 0.003.")
+            raise UsageError("`lr`, `warmup`, `clip` or `laurel_lr` is out of range.", hint="Try `lr=0.003`.")
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(
-                f"--optimizer {self.optimizer!r} is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."
+                f"`optimizer={self.optimizer!r}` is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."
             )
 
     def plain(self) -> dict[str, Any]:
@@ -180,11 +180,13 @@ class Contender:
             model = replace(model, reference=self.reference, args=(), layers=(), width=None, stem=None)
         if self.width != 1:
             if model.width is None:
-                raise UsageError(f"Arm {self.name!r} needs --width.", "It multiplies it.", "Name the baseline's width.")
+                raise UsageError(f"Arm {self.name!r} needs `width`.", "It multiplies it.", "Name the baseline's width.")
             model = replace(model, width=round(model.width * self.width), unwidened=model.width)
         steps = round(shared.steps * self.steps)
         if steps < 1:
-            raise UsageError(f"Arm {self.name!r} has no step to train for.", hint="Name a larger factor or --steps.")
+            raise UsageError(
+                f"Arm {self.name!r} has no step to train for.", hint="Name a larger factor or more `steps`."
+            )
         return replace(shared, model=model, lr=shared.lr * self.lr, steps=steps)
 
 
@@ -214,7 +216,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
     for reference in against:
         name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
         if name in found:
-            raise UsageError(f"Two arms are called {name!r}.", hint="Name --against once, or rename a factory.")
+            raise UsageError(f"Two arms are called {name!r}.", hint="Name each of `against` once, or rename a factory.")
         found[name] = Contender(name, Arm(name, AGAINST), reference=reference)
     return list(found.values())
 
@@ -240,7 +242,3 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

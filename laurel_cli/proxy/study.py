@@ -166,14 +166,14 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             raise RecordError(
                 f"The study in {str(folder)!r} is another one.",
                 f"Changed: {'; '.join(changed)}.",
-                "Name another --study, or type what was typed before.",
+                "Name another `study`, or ask for what was asked before.",
             )
         left = missing(folder, old)
         if left and not resume:
             raise UsageError(
                 f"The study in {str(folder)!r} is unfinished.",
                 f"{len(left)} of its trials have no result.",
-                "Add --resume to go on with it, or name another --study.",
+                "Add `resume=True` to go on with it, or name another `study`.",
             )
         arms, against, seeds = (
             tuple(dict.fromkeys((*before, *now)))

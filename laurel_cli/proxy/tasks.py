@@ -102,22 +102,22 @@ def open_task(
     """
     kind, rest = _parsed(reference)
     for option, value in {
-        "--image-size": image_size,
-        "--seq-len": seq_len,
-        "--tokens": tokens,
-        "--train-limit": train_limit,
-        "--evaluation-limit": evaluation_limit,
+        "image_size": image_size,
+        "seq_len": seq_len,
+        "tokens": tokens,
+        "train_limit": train_limit,
+        "evaluation_limit": evaluation_limit,
     }.items():
         if value is not None and value < 1:
-            raise UsageError(f"{option} {value} is too small.", hint=f"Try {option} 128.")
+            raise UsageError(f"`{option}={value}` is too small.", hint=f"Try `{option}=128`.")
     folder, warning = cache_folder(cache)
     warnings = (warning,) if warning else ()
     if kind in _IMAGE_KINDS:
-        _refuse(kind, "images", {"--seq-len": seq_len, "--tokens": tokens, "--tokenizer": tokenizer != "bytes"})
+        _refuse(kind, "images", {"seq_len": seq_len, "tokens": tokens, "tokenizer": tokenizer != "bytes"})
         arrays = _image_arrays(kind, rest, image_size, folder, on_progress)
         task = _image_task(_name(kind, rest), arrays, train_limit, evaluation_limit, warnings)
     else:
-        _refuse(kind, "text", {"--image-size": image_size})
+        _refuse(kind, "text", {"image_size": image_size})
         arrays = _text_arrays(kind, rest, tokenizer, tokens, folder, on_progress)
         length = DEFAULT_SEQ_LEN if seq_len is None else seq_len
         task = _text_task(_name(kind, rest), arrays, length, train_limit, evaluation_limit, warnings)
@@ -150,13 +150,13 @@ def _guess(reference: str) -> str:
     if path.is_file():
         return f"Did you mean text:{reference}?"
     close = difflib.get_close_matches(reference.partition(":")[0].lower(), _IMAGE_KINDS | _TEXT_KINDS, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else "Try --task scenes."
+    return f"Did you mean {close[0]}?" if close else "Try `task='scenes'`."
 
 
 def _refuse(kind: str, what: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if value:
-            raise UsageError(f"{option} does not fit {kind}.", f"That is a task of {what}.", f"Leave {option} out.")
+            raise UsageError(f"`{option}` does not fit {kind}.", f"That is a task of {what}.", f"Leave `{option}` out.")
 
 
 def _name(kind: str, rest: str) -> str:
@@ -170,7 +170,7 @@ def _image_arrays(kind: str, rest: str, size: int | None, folder: Path, on_progr
         from laurel_cli.proxy.data import scenes
 
         if size not in (None, scenes.SIZE):
-            raise UsageError(f"--image-size {size} does not fit scenes.", "They are composed at 32.", "Leave it out.")
+            raise UsageError(f"`image_size={size}` does not fit scenes.", "They are composed at 32.", "Leave it out.")
         return scenes.prepare(folder, on_progress)
     if kind == "imagefolder":
         from laurel_cli.proxy.data import images
@@ -191,12 +191,12 @@ def _text_arrays(
     if kind == "stdlib":
         from laurel_cli.proxy.data import stdlib
 
-        _refuse(kind, "bytes", {"--tokenizer": tokenizer != "bytes", "--tokens": tokens})
+        _refuse(kind, "bytes", {"tokenizer": tokenizer != "bytes", "tokens": tokens})
         return stdlib.prepare(folder, on_progress)
     if kind == "text":
         from laurel_cli.proxy.data import text
 
-        _refuse(kind, "local files", {"--tokens": tokens})
+        _refuse(kind, "local files", {"tokens": tokens})
         return text.prepare(rest, tokenizer, folder, on_progress)
     from laurel_cli.proxy.data import hub
 
@@ -251,7 +251,7 @@ def _text_task(
         raise UsageError(
             f"{name} is too short for windows of {seq_len} tokens.",
             f"It has {len(ids)} tokens to train on and {len(held)} to evaluate on.",
-            f"Try --seq-len {max(1, min(len(ids), len(held)) // 4)}.",
+            f"Try `seq_len={max(1, min(len(ids), len(held)) // 4)}`.",
         )
     entropy = arrays.facts["entropy"]
     if len(ids) < len(arrays.arrays["train.tokens"]):

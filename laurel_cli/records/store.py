@@ -55,10 +55,12 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(
-            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another --records."
+            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another folder for `records`."
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError(f"{str(folder)!r} cannot be written.", "It is read-only.", "Name another --records.")
+        raise ResourceError(
+            f"{str(folder)!r} cannot be written.", "It is read-only.", "Name another folder for `records`."
+        )
 
 
 def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) -> Path:
@@ -73,7 +75,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
     Raises:
         ResourceError: the folder cannot be made or written, the disk is full.
     """
-    body = Places().without(_plain(content))
+    body = Places().without(plain(content))
     digest = sha256_of(body)
     path = folder / f"{kind}-{digest[:16]}.json"
     if _is_whole(path):
@@ -150,9 +152,10 @@ def sha256_of(content: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """JSON values: keys are text, tuples lists, NaN and infinity None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

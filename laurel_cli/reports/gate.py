@@ -45,9 +45,9 @@ class Gate:
         limit = _number(found["limit"]) if found else None
         if found is None or limit is None:
             raise UsageError(
-                f"--fail-if {text!r} is no condition.",
+                f"`fail_if={text!r}` is no condition.",
                 "It is COLUMN OPERATOR NUMBER, with ARM: before it for one arm alone.",
-                "Try --fail-if 'added_parameters_percent > 2'.",
+                "Try `fail_if='added_parameters_percent > 2'`.",
             )
         return cls(text.strip(), found["arm"] and found["arm"].strip(), found["column"], found["sign"], limit)
 
@@ -61,8 +61,8 @@ class Gate:
         known = columns(list(rows))
         if self.column not in known:
             close = get_close_matches(self.column, known, n=1)
-            hint = f"Did you mean {close[0]}?" if close else "See the columns of --format csv."
-            raise UsageError(f"--fail-if: there is no column {self.column!r} with numbers in this report.", hint=hint)
+            hint = f"Did you mean {close[0]}?" if close else "They are the columns of the report as CSV."
+            raise UsageError(f"`fail_if`: there is no column {self.column!r} with numbers in this report.", hint=hint)
         if self.arm is None:
             chosen = [row for row in rows if _is_asked(row) and row["role"] in (None, "arm")]
         else:
@@ -70,11 +70,11 @@ class Gate:
             if not chosen:
                 close = get_close_matches(self.arm, [row["arm"] for row in rows], n=1)
                 hint = f"Did you mean {close[0]}?" if close else ""
-                raise UsageError(f"--fail-if: there is no arm {self.arm!r} in this report.", hint=hint)
+                raise UsageError(f"`fail_if`: there is no arm {self.arm!r} in this report.", hint=hint)
         valued = [row for row in chosen if row.get(self.column) is not None]
         if not valued:
             raise UsageError(
-                f"--fail-if: {self.column} is not known of {self.arm or 'any arm'}.",
+                f"`fail_if`: {self.column} is not known of {self.arm or 'any arm'}.",
                 "A gate must not pass unseen.",
             )
         compare = OPERATORS[self.sign]
@@ -82,7 +82,7 @@ class Gate:
         unseen = [row for row in chosen if row["role"] == "arm" and row.get(self.column) is None]
         if unseen and not found and is_of_studies(self.column):
             said = ", ".join(f"{row['arm']} ({row['words'] or row['verdict']})" for row in unseen)
-            raise UsageError(f"--fail-if: {self.column} is not known of {said}.", "A gate must not pass unseen.")
+            raise UsageError(f"`fail_if`: {self.column} is not known of {said}.", "A gate must not pass unseen.")
         return found
 
 

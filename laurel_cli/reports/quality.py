@@ -74,6 +74,6 @@ def quality(trials: Trials, metric: str | None = None) -> Quality:
     if metric is not None and complete and not values:
         other = next(name for name in METRICS if name != metric)
         raise UsageError(
-            f"--quality {metric} was not measured in the study {trials.name!r}.", hint=f"Try --quality {other}."
+            f"`quality={metric!r}` was not measured in the study {trials.name!r}.", hint=f"Try `quality={other!r}`."
         )
     return Quality(trials, shown, values)

@@ -99,5 +99,5 @@ def test_factors_that_are_none(text: str) -> None:
 
 def test_a_wider_arm_needs_a_width_to_multiply() -> None:
     (_, wide) = parse_contenders("baseline:width=2")
-    with pytest.raises(UsageError, match="--width"):
+    with pytest.raises(UsageError, match="`width`"):
         wide.recipe(Recipe(ModelChoice("resnet18"), TaskChoice("scenes")))

@@ -248,7 +248,7 @@ def _several_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) ->
     return UsageError(
         "The images have several sizes.",
         f"{name!r} has {other[1]}x{other[0]} pixels, another one {first[1]}x{first[0]}.",
-        "Add --image-size 64.",
+        "Add `image_size=64`.",
     )
 
 

@@ -76,7 +76,7 @@ def sources() -> dict[str, Path]:
         raise RecordError(
             "Python's standard library is not here as source text.",
             f"{str(root)!r} holds none of it.",
-            "Try --task text:FILE, or another installation of Python.",
+            "Try `task='text:FILE'`, or another installation of Python.",
         )
     return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""Functions of the public API that put others together."""
+"""Where a model adds, and a formula put there."""
 
 from __future__ import annotations
 
