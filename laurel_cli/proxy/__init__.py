@@ -1,1 +1,1 @@
-"""Short training runs whose differences mean something: data, tasks, the training loop, studies."""
+"""Short training runs whose differences mean something: recipes, the training loop, studies."""

@@ -34,7 +34,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
     from laurel_cli.latency.devices import resolve
     from laurel_cli.latency.workload import Workload
     from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-    from laurel_cli.proxy.tasks import is_text
+    from laurel_cli.tasks import is_text
 
     model = asked.model
     task = asked.task or (defaults.TASK if model is None else defaults.MODELS_TASK)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laurel_cli.proxy.draws import below, key
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
+from laurel_cli.tasks.draws import below, key
 
 
 def normalise(task: Task, images: Tensor) -> Tensor:

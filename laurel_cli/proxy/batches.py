@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laurel_cli.proxy.draws import below, key, permutation
-from laurel_cli.proxy.examples import Images, Tokens
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
+from laurel_cli.tasks.draws import below, key, permutation
+from laurel_cli.tasks.examples import Images, Tokens
 
 
 def batch(task: Task, step: int, size: int, seed: int, *, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:

@@ -18,14 +18,14 @@ from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
-from laurel_cli.proxy.tasks import Task, open_task
 from laurel_cli.records.provenance import code_sha256
 from laurel_cli.records.store import write
+from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
 
-ROOMS = ("arms", "laurel", "models", "proxy", "residual", "rivals")  # what a trial's outcome depends on
+ROOMS = ("arms", "laurel", "models", "proxy", "residual", "rivals", "tasks")  # what a trial's outcome depends on
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 

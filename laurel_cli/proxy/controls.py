@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.proxy.declaration import BUDGET, RECIPE_CONTROLS
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 from laurel_cli.verdict.declared import Controls
 
 COST = 1.25  # of the default positive control, in FLOPs of the baseline

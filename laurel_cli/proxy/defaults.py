@@ -53,7 +53,7 @@ def steps_of(epochs: float, batch: int, data: Any, on_progress: Callable[[str], 
         data: a `TaskChoice`.
         on_progress: told what is done.
     """
-    from laurel_cli.proxy.tasks import open_task
+    from laurel_cli.tasks import open_task
 
     task = open_task(**vars(data), on_progress=on_progress)
     examples = len(task.train) // max(1, getattr(task.train, "seq_len", 1))

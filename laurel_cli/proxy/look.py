@@ -26,9 +26,9 @@ from laurel_cli.laurel.spec import Spec
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
-from laurel_cli.proxy.tasks import Task
 from laurel_cli.proxy.trial import Batches
 from laurel_cli.residual.survey import survey
+from laurel_cli.tasks import Task
 
 
 @dataclass

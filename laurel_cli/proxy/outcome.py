@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from laurel_cli.models.loaded import LoadedModel
     from laurel_cli.proxy.start import Start
-    from laurel_cli.proxy.tasks import Task
     from laurel_cli.proxy.trial import State
+    from laurel_cli.tasks import Task
 
 SCHEMA = "laurel.trial/1"
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from laurel_cli.cores import cores
 from laurel_cli.proxy import study as studies
-from laurel_cli.proxy.cores import cores
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
 

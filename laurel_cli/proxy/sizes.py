@@ -13,7 +13,7 @@ from laurel_cli.models import names, shapes
 from laurel_cli.models.build import build_on_meta
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy.recipe import ModelChoice
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 
 HEAD = 64  # width of an attention head, where it divides the width into two heads or more
 RESNET_DEPTHS = 4  # stages that timm's and torchvision's ResNets have

@@ -23,8 +23,8 @@ from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
-from laurel_cli.proxy.tasks import Task
 from laurel_cli.residual.survey import survey
+from laurel_cli.tasks import Task
 
 COPY_SEEDS = 1_000_000  # a copy of the baseline has its own seeds, so that it is another run of the same thing
 

@@ -25,7 +25,7 @@ from laurel_cli.proxy.optimizers import optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 
 POINTS = 50  # of the training curve
 CHECKPOINT_SECONDS = 10.0

@@ -28,9 +28,9 @@ from laurel_cli.proxy.parallel import joined, synchronised
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
-from laurel_cli.proxy.tasks import Task, open_task
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
+from laurel_cli.tasks import Task, open_task
 
 Say = Callable[[Mapping[str, Any]], None]
 Compiled = dict[str, tuple[torch.nn.Module, Any]]

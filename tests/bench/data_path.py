@@ -14,7 +14,7 @@ import torch
 
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.batches import batch
-from laurel_cli.proxy.tasks import open_task
+from laurel_cli.tasks import open_task
 
 
 def milliseconds(call: Callable[[int], object], times: int = 300) -> float:

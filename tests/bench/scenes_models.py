@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.batches import batch, evaluation
-from laurel_cli.proxy.tasks import Task, open_task
+from laurel_cli.tasks import Task, open_task
 
 WIDTHS = (16, 32, 64)
 

@@ -24,8 +24,8 @@ from laurel_cli.proxy.augment import augment
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import Start, start
-from laurel_cli.proxy.tasks import Task, open_task
 from laurel_cli.proxy.trial import train
+from laurel_cli.tasks import Task, open_task
 
 STEPS = 60
 CASES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laurel_cli.proxy.examples import Images, Tokens
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
+from laurel_cli.tasks.examples import Images, Tokens
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from laurel_cli.proxy.examples import Images, Tokens
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
+from laurel_cli.tasks.examples import Images, Tokens
 
 WIDTH, CLASSES = 16, 4
 

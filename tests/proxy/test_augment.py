@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from laurel_cli.proxy.augment import augment, normalise
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 
 
 @pytest.fixture

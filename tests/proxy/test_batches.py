@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from laurel_cli.proxy.batches import batch, evaluation, share
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 
 
 def numbers(task: Task, step: int, size: int, seed: int = 0, **options: int) -> list[int]:
@@ -94,7 +94,7 @@ def test_evaluation_predicts_each_token_once(text_task: Task) -> None:
 
 def test_another_process_sees_the_same(laurel_env: dict[str, str], image_task: Task) -> None:
     code = (
-        "from laurel_cli.proxy.draws import key, permutation\nprint(permutation(key('epoch', 4, 0), 101).tolist()[:32])"
+        "from laurel_cli.tasks.draws import key, permutation\nprint(permutation(key('epoch', 4, 0), 101).tolist()[:32])"
     )
     out = subprocess.run([sys.executable, "-c", code], env=laurel_env, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str(numbers(image_task, 0, 32, 4))

@@ -12,7 +12,7 @@ from laurel_cli.proxy import controls
 from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import start
-from laurel_cli.proxy.tasks import Task
+from laurel_cli.tasks import Task
 from tests.proxy.small import image_task, text_task
 
 CASES = [

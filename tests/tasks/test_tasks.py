@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,9 @@ from PIL import Image
 
 from laurel_cli.errors import LaurelError, RecordError, UsageError
 from laurel_cli.proxy.batches import batch, evaluation
-from laurel_cli.proxy.tasks import Task, names, open_task
+from laurel_cli.tasks import FILES, Kind, Task, is_text, kind_of, names, open_task
+from laurel_cli.tasks.base import Asked
+from laurel_cli.tasks.reading.cache import Arrays, Writer, obtain
 
 
 @pytest.fixture
@@ -168,3 +173,44 @@ def test_a_temporary_cache_is_said(text: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", "/dev/null/home")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert "LAUREL_CACHE" in open_task(f"text:{text}").warnings[0]
+
+
+def test_a_new_task_is_a_file_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package's own task: what its file says is all that opens it, names it and refuses what does not fit."""
+    module = types.ModuleType("laurel_cli.tasks.planted")
+
+    def prepare(asked: Asked) -> Arrays:
+        def build(writer: Writer) -> dict[str, object]:
+            writer.put("train.tokens", np.arange(1000, dtype=np.uint8) % 7)
+            writer.put("evaluation.tokens", np.arange(200, dtype=np.uint8) % 7)
+            return {"vocabulary": 7, "entropy": math.log(7), "provenance": {"title": f"counted by {asked.rest}"}}
+
+        return obtain(asked.folder, "planted", {"kind": "planted"}, build, asked.on_progress)
+
+    module.TASKS = {"planted": Kind("text", prepare, "numbers", ("seq_len",), lambda name, rest: f"{name}, {rest}")}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(FILES, "planted", ("STEP", "planted"))  # type: ignore[arg-type]
+    task = opened("planted:3", tmp_path, seq_len=10)
+    assert (task.name, task.kind, task.classes, task.chance_loss) == ("planted, 3", "text", 7, math.log(7))
+    assert is_text("planted:3")
+    assert "planted:STEP" in names()
+    for options, said in (({"tokenizer": "bpe"}, "--tokenizer does not fit planted"), ({"image_size": 8}, "numbers")):
+        with pytest.raises(UsageError) as caught:
+            opened("planted:3", tmp_path, **options)
+        assert said in f"{caught.value.what} {caught.value.why}"
+    with pytest.raises(UsageError, match="incomplete"):
+        opened("planted", tmp_path)
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_the_file_of_a_task_says_what_it_is(name: str) -> None:
+    kind = kind_of(name)
+    assert kind.what in ("image", "text")
+    assert set(kind.takes) <= {"image_size", "seq_len", "tokenizer", "tokens"}
+    assert ("image_size" in kind.takes) == (kind.what == "image")
+    assert ("seq_len" in kind.takes) == (kind.what == "text")
+
+
+def test_the_names_of_tasks_import_nothing_slow() -> None:
+    code = "import sys, laurel_cli.tasks as t; t.names(); print(*{'numpy', 'torch', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.data import imagenet, images
-from laurel_cli.proxy.data.cache import Arrays
-from laurel_cli.proxy.data.sources import open_source
+from laurel_cli.tasks import imagenet
+from laurel_cli.tasks.reading import images
+from laurel_cli.tasks.reading.cache import Arrays
+from laurel_cli.tasks.reading.sources import open_source
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10-images.tar.gz"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "cifar10-images.tar.gz"
 
 
 def picture(number: int, size: tuple[int, int] = (8, 6)) -> Image.Image:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import textfiles, tokenizers
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.counting import Counts
-from laurel_cli.proxy.data.textfiles import TextFile
+from laurel_cli.tasks.base import Asked, Kind, by_file
+from laurel_cli.tasks.reading import textfiles, tokenizers
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.counting import Counts
+from laurel_cli.tasks.reading.textfiles import TextFile
 
 VERSION = 1
 SHARE = 0.05
@@ -110,3 +111,10 @@ def _counted(blocks: Iterator[bytes], size: dict[str, int]) -> Iterator[bytes]:
     for block in blocks:
         size["bytes"] += len(block)
         yield block
+
+
+def _open(asked: Asked) -> Arrays:
+    return prepare(asked.rest, asked.tokenizer, asked.folder, asked.on_progress)
+
+
+TASKS = {"text": Kind("text", _open, "local text files", ("seq_len", "tokenizer"), by_file)}

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import images
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.images import Preparation
-from laurel_cli.proxy.data.moments import Moments
-from laurel_cli.proxy.data.pickles import load_plain
-from laurel_cli.proxy.data.sources import Source, file_hash, open_source
+from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.reading import images
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.images import Preparation
+from laurel_cli.tasks.reading.moments import Moments
+from laurel_cli.tasks.reading.pickles import load_plain
+from laurel_cli.tasks.reading.sources import Source, file_hash, open_source
 
 VERSION = 1
 SIZE = 32
@@ -224,3 +225,10 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     from PIL import Image
 
     return np.stack([np.asarray(images.fitted(Image.fromarray(image), size)) for image in pixels])
+
+
+def _open(asked: Asked) -> Arrays:
+    return prepare(asked.name, asked.rest, asked.folder, asked.on_progress, size=asked.image_size)
+
+
+TASKS = dict.fromkeys(CLASSES, Kind("image", _open, "images", ("image_size",)))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import stdlib
-from laurel_cli.proxy.data.cache import Arrays
+from laurel_cli.tasks import stdlib
+from laurel_cli.tasks.reading.cache import Arrays
 
 
 @pytest.fixture(scope="module")

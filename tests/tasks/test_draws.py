@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laurel_cli.proxy.draws import below, draw, key, permutation
+from laurel_cli.tasks.draws import below, draw, key, permutation
 
 
 def splitmix64(seed: int):

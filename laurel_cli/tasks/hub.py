@@ -13,10 +13,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from laurel_cli.errors import LaurelError, RecordError, ResourceError, UsageError
-from laurel_cli.proxy.data import tokenizers
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.counting import Counts
-from laurel_cli.proxy.data.sources import open_source
+from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.reading import tokenizers
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.counting import Counts
+from laurel_cli.tasks.reading.sources import open_source
 
 VERSION = 1
 DEFAULT_TOKENS = 20_000_000
@@ -228,3 +229,15 @@ def _package() -> Any:
             "The datasets package is missing.", f"{error}.", "Try pip install 'laurel-cli[data]'."
         ) from error
     return datasets
+
+
+def _open(asked: Asked) -> Arrays:
+    dataset = asked.rest or KNOWN[asked.name]
+    return prepare(dataset, asked.tokenizer, asked.tokens, asked.folder, asked.on_progress)
+
+
+_OPTIONS = ("seq_len", "tokenizer", "tokens")
+TASKS = {
+    **dict.fromkeys(KNOWN, Kind("text", _open, "text", _OPTIONS)),
+    "hf": Kind("text", _open, "text", _OPTIONS, lambda name, rest: f"{name}:{rest}"),
+}

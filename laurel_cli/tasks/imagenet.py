@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import images
-from laurel_cli.proxy.data.cache import Arrays, Progress
-from laurel_cli.proxy.data.images import Preparation
+from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.reading import images
+from laurel_cli.tasks.reading.cache import Arrays, Progress
+from laurel_cli.tasks.reading.images import Preparation
 
 SIZE = 224
 MARGIN = 256 / 224  # the customary resize to 256 before the middle 224 are cut out
@@ -37,3 +38,10 @@ def prepare(place: str, folder: Path, on_progress: Progress, *, size: int | None
         )
     facts = {"title": "ImageNet", "licence": "ImageNet's terms of access: research, no redistribution"}
     return images.prepare(place, Preparation("imagenet", size or SIZE, MARGIN, facts), folder, on_progress)
+
+
+def _open(asked: Asked) -> Arrays:
+    return prepare(asked.rest, asked.folder, asked.on_progress, size=asked.image_size)
+
+
+TASKS = {"imagenet": Kind("image", _open, "images", ("image_size",))}

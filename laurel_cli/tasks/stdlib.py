@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.counting import Counts
 from laurel_cli.records.store import sha256_of
+from laurel_cli.tasks.base import Kind
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.counting import Counts
 
 VERSION = 1
 VOCABULARY = 256
@@ -108,3 +109,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes().replace(b"\r\n", b"\n")
     except OSError as error:
         raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
+
+
+TASKS = {"stdlib": Kind("text", lambda asked: prepare(asked.folder, asked.on_progress), "bytes of text", ("seq_len",))}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.data.sources import file_hash
+from laurel_cli.tasks.reading.sources import file_hash
 
 BLOCK = 1 << 18
 _HELD = ("valid=", "test=")

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import cifar
-from laurel_cli.proxy.data.cache import Arrays
-from laurel_cli.proxy.data.pickles import load_plain
+from laurel_cli.tasks import cifar
+from laurel_cli.tasks.reading.cache import Arrays
+from laurel_cli.tasks.reading.pickles import load_plain
 
 COUNT = 20  # images a file
 

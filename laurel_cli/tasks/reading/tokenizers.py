@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
-from laurel_cli.proxy.data.sources import file_hash
+from laurel_cli.tasks.reading.sources import file_hash
 
 DEFAULT_VOCABULARY = 8192
 LEARN_FROM = 1 << 25  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it

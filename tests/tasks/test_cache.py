@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from laurel_cli.errors import RecordError, ResourceError
-from laurel_cli.proxy.data.cache import SUFFIX, Arrays, Writer, obtain, open_arrays
-from laurel_cli.proxy.data.places import cache_folder
+from laurel_cli.tasks.reading.cache import SUFFIX, Arrays, Writer, obtain, open_arrays
+from laurel_cli.tasks.reading.places import cache_folder
 
 WHAT = {"kind": "test", "path": "\udce4", "numbers": [1, 2]}
 PIXELS = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -86,7 +86,7 @@ def test_a_large_file_is_hashed_where_asked(cached: Arrays, monkeypatch: pytest.
     data = bytearray(cached.path.read_bytes())
     data[70] ^= 1
     cached.path.write_bytes(data)
-    monkeypatch.setattr("laurel_cli.proxy.data.cache.VERIFY_BELOW", 100)
+    monkeypatch.setattr("laurel_cli.tasks.reading.cache.VERIFY_BELOW", 100)
     assert open_arrays(cached.path).arrays["pixels"].shape == PIXELS.shape
     with pytest.raises(RecordError, match="checksum"):
         open_arrays(cached.path, verify=True)
@@ -121,7 +121,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from laurel_cli.proxy.data.cache import obtain
+from laurel_cli.tasks.reading.cache import obtain
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 def build(writer):
     (folder / f"started-{time.time_ns()}").touch()

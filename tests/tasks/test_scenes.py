@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data import scenes
-from laurel_cli.proxy.data.cache import Arrays
+from laurel_cli.tasks import scenes
+from laurel_cli.tasks.reading.cache import Arrays
 
 # Of the first hundred scenes of each part; they change with `scenes.VERSION` and with nothing else.
 KNOWN = {

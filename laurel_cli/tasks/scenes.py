@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from laurel_cli.errors import RecordError
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.moments import Moments
-from laurel_cli.proxy.draws import draw, key
+from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.draws import draw, key
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.moments import Moments
 
 VERSION = 1
 SIZE, CLASSES = 32, 10
@@ -211,3 +212,13 @@ def _noise(part: str, first: int, shape: tuple[int, ...]) -> np.ndarray:
     numbers = draw(key("scenes", VERSION, part, "noise"), np.arange(first * size // 8, (first + shape[0]) * size // 8))
     octets = numbers.astype("<u8").view(np.uint8).reshape(shape)
     return _NOISE * ((octets & 15).astype(np.int32) + (octets >> 4) - 15)
+
+
+def _open(asked: Asked) -> Arrays:
+    if asked.image_size not in (None, SIZE):
+        given = f"`image_size={asked.image_size}`"
+        raise UsageError(f"{given} does not fit scenes.", f"They are composed at {SIZE}.", "Leave it out.")
+    return prepare(asked.folder, asked.on_progress)
+
+
+TASKS = {"scenes": Kind("image", _open, "images", ("image_size",))}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
-from laurel_cli.proxy.data import hub
-from laurel_cli.proxy.data.cache import Arrays
+from laurel_cli.tasks import hub
+from laurel_cli.tasks.reading.cache import Arrays
 
 DOCUMENTS = [f"Document {i}: " + f"some words number {i % 7}. " * (i % 5 + 1) for i in range(400)]
 

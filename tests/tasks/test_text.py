@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.data import text, textfiles
-from laurel_cli.proxy.data.cache import Arrays
+from laurel_cli.tasks import text
+from laurel_cli.tasks.reading import textfiles
+from laurel_cli.tasks.reading.cache import Arrays
 
-BOOKS = Path(__file__).parents[4] / "shared" / "data"
+BOOKS = Path(__file__).parents[3] / "shared" / "data"
 LINES = "".join(f"Line {i}: the naïve café — number {i * i} 日本\n" + "\n" * (i % 10 == 0) for i in range(3000))
 
 

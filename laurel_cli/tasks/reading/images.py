@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from laurel_cli.cores import cores
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.cores import cores
-from laurel_cli.proxy.data.cache import Arrays, Progress, Writer, obtain
-from laurel_cli.proxy.data.moments import Moments
-from laurel_cli.proxy.data.sources import Source, open_source
+from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
+from laurel_cli.tasks.reading.moments import Moments
+from laurel_cli.tasks.reading.sources import Source, open_source
 
 VERSION = 1
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
