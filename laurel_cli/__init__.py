@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from laurel_cli.analysis import analyze
     from laurel_cli.api.counted import count
-    from laurel_cli.api.kept import build, load, save
     from laurel_cli.api.places import apply, residual_map
     from laurel_cli.api.profiled import profile
     from laurel_cli.api.reported import report
     from laurel_cli.api.trained import train
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
-    from laurel_cli.laurel.keep import parameters, remove, restore
+    from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models.inputs import as_inputs
+    from laurel_cli.models.load import load
     from laurel_cli.residual import find_connections
 
 __version__ = "0.1.0"
@@ -34,7 +34,6 @@ __all__ = [
     "apply",
     "apply_laurel",
     "as_inputs",
-    "build",
     "count",
     "find_connections",
     "load",
@@ -55,17 +54,16 @@ _HOMES = {
     "apply": "laurel_cli.api.places",
     "apply_laurel": "laurel_cli.laurel.apply",
     "as_inputs": "laurel_cli.models.inputs",
-    "build": "laurel_cli.api.kept",
     "count": "laurel_cli.api.counted",
     "find_connections": "laurel_cli.residual",
-    "load": "laurel_cli.api.kept",
+    "load": "laurel_cli.models.load",
     "parameters": "laurel_cli.laurel.keep",
     "profile": "laurel_cli.api.profiled",
     "remove": "laurel_cli.laurel.keep",
     "report": "laurel_cli.api.reported",
     "residual_map": "laurel_cli.api.places",
     "restore": "laurel_cli.laurel.keep",
-    "save": "laurel_cli.api.kept",
+    "save": "laurel_cli.laurel.keep",
     "train": "laurel_cli.api.trained",
 }
 

@@ -117,7 +117,7 @@ def _done(parts: Mapping[str, nn.Module], cost: Cost) -> dict[int, tuple[int, in
     """(FLOPs, elementwise) of every module by identity. One that is never called, as a list of layers, has what its
     parts have."""
     done: dict[int, tuple[int, int]] = {}
-    for path, part in reversed(parts.items()):  # what stands within a module comes after it
+    for path, part in reversed(list(parts.items())):  # what stands within a module comes after it
         inside = [done.get(id(child), (0, 0)) for child in part.children()]
         own = cost.watched[path]
         done[id(part)] = own if any(own) else (sum(flops for flops, _ in inside), sum(others for _, others in inside))

@@ -49,12 +49,13 @@ class ArmTime:
 def arm_time(arm: Mapping[str, Any]) -> ArmTime:
     """Of an arm in the document of a profile."""
     ratio, naive = arm["ratio"] or {}, arm["to_naive"] or {}
+    same: dict[str, Any] = {key: ratio.get(key) for key in ("confidence", "verdict", "p", "p_holm")}
+    same |= {key: arm[key] for key in ("throughput", "peak_bytes", "static_bytes", "predicted_bytes")}
     return ArmTime(
         name=arm["name"],
         latency_ratio=ratio.get("median"),
         latency_ratio_low=ratio.get("low"),
         latency_ratio_high=ratio.get("high"),
-        **{key: ratio.get(key) for key in ("confidence", "verdict", "p", "p_holm")},
         to_naive=naive.get("median"),
         to_naive_low=naive.get("low"),
         to_naive_high=naive.get("high"),
@@ -62,6 +63,6 @@ def arm_time(arm: Mapping[str, Any]) -> ArmTime:
         milliseconds=arm["milliseconds"]["median"],
         milliseconds_low=arm["milliseconds"]["low"],
         milliseconds_high=arm["milliseconds"]["high"],
-        **{key: arm[key] for key in ("throughput", "peak_bytes", "static_bytes", "predicted_bytes")},
+        **same,
         first_call_seconds=arm["first_call_seconds"],
     )
