@@ -115,10 +115,10 @@ def report(
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.options import command_line
     from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, refuse_nothing
-    from laurel_cli.reports.gate import Gate
+    from laurel_cli.reports.gate import FailCondition
 
     destination = Destination.checked(format, output, force, FORMATS)
-    gates = [Gate.parse(text) for text in fail_if or ()]
+    gates = [FailCondition.parse(text) for text in fail_if or ()]
     costs, metric = chosen_costs(cost), chosen_metric(quality)
     folder = _figure_folder(destination, figures)
     stdio.reserve(debug)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
-from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.frontier import AddedCost
 from laurel_cli.reports.join import Model, Setting, arms_of, sample_input, settings
 from laurel_cli.reports.studies import Trials
 from laurel_cli.verdict.paired import CONFIDENCE
@@ -28,7 +28,7 @@ Form = tuple[Any, ...]
 class Paid:
     """What one arm costs: beyond the baseline in percent, and in the unit of the axis in all and added."""
 
-    cost: Cost
+    cost: AddedCost
     total: float | None = None
     added: float | None = None
 
@@ -182,20 +182,20 @@ def _counted(records: Iterable[Any]) -> Iterable[tuple[Arm, Mapping[str, Any], s
 def _exact(total: float, added: float) -> Paid:
     base = total - added
     percent = 100 * added / base if base else math.nan
-    return Paid(Cost(percent, percent, percent), total, added)
+    return Paid(AddedCost(percent, percent, percent), total, added)
 
 
 def _time(arm: Arm, item: Mapping[str, Any]) -> Paid | None:
     total = (item.get("milliseconds") or {}).get("median")
     if arm.kind is BASELINE:
-        return Paid(Cost(0.0, 0.0, 0.0), total, 0.0)
+        return Paid(AddedCost(0.0, 0.0, 0.0), total, 0.0)
     ratio = item.get("ratio")
     if not ratio:
         return None
     low, high = ratio.get("low"), ratio.get("high")
     middle = 100 * (ratio["median"] - 1)
     ends = (-math.inf if not low else 100 * (low - 1), math.inf if high is None else 100 * (high - 1))
-    return Paid(Cost(middle, *ends, level=level(item)), total)
+    return Paid(AddedCost(middle, *ends, level=level(item)), total)
 
 
 def level(item: Mapping[str, Any]) -> float:

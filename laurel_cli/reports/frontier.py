@@ -17,7 +17,7 @@ ON = (FRONTIER, UNCONTROLLED)
 
 
 @dataclass(frozen=True)
-class Cost:
+class AddedCost:
     """What an arm costs beyond the baseline, in percent.
 
     Attributes:
@@ -34,23 +34,23 @@ class Cost:
     beside: float | None = 0.0
 
 
-def surely_no_more(a: Cost, b: Cost) -> bool | None:
+def surely_no_more(a: AddedCost, b: AddedCost) -> bool | None:
     """Whether a costs no more than b, by both prices; None where the second one is not known."""
     return _and_beside(a.high <= b.low, a, b)
 
 
-def perhaps_no_more(a: Cost, b: Cost) -> bool | None:
+def perhaps_no_more(a: AddedCost, b: AddedCost) -> bool | None:
     """Whether a may cost no more than b; None where the second price decides it and is not known."""
     return _and_beside(a.low <= b.high, a, b)
 
 
-def _and_beside(first: bool, a: Cost, b: Cost) -> bool | None:
+def _and_beside(first: bool, a: AddedCost, b: AddedCost) -> bool | None:
     if not first:
         return False
     return None if a.beside is None or b.beside is None else a.beside <= b.beside
 
 
-def status(i: int, costs: Sequence[Cost], better: Callable[[int, int], bool], known: Sequence[bool]) -> str:
+def status(i: int, costs: Sequence[AddedCost], better: Callable[[int, int], bool], known: Sequence[bool]) -> str:
     """What is established of arm `i`.
 
     Args:

@@ -25,7 +25,7 @@ _GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|
 
 
 @dataclass(frozen=True)
-class Gate:
+class FailCondition:
     """One condition; `arm` None is every LAuReL, rival and other model: no baseline, naive scaling or control."""
 
     text: str
@@ -35,7 +35,7 @@ class Gate:
     limit: float
 
     @classmethod
-    def parse(cls, text: str) -> Gate:
+    def parse(cls, text: str) -> FailCondition:
         """Read `[ARM:] COLUMN OPERATOR NUMBER`.
 
         Raises:

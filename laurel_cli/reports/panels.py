@@ -10,7 +10,7 @@ from typing import Any
 from laurel_cli.arms import Arm
 from laurel_cli.reports import frontier
 from laurel_cli.reports.costs import Axis
-from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.frontier import AddedCost
 from laurel_cli.reports.quality import CONTROLS, Quality
 from laurel_cli.reports.savings import Saving, saving
 from laurel_cli.verdict.findings import NAIVE, UNCONTROLLED
@@ -27,7 +27,7 @@ class Point:
     """
 
     arm: Arm
-    cost: Cost
+    cost: AddedCost
     status: str
     saving: Saving | None
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from laurel_cli.reports.frontier import Cost
+from laurel_cli.reports.frontier import AddedCost
 from laurel_cli.verdict import saved
-from laurel_cli.verdict.paired import Interval
+from laurel_cli.verdict.paired import MeanInterval
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Saving:
         return self.low > 0 or 0 < self.high < math.inf
 
 
-def saving(share: Interval, level: float, arm: Cost, naive: Cost) -> Saving | None:
+def saving(share: MeanInterval, level: float, arm: AddedCost, naive: AddedCost) -> Saving | None:
     """The multiple, from the share of naive scaling's gain that the arm has.
 
     Args:

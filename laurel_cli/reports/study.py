@@ -16,7 +16,7 @@ from laurel_cli.verdict import paired, words
 from laurel_cli.verdict.document import written
 from laurel_cli.verdict.effects import Effect
 from laurel_cli.verdict.findings import CANNOT_TELL, NAIVE, WITHHELD, Finding, Judgement
-from laurel_cli.verdict.paired import Interval
+from laurel_cli.verdict.paired import MeanInterval
 from laurel_cli.verdict.saved import Saved
 from laurel_cli.verdict.trials import outcome
 
@@ -181,7 +181,7 @@ def _to_naive(finding: Finding, judgement: Judgement) -> dict[str, Any] | None:
     return found and found | {"verdict": finding.to_naive.verdict if finding.to_naive else None}
 
 
-def _share(share: Interval | None, level: float) -> dict[str, Any] | None:
+def _share(share: MeanInterval | None, level: float) -> dict[str, Any] | None:
     if share is None:
         return None
     return {"of": NAIVE, "value": share.mean, "low": finite(share.low), "high": finite(share.high), "level": level}

@@ -17,7 +17,7 @@ from laurel_cli.residual.accept import accept
 from laurel_cli.residual.channels import ChannelMap, Knowledge
 from laurel_cli.residual.graph import Addition, Call, Node, Trace
 from laurel_cli.residual.relation import Found
-from laurel_cli.residual.sites import Place, Site, Sites, innermost
+from laurel_cli.residual.sites import AdditionSite, Place, Sites, innermost
 from laurel_cli.residual.streams import block_of, streams
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Connection:
     stream: int
     position: int
     block: str
-    sites: tuple[Site, ...]
+    sites: tuple[AdditionSite, ...]
     node: int
     skip: int
     fork: int
@@ -69,7 +69,7 @@ class Connection:
     branches: tuple[int, ...]
     frames: tuple[Call, ...]
     weights: tuple[str, ...] = ()
-    alternatives: tuple[Site, ...] = ()
+    alternatives: tuple[AdditionSite, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -259,4 +259,4 @@ def _not_run(module: nn.Module, path: str, unused: frozenset[str]) -> Iterator[N
             yield from _not_run(child, f"{prefix}{name}", unused)
 
 
-__all__ = ["Connection", "NotRun", "Place", "Refused", "ResidualMap", "Site", "find"]
+__all__ = ["AdditionSite", "Connection", "NotRun", "Place", "Refused", "ResidualMap", "find"]

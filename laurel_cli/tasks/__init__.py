@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.tasks.base import Asked, Kind, Task
+from laurel_cli.tasks.base import Asked, Task, TaskKind
 
 if TYPE_CHECKING:
     from laurel_cli.tasks.reading.cache import Progress
@@ -40,9 +40,9 @@ def names() -> tuple[str, ...]:
     return tuple(f"{name}:{rest}" if rest else name for name, (rest, _) in FILES.items())
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> TaskKind:
     """What the task's file says of it, for a name of `FILES`."""
-    found: Kind = importlib.import_module(f"laurel_cli.tasks.{FILES[name][1]}").TASKS[name]
+    found: TaskKind = importlib.import_module(f"laurel_cli.tasks.{FILES[name][1]}").TASKS[name]
     return found
 
 

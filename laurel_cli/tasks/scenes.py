@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.draws import draw, key
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.moments import Moments
@@ -221,4 +221,4 @@ def _open(asked: Asked) -> Arrays:
     return prepare(asked.folder, asked.on_progress)
 
 
-TASKS = {"scenes": Kind("image", _open, "images", ("image_size",))}
+TASKS = {"scenes": TaskKind("image", _open, "images", ("image_size",))}

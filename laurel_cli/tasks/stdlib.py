@@ -15,7 +15,7 @@ import numpy as np
 
 from laurel_cli.errors import RecordError
 from laurel_cli.records.store import sha256_of
-from laurel_cli.tasks.base import Kind
+from laurel_cli.tasks.base import TaskKind
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
 
@@ -111,4 +111,6 @@ def _read(path: Path) -> bytes:
         raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
 
 
-TASKS = {"stdlib": Kind("text", lambda asked: prepare(asked.folder, asked.on_progress), "bytes of text", ("seq_len",))}
+TASKS = {
+    "stdlib": TaskKind("text", lambda asked: prepare(asked.folder, asked.on_progress), "bytes of text", ("seq_len",))
+}

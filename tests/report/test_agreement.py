@@ -6,7 +6,7 @@ import pytest
 
 from laurel_cli.cli.render import Look, render
 from laurel_cli.errors import UsageError
-from laurel_cli.reports.gate import Gate
+from laurel_cli.reports.gate import FailCondition
 from laurel_cli.reports.recommend import recommend
 from laurel_cli.reports.rows import rows
 from laurel_cli.verdict.document import document as judge
@@ -116,7 +116,7 @@ def _rows_agree(document_, theirs):
     gated = [arm for arm in theirs.values() if arm["role"] == "arm" and arm["kind"] != "naive"]
     gains = [arm["name"] for arm in gated if arm["verdict"] in GAINS]
     try:
-        tripped = Gate.parse("gain_low > 0").tripped(list(flat.values()))
+        tripped = FailCondition.parse("gain_low > 0").tripped(list(flat.values()))
     except UsageError:
         assert not gains
     else:
