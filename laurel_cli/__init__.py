@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.inputs import as_inputs
     from laurel_cli.models.load import load
     from laurel_cli.residual import find_connections
+    from laurel_cli.rivals import add_arms
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "LaurelError",
     "Spec",
     "__version__",
+    "add_arms",
     "analyze",
     "apply",
     "apply_laurel",
@@ -50,6 +52,7 @@ __all__ = [
 _HOMES = {
     "LaurelError": "laurel_cli.errors",
     "Spec": "laurel_cli.laurel.spec",
+    "add_arms": "laurel_cli.rivals",
     "analyze": "laurel_cli.analysis",
     "apply": "laurel_cli.api.places",
     "apply_laurel": "laurel_cli.laurel.apply",

@@ -5,7 +5,7 @@ A new rival is a file in `rivals/`; a new kind of arm is a file here and a line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from laurel_cli.arms.formula import LAUREL, RIVAL
 from laurel_cli.arms.naive import NAIVE
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import formulas
+from laurel_cli.rivals.outside import source_sha256
 
 # In the order of tables; and of asking which kind a name is of, LAuReL last: it says what is wrong with any other name.
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (BASELINE, COPY, NAIVE, LAUREL, RIVAL, AGAINST)}
@@ -74,6 +75,12 @@ def build(arm: Arm, site: Site) -> tuple[str, ...]:
         ModelError: it cannot be built from this model.
     """
     return () if arm.kind.build is None else arm.kind.build(arm, site)
+
+
+def foreign(arms: Iterable[Arm]) -> dict[str, str]:
+    """SHA-256 of the files that arms from outside stand in, by "arm NAME": part of what a measurement depends on."""
+    found = {f"arm {arm.family}": source_sha256(arm.spec) for arm in arms if arm.spec is not None}
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def write(arm: Arm) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output, command_line, say_unused
 from laurel_cli.settings.shared import (
     OUTPUT,
+    ArmFileSettings,
     ArmSettings,
     ExampleSettings,
     FormulaSettings,
@@ -20,11 +21,15 @@ from laurel_cli.settings.shared import (
     arm_names,
 )
 
+if TYPE_CHECKING:
+    from laurel_cli.analysis import Analysis
+
 
 def analyze(
     model: ModelSetting,
     variants: VariantSettings,
     arms: ArmSettings,
+    files: ArmFileSettings,
     formula: FormulaSettings,
     example: ExampleSettings,
     model_args: ModelArgSettings,
@@ -77,6 +82,7 @@ def analyze(
     from laurel_cli.cli.progress import Progress
 
     destination = Destination.checked(format, output, force)
+    files.bring()
     names, spec = arm_names(arms, variants, formula.of_spec)
     say_unused(arms, variants)
     built = {"batch": example.batch, "seq_len": example.seq_len, "image_size": example.image_size}
@@ -94,15 +100,17 @@ def analyze(
         loaded = load(str(model.model), **said)
         analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
     if save:
-        _keep(analysis.record() | {"options": said, "spec_options": spec}, Path(kept.records or ""))
+        _keep(analysis, {"options": said, "spec_options": spec}, Path(kept.records or ""))
     destination.write(analysis.document(), connections=connections)
 
 
-def _keep(content: dict[str, Any], folder: Path) -> None:
+def _keep(analysis: Analysis, asked: dict[str, Any], folder: Path) -> None:
+    from laurel_cli.arms import foreign
     from laurel_cli.cli import stdio
     from laurel_cli.records.provenance import code_sha256, versions
     from laurel_cli.records.store import write
 
-    hashes = {"model": content["model"]["architecture"], "code": code_sha256()}
+    content = analysis.record() | asked
+    hashes = {"model": analysis.architecture, "code": code_sha256(), **foreign(item.arm for item in analysis.arms)}
     path = write(folder, "analyze", "complete", content | {"versions": versions(), "hashes": hashes})
     stdio.say(f"record: {path}")

@@ -11,6 +11,7 @@ from laurel_cli.cli.typed import in_options
 from laurel_cli.settings.base import joined
 from laurel_cli.settings.profile import ProfileSettings, TimingSettings
 from laurel_cli.settings.shared import (
+    ArmFileSettings,
     ArmSettings,
     ExampleSettings,
     FormulaSettings,
@@ -26,6 +27,7 @@ def profile(
     model: ModelSetting,
     variants: VariantSettings,
     arms: ArmSettings,
+    files: ArmFileSettings,
     timing: TimingSettings,
     formula: FormulaSettings,
     example: ExampleSettings,
@@ -56,6 +58,7 @@ def profile(
     from laurel_cli.records.store import make_folder
 
     destination = Destination.checked(format, output, force)
+    files.bring()
     arm_names(arms, variants, formula.of_spec)  # a mistake is answered at once, without torch
     say_unused(arms, variants)
     folder = Path(kept.records or "")
@@ -66,7 +69,7 @@ def profile(
         from laurel_cli.latency.asked import keep, plan_of
         from laurel_cli.latency.profile import profile as measure
 
-        parts = (model, variants, arms, timing, formula, example, model_args, kept)
+        parts = (model, variants, arms, files, timing, formula, example, model_args, kept)
         plan = plan_of(joined(ProfileSettings, *parts))
         if timing.device == "auto":
             stdio.say(f"device: {plan.job.device}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output
+from laurel_cli.settings.shared import ArmFileSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ def recommend(
         list[Path] | None,
         typer.Option("--records", metavar="DIR", help="A folder of records; repeat it.", show_default="reports"),
     ] = None,
+    *,
+    files: ArmFileSettings,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -63,6 +66,7 @@ def recommend(
         {"params": max_params, "flops": max_flops, "latency": max_latency, "step": max_step, "memory": max_memory}
     )
     stdio.reserve(debug)
+    files.bring()
     from laurel_cli.reports.document import report
 
     missing = f"Try laurel analyze {model} --save, then laurel profile {model}."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Output
-from laurel_cli.settings.shared import OUTPUT
+from laurel_cli.settings.shared import OUTPUT, ArmFileSettings
 
 if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
@@ -82,6 +82,8 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    *,
+    files: ArmFileSettings,
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
@@ -122,6 +124,7 @@ def report(
     costs, metric = chosen_costs(cost), chosen_metric(quality)
     folder = _figure_folder(destination, figures)
     stdio.reserve(debug)
+    files.bring()
     found = gathered([Path(name) for name in study or ()], records)
 
     from laurel_cli.reports.document import report as make

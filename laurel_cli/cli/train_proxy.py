@@ -9,7 +9,7 @@ import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output, command_line
 from laurel_cli.settings.base import joined
-from laurel_cli.settings.shared import OUTPUT, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
 from laurel_cli.settings.train import (
     STUDY,
     ProcessSettings,
@@ -29,6 +29,7 @@ def train_proxy(
     size: SizeSettings,
     model_args: ModelArgSettings,
     arms: StudyArms,
+    files: ArmFileSettings,
     formula: FormulaSettings,
     training: TrainingSettings,
     declared: StudySettings,
@@ -79,9 +80,10 @@ def train_proxy(
     destination = Destination.checked(format, output, force)
     if trial is not None:
         stdio.reserve(debug)
+        files.bring()
         proxy_runs.run_one(trial, None if declared.study is None else Path(declared.study))
         return
-    parts = (model, task, size, model_args, arms, formula, training, declared, at_once)
+    parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")

@@ -27,6 +27,7 @@ def plan_of(asked: ProfileSettings, folder: Path | None = None) -> ProfilePlan:
         ResourceError: the device is absent.
         ModelError: a module that a worker process cannot rebuild.
     """
+    asked.bring()
     names, spec = arm_names(asked, asked, asked.of_spec)  # at once, without torch
     from laurel_cli.arms import parse_arms
     from laurel_cli.latency import allocator

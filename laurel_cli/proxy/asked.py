@@ -24,6 +24,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
         RecordError: data that are asked how many they are (`epochs`) and cannot be read.
         ResourceError: the device is absent.
     """
+    asked.bring()
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("`steps` and `epochs` say the same thing.", hint="Leave one of them out.")
     if asked.model is not None and not isinstance(asked.model, str):

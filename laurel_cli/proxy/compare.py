@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.arms import foreign
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import controls, run, study
@@ -356,8 +356,4 @@ def _code(plan: StudyPlan) -> dict[str, str]:
         parsed = parse(reference)
         if parsed.kind == "file" and Path(parsed.target).is_file():
             found[Path(parsed.target).name] = hashlib.sha256(Path(parsed.target).read_bytes()).hexdigest()
-    for one in parse_contenders(plan.arms, **plan.recipe.spec):
-        source = sys.modules[type(one.arm.spec).__module__]
-        if not source.__name__.startswith(("laurel_cli.", "builtins")) and source.__file__:  # another package's formula
-            found[source.__name__] = hashlib.sha256(Path(source.__file__).read_bytes()).hexdigest()
-    return found
+    return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))

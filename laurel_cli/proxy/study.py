@@ -181,6 +181,7 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
         )
         declared = old.declared
         study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))
+        study = replace(study, code={**old.code, **study.code})
     else:
         declared = study.declared.begun(len(study.seeds))
     study = replace(study, declared=declared)
@@ -192,7 +193,10 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
 def differences(old: Study, new: Study) -> list[str]:
     """What fixes a trial and is not the same, in words."""
     wanted = new.declared.begun(old.declared.first)
-    before = _flat({**_fixed(old), "declared": old.declared.fixed()})
+    # Arms from outside may come and go, each as it was.
+    code = {key: value for key, value in old.code.items() if not key.startswith("arm ") or key in new.code}
+    code |= {key: value for key, value in new.code.items() if key.startswith("arm ") and key not in old.code}
+    before = _flat({**_fixed(replace(old, code=code)), "declared": old.declared.fixed()})
     now = _flat({**_fixed(new), "declared": wanted.fixed()})
     return [
         f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}"

@@ -10,6 +10,7 @@ from laurel_cli.settings import read
 from laurel_cli.settings.base import Settings, says
 from laurel_cli.settings.shared import (
     ARMS,
+    ArmFileSettings,
     ArmSettings,
     ExampleSettings,
     FormulaSettings,
@@ -120,6 +121,7 @@ class ProfileSettings(  # the last one's fields come first
     ModelArgSettings,
     FormulaSettings,
     TimingSettings,
+    ArmFileSettings,
     ArmSettings,
     VariantSettings,
     ModelSetting,

@@ -87,6 +87,35 @@ class ArmSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmFileSettings(Settings):
+    """Arms of one's own."""
+
+    arm_file: str | Path | Sequence[str | Path] = field(
+        default=(),
+        metadata=says(
+            "A Python file that defines arms of your own, which --arms then takes by name; repeat it.",
+            ARMS,
+            metavar="FILE",
+            shown="none",
+            text=list[str] | None,
+            read=read.once,
+        ),
+    )
+
+    def bring(self) -> None:
+        """Let their names be known, here and in the processes that are started.
+
+        Raises:
+            UsageError: a file is missing, fails or holds no arm.
+        """
+        if self.arm_file:
+            from laurel_cli.rivals import add_arms
+
+            for file in [self.arm_file] if isinstance(self.arm_file, str | Path) else self.arm_file:
+                add_arms(file)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FormulaSettings(Settings):
     """What the paper leaves open of every LAuReL."""
 

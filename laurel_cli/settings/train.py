@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.proxy import defaults
 from laurel_cli.settings import read
 from laurel_cli.settings.base import ARGUMENT, Settings, says
-from laurel_cli.settings.shared import ARMS, MODEL, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.shared import ARMS, MODEL, ArmFileSettings, FormulaSettings, ModelArgSettings
 
 if TYPE_CHECKING:
     from laurel_cli.proxy.run import Happening
@@ -307,6 +307,7 @@ class TrainSettings(  # the last one's fields come first
     ModelArgSettings,
     SizeSettings,
     TaskSettings,
+    ArmFileSettings,
     ProxyModel,
     StudyArms,
 ):

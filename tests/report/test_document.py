@@ -311,7 +311,7 @@ def test_quality_and_cost_can_be_chosen(made):
             assert one[key] == other[key]
     assert any("every verdict is by the loss" in said for said in body["answer"])
     put(made, trial("rw", study="z", final={"step": 1, "loss": 1.0, "accuracy": None}))
-    with pytest.raises(UsageError, match="accuracy was not measured"):
+    with pytest.raises(UsageError, match="`quality='accuracy'` was not measured"):
         document(made, metric="accuracy")
 
 
