@@ -8,6 +8,13 @@ checkpoint; 5 a device or resource; 6 finished, some trials failed; 7 a gate tri
 class LaurelError(Exception):
     """Base of all expected failures.
 
+    >>> import laurel_cli as laurel
+    >>> try:
+    ...     laurel.load("resnet17")
+    ... except laurel.LaurelError as error:
+    ...     print(type(error).__name__, error.exit_code, error.what)
+    ModelError 3 Model 'resnet17' is not in torchvision, timm or the shipped shapes.
+
     Args:
         what: one sentence, what failed.
         why: one sentence, the cause; may be empty.

@@ -18,6 +18,7 @@ import laurel_cli
 import laurel_cli as laurel
 from laurel_cli.arms import parse_arm
 from laurel_cli.errors import ModelError, UsageError
+from tests.rivals.shown import shown
 
 ROOT = Path(__file__).parents[1]
 D, RANK = 8, 2
@@ -103,24 +104,48 @@ def test_applied_where_it_is_wanted(x):
         laurel.remove(model)
 
 
-def test_the_examples_in_docstrings_are_right():
+def run_example(name: str, folder: Path) -> int:
+    """Run what the docstring of a public name shows, in a folder beside the committed reports; how many lines."""
+    (folder / "reports").symlink_to(ROOT / "reports")
+    (folder / "my_arm.py").write_text(shown())
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(laurel_cli, name), name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert all(not runner.run(test).failed for test in tests)
+    return sum(len(test.examples) for test in tests)
+
+
+LONG = ("profile", "train", "report")
+
+
+@pytest.mark.parametrize("name", [name for name in laurel_cli.__all__ if name not in (*LONG, "__version__")])
+def test_the_example_of_a_public_name_is_right(name, tmp_path, monkeypatch, own_arms):
     pytest.importorskip("pandas")
-    for name in laurel_cli.__all__:
-        value = getattr(laurel_cli, name)
-        for test in doctest.DocTestFinder(recurse=False).find(value, name):
-            results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
-            assert not results.failed, name
+    monkeypatch.chdir(tmp_path)
+    assert run_example(name, tmp_path) > 1
 
 
 @pytest.mark.slow
-def test_the_readme_s_python_section_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", LONG)
+def test_the_example_of_what_takes_longer_is_right(name, tmp_path, monkeypatch, cache):
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    assert run_example(name, tmp_path) > 1
+
+
+@pytest.mark.slow
+def test_the_readme_s_python_section_runs(tmp_path, monkeypatch, cache):
     pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)
     section = re.search(r"(?ms)^## In Python$(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
     code = "\n\n".join(re.findall(r"(?m)(?:^    .*\n?)+", section))
     resnet = torchvision.models.resnet50
     monkeypatch.setattr(torchvision.models, "resnet50", lambda weights=None: resnet())  # weights cannot be fetched here
-    exec(re.sub(r"(?m)^    ", "", code), {})
+    code = re.sub(r"(?m)^    ", "", code)
+    few = "controls=False, steps=2, train_limit=64, evaluation_limit=32"
+    for shown, shorter in (("max_time=60", "max_time=2, image_size=64, processes=1"), ("seeds=3", f"seeds=1, {few}")):
+        assert shown in code
+        code = code.replace(shown, shorter)
+    exec(code, {})
 
 
 @pytest.mark.slow
@@ -128,10 +153,26 @@ def test_a_users_script_is_strictly_typed(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import torch\nimport laurel_cli as laurel\n\n"
+        "laurel.add_arms('my_arm.py')\n"
+        "timed = laurel.profile('resnet18', 'rw,rw+lr@4', mode='train', max_time=5, records=None)\n"
+        "ratio: float | None = timed.arm('rw').latency_ratio\n"
+        "inside = laurel.profile(torch.nn.Linear(2, 2), ['rw'], inputs=torch.randn(1, 2)).to_dict()\n"
+        "study = laurel.train('rw,rw+lr@4', task='scenes', seeds=3, study='folder')\n"
+        "gain: float | None = study.arm('rw').gain\nsaid: list[str] = study.answer\n"
+        "report = laurel.report('reports', model='resnet18', cost=['flops'])\n"
+        "quality: float | None = report.arm('rw').quality\ntext: str = report.to_html() + report.to_markdown()\n"
+        "loaded = laurel.load('resnet18', image_size=64)\nspec = laurel.Spec.parse('rw+lr', rank=4)\n"
+        "own = laurel.parameters(laurel.apply_laurel(loaded.build(), spec, loaded.inputs, seed=1))\n"
+        "number: int = sum(p.numel() for p in own)\n"
+        "first: str = laurel.find_connections(loaded.module, loaded.inputs).connections[0].name\n"
+        "laurel.restore(torch.nn.Linear(2, 2), 'folder')\n"
+        "try:\n    laurel.train(lags='all')\nexcept laurel.LaurelError as error:\n    print(error.hint)\n"
+        "rows = laurel.residual_map(loaded.module, loaded.inputs).to_frame()\n"
         "model = torch.nn.Linear(2, 2)\nx = torch.randn(1, 2)\n"
         "found = laurel.analyze(model, 'rw,rw+lr@4', x)\n"
         "added: int | None = found.arm('rw').added_parameters\n"
         "cost = laurel.count(model, laurel.as_inputs(x))\nflops: int = cost.flops\n"
+        "within: int = cost.by_module().module('layer1').parameters\n"
         "print(added, flops, laurel.residual_map(model, x).blocks, found.to_json())\n"
         "laurel.apply(model, 'layerscale', x, only='*')\nlaurel.save(laurel.remove(model), 'folder')\n"
     )
@@ -147,4 +188,7 @@ def test_a_users_script_is_strictly_typed(tmp_path):
 
     text = script.read_text()
     assert errors(text).startswith("Success")
-    assert "attr-defined" in errors(text + "found.nothing\n")  # it does see our types
+    # It does see our types.
+    assert "attr-defined" in errors(text + "found.nothing\n")
+    assert "call-arg" in errors(text + "laurel.train('rw', sedes=3)\n")
+    assert "arg-type" in errors(text + "laurel.profile('resnet18', 'rw', max_time='long')\n")

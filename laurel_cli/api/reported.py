@@ -124,7 +124,7 @@ def report(
     the studies, word for word.
 
     >>> import laurel_cli as laurel
-    >>> found = laurel.report("reports/studies/default")
+    >>> found = laurel.report("reports/studies/scenes")
     >>> found.arm("rw").verdict, found.arm("rw").words
     ('not separated', 'not separated: within -0.011 and +0.017 nats of the baseline')
 

@@ -72,8 +72,13 @@ def keep(measured: Profile, folder: Path) -> Path:
     Raises:
         ResourceError: it cannot be written.
     """
+    from laurel_cli.arms import foreign, parse_arms
+
     status: Status = "partial" if measured.interrupted else "complete"
-    return write(folder, "profile", status, measured.record() | {"versions": versions()})
+    job = measured.plan.job
+    content = measured.record() | {"versions": versions()}
+    theirs = foreign(parse_arms(job.arms, **job.spec_options))
+    return write(folder, "profile", status, content | ({"hashes": theirs} if theirs else {}))
 
 
 def _texts(inputs: Any) -> tuple[tuple[str, ...], Any]:

@@ -57,6 +57,13 @@ def apply_laurel(
     The model stays a plain module: parameter names of its own remain, LAuReL's stand beside them
     ("layer1.0.laurel0.weights"). With the default start its outputs are those that it had.
 
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> model, x = torchvision.models.resnet18().eval(), torch.randn(1, 3, 64, 64)
+    >>> before = model(x)
+    >>> torch.equal(laurel.apply_laurel(model, "rw+lr@4", x)(x), before)
+    True
+
     Args:
         model: on any device, the meta device included; trained or not. Wrap it (DDP, FSDP, compile) afterwards.
         spec: a `Spec` or its short form, "rw+lr@16"; or a rival's name, "rezero".

@@ -35,6 +35,12 @@ DEFAULT_LAGS = 3
 class Spec:
     """One LAuReL variant with all that fixes its parameters and its start. Without any part it is the identity.
 
+    >>> import laurel_cli as laurel
+    >>> laurel.Spec.parse("rw+lr@8", per="block").name
+    'rw+lr@8'
+    >>> laurel.Spec(lr=True, rank=8).parameters(width=64, lags=1)  # 2 r D
+    1024
+
     Attributes:
         rw, lr, pa: the parts of the sum (residual weights, Eq. 3's low rank, Eq. 4's previous activations).
         rank: r of A (D -> r) and B (r -> D); used only where a low-rank map is present.
@@ -46,6 +52,9 @@ class Spec:
         vector_weights: a and b are vectors of length D (v4, sec. 2.4).
         init: how A starts; B always starts at zero.
         per: one LAuReL for every connection or one for every block.
+
+    Raises:
+        UsageError: a value that means nothing.
     """
 
     rw: bool = False
