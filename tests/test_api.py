@@ -142,9 +142,9 @@ def test_the_readme_s_python_section_runs(tmp_path, monkeypatch, cache):
     monkeypatch.setattr(torchvision.models, "resnet50", lambda weights=None: resnet())  # weights cannot be fetched here
     code = re.sub(r"(?m)^    ", "", code)
     few = "controls=False, steps=2, train_limit=64, evaluation_limit=32"
-    for shown, shorter in (("max_time=60", "max_time=2, image_size=64, processes=1"), ("seeds=3", f"seeds=1, {few}")):
-        assert shown in code
-        code = code.replace(shown, shorter)
+    for usual, shorter in (("max_time=60", "max_time=2, image_size=64, processes=1"), ("seeds=3", f"seeds=1, {few}")):
+        assert usual in code
+        code = code.replace(usual, shorter)
     exec(code, {})
 
 
