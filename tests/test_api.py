@@ -88,6 +88,9 @@ def test_the_map_as_a_frame(x):
     assert list(frame["name"]) == ["1:0", "2:0", "3:0"]
     assert set(frame["kind"]) == {"identity"}
     assert set(frame["width"]) == {D}
+    written = json.loads(laurel.residual_map(net(), x).to_json())
+    assert [entry["module"] for entry in written["connections"]] == ["1", "2", "3"]
+    assert [entry["line"] for entry in written["connections"]] == list(frame["line"])
     line = next(
         n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "return x + self.f(x)" in text
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.settings.base import ARGUMENT, Option, flag, options
@@ -21,10 +22,13 @@ def in_options(text: str) -> str:
     return _CODE.sub(lambda found: _option(found["name"], found["value"]) or found[0], text)
 
 
-def document_in_options(document: dict[str, Any]) -> dict[str, Any]:
-    """A document whose warnings and notes speak so too."""
-    said = {key: [in_options(text) for text in document[key]] for key in ("warnings", "notes") if key in document}
-    return document | said
+def document_in_options(document: Any) -> Any:
+    """A document all of whose sentences speak so too."""
+    if isinstance(document, str):
+        return in_options(document) if "`" in document else document
+    if isinstance(document, Mapping):
+        return {key: document_in_options(value) for key, value in document.items()}
+    return list(map(document_in_options, document)) if isinstance(document, list | tuple) else document
 
 
 def _option(name: str, value: str | None) -> str:

@@ -207,7 +207,7 @@ class Spec:
     @property
     def note(self) -> str:
         """That it does not start as the ordinary residual; "" where it does."""
-        return "" if self.starts == "exact" else f"--normalize {self.normalize} does not start as the baseline"
+        return "" if self.starts == "exact" else f"`normalize={self.normalize!r}` does not start as the baseline"
 
     def fitting(self, connection: Connection) -> Spec | None:
         """What of it can stand at a connection: scalars alone where no dimension of the skip holds the channels."""
