@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from laurel_cli.cli import stdio
 from laurel_cli.errors import LaurelError, ResourceError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
+SHOWN = 60  # characters of what was typed
+# Typer's words for it, of all versions: "'x' is not a valid integer", "Input should be a valid number, unable to ...".
+_NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<kind>integer|float|number)")
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
@@ -63,14 +67,21 @@ def _invoke(argv: list[str]) -> int:
     try:
         code = command.main(args=argv, prog_name="laurel", standalone_mode=False)
     except complaint as error:
-        raise _usage(error) from error
+        raise _usage(error, argv) from error
     except typer.Abort:
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: Exception) -> UsageError:
+def _usage(error: Exception, argv: Sequence[str]) -> UsageError:
     """Typer's own complaint (an unknown option, a missing argument) as one of ours."""
+    unread = _NO_NUMBER.match(error.format_message())  # type: ignore[attr-defined]
+    if unread:
+        option, kind = unread["option"], "a whole number" if unread["kind"] == "integer" else "a number"
+        typed = _value_of(option, argv)
+        return UsageError(
+            f"{option} {typed!r} is not {kind}.", hint=f"Write {option} {'8' if 'whole' in kind else '0.5'}."
+        )
     possible = getattr(error, "possibilities", None) or ()
     message = str(getattr(error, "message", "") if possible else error.format_message())  # type: ignore[attr-defined]
     what, _, hint = " ".join(message.split()).partition(" Did you mean ")
@@ -80,6 +91,17 @@ def _usage(error: Exception) -> UsageError:
         context = getattr(error, "ctx", None)
         hint = f"`{context.command_path if context else 'laurel'} --help` shows what there is."
     return UsageError(what if what.endswith((".", "?")) else what + ".", hint=hint)
+
+
+def _value_of(option: str, argv: Sequence[str]) -> str:
+    """What was typed after an option, the last time."""
+    typed = ""
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word == option:
+            typed = after
+        elif word.startswith(option + "="):
+            typed = word.partition("=")[2]
+    return typed if len(typed) <= SHOWN else typed[:SHOWN] + "..."
 
 
 def _as_ours(argv: Sequence[str], error: Exception) -> LaurelError:

@@ -116,6 +116,7 @@ def report(
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.options import command_line
+    from laurel_cli.errors import GateError
     from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, refuse_nothing
     from laurel_cli.reports.gate import FailCondition
 
@@ -131,9 +132,11 @@ def report(
 
     document = make(found, costs=costs, metric=metric, model=model, command=command_line())
     refuse_nothing(document, found, model)
+    tripped = _tripped(document, gates)  # first: a condition that cannot be judged is an error, not a report
     pictures = _pictures(document, destination, folder, all_formats=figures is not None, force=force)
     destination.write(document, pictures=pictures)
-    _judge(document, gates)
+    if tripped:
+        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
 
 
 def _figure_folder(destination: Destination, figures: Path | None) -> Path | None:
@@ -187,17 +190,13 @@ def _pictures(
     return {name: f"{relative}/{name}.{KINDS[destination.format][0]}" for name in names(document)}
 
 
-def _judge(document: Mapping[str, Any], gates: list[Any]) -> None:
-    """Fail where a gate trips.
+def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:
+    """The conditions that are met, each with the arms that meet it.
 
     Raises:
-        GateError: a condition is met.
         UsageError: a condition cannot be judged from this report.
     """
-    from laurel_cli.errors import GateError
     from laurel_cli.reports.rows import rows
 
     flat = rows(document)
-    tripped = [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]
-    if tripped:
-        raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
+    return [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
+from laurel_cli.models.sealed import sealed
+
+MODULES = 1_000_000  # the largest mixture of experts that is published has some 120,000
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, tuple[str, ...]]:
@@ -21,7 +27,7 @@ def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, 
         ResourceError: it can only be built for real and does not fit.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _counted():
             warnings.simplefilter("ignore")
             with torch.device("meta"):
                 return construct().eval(), True, ()
@@ -43,7 +49,7 @@ def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
         ResourceError: it does not fit into memory.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), sealed("The model"), _counted():
             warnings.simplefilter("ignore")
             return construct().eval()
     except LaurelError:
@@ -52,13 +58,40 @@ def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
         raise _cannot_be_built(error) from error
 
 
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Within it no more than `MODULES` modules are put into others: what asks for more is refused, not waited for."""
+    count = 0
+
+    def another(module: nn.Module, name: str, child: nn.Module | None) -> None:
+        nonlocal count
+        del module, name, child
+        count += 1
+        if count > MODULES:
+            raise ModelError(
+                f"The model has more than {MODULES:,} modules.",
+                "It would take hours to build and to look at.",
+                "Check its numbers of layers and of experts.",
+            )
+
+    hook = register_module_module_registration_hook(another)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _is_about_meta(error: Exception) -> bool:
-    """Whether the constructor failed because its tensors hold no data, rather than on its arguments."""
-    return isinstance(error, RuntimeError) or "meta" in str(error)
+    """Whether the constructor failed because its tensors hold no data, rather than on its arguments.
+
+    A size that overflows without memory does so with it too.
+    """
+    said = str(error)
+    return (isinstance(error, RuntimeError) and "overflow" not in said) or "meta" in said
 
 
 def _cannot_be_built(error: Exception) -> LaurelError:
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if isinstance(error, MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
     return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")
 

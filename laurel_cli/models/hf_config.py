@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.build import first_line
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import did_you_mean
+from laurel_cli.models.sealed import bounded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+HUB_WAIT = 8.0  # seconds
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
 
 
@@ -65,8 +69,10 @@ def config_of_type(
     for name in args or ():
         if name not in fields and name not in values:
             raise UsageError(f"{config_class.__name__} has no {name!r}.", hint=did_you_mean(name, fields))
+    given = {**values, **(args or {})}
+    bounded(given, f"Configuration {model_type!r}")
     try:
-        return config_class(**{**values, **(args or {})})
+        return config_class(**given)
     except Exception as error:  # strict dataclasses raise many types
         raise ModelError(
             f"Configuration {model_type!r} is refused.", first_line(error), "Check its values and `model_args`."
@@ -121,14 +127,36 @@ def _of_class(name: str, args: Mapping[str, Any]) -> PreTrainedConfig:
 
 def _from_hub(name: str) -> Path:
     """The configuration file from the hub's cache, else from the hub; no other file is fetched."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        cached = try_to_load_from_cache(name, "config.json")
-        return Path(cached if isinstance(cached, str) else hf_hub_download(name, "config.json"))
-    except Exception as error:  # offline, missing, gated, refused: the hub has many
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return Path(cached)
+    path, error = _fetched(name)
+    if path is None:
         raise ModelError(
             f"The configuration of {name!r} cannot be fetched from the hub.",
-            first_line(error),
+            first_line(error) if error is not None else f"There was no answer within {HUB_WAIT:g} seconds.",
             "Check the name and the network, or name a folder with config.json: hf:DIR.",
         ) from error
+    return path
+
+
+def _fetched(name: str) -> tuple[Path | None, Exception | None]:
+    """The file, or why not; neither where there is no answer in time: the hub's client tries again for minutes."""
+    from huggingface_hub import hf_hub_download
+
+    found: list[Path] = []
+    failed: list[Exception] = []
+
+    def fetch() -> None:  # in a thread of its own, which the network is open to
+        try:
+            found.append(Path(hf_hub_download(name, "config.json")))
+        except Exception as error:  # noqa: BLE001 - missing, gated, refused: the hub has many
+            failed.append(error)
+
+    thread = Thread(target=fetch, daemon=True)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a warning a retry; what failed is said once, here
+    thread.start()
+    thread.join(HUB_WAIT)
+    return next(iter(found), None), next(iter(failed), None)

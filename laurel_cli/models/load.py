@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models import names, shapes
 from laurel_cli.models.reference import Request, did_you_mean, parse
+from laurel_cli.models.sealed import bounded, sealed
 
 if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
@@ -76,6 +77,12 @@ def _source(request: Request) -> LoadedModel:
         from laurel_cli.models.user import load_user
 
         return load_user(request)
+    bounded(request.model_args, "`model_args`")
+    with sealed(request.reference.text):
+        return _named(kind, target, request)
+
+
+def _named(kind: str, target: str, request: Request) -> LoadedModel:
     if kind == "hf":
         from laurel_cli.models.hf import load_hf
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ OPERATORS = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_GATE = re.compile(r"\s*(?:(?P<arm>.+):\s*)?(?P<column>\w+)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<limit>\S+?)\s*%?\s*")
+_SIGN = re.compile(">=|<=|==|!=|>|<")
+SHOWN = 60  # characters of a condition that is none
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,18 @@ class FailCondition:
         Raises:
             UsageError: it reads as something else.
         """
-        found = _GATE.fullmatch(text)
-        limit = _number(found["limit"]) if found else None
-        if found is None or limit is None:
+        signs = list(_SIGN.finditer(text))
+        left, right = (text[: signs[-1].start()], text[signs[-1].end() :]) if signs else ("", "")
+        arm, colon, column = left.rpartition(":")
+        arm, column, limit = arm.strip(), column.strip(), _number(right.strip().removesuffix("%"))
+        if limit is None or not re.fullmatch(r"\w+", column) or (colon and not arm):
+            shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
             raise UsageError(
-                f"`fail_if={text!r}` is no condition.",
+                f"`fail_if={shown!r}` is no condition.",
                 "It is COLUMN OPERATOR NUMBER, with ARM: before it for one arm alone.",
                 "Try `fail_if='added_parameters_percent > 2'`.",
             )
-        return cls(text.strip(), found["arm"] and found["arm"].strip(), found["column"], found["sign"], limit)
+        return cls(text.strip(), arm or None, column, signs[-1].group(), limit)
 
     def tripped(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """A phrase for each arm that meets the condition.
@@ -87,10 +92,12 @@ class FailCondition:
 
 
 def _number(text: str) -> float | None:
+    """A finite number: every comparison with nan is false, so that such a gate would always pass."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _is_asked(row: Mapping[str, Any]) -> bool:

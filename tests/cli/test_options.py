@@ -2,6 +2,7 @@
 
 import pytest
 
+from laurel_cli.cli import main
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import spec
 from laurel_cli.settings import read
@@ -74,3 +75,20 @@ def test_arms_are_taken_as_they_are_with_one_rank_for_those_that_name_none():
     assert arm_names(named, VariantSettings(rank=8), {}) == ("baseline,rw+lr", {"rank": 8})
     with pytest.raises(UsageError, match="one `rank`"):
         arm_names(named, VariantSettings(rank=(4, 8)), {})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("analyze resnet18 --batch ²", "--batch '²' is not a whole number."),
+        ("analyze resnet18 --batch=1.5", "--batch '1.5' is not a whole number."),
+        (f"analyze resnet18 --seq-len {'x' * 5000}", f"--seq-len '{'x' * 60}...' is not a whole number."),
+        (f"analyze resnet18 --rank {'1' * 5000}", "is not a whole number."),
+        ("train-proxy --clip much", "--clip 'much' is not a number."),
+    ],
+)
+def test_what_is_no_number_is_shown(words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.run(words.split())
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err

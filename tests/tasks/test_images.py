@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.tasks import imagenet
-from laurel_cli.tasks.reading import images
+from laurel_cli.tasks.reading import images, sources
 from laurel_cli.tasks.reading.cache import Arrays
 from laurel_cli.tasks.reading.sources import open_source
 
@@ -250,3 +251,21 @@ def test_real_images(tmp_path: Path) -> None:
     assert len(found) == len(names) > 250
     for name in names:
         np.testing.assert_array_equal(found[name], np.asarray(Image.open(tmp_path / "data" / name).convert("RGB")))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_small_archive_that_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    monkeypatch.setattr(sources, "LARGEST", 1 << 26)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", compresslevel=1) as archive:
+        for number in range(members):
+            member = tarfile.TarInfo(f"train/a/{number}.png")
+            member.size = (3 << 25) // members
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    assert (tmp_path / "a.tar.gz").stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(RecordError, match="too large an archive"):
+        prepare(tmp_path / "a.tar.gz", tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    tracemalloc.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import lzma
 import os
 from pathlib import Path
@@ -186,3 +187,54 @@ def test_real_books(tmp_path: Path) -> None:
     data = lzma.decompress((BOOKS / "books-valid.txt.xz").read_bytes())
     assert plain(arrays, "train") + plain(arrays, "evaluation") == data
     assert 1.5 < arrays.facts["entropy"] < 4
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_not_read_to_its_end(tmp_path: Path) -> None:
+    part = gzip.compress(bytes(1 << 26))
+    (tmp_path / "zeros.txt.gz").write_bytes(part * 64)  # 4 GiB in 4 MiB
+    with pytest.raises(RecordError, match="out of proportion"):
+        prepare(str(tmp_path / "zeros.txt.gz"), tmp_path)
+
+
+def test_text_that_repeats_itself_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"to be or not\n" * 1_000_000))  # 13 MB, some 400 times smaller
+    assert prepare(str(tmp_path / "a.txt.gz"), tmp_path).facts["provenance"]["train"]["bytes"] > 12_000_000
+
+
+def _replace(pattern: dict[str, str], content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [_replace({"String": "a"}, "a" * 10_000)],
+        [_replace({"String": "a"}, "aa")] * 40,
+        [_replace({"Regex": "x*"}, "y")] * 40,
+        [_replace({"Regex": "(?<n>a|b)"}, "ab")] * 40,
+    ],
+)
+def test_a_tokenizer_that_writes_much_for_little_is_refused(tmp_path: Path, rules: list[object]) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = json.loads(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a")).to_str())
+    (tmp_path / "t.json").write_text(json.dumps(made | {"normalizer": {"type": "Sequence", "normalizers": rules}}))
+    (tmp_path / "a.txt").write_text("a ab abc\n" * 1000)
+    tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))  # the package itself takes it
+    with pytest.raises(RecordError, match="in place of one"):
+        prepare(str(tmp_path / "a.txt"), tmp_path, str(tmp_path / "t.json"))
+
+
+def test_the_rules_of_tokenizers_that_are_used_are_taken(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = json.loads(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a")).to_str())
+    quotes = [_replace({"String": mark}, '"') for mark in ("``", "''")] * 20
+    spaces = [
+        _replace({"Regex": " {2,}"}, " "),
+        {"type": "Prepend", "prepend": "\u2581"},
+        _replace({"String": " "}, "\u2581"),
+    ]
+    (tmp_path / "t.json").write_text(
+        json.dumps(made | {"normalizer": {"type": "Sequence", "normalizers": quotes + spaces}})
+    )
+    (tmp_path / "a.txt").write_text("a ab abc\n" * 1000)
+    assert prepare(str(tmp_path / "a.txt"), tmp_path, str(tmp_path / "t.json")).facts["vocabulary"] == 1

@@ -18,7 +18,7 @@ from typing import Any
 from laurel_cli.errors import RecordError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-LARGEST = 1 << 31  # bytes of an archive
+LARGEST = 1 << 31  # bytes of an archive, and of all that is in it
 _BLOCK = 1 << 20
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
@@ -79,7 +79,7 @@ def open_source(text: str) -> DataSource:
     if not path.name.lower().endswith(ARCHIVES):
         raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
     if path.stat().st_size > LARGEST:
-        raise RecordError(f"{text!r} is too large an archive.", "It is read into memory.", "Unpack it.")
+        raise _too_large(path)
     return DataSource(path, file_hash(path))
 
 
@@ -124,19 +124,33 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 def _contents(path: Path) -> dict[str, bytes]:
     """The regular files of an archive, read in one go, without hidden ones."""
     opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), open)
-    found = {}
+    found: dict[str, bytes] = {}
+    room = LARGEST
     try:
         with opener(path, "rb") as stream:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
                 for member in archive:
+                    room -= member.size  # before it is read: a few bytes can stand for gigabytes of zeros
+                    if room < 0:
+                        raise _too_large(path)
                     name = PurePosixPath(member.name).as_posix().lstrip("/")
                     if member.isreg() and not any(part.startswith(".") for part in name.split("/")):
                         found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
-            while stream.read(_BLOCK):  # to the end, where the checksum stands
-                pass
+            while block := stream.read(_BLOCK):  # to the end, where the checksum stands
+                room -= len(block)
+                if room < 0:
+                    raise _too_large(path)
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise _broken(path, error) from error
     return found
+
+
+def _too_large(path: Path) -> RecordError:
+    return RecordError(
+        f"{str(path)!r} is too large an archive.",
+        f"It is read into memory, and no more than {LARGEST >> 30} GiB of it, unpacked.",
+        "Unpack it, and name the folder.",
+    )
 
 
 def _broken(path: Path, error: Exception) -> RecordError:

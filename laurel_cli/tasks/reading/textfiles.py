@@ -16,6 +16,8 @@ from laurel_cli.tasks.reading.sources import file_hash
 
 BLOCK = 1 << 18
 _HELD = ("valid=", "test=")
+UNPACKED = 1 << 28  # bytes that a compressed file may always become
+TIMES = 100  # as large as itself that it may become beyond that
 _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 _LOOK = 1 << 16  # how far after the place of a cut a boundary is looked for
 
@@ -100,9 +102,19 @@ def cut(path: Path, share: float) -> int:
 
 
 def _raw(path: Path) -> Iterator[bytes]:
+    opener = _OPENERS.get(path.suffix.lower(), open)
     try:
-        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        most = None if opener is open else max(UNPACKED, TIMES * path.stat().st_size)
+        size = 0
+        with opener(path, "rb") as file:
             while data := file.read(BLOCK):
+                size += len(data)
+                if most is not None and size > most:
+                    raise RecordError(
+                        f"{str(path)!r} grows out of proportion.",
+                        f"Unpacked it is more than {TIMES} times as large; text is rarely more than 20.",
+                        "Unpack it yourself, and look at it.",
+                    )
                 yield data
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__

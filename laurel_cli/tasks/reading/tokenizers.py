@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +18,8 @@ from laurel_cli.tasks.reading.sources import file_hash
 DEFAULT_VOCABULARY = 8192
 LEARN_FROM = 1 << 25  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it
 SMALLEST = 256 + 1
+LARGEST = 1 << 28  # bytes of a tokenizer file
+GROWTH = 4096  # characters that its rules may write for one: published ones have some three rules of two characters
 _GROUP = 8  # blocks; an encoding takes some hundred bytes a token while it is in the package's hands
 
 Blocks = Iterable[bytes]
@@ -95,7 +99,10 @@ def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
         return Encoder(256, lambda blocks: (np.frombuffer(block, np.uint8) for block in blocks), "u1")
     if choice.path is not None:
         try:
+            _refuse_growth(choice.path)
             tokenizer = _package().Tokenizer.from_file(str(choice.path))
+        except RecordError:
+            raise
         except Exception as error:  # the package raises no other
             raise RecordError(f"{str(choice.path)!r} is no tokenizer.", f"{error}.") from error
         tokenizer.no_truncation()
@@ -112,6 +119,47 @@ def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
                 yield np.array(encoded.ids, dtype)
 
     return Encoder(vocabulary, encode, dtype, tokenizer.to_str())
+
+
+def _refuse_growth(path: Path) -> None:
+    """See that no rule of a tokenizer file makes long text of short: a chain of them fills any memory.
+
+    Raises:
+        RecordError: it is too large a file, or its rules together may write more than `GROWTH` characters for one.
+    """
+    if path.stat().st_size > LARGEST:
+        raise RecordError(f"{str(path)!r} is too large a tokenizer.", f"It has more than {LARGEST >> 20} MiB.")
+    growth = 1
+    waiting = [json.loads(path.read_bytes())]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if value.get("type") in ("Replace", "Prepend"):
+                growth = min(growth * _written(value), 1 << 40)
+            waiting += [inner for name, inner in value.items() if name not in ("vocab", "merges", "decoder")]
+        elif isinstance(value, list):
+            waiting += value
+    if growth > GROWTH:
+        raise RecordError(
+            f"{str(path)!r} is no tokenizer that is used.",
+            f"Its rules may write {growth:,} characters or more in place of one.",
+            "Look at its normalizer.",
+        )
+
+
+def _written(rule: dict[str, Any]) -> int:
+    """How many characters a rule may write in place of one."""
+    written = len(str(rule.get("content", "")))
+    pattern = rule.get("pattern")
+    if rule["type"] == "Prepend" or not isinstance(pattern, dict):
+        return 1 + len(str(rule.get("prepend", "")))
+    if isinstance(pattern.get("String"), str) and pattern["String"]:
+        return max(1, -(-written // len(pattern["String"])))
+    try:
+        empty = re.search(str(pattern.get("Regex", "")), "") is not None
+    except re.error:  # a form that Python does not have
+        empty = True
+    return max(1, written + empty)
 
 
 def _learned(vocabulary: int, text: Iterable[str]) -> Any:
