@@ -117,6 +117,58 @@ def run_example(name: str, folder: Path) -> int:
     return sum(len(test.examples) for test in tests)
 
 
+@pytest.mark.slow
+def test_gains_are_those_of_the_trials(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    few = {"steps": 6, "controls": False, "train_limit": 4096, "evaluation_limit": 512, "processes": 1}
+    found = laurel.train(["rw"], task="stdlib", layers=1, width=16, seeds=2, **few)
+    losses = {}
+    for path in (found.folder / "records").glob("*.json"):
+        content = json.loads(path.read_text())["content"]
+        if "final" in content:
+            losses[content["arm"]["name"], content["seed"]] = content["final"]["loss"]
+    gains = [losses["baseline", seed] - losses["rw", seed] for seed in (0, 1)]
+    rw = found.arm("rw")
+    assert rw.gain == pytest.approx(sum(gains) / 2, abs=1e-12)
+    assert rw.gain_low < rw.gain < rw.gain_high
+    assert rw.loss == pytest.approx((losses["rw", 0] + losses["rw", 1]) / 2)
+    assert list(found.to_frame().index) == ["baseline", "rw"]
+    reported = laurel.report(found.folder)
+    assert reported.arm("rw").verdict == rw.verdict
+    assert reported.arm("rw").gain == pytest.approx(rw.gain)
+    assert found.answer == reported.answer
+
+
+@pytest.mark.slow
+def test_a_module_in_a_file_is_timed_one_of_a_notebook_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "timed_block.py").write_text(
+        "from torch import nn\n\n\nclass Block(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.f = nn.Linear(8, 8)\n\n    def forward(self, x):\n        return x + self.f(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import timed_block
+
+    quick = {"max_time": 1, "processes": 1, "threads": 1, "device": "cpu", "records": None}
+    found = laurel.profile(nn.Sequential(timed_block.Block()), "rw", inputs=torch.randn(4, 8), **quick)
+    assert [one.name for one in found.figures()] == ["baseline", "copy", "rw"]
+    assert found.arm("rw").milliseconds > 0
+    monkeypatch.setattr(timed_block.Block, "__module__", "__main__")
+    with pytest.raises(ModelError, match="rebuilt in a worker process"):
+        laurel.profile(timed_block.Block(), "rw", inputs=torch.randn(4, 8), **quick)
+    with pytest.raises(TypeError, match="inputs"):
+        laurel.profile(nn.Linear(2, 2), "rw", **quick)
+
+
+def test_modules_counted_apart_add_up(x):
+    costs = laurel.count(net().eval(), x).by_module()
+    by_name = {one.name: one for one in costs.figures()}
+    assert by_name["1.f.0"].flops == 2 * 8 * D * D  # 8 positions
+    assert by_name["1"].flops == by_name["1.f.0"].flops + by_name["1.f.2"].flops
+    assert by_name[""].flops == sum(by_name[name].flops for name in ("0", "1", "2", "3"))
+    assert by_name["1"].elementwise_flops == 8 * D  # its addition; dropout is none in eval mode
+    assert costs.module("2").parameters == 2 * (D * D + D)
+
+
 LONG = ("profile", "train", "report")
 
 
