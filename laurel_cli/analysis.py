@@ -124,7 +124,7 @@ class Analysis(ResultOfArms[Figures]):
 
 def analyze(
     model: LoadedModel | nn.Module | str,
-    arms: str | Sequence[Arm | str] = ARMS,
+    arms: str | Sequence[Arm | Formula | str] = ARMS,
     inputs: Any = None,
     *,
     check: bool = True,
@@ -140,7 +140,8 @@ def analyze(
     Args:
         model: a module, which is left as it is; a reference such as "resnet50", "timm:NAME" or "file.py:factory"; or
             what `load` gives.
-        arms: what to compare with the baseline: names as `laurel arms` lists them, separated by commas or in a list.
+        arms: what to compare with the baseline: names as `laurel arms` lists them, separated by commas or in a list, in
+            which a `Spec` or an `Arm` may stand too.
         inputs: what a module is called with: a tensor, a tuple, a dict or `Inputs`.
         check: count again with fvcore and thop, where the model fits into memory.
         command: the command line, for the record.
@@ -152,16 +153,16 @@ def analyze(
         TypeError: a module without inputs.
         LaurelError: an equation and a count disagree: a bug of ours.
     """
-    loaded, arms = _loaded(model, inputs), parse_arms(arms)
+    loaded, chosen = _loaded(model, inputs), parse_arms(arms)
     on_progress("finding residual connections")
     identity = architecture(loaded.module)
-    counter, baseline = _opened(loaded, arms, on_progress)
+    counter, baseline = _opened(loaded, chosen, on_progress)
     found = counter.found
     if not found.whole.connections:
         raise found.whole.nothing_found(loaded.reference)
     warnings = list(found.whole.warnings)
     results = []
-    for arm in arms:
+    for arm in chosen:
         on_progress(f"counting {arm.name}")
         results.append(counter.count(arm, baseline, warnings))
     if check:

@@ -45,7 +45,7 @@ def x():
 def test_a_module_is_analysed_and_left_as_it_is(x):
     model = net().train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    found = laurel.analyze(model, ["rw", parse_arm("rw+lr", rank=RANK), "layerscale"], x)
+    found = laurel.analyze(model, ["rw", laurel.Spec.parse("rw+lr", rank=RANK), parse_arm("layerscale")], x)
     assert model.training
     assert list(model.state_dict()) == list(state)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
