@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from laurel_cli.api.trained import train
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
+    from laurel_cli.laurel.fold import fold
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models.inputs import as_inputs
@@ -38,6 +39,7 @@ __all__ = [
     "as_inputs",
     "count",
     "find_connections",
+    "fold",
     "load",
     "parameters",
     "profile",
@@ -59,6 +61,7 @@ _HOMES = {
     "as_inputs": "laurel_cli.models.inputs",
     "count": "laurel_cli.api.counted",
     "find_connections": "laurel_cli.residual",
+    "fold": "laurel_cli.laurel.fold",
     "load": "laurel_cli.models.load",
     "parameters": "laurel_cli.laurel.keep",
     "profile": "laurel_cli.api.profiled",

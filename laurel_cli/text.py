@@ -14,6 +14,13 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line that says something, with the next one where it ends in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def ascii_only(text: str) -> str:
     """`text` with everything beyond ASCII escaped."""
     return text.encode("ascii", "backslashreplace").decode("ascii")

@@ -20,6 +20,7 @@ def test_exported_names_are_pinned():
         "as_inputs",
         "count",
         "find_connections",
+        "fold",
         "load",
         "parameters",
         "profile",

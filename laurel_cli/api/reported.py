@@ -101,7 +101,7 @@ class Report(ResultOfArms[ReportedArm]):
         return self._rendered("html", inline(self.content))
 
     def _rendered(self, format: str, pictures: Mapping[str, str]) -> str:  # noqa: A002 - the option's name
-        from laurel_cli.cli.render import render
+        from laurel_cli.render import render
 
         return render(self.content, format, pictures=pictures)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.cli import stdio
-from laurel_cli.cli.options import FORMATS
-from laurel_cli.cli.render import Look, render
 from laurel_cli.cli.typed import document_in_options
 from laurel_cli.records.files import check_writable, write_whole
+from laurel_cli.render import FORMATS, Look, render
 from laurel_cli.settings.read import one_of
 
 
@@ -26,20 +24,14 @@ class Destination:
     force: bool
 
     @classmethod
-    def checked(
-        cls,
-        format: str,  # noqa: A002 - the option's name
-        output: Path | None,
-        force: bool,
-        formats: Sequence[str] = FORMATS,
-    ) -> Destination:
-        """Read the three options; `--output -` is stdout, `formats` are those that the command knows.
+    def checked(cls, format: str, output: Path | None, force: bool) -> Destination:  # noqa: A002 - the option's name
+        """Read the three options; `--output -` is stdout.
 
         Raises:
             UsageError, ResourceError: an unknown format, or a file that cannot be written.
         """
         path = None if output is None or str(output) == "-" else output
-        chosen = one_of("format", format, formats)
+        chosen = one_of("format", format, FORMATS)
         if path is not None:
             check_writable(path, force)
         return cls(chosen, path, force)

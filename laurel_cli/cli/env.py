@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from laurel_cli.cli.options import Debug, Force, Format, Output
 
 
@@ -12,7 +10,8 @@ def env(format: Format = "table", output: Output = None, force: Force = False, d
 
     A device that cannot be used says why not. Put what this prints into a bug report.
     """
-    from laurel_cli.cli import machine, stdio
+    from laurel_cli import devices
+    from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.records.provenance import versions
@@ -21,5 +20,5 @@ def env(format: Format = "table", output: Output = None, force: Force = False, d
     stdio.reserve(debug)
     with Progress(debug) as progress:
         progress("looking for devices")
-        devices = [asdict(device) for device in machine.devices()]
-    destination.write({"schema": "laurel.env/1", "versions": versions(), "devices": devices})
+        found = [{"name": name, "available": one.available, "detail": one.detail} for name, one in devices.listed()]
+    destination.write({"schema": "laurel.env/1", "versions": versions(), "devices": found})

@@ -136,7 +136,7 @@ def _report(argv: list[str], error: LaurelError, code: int | None = None, quiet:
         stdio.say("".join(traceback.format_exception(error.__cause__ or sys.exception() or error)).rstrip())
     error = _as_typed(error)
     if _wants_json(argv) and not stdio.answered():
-        from laurel_cli.cli.render.json import error_text
+        from laurel_cli.render.json import error_text
 
         try:
             stdio.answer(error_text(error, code))

@@ -10,16 +10,15 @@ from typing import Annotated
 import typer
 
 from laurel_cli.cli import stdio
+from laurel_cli.render import FORMATS
 from laurel_cli.settings.shared import OUTPUT, ArmSettings, VariantSettings
-
-FORMATS = ("table", "json", "markdown", "csv")
 
 Format = Annotated[
     str,
     typer.Option(
         "--format",
         metavar="NAME",
-        help="table, json, markdown or csv. JSON is exactly one document, on failure too.",
+        help=f"{', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}. JSON is exactly one document, on failure too.",
         autocompletion=lambda: list(FORMATS),
         rich_help_panel=OUTPUT,
     ),

@@ -69,14 +69,14 @@ def profile(
         from laurel_cli.latency.asked import keep, plan_of
         from laurel_cli.latency.profile import profile as measure
 
-        parts = (model, variants, arms, files, timing, formula, example, model_args, kept)
-        plan = plan_of(joined(ProfileSettings, *parts))
-        if timing.device == "auto":
-            stdio.say(f"device: {plan.job.device}")
-
         def note(text: str) -> None:
             progress.clear()
             stdio.say(f"note: {in_options(text)}")
+
+        parts = (model, variants, arms, files, timing, formula, example, model_args, kept)
+        plan = plan_of(joined(ProfileSettings, *parts, on_note=note))
+        if timing.device == "auto":
+            stdio.say(f"device: {plan.job.device}")
 
         measured = measure(plan, command=command_line(), began=progress.started, on_progress=progress, on_note=note)
     stdio.say(f"record: {keep(measured, folder)}")

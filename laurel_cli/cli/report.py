@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from laurel_cli.cli.options import Debug, Force, Output
+from laurel_cli.cli.options import Debug, Force, Format, Output
+from laurel_cli.render import FORMATS
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings
 
 if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
 
-FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
 WHAT = "What is reported"
-KINDS = {"markdown": ("svg",), "latex": ("pdf",)}
 
 
 def report(
@@ -84,16 +83,7 @@ def report(
     ] = None,
     *,
     files: ArmFileSettings,
-    format: Annotated[  # noqa: A002 - the option's name
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="table, markdown, html (one file), latex, csv or json.",
-            autocompletion=lambda: list(FORMATS),
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "table",
+    format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
     debug: Debug = False,
@@ -120,7 +110,7 @@ def report(
     from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, refuse_nothing
     from laurel_cli.reports.gate import FailCondition
 
-    destination = Destination.checked(format, output, force, FORMATS)
+    destination = Destination.checked(format, output, force)
     gates = [FailCondition.parse(text) for text in fail_if or ()]
     costs, metric = chosen_costs(cost), chosen_metric(quality)
     folder = _figure_folder(destination, figures)
@@ -148,7 +138,7 @@ def _figure_folder(destination: Destination, figures: Path | None) -> Path | Non
     from laurel_cli.errors import UsageError
 
     folder = figures
-    if folder is None and destination.path is not None and destination.format in KINDS:
+    if folder is None and destination.path is not None and FORMATS[destination.format].pictures:
         folder = destination.path.with_name(destination.path.stem + "-figures")
     if folder is not None and destination.format == "latex" and not re.fullmatch(r"[\w./ +@,=-]*", str(folder)):
         raise UsageError(f"LaTeX cannot include figures from {str(folder)!r}.", hint="Name a plain --figures folder.")
@@ -163,13 +153,14 @@ def _pictures(
     Raises:
         UsageError, ResourceError: a file exists already, or cannot be written.
     """
+    shown = FORMATS[destination.format]
     if folder is not None:
         from laurel_cli.errors import ResourceError
         from laurel_cli.records.files import check_writable, write_whole
         from laurel_cli.reports.figures import names, pictures
         from laurel_cli.reports.figures.style import FORMATS as ALL
 
-        chosen = ALL if all_formats else KINDS[destination.format]
+        chosen = ALL if all_formats else (shown.pictures,)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -179,15 +170,15 @@ def _pictures(
                 check_writable(folder / f"{name}.{kind}", force)
         for name, content in pictures(document, chosen):
             write_whole(folder / name, content, force)
-    if destination.format == "html":
+    if shown.is_inline:
         from laurel_cli.reports.figures import inline
 
         return inline(document)
-    if folder is None or destination.format not in KINDS:
+    if folder is None or not shown.pictures:
         return {}
     here = destination.path.parent if destination.path is not None else Path()
     relative = Path(os.path.relpath(folder, here)).as_posix()
-    return {name: f"{relative}/{name}.{KINDS[destination.format][0]}" for name in names(document)}
+    return {name: f"{relative}/{name}.{shown.pictures}" for name in names(document)}
 
 
 def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output, command_line
+from laurel_cli.cli.typed import in_options
 from laurel_cli.settings.base import joined
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
 from laurel_cli.settings.train import (
@@ -87,12 +88,20 @@ def train_proxy(
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
+        from laurel_cli.devices import is_host
         from laurel_cli.proxy.asked import plan_of
 
-        plan = plan_of(joined(TrainSettings, *parts, on_progress=progress), command=command_line(), versions=versions())
-        if training.device == "auto" and plan.recipe.device != "cpu":
+        asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
+        plan = plan_of(asked, command=command_line(), versions=versions())
+        if training.device == "auto" and not is_host(plan.recipe.device):
             stdio.say(f"device: {plan.recipe.device}")
     if prepare:
         proxy_runs.list_trials(plan, debug)
     else:
         proxy_runs.compare(plan, tensorboard, destination, debug)
+
+
+def _note(text: str) -> None:
+    from laurel_cli.cli import stdio
+
+    stdio.say(f"note: {in_options(text)}")

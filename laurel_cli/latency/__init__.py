@@ -1,1 +1,1 @@
-"""How fast an arm runs, as a ratio to the baseline: devices, and the paired protocol."""
+"""How fast an arm runs, as a ratio to the baseline: the paired protocol."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.devices import is_host
 from laurel_cli.errors import UsageError
 
 KEEP, DEFAULT = "keep", "default"
@@ -41,7 +42,7 @@ def checked(name: str) -> str:
 
 def variables(name: str, device: str) -> dict[str, str]:
     """What the environment of a worker gets: nothing but for glibc's own malloc on the CPU. The user's values stay."""
-    if name != KEEP or device != "cpu" or not _libc().startswith("glibc") or _preloaded():
+    if name != KEEP or not is_host(device) or not _libc().startswith("glibc") or _preloaded():
         return {}
     return {key: os.environ.get(key, value) for key, value in VARIABLES.items()}
 

@@ -30,8 +30,8 @@ def plan_of(asked: ProfileSettings, folder: Path | None = None) -> ProfilePlan:
     asked.bring()
     names, spec = arm_names(asked, asked, asked.of_spec)  # at once, without torch
     from laurel_cli.arms import parse_arms
+    from laurel_cli.devices import resolve
     from laurel_cli.latency import allocator
-    from laurel_cli.latency.devices import resolve
     from laurel_cli.latency.workload import Workload
 
     parse_arms(names, **spec)
@@ -52,7 +52,7 @@ def plan_of(asked: ProfileSettings, folder: Path | None = None) -> ProfilePlan:
         spec_options=spec,
         against=list(dict.fromkeys(asked.against)),
         work=vars(Workload.checked(asked.mode, asked.dtype, asked.compile, asked.channels_last)),
-        device=resolve(asked.device),
+        device=resolve(asked.device, asked.on_note),
         threads=asked.threads,
         seed=asked.seed,
         allocator=allocator.checked(asked.allocator),

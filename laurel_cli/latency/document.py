@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from laurel_cli.devices import is_host
 from laurel_cli.latency import allocator
 from laurel_cli.latency.estimate import Interval, Ratio
 from laurel_cli.latency.figures import ArmTime, arm_time
@@ -151,7 +152,7 @@ class Profile(ResultOfArms[ArmTime]):
             for name, usage in shares.items()
             if usage.seconds and usage.system_seconds > MUCH_SYSTEM_TIME * usage.seconds
         }
-        if not busy or self.plan.job.device != "cpu":
+        if not busy or not is_host(self.plan.job.device):
             return []
         most = max(busy, key=lambda name: busy[name])
         return [

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from laurel_cli.latency.workload import DTYPES, LEARNING_RATE, Workload, autocast, loss_of
-from laurel_cli.models.build import first_line
+from laurel_cli.devices.base import Device
+from laurel_cli.devices.cpu import Cpu
+from laurel_cli.latency.workload import DTYPES, LEARNING_RATE, Workload, loss_of
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
-
-GROUPED = ("cuda", "xpu")  # devices on which AdamW works on all tensors at once, and borrows as much again
+from laurel_cli.text import first_line
 
 
 class Held(TorchDispatchMode):
@@ -65,7 +65,7 @@ class Held(TorchDispatchMode):
         return gone
 
 
-def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: torch.device) -> tuple[int | None, str]:
+def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: Device) -> tuple[int | None, str]:
     """Bytes that a training step of `model` holds at most: weights, buffers, AdamW's state, batch, gradients, and what
     is kept for them.
 
@@ -80,18 +80,17 @@ def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: tor
         operators are others, nothing is said, nor why.
     """
     dtype = DTYPES[work.dtype]
-    if work.compile or (dtype != torch.float32 and device.type != "cpu"):
+    if work.compile or (dtype != torch.float32 and not device.host):
         return None, ""
-    grouped = device.type in GROUPED
     try:
         with preserved(model, values=False):
-            return _held(model.train(), faked(model, inputs), dtype, grouped), ""
+            return _held(model.train(), faked(model, inputs), dtype, device.grouped), ""
     except Exception as error:  # noqa: BLE001 - the model's own code, which may look at its data
-        if device.type != "cpu":
+        if not device.host:
             return None, first_line(error)
     try:
         with preserved(model, values=True):
-            return _held(model.train(), nullcontext(inputs), dtype, grouped), ""
+            return _held(model.train(), nullcontext(inputs), dtype, device.grouped), ""
     except Exception as error:  # noqa: BLE001 - as above
         return None, first_line(error)
 
@@ -110,7 +109,7 @@ def _held(model: nn.Module, given: AbstractContextManager[Inputs], dtype: torch.
         there = [*model.parameters(), *model.buffers(), *state, *batch]
         held = Held(there)
         with held:
-            with autocast(torch.device("cpu"), dtype):
+            with Cpu().autocast(dtype):
                 loss = loss_of(inputs.call(model), inputs, [])
             loss.backward()
     # Outside of the fake mode, which would make AdamW's counters fakes: it reads them.

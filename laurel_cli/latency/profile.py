@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from laurel_cli import devices
 from laurel_cli.errors import LayoutError, ResourceError
 from laurel_cli.latency.document import Profile
 from laurel_cli.latency.plan import COPY, ProfilePlan
@@ -42,7 +43,7 @@ def profile(
         ModelError, UsageError: as the workers say.
         KeyboardInterrupt: before anything could be said; later the profile is `interrupted`.
     """
-    if plan.job.device == "xla":  # whose runtime places tensors: a process is one placement, however often it is timed
+    if devices.kind_of(plan.job.device).places:  # a process is one placement then, however often it is timed
         plan = replace(plan, job=replace(plan.job, placements=1))
     batch = int(plan.job.options.get("batch", 1))
     notes: list[str] = []

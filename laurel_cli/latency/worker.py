@@ -1,20 +1,13 @@
-"""One fresh process of a profile: builds the arms, warms them up, times them round by round.
-
-Run as `python -m laurel_cli.latency.worker FD`: the job comes as JSON on stdin, messages go as JSON lines to the file
-descriptor FD, so that what a model prints disturbs nobody.
-"""
+"""One fresh process of a profile: builds the arms, warms them up, times them round by round (`laurel_cli.workers`)."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -22,27 +15,37 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.arms import Site, build, parse_arms
-from laurel_cli.errors import LaurelError, LayoutError, ModelError
+from laurel_cli.devices import is_out_of_memory, opened
+from laurel_cli.devices.base import Device
+from laurel_cli.errors import ModelError
 from laurel_cli.latency import given
 from laurel_cli.latency.allocator import Usage, so_far
-from laurel_cli.latency.devices import Device, is_out_of_memory, opened
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
-from laurel_cli.models.build import first_line
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.residual.survey import survey
+from laurel_cli.workers import Say
 
-Say = Callable[[Mapping[str, Any]], None]
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
 SETTLED = 0.05  # two runs of calls in a row differ by less than this
 LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
 BALLAST = 1 << 20  # bytes between tensors at most
 
 
-def main(say: Say, job: Job) -> None:
-    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage; done."""
+def work(say: Say, job: Mapping[str, Any]) -> None:
+    """Do a job, the fields of `Job`, in a worker; an error says in which arm, and whether memory ran out."""
+    try:
+        measure(say, Job(**job))
+    except Exception as error:
+        full = (str(error).splitlines() or [""])[0] if is_out_of_memory(error) else None
+        error.laurel_about = {"arm": getattr(error, "laurel_arm", None), "full": full}  # type: ignore[attr-defined]
+        raise
+
+
+def measure(say: Say, job: Job) -> None:
+    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage."""
     torch.manual_seed(job.seed)
     device = opened(job.device, job.threads)
     work = Workload(**job.work)
@@ -50,7 +53,6 @@ def main(say: Say, job: Job) -> None:
         _measure_memory(say, job, device, work)
     else:
         _measure_time(say, job, device, work)
-    say({"kind": "done"})
 
 
 def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[tuple[str, nn.Module, Any]]:
@@ -93,10 +95,10 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
-            predicted, why_not = held_by_a_step(model, inputs, work, device.torch) if work.trains else (None, "")
+            predicted, why_not = held_by_a_step(model, inputs, work, device) if work.trains else (None, "")
             if why_not:
                 say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
-            step = prepared(model, inputs, work, device.torch)
+            step = prepared(model, inputs, work, device)
             step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
@@ -110,7 +112,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     steps: dict[str, Step] = {}
     for name, model, inputs in _models(job, say, draw):
         with _named(name):
-            steps[name] = prepared(model, inputs, work, device.torch)
+            steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
     repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
@@ -127,7 +129,7 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     for placement in range(placements):
         if placement and job.until is not None and time.monotonic() + placement_seconds(round_seconds) > job.until:
             break  # slower than it was while warming up
-        ballast = _replace(steps.values(), draw)
+        ballast = [] if device.places else _replace(steps.values(), draw)
         _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
         began, number = time.monotonic(), 0
         while number < FEWEST_ROUNDS or (number < MOST_ROUNDS and time.monotonic() - began < wanted):
@@ -184,8 +186,6 @@ def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
     """Move every tensor to another place in memory. Returns ballast, to be kept until the next move."""
     ballast: list[Tensor] = []
     tensors = list({id(tensor): tensor for step in steps for tensor in step.tensors()}.values())
-    if any(tensor.device.type == "xla" for tensor in tensors):  # the runtime places them
-        return ballast
     owners = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
     draw.shuffle(tensors)
     for tensor in tensors:
@@ -208,35 +208,3 @@ class _named:  # noqa: N801 - reads as a word in `with`
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None and not hasattr(error, "laurel_arm"):
             error.laurel_arm = self.arm  # type: ignore[attr-defined]
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    arm = getattr(error, "laurel_arm", None)
-    if is_out_of_memory(error):
-        return {"kind": "out of memory", "arm": arm, "why": str(error).splitlines()[0] if str(error) else ""}
-    if isinstance(error, LaurelError):
-        body = {"what": error.what, "why": error.why, "hint": error.hint, "code": error.exit_code}
-        return {"kind": "layout" if isinstance(error, LayoutError) else "error", "arm": arm, **body}
-    return {
-        "kind": "error",
-        "arm": arm,
-        "what": f"The arm {arm!r} cannot be run." if arm else "The models cannot be built.",
-        "why": first_line(error),
-        "hint": "",
-        "code": 3,
-    }
-
-
-if __name__ == "__main__":
-    out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-
-    def say(message: Mapping[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-
-    try:
-        main(say, Job(**json.load(sys.stdin)))
-    except BrokenPipeError:  # the parent has gone
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
-        say(_failure(error))
-        sys.exit(1)

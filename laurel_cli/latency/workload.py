@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from laurel_cli.devices.base import Device
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
@@ -95,7 +95,7 @@ def samples_of(inputs: Inputs, mode: str) -> tuple[int, str]:
     return first.shape[0], "samples"
 
 
-def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.device) -> Step:
+def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: Device) -> Step:
     """Move a built model to its device and make the call that is timed.
 
     Args:
@@ -109,27 +109,27 @@ def prepared(model: nn.Module, inputs: Inputs, work: Workload, device: torch.dev
     """
     dtype = DTYPES[work.dtype]
     weights = torch.float32 if work.trains else dtype
-    model.to(device=device, dtype=weights).train(work.trains)
+    model.to(device=device.torch, dtype=weights).train(work.trains)
     if work.channels_last:
         model.to(memory_format=torch.channels_last)
 
     def moved(tensor: Tensor) -> Tensor:
-        tensor = tensor.to(device, weights) if tensor.is_floating_point() else tensor.to(device)
+        tensor = tensor.to(device.torch, weights if tensor.is_floating_point() else None)
         images = work.channels_last and tensor.dim() == 4
         return tensor.to(memory_format=torch.channels_last) if images else tensor
 
     given = Inputs(*tree_map_only(Tensor, moved, (inputs.args, inputs.kwargs)))
-    if work.trains and device.type == "cpu":
+    if work.trains and device.host:
         _refuse_unsafe(model, given, work)
     forward: Any = torch.compile(model) if work.compile else model
     if work.trains:
-        step = _training(model, forward, given, dtype)
+        step = _training(model, forward, given, dtype, device)
     elif work.mode == "prefill":
-        step = _prefill(model, forward, given)
+        step = _prefill(model, forward, given, device)
     elif work.mode == "decode":
-        step = _decode(model, forward, given)
+        step = _decode(model, forward, given, device)
     else:
-        step = _inference(model, forward, given)
+        step = _inference(model, forward, given, device)
     batch = [leaf for leaf in tree_leaves((given.args, given.kwargs)) if isinstance(leaf, Tensor)]
     return replace(step, inputs=sum(tensor.numel() * tensor.element_size() for tensor in batch))
 
@@ -142,26 +142,23 @@ def _refuse_unsafe(model: nn.Module, given: Inputs, work: Workload) -> None:
     convolutions.refuse(compiled=work.compile)
 
 
-def _inference(model: nn.Module, forward: Any, given: Inputs) -> Step:
-    frozen = no_grad(model)
-
+def _inference(model: nn.Module, forward: Any, given: Inputs, device: Device) -> Step:
     def infer() -> Any:
-        with frozen():
+        with device.no_grad():
             return forward(*given.args, **given.kwargs)
 
     return Step(infer, lambda: None, lambda: _state(model))
 
 
-def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype) -> Step:
+def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype, device: Device) -> Step:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ModelError("The model has no trainable parameter.", hint="Try `mode='infer'`.")
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
-    device = trained[0].device
     target: list[Tensor] = []
 
     def train() -> Tensor:
-        with autocast(device, dtype):
+        with device.autocast(dtype):
             loss = loss_of(forward(*given.args, **given.kwargs), given, target)
         loss.backward()
         optimizer.step()
@@ -174,17 +171,6 @@ def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype)
             yield from (item for item in state.values() if isinstance(item, Tensor))
 
     return Step(train, lambda: None, tensors)
-
-
-def no_grad(model: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
-    """Inference mode, but on XLA, which does not know it. Looks at every tensor: ask before the clock runs."""
-    on_xla = any(tensor.device.type == "xla" for tensor in _state(model))
-    return torch.no_grad if on_xla else torch.inference_mode
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Mixed precision while training: the weights stay float32."""
-    return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
 def loss_of(output: Any, given: Inputs, target: list[Tensor]) -> Tensor:
@@ -211,35 +197,32 @@ def _first_scores(output: Any) -> Tensor:
     raise ModelError("The model's output holds nothing that depends on its parameters.", hint="Try `mode='infer'`.")
 
 
-def _prefill(model: nn.Module, forward: Any, given: Inputs) -> Step:
-    _cached(model, given)
-    frozen = no_grad(model)
+def _prefill(model: nn.Module, forward: Any, given: Inputs, device: Device) -> Step:
+    _cached(model, given, device)
 
     def prefill() -> Any:
-        with frozen():
+        with device.no_grad():
             return forward(*given.args, **given.kwargs | {"use_cache": True})
 
     return Step(prefill, lambda: None, lambda: _state(model))
 
 
-def _decode(model: nn.Module, forward: Any, given: Inputs) -> Step:
-    name, full = _cached(model, given)
+def _decode(model: nn.Module, forward: Any, given: Inputs, device: Device) -> Step:
+    name, full = _cached(model, given, device)
     token = _token_ids(given)[:, -1:].clone()
     cache = [copy.deepcopy(full)]
 
     def reset() -> None:  # the step before made it longer by a token, or changed its state
         cache[0] = copy.deepcopy(full)
 
-    frozen = no_grad(model)
-
     def decode() -> Any:
-        with frozen():
+        with device.no_grad():
             return forward(input_ids=token, **{name: cache[0]}, use_cache=True)
 
     return Step(decode, reset, lambda: _state(model), single=True)
 
 
-def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
+def _cached(model: nn.Module, given: Inputs, device: Device) -> tuple[str, Any]:
     """The model's own cache after its inputs, and the argument that takes it.
 
     Raises:
@@ -247,7 +230,7 @@ def _cached(model: nn.Module, given: Inputs) -> tuple[str, Any]:
     """
     _token_ids(given)
     try:
-        with no_grad(model)():
+        with device.no_grad():
             output = model(*given.args, **given.kwargs | {"use_cache": True})
     except TypeError:
         output = None

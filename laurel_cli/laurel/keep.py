@@ -22,6 +22,7 @@ from laurel_cli.laurel.wrapped import refuse_wrapped
 SCHEMA = "laurel.model/1"
 DESCRIPTION = "laurel.json"
 WEIGHTS = "model.safetensors"
+FOLDED = "laurel_folded"  # attribute of a model that `fold` made
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -193,7 +194,22 @@ def _anew(
     return model
 
 
+def refuse_folded(model: nn.Module) -> None:
+    """See that a model is not one that `fold` made.
+
+    Raises:
+        ModelError: it is.
+    """
+    if FOLDED in vars(model):
+        raise ModelError(
+            "This model is folded.",
+            "Its LAuReL is part of its weights, and cannot be told from them.",
+            "Keep the model that it was made of; torch.save and torch.export write a folded one.",
+        )
+
+
 def _layers(model: nn.Module) -> dict[str, LearnedSum]:
+    refuse_folded(model)
     layers = laurel_layers(model)
     if not layers:
         raise ModelError("This model has no LAuReL.", hint="Put it there first: apply_laurel(model, spec, inputs).")

@@ -6,7 +6,7 @@ Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,24 +155,37 @@ class LaurelLayer(LearnedSum):
         return total
 
     def _low_rank(self, inputs: list[Tensor], scales: Tensor | None = None) -> Tensor:
-        """sum_j c_j B_j A_j x_j: the r-dimensional products side by side, then one map back to D."""
-        dtype = inputs[0].dtype
-        if dtype != self.B.weight.dtype and not torch.is_autocast_enabled(inputs[0].device.type):
-            inputs = [tensor.to(self.B.weight.dtype) for tensor in inputs]  # a stream wider than the model's weights
-        if self._moved:
-            inputs = [tensor.movedim(self._channel_dim, -1) for tensor in inputs]
-        narrow = [down(tensor) for down, tensor in zip(self.A, inputs, strict=False)]
-        if scales is not None:
-            narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
-        if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
-            narrow = list(torch.broadcast_tensors(*narrow))
-        if len(narrow) < len(self.A):  # fewer earlier inputs than lags in this call: absent ones are zero
-            narrow += [torch.zeros_like(narrow[0])] * (len(self.A) - len(narrow))
-        dim = -1 if self._moved or self._channel_last else self._channel_dim
-        wide = self.B(narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim))
-        if wide.dtype != dtype and not torch.is_autocast_enabled(wide.device.type):
-            wide = wide.to(dtype)
-        return wide.movedim(-1, self._channel_dim) if self._moved else wide
+        """sum_j c_j B_j A_j x_j."""
+        return widened(self, narrowed(self, inputs, scales), inputs[0].dtype)
+
+
+def narrowed(layer: Any, inputs: Sequence[Tensor], scales: Tensor | None = None) -> Tensor:
+    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B.
+
+    Shape: that of the inputs with r, or r for each map, channels; the channels last where B is a linear layer.
+    """
+    dtype = getattr(layer.B.weight, "dtype", inputs[0].dtype)  # a quantised map has a method there
+    if dtype != inputs[0].dtype and not torch.is_autocast_enabled(inputs[0].device.type):
+        inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
+    if layer._moved:
+        inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
+    narrow = [down(tensor) for down, tensor in zip(layer.A, inputs, strict=False)]
+    if scales is not None:
+        narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
+    if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
+        narrow = list(torch.broadcast_tensors(*narrow))
+    if len(narrow) < len(layer.A):  # fewer earlier inputs than lags in this call: absent ones are zero
+        narrow += [torch.zeros_like(narrow[0])] * (len(layer.A) - len(narrow))
+    dim = -1 if layer._moved or layer._channel_last else layer._channel_dim
+    return narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim)
+
+
+def widened(layer: Any, narrow: Tensor, dtype: torch.dtype) -> Tensor:
+    """B times what `narrowed` made, in the stream's own `dtype` and with its order of dimensions."""
+    wide: Tensor = layer.B(narrow)
+    if wide.dtype != dtype and not torch.is_autocast_enabled(wide.device.type):
+        wide = wide.to(dtype)
+    return wide.movedim(-1, layer._channel_dim) if layer._moved else wide
 
 
 def _maps(spec: Spec, lags: int) -> int:

@@ -275,8 +275,9 @@ def _reduce_ex(self: nn.Module, protocol: Any) -> Any:
 
 def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
     """As the class itself does; and `laurel.json`, which says where LAuReL stands."""
-    from laurel_cli.laurel.keep import describe
+    from laurel_cli.laurel.keep import describe, refuse_folded
 
+    refuse_folded(self)  # its class alone would add x + f(x) to the folded weights
     result = super(made_class(type(self)), self).save_pretrained(save_directory, *args, **kwargs)
     if kwargs.get("is_main_process", True):
         describe(self, save_directory)

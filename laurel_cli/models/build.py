@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
 from laurel_cli.models.sealed import sealed
+from laurel_cli.text import first_line
 
 MODULES = 1_000_000  # the largest mixture of experts that is published has some 120,000
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -94,10 +95,3 @@ def _cannot_be_built(error: Exception) -> LaurelError:
     if isinstance(error, MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
     return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")
-
-
-def first_line(error: BaseException) -> str:
-    """The error's type and the first line that says something, with the next one where it ends in a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer
 
 from laurel_cli.errors import ModelError
-from laurel_cli.models.build import first_line
 from laurel_cli.models.tensors import held
+from laurel_cli.text import first_line
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from laurel_cli.errors import LaurelError, ModelError, UsageError
-from laurel_cli.models.build import first_line
+from laurel_cli.text import first_line
 
 DEFAULT_LIMIT = 60.0
 LIMIT_VARIABLE = "LAUREL_MODEL_TIMEOUT"

@@ -11,10 +11,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.models.build import first_line
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import did_you_mean
 from laurel_cli.models.sealed import bounded
+from laurel_cli.text import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

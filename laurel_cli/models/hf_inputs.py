@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from laurel_cli.errors import UsageError
-from laurel_cli.models.build import first_line
 from laurel_cli.models.given import EXAMPLE
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.reference import Request
 from laurel_cli.models.samples import sample
 from laurel_cli.models.trial import first_that_runs
+from laurel_cli.text import first_line
 
 DEFAULT_TOKENS = 128
 STEPWISE_TOKENS = 16

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from laurel_cli import devices
 from laurel_cli.models.tensors import held
 
 _CONTAINERS = (dict, OrderedDict, list, set)
@@ -73,7 +74,7 @@ def _refill(container: Any, entries: Any) -> None:
 def random_states() -> Iterator[None]:
     """Put the states of all random generators back at the end."""
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    of_devices = devices.random_states()
     numpy = sys.modules.get("numpy")  # one that nobody imported has drawn nothing
     numpy_state = numpy.random.get_state() if numpy is not None else None
     try:
@@ -81,7 +82,7 @@ def random_states() -> Iterator[None]:
     finally:
         torch.set_rng_state(torch_state)
         random.setstate(python_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
+        for put_back in of_devices:
+            put_back()
         if numpy is not None:
             numpy.random.set_state(numpy_state)

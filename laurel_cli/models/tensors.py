@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 _DEEPEST = 4  # containers within containers among the attributes of a module
 
@@ -20,6 +21,21 @@ def held(module: nn.Module) -> Iterator[torch.Tensor]:
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 yield tensor
+
+
+def tensors_in(result: Any) -> list[torch.Tensor]:
+    """The tensors of what a model returned, in order: also those among the attributes of objects of its own kind."""
+    found: list[torch.Tensor] = []
+    seen: set[int] = set()
+    waiting = tree_leaves(result)[::-1]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif id(value) not in seen and not isinstance(value, type | nn.Module) and hasattr(value, "__dict__"):
+            seen.add(id(value))
+            waiting += tree_leaves(list(vars(value).values()))[::-1]
+    return found
 
 
 def swap(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -9,13 +9,14 @@ import timm
 from torch import nn
 
 from laurel_cli.errors import ModelError
-from laurel_cli.models.build import build_for_real, build_on_meta, first_line
+from laurel_cli.models.build import build_for_real, build_on_meta
 from laurel_cli.models.given import given_inputs
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import Request
 from laurel_cli.models.samples import describe, sample
+from laurel_cli.text import first_line
 
 
 def load_timm(request: Request) -> LoadedModel:

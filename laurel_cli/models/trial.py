@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from laurel_cli.models.build import first_line
 from laurel_cli.models.fake import NeedsDataError, unlogged
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.lazy import shaped
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
+from laurel_cli.text import first_line
 
 ABOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException, NeedsDataError, NotImplementedError)
 """Failures of a run without data that a run with data may not have."""

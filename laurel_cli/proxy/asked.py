@@ -32,7 +32,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
             "train builds the model anew for every seed, so it takes a reference, not a module: "
             "put the function that builds it into a file, and name it FILE.py:FACTORY."
         )
-    from laurel_cli.latency.devices import resolve
+    from laurel_cli.devices import is_host, kind_of, resolve
     from laurel_cli.latency.workload import Workload
     from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
     from laurel_cli.tasks import is_text
@@ -44,7 +44,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
     budget |= {"lr": defaults.SGD["lr"]} if asked.optimizer == "sgd" else {}
     usual = defaults.SGD["weight_decay"] if asked.optimizer == "sgd" else defaults.WEIGHT_DECAY
     batch = asked.batch or budget["batch"]
-    device = resolve(asked.device)
+    device = resolve(asked.device, asked.on_note)
     data = TaskChoice(
         reference=task,
         image_size=asked.image_size,
@@ -73,10 +73,10 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
         evaluations=asked.evaluations,
         evaluation_batch=defaults.EVALUATION_BATCH[kind],
         flip=asked.flip,
-        channels_last=asked.channels_last and kind == "image" and device.partition(":")[0] in ("cpu", "cuda"),
+        channels_last=asked.channels_last and kind == "image" and kind_of(device).channels_last,
         compile=asked.compile,
         device=device,
-        threads=asked.threads if device == "cpu" else None,
+        threads=asked.threads if is_host(device) else None,
         spec=asked.of_spec | {"rank": asked.rank},
     )
     return StudyPlan(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.arms import foreign
+from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import controls, run, study
@@ -25,7 +26,8 @@ from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
 
-ROOMS = ("arms", "laurel", "models", "proxy", "residual", "rivals", "tasks")  # what a trial's outcome depends on
+# What a trial's outcome depends on.
+ROOMS = ("arms", "devices", "laurel", "models", "proxy", "residual", "rivals", "tasks")
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
@@ -72,7 +74,7 @@ class StudyPlan:
     @property
     def at_once(self) -> int:
         """Trials at once."""
-        return self.processes or run.default_processes(self.recipe.device)
+        return self.processes or kind_of(self.recipe.device).trials_at_once()
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def compare(
     """
     folder = prepared.folder
     for count in _stops(prepared.study) or [plan.seeds]:
-        with study.locked(folder) as lock:
+        with study.locked(folder, plan.command) as lock:
             blocks = range(plan.first_seed, plan.first_seed + count)
             wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
             wanted = study.begin(folder, wanted, resume=True)
@@ -317,7 +319,7 @@ def _searched(
     place = folder / "search"
     search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with study.locked(place) as lock:
+    with study.locked(place, plan.command) as lock:
         run.run(
             place,
             keys,

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.devices.base import Device
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import ModelError
-from laurel_cli.latency.workload import DTYPES, autocast
+from laurel_cli.latency.workload import DTYPES
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.apply import place
 from laurel_cli.laurel.spec import Spec
+from laurel_cli.models.preserve import random_states
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
@@ -62,7 +62,7 @@ class _Norms:
         return found if math.isfinite(found) else None
 
 
-def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: torch.device) -> list[dict[str, Any]]:
+def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: Device) -> list[dict[str, Any]]:
     """|f| / |x| at every residual connection, by Frobenius norms over the first training batch.
 
     In training mode, on a copy: weights, buffers and random streams of the trial are as they were.
@@ -76,8 +76,8 @@ def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: torch.devi
         {"connection": name, "ratio": float or None} in the order of execution; None where it cannot be told, because
         the addition cannot be replaced, its skip is zero or a value is no number.
     """
-    if device.type not in ("cpu", "cuda"):  # a graph to be compiled, for one pass
-        device = torch.device("cpu")
+    if not device.looks:
+        device = Cpu()
     try:
         model = copy.deepcopy(begun.model)
         found = survey(model, begun.inputs).whole
@@ -90,8 +90,8 @@ def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: torch.devi
             names[layer].append(placement.connection.name)
         for layer, connections in names.items():
             norms.watch(layer, connections)
-        with _as_it_was(device):
-            _pass(model.to(device).train(), begun.call, recipe, task, seed, device)
+        with random_states():
+            _pass(model.to(device.torch).train(), begun.call, recipe, task, seed, device)
     except (ModelError, RuntimeError):  # none of them can be replaced, or no room for a copy
         norms = _Norms()
     return [{"connection": one.name, "ratio": norms.ratio(one.name)} for one in found.connections]
@@ -103,26 +103,14 @@ def _pass(
     recipe: Recipe,
     task: Task,
     seed: int,
-    device: torch.device,
+    device: Device,
 ) -> None:
     """The forward passes of the first update, with the random numbers that it will draw."""
     with Batches(task, replace(recipe, steps=1), seed, Group(device), 0) as coming, torch.no_grad():
         seed_all("step", seed, 0, 0)
         for inputs, _ in coming.next():
-            with autocast(device, DTYPES[recipe.dtype]):
+            with device.autocast(DTYPES[recipe.dtype]):
                 call(model, inputs)
-
-
-@contextmanager
-def _as_it_was(device: torch.device) -> Iterator[None]:
-    """Leave every random stream as it was."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _square(tensor: Tensor) -> float:

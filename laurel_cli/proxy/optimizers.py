@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from laurel_cli.devices import kind_of
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy.recipe import Recipe
 
@@ -58,7 +59,7 @@ def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Recipe, step: 
 
 def _plain(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
     used = [group for group in groups if group["params"]]
-    fused = recipe.device.partition(":")[0] in ("cpu", "cuda")
+    fused = kind_of(recipe.device).fused
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(used, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
     return torch.optim.AdamW(used, lr=recipe.lr, betas=(0.9, 0.99), fused=fused)

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from laurel_cli.devices import kind_of, opened
+from laurel_cli.devices.base import Device
 from laurel_cli.errors import UsageError
 
 
@@ -20,7 +22,7 @@ from laurel_cli.errors import UsageError
 class Group:
     """Which of how many processes this one is, and where it computes."""
 
-    device: torch.device
+    device: Device
     rank: int = 0
     world: int = 1
 
@@ -28,8 +30,8 @@ class Group:
         """The model, its gradients averaged over the group; norms over batches see the whole batch."""
         if self.world == 1:
             return model
-        on = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=on)
+        index = self.device.torch.index
+        return DistributedDataParallel(model, device_ids=None if index is None else [index])
 
     def gathering(self, forward: Any, *, last: bool) -> AbstractContextManager[Any]:
         """Around a part of a batch: gradients are averaged with the last one."""
@@ -48,7 +50,7 @@ class Group:
         """Whether any process says so: all of them stop at one step."""
         if self.world == 1:
             return flag
-        flags = torch.tensor(float(flag), device=self.device)
+        flags = torch.tensor(float(flag), device=self.device.torch)
         dist.all_reduce(flags)
         return bool(flags)
 
@@ -58,28 +60,36 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def own_device(name: str, threads: int | None) -> Device:
+    """Open the device that this process computes on: of several that of its number on this machine.
+
+    Raises:
+        ResourceError: it cannot be used here.
+    """
+    kind = name.partition(":")[0]
+    if launched() and kind_of(kind).numbered:
+        name = f"{kind}:{os.environ.get('LOCAL_RANK', '0')}"
+    return opened(name, threads)
+
+
 @contextmanager
-def joined(device: str, batch: int, accumulate: int) -> Iterator[Group]:
+def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     """This process's group.
 
     Raises:
-        UsageError: a batch that cannot be parted evenly.
+        UsageError: a batch that cannot be parted evenly; a device on which processes cannot train together.
     """
     if not launched():
-        yield Group(torch.device(device))
+        yield Group(device)
         return
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if batch % (world * accumulate):
         raise UsageError(
             f"`batch={batch}` cannot be parted among {world} processes.", hint="Make it a multiple of them."
         )
-    kind = device.partition(":")[0]
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if kind == "cuda":
-        torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group(device.collective(device.torch.type))
     try:
-        yield Group(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
+        yield Group(device, rank, world)
     finally:
         dist.destroy_process_group()
 
@@ -88,13 +98,14 @@ def synchronised(model: nn.Module, group: Group) -> nn.Module:
     """The model with batch norms over the whole batch, as one process has it.
 
     Raises:
-        UsageError: batch norms on the CPU, where no such norm exists.
+        UsageError: batch norms on a device where no such norm exists.
     """
     if group.world == 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         return model
-    if group.device.type != "cuda":
+    if not group.device.whole_norms:
+        place = "the CPU" if group.device.host else group.device.name
         raise UsageError(
-            "A model with batch norms cannot be trained by several processes on the CPU.",
+            f"A model with batch norms cannot be trained by several processes on {place}.",
             "Each would norm its own part of the batch.",
             "Train it in one process.",
         )

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from laurel_cli.cores import cores
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
+from laurel_cli.workers import Worker
 
-SILENCE = 1800.0  # seconds without a word after which a trial is taken to hang; a first compilation may be long
 PATIENCE = 30.0  # seconds for the step that a stopped trial is at, and its checkpoint
 Key = tuple[str, int]
 Event = Callable[["Happening"], None]
@@ -89,7 +79,7 @@ class _Slot:
         happened: queue.SimpleQueue[Happening | BaseException | None],
     ) -> None:
         self.folder, self.command, self.lock, self.todo, self.happened = folder, command, lock, todo, happened
-        self.worker: _Worker | None = None
+        self.worker: Worker | None = None
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
@@ -111,113 +101,31 @@ class _Slot:
             self.happened.put(error)
         finally:
             if self.worker is not None:
-                self.worker.close()
+                self.worker.close(PATIENCE)
             self.happened.put(None)
 
     def _trial(self, arm: str, seed: int) -> None:
         if self.worker is None:
-            self.worker = _Worker(self.lock)
+            self.worker = Worker("laurel_cli.proxy.worker", keep=[self.lock])
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
         reason = None
-        for message in self.worker.trial(
-            {"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}
-        ):
+        for message in self.worker.run({"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}):
             if message["kind"] == "failed":
                 reason = message["reason"]
             else:
                 self.happened.put(Happening(arm, seed, message["kind"], message))
             if message["kind"] == "done":
                 return
-        ended = self.worker.close()
+        ended = self.worker.close(PATIENCE)
         self.worker = None
         if self.stopping.is_set():
             return
-        reason = reason or ended
+        reason = reason or str(ended)
         study = studies.load(self.folder)
         content = failure(study, study.contender(arm), seed, reason, command=self.command)
         write(self.folder / "records", "trial", "failed", content)
         self.happened.put(Happening(arm, seed, "failed", {"reason": reason}))
-
-
-class _Worker:
-    """A process that runs trials."""
-
-    def __init__(self, lock: int) -> None:
-        receive, send = os.pipe()
-        self.log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "laurel_cli.proxy.worker", str(send)],
-            stdin=subprocess.PIPE,
-            stdout=self.log,
-            stderr=self.log,
-            pass_fds=[send, lock],
-            start_new_session=True,  # Ctrl-C is ours to handle
-            text=True,
-        )
-        os.close(send)
-        self.pipe = os.fdopen(receive, "rb", buffering=0)
-        self.pending = b""
-        self.hung = False
-
-    def trial(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Send a job; yield what is said of it, up to its end or the process's."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.pipe, selectors.EVENT_READ)
-            while True:
-                if not selector.select(SILENCE):
-                    self.hung = True
-                    return
-                chunk = self.pipe.read(1 << 16)
-                if not chunk:
-                    return
-                *lines, self.pending = (self.pending + chunk).split(b"\n")
-                for line in lines:
-                    message = json.loads(line)
-                    if message["kind"] != "ready":
-                        yield message
-
-    def terminate(self) -> None:
-        """Ask it to stop after this step."""
-        if self.process.poll() is None:
-            self.process.terminate()
-
-    def close(self) -> str:
-        """End the process; says how it had ended, if by itself."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        until = time.monotonic() + (0 if self.hung else PATIENCE)
-        while self.process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        status = self.process.wait()
-        self.pipe.close()
-        return f"it said nothing for {SILENCE:.0f} s" if self.hung else self._how(status)
-
-    def _how(self, status: int) -> str:
-        self.log.seek(0)
-        lines = [line.strip() for line in self.log if line.strip()]
-        if status == -signal.SIGKILL:
-            return "its process was killed, as the system does where memory runs out"
-        how = (
-            f"its process ended with signal {-status}" if status < 0 else f"its process ended with exit status {status}"
-        )
-        return f"{how}: {lines[-1]}" if lines else how
-
-
-def default_processes(device: str) -> int:
-    """One a core on the CPU, where two processes with a thread each train up to twice as fast as one with two."""
-    if device != "cpu":
-        return 1
-    return cores()
 
 
 def ordered(keys: Sequence[Key], arms: Sequence[str], *, by_arm: bool) -> list[Key]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laurel_cli import arms
+from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.models.build import first_line
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
@@ -25,6 +25,7 @@ from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
+from laurel_cli.text import first_line
 
 COPY_SEEDS = 1_000_000  # a copy of the baseline has its own seeds, so that it is another run of the same thing
 
@@ -190,5 +191,5 @@ def _check(
             f"The model gives {found} where {task.name} needs logits of shape {shape}.",
             hint=f"Let its factory take the number of classes, {task.classes}.",
         )
-    if recipe.device == "cpu":
+    if is_host(recipe.device):
         convolutions.refuse(compiled=recipe.compile)

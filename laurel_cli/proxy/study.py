@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import write_whole
 from laurel_cli.records.store import make_folder, read
+from laurel_cli.text import visible
 
 SCHEMA = "laurel.study/2"
 OLD_SCHEMA = "laurel.study/1"  # declared nothing
@@ -228,8 +230,11 @@ def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, command: str = "") -> Iterator[int]:
     """Hold the study: two runs never work on it at once.
+
+    Args:
+        command: of the holder, for whoever finds the study held.
 
     Yields:
         The lock's file descriptor; a process that inherits it holds the study too.
@@ -246,11 +251,28 @@ def locked(folder: Path) -> Iterator[int]:
                 break
             except OSError:
                 if time.monotonic() > until:
-                    raise UsageError(f"The study in {str(folder)!r} is being run by another process.") from None
+                    raise UsageError(
+                        f"The study in {str(folder)!r} is being run by another process.",
+                        _holder(os.pread(descriptor, 1 << 16, 0)),
+                        "Wait for its end, or name another --study.",
+                    ) from None
                 time.sleep(0.2)
+        holder = {"pid": os.getpid(), "host": platform.node(), "command": command}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _holder(content: bytes) -> str:
+    """Who wrote that into the lock: process, host, command."""
+    try:
+        plain = json.loads(content)
+        command = f": {visible(plain['command'])}" if plain["command"] else ""
+        return f"Process {int(plain['pid'])} on {visible(plain['host'])} holds it{command}"
+    except (ValueError, KeyError, TypeError):  # written at this moment, or by an older version
+        return "It does not say which."
 
 
 def _fixed(study: Study) -> dict[str, Any]:

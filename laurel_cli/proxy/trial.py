@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.latency.workload import DTYPES, autocast, no_grad
+from laurel_cli.latency.workload import DTYPES
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy import batches, checkpoint
 from laurel_cli.proxy.augment import augment, normalise
@@ -88,10 +88,10 @@ def train(
         RecordError: the checkpoint cannot be read.
     """
     device = group.device
-    model = begun.model.to(device)
+    model = begun.model.to(device.torch)
     forward = group.wrapped(model if compiled is None else compiled)
     updaters = optimizers(model, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.dtype == "float16")
+    scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
     saved = checkpoint.restore(path) if path is not None else None
     if saved is not None:
@@ -140,7 +140,7 @@ def _update(
     total = None
     for number, (inputs, targets) in enumerate(parts, start=1):
         with group.gathering(forward, last=number == recipe.accumulate):
-            with autocast(group.device, DTYPES[recipe.dtype]):
+            with group.device.autocast(DTYPES[recipe.dtype]):
                 loss = _cross_entropy(begun.call(forward, inputs), targets) / recipe.accumulate
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
@@ -152,10 +152,7 @@ def _update(
         scaler.step(updater)
         updater.zero_grad(set_to_none=True)
     scaler.update()
-    if group.device.type == "xla":  # the graph of this step ends here
-        import torch_xla
-
-        torch_xla.sync()
+    group.device.end_step()
     assert total is not None
     return total
 
@@ -190,10 +187,10 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with no_grad(model)(), autocast(group.device, DTYPES[recipe.dtype]):
+    with group.device.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
-            targets = targets.to(group.device)
-            inputs = inputs.to(group.device)
+            targets = targets.to(group.device.torch)
+            inputs = inputs.to(group.device.torch)
             logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
             loss += float(_cross_entropy(logits, targets, "sum"))
             right += int((logits.argmax(-1) == targets).sum())
@@ -217,7 +214,7 @@ class Batches:
 
     def __init__(self, task: Task, recipe: Recipe, seed: int, group: Group, step: int) -> None:
         self.task, self.recipe, self.seed, self.group, self.step = task, recipe, seed, group, step
-        self.ahead = ThreadPoolExecutor(1) if group.device.type != "cpu" else None
+        self.ahead = None if group.device.host else ThreadPoolExecutor(1)
         self.coming: Future[tuple[Tensor, Tensor]] | None = None
 
     def __enter__(self) -> Batches:
@@ -233,7 +230,7 @@ class Batches:
         whole = self._gathered(step) if self.coming is None else self.coming.result()
         if self.ahead is not None and self.step < self.recipe.steps:
             self.coming = self.ahead.submit(self._gathered, self.step)
-        inputs, targets = (tensor.to(self.group.device, non_blocking=True) for tensor in whole)
+        inputs, targets = (tensor.to(self.group.device.torch, non_blocking=True) for tensor in whole)
         if self.task.kind == "image":
             first = batches.share(self.recipe.batch, self.group.rank, self.group.world).start
             inputs = augment(self.task, inputs, self.seed, step, first=first, flip=self.recipe.flip)
@@ -244,9 +241,7 @@ class Batches:
         inputs, targets = batches.batch(
             self.task, step, self.recipe.batch, self.seed, rank=self.group.rank, world=self.group.world
         )
-        if self.group.device.type == "cuda":
-            return inputs.pin_memory(), targets.pin_memory()
-        return inputs, targets
+        return self.group.device.pinned(inputs), self.group.device.pinned(targets)
 
 
 class _Cadence:

@@ -1,15 +1,10 @@
-"""One process that runs trials: `python -m laurel_cli.proxy.worker FD`.
-
-Trials come as JSON lines on stdin, what happens goes as JSON lines to the file descriptor FD. SIGTERM ends it after
-the step that it is at, with a checkpoint; so does the death of its parent.
+"""One process that runs trials, see `laurel_cli.workers`; SIGTERM ends it after the step that it is at, with a
+checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -18,21 +13,18 @@ from typing import Any
 
 import torch
 
-from laurel_cli.errors import LaurelError
-from laurel_cli.latency.devices import opened
-from laurel_cli.models.build import first_line
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, synchronised
+from laurel_cli.proxy.parallel import joined, own_device, synchronised
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
 from laurel_cli.tasks import Task, open_task
+from laurel_cli.workers import Leave, Say
 
-Say = Callable[[Mapping[str, Any]], None]
 Compiled = dict[str, tuple[torch.nn.Module, Any]]
 """A model and its compiled form, by arm."""
 
@@ -66,15 +58,15 @@ def run_trial(
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
-    device = opened(recipe.device, recipe.threads)
+    device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
     path = studies.checkpoint_path(folder, arm, seed)
-    with joined(str(device.torch), recipe.batch, recipe.accumulate) as group:
+    with joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
-        seen = look(begun, recipe, task, seed_of(contender, seed), group.device) if plain and group.rank == 0 else None
+        seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
-        begun = _compiled(begun, model, arm, compiled, recipe, group.device)
+        begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
         state = train(begun, recipe, task, numbers, group=group, path=path, stop=stop, on_event=on_event, compiled=call)
@@ -116,48 +108,30 @@ def _compiled(
     return replace(begun, model=compiled[arm][0])
 
 
-def main(say: Say) -> None:
-    """Run the trials that come on stdin until it is closed."""
-    parent, asked = os.getppid(), []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    compiled: Compiled = {}
-    say({"kind": "ready"})
-    for line in sys.stdin:
-        job = json.loads(line)
-        if asked:
-            return
-        say({"kind": "begun"})
+_asked: list[int] = []
+_compiled_here: Compiled = {}
+
+
+def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the trial that a job names, in a worker.
+
+    Raises:
+        Leave: SIGTERM came.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: _asked.append(number))
+    if _asked:  # after the last trial
+        raise Leave
+    say({"kind": "begun"})
+    try:
         content = run_trial(
             Path(job["folder"]),
             job["arm"],
             job["seed"],
             command=job["command"],
-            stop=lambda: bool(asked) or os.getppid() != parent,
+            stop=lambda: bool(_asked),
             on_event=say,
-            compiled=compiled,
+            compiled=_compiled_here,
         )
-        say({"kind": "done", "status": content["status"], "final": content["final"]})
-
-
-if __name__ == "__main__":
-    out = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-
-    def say(message: Mapping[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-
-    try:
-        main(say)
     except Stopped:
-        sys.exit(143)
-    except BrokenPipeError:  # the parent has gone
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
-        code = error.exit_code if isinstance(error, LaurelError) else 1
-        say(
-            {
-                "kind": "failed",
-                "reason": str(error) if isinstance(error, LaurelError) else first_line(error),
-                "code": code,
-            }
-        )
-        sys.exit(1)
+        raise Leave from None
+    return {"status": content["status"], "final": content["final"]}

@@ -57,8 +57,10 @@ def labels(arms: Iterable[Arm]) -> dict[Arm, str]:
         by_name.setdefault(arm.name, []).append(arm)
     found = {}
     for name, group in by_name.items():
-        for number, arm in enumerate(group):
-            found[arm] = name if len(group) == 1 else f"{name} ({_difference(arm, group) or number + 1})"
+        said = [_difference(arm, group) for arm in group]
+        for number, (arm, words) in enumerate(zip(group, said, strict=True), start=1):
+            told = words if said.count(words) == 1 else f"{words}, {number}".removeprefix(", ")
+            found[arm] = name if len(group) == 1 else f"{name} ({told or number})"
     return found
 
 

@@ -126,6 +126,7 @@ class Trace:
         unread: nodes on which no output depends; empty where the output is of an unknown kind.
         spans: for each watched module, the nodes (from, up to) that each of its calls made.
         unused: names of the parameters that no operator read.
+        kept: nodes that outlive the pass: what the model returned, and activations that its modules hold at its end.
     """
 
     nodes: tuple[Node, ...]
@@ -134,3 +135,4 @@ class Trace:
     unread: frozenset[int] = frozenset()
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    kept: frozenset[int] = frozenset()

@@ -9,7 +9,7 @@ line, sums in helper functions and loops over layers are told apart.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli.models.higher import written_out
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
+from laurel_cli.models.tensors import held, tensors_in
 from laurel_cli.residual.frames import Frames
 from laurel_cli.residual.graph import Addition, Node, Operand, Ran, Replay, Trace
 from laurel_cli.residual.operators import is_known
@@ -62,7 +63,7 @@ def trace(
     with running(model, inputs, real=real, training=training) as given, _Recorder(model, given) as recorder:
         with recorder.watching(model, watch):
             result = given.call(model)
-        return recorder.trace(result)
+        return recorder.trace(result, held(model))
 
 
 class _Recorder(TorchDispatchMode):
@@ -113,11 +114,14 @@ class _Recorder(TorchDispatchMode):
             self._sum(terms, self._known[id(outputs[0])], sys._getframe(1))
         return result
 
-    def trace(self, result: Any) -> Trace:
-        """What was recorded of a pass that ended with `result`."""
+    def trace(self, result: Any, left: Iterable[torch.Tensor]) -> Trace:
+        """What was recorded of a pass that ended with `result`, and with tensors `left` in the model."""
         unread = self._unread(result)
         parts = (tuple(self._nodes), tuple(self._additions), tuple(self._numbers))
-        return Trace(*parts, unread, self._spans, tuple(self._unused))
+        returned = frozenset(self._known[id(leaf)] for leaf in tensors_in(result) if id(leaf) in self._known)
+        known = (self._known[id(tensor)] for tensor in left if id(tensor) in self._known)
+        kept = returned | {index for index in known if not self._nodes[index].is_leaf}
+        return Trace(*parts, unread, self._spans, tuple(self._unused), kept)
 
     @contextmanager
     def watching(self, model: nn.Module, paths: Collection[str]) -> Iterator[None]:

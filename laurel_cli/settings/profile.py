@@ -10,6 +10,7 @@ from laurel_cli.settings import read
 from laurel_cli.settings.base import Settings, says
 from laurel_cli.settings.shared import (
     ARMS,
+    DEVICE_HELP,
     ArmFileSettings,
     ArmSettings,
     ExampleSettings,
@@ -18,6 +19,7 @@ from laurel_cli.settings.shared import (
     ModelSetting,
     RecordSettings,
     VariantSettings,
+    device_names,
 )
 
 RUN, PROTOCOL = "What is timed", "Protocol"
@@ -44,12 +46,7 @@ class TimingSettings(Settings):
     )
     device: str = field(
         default="auto",
-        metadata=says(
-            "auto (CUDA, then TPU or XLA, then the CPU), cpu, cuda, cuda:N, xla or tpu.",
-            RUN,
-            metavar="NAME",
-            known=("auto", "cpu", "cuda", "xla", "tpu"),
-        ),
+        metadata=says(DEVICE_HELP, RUN, metavar="NAME", known=device_names),
     )
     dtype: str = field(
         default="fp32",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli import devices
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel.spec import DEFAULT_RANK, VARIANTS, Spec
 from laurel_cli.settings import read
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 ARMS, FORMULA, MODEL, OUTPUT = "Arms", "LAuReL", "Model and inputs", "Output"
 FOLDER = Path("reports/records")
+DEVICE_HELP = f"auto (the first of {', '.join(devices.KINDS)} that is present), one of these, or cuda:N."
+
+
+def device_names(incomplete: str) -> Iterator[str]:
+    """What can be typed as a device, to complete it."""
+    return (name for name in devices.words() if name.startswith(incomplete))
 
 
 def _model_names(incomplete: str) -> Iterator[str]:

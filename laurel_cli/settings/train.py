@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.proxy import defaults
 from laurel_cli.settings import read
 from laurel_cli.settings.base import ARGUMENT, Settings, says
-from laurel_cli.settings.shared import ARMS, MODEL, ArmFileSettings, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.shared import (
+    ARMS,
+    DEVICE_HELP,
+    MODEL,
+    ArmFileSettings,
+    FormulaSettings,
+    ModelArgSettings,
+    device_names,
+)
 
 if TYPE_CHECKING:
     from laurel_cli.proxy.run import Happening
@@ -198,7 +206,7 @@ class TrainingSettings(Settings):
         ),
     )
     evaluations: int = field(default=4, metadata=_count("How often to evaluate; the last time at the end.", TRAINING))
-    device: str = field(default="auto", metadata=says("auto, cpu, cuda, cuda:N, xla or tpu.", TRAINING, metavar="NAME"))
+    device: str = field(default="auto", metadata=says(DEVICE_HELP, TRAINING, metavar="NAME", known=device_names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +319,11 @@ class TrainSettings(  # the last one's fields come first
     ProxyModel,
     StudyArms,
 ):
-    """Everything that a study depends on; `on_progress` is told what is being done, `on_event` what trials say."""
+    """Everything that a study depends on.
+
+    `on_progress` is told what is being done, `on_note` what to know of it, `on_event` what trials say.
+    """
 
     on_progress: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
+    on_note: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
     on_event: Callable[[Happening], None] = field(default=lambda _: None, kw_only=True)

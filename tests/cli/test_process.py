@@ -83,7 +83,7 @@ def test_env_names_versions_and_says_why_a_device_is_missing(laurel):
     assert document["schema"] == "laurel.env/1"
     assert document["versions"]["laurel"] == "0.1.0"
     assert document["versions"]["torch"]
-    assert [device["name"] for device in document["devices"]] == ["cpu", "cuda", "mps", "xla"]
+    assert [device["name"] for device in document["devices"]] == ["cpu", "cuda", "mps", "tpu", "xla"]
     assert document["devices"][0]["available"]
     assert all(device["detail"] for device in document["devices"])
 
@@ -137,10 +137,11 @@ def planted(body):
     body = "\n".join("    " + line for line in body.splitlines())
     return f"""
 import os, signal, sys, time, warnings
-from laurel_cli.cli import machine, main
+import laurel_cli.devices
+from laurel_cli.cli import main
 def devices():
 {body}
-machine.devices = devices
+laurel_cli.devices.listed = devices
 main.run(sys.argv[1:])
 """
 

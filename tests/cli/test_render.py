@@ -9,8 +9,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from laurel_cli.cli.render import Look, render
-from laurel_cli.cli.render.markdown import prose
+from laurel_cli.render import Look, render
+from laurel_cli.render.markdown import prose
 from laurel_cli.text import visible
 
 WIDTHS = [None, 10, 20, 40, 60, 80, 100, 120, 200]

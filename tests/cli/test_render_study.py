@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from laurel_cli.cli.render import Look, render
+from laurel_cli.render import Look, render
 from laurel_cli.text import visible
 from laurel_cli.verdict.document import document
 

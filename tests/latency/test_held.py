@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from laurel_cli.arms import Site, build, parse_arms
-from laurel_cli.latency.devices import Cpu
+from laurel_cli.devices.cpu import Cpu
+from laurel_cli.devices.cuda import Cuda
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.workload import Workload, prepared
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
 
-CPU = torch.device("cpu")
+CPU = Cpu()
+GPU = Cuda.__new__(Cuda)  # not opened: here is none
 TRAIN = Workload(mode="train")
 ARMS = "baseline,naive+1,rw,lr@16,rw+lr+pa@16"
 
@@ -107,14 +109,14 @@ def test_what_is_not_counted() -> None:
     inputs = Inputs((torch.ones(2, 64),))
     assert held_by_a_step(Chain(), inputs, Workload(mode="train", compile=True), CPU) == (None, "")
     bfloat16 = Workload(mode="train", dtype="bfloat16")
-    assert held_by_a_step(Chain(), inputs, bfloat16, torch.device("cuda")) == (None, "")
+    assert held_by_a_step(Chain(), inputs, bfloat16, GPU) == (None, "")
 
 
 def test_adamw_on_a_gpu_borrows_for_all_tensors_at_once() -> None:
     inputs = Inputs((torch.randn(8, 512),))
     one, depth = 512 * 512 * 4, 8
     alone, _ = held_by_a_step(Chain(512, depth), inputs, TRAIN, CPU)
-    grouped, _ = held_by_a_step(Chain(512, depth), inputs, TRAIN, torch.device("cuda"))
+    grouped, _ = held_by_a_step(Chain(512, depth), inputs, TRAIN, GPU)
     assert alone is not None
     assert grouped is not None
     assert grouped - alone == pytest.approx((depth - 3) * one, rel=0.01)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.latency.workload import Workload, prepared, samples_of
 from laurel_cli.models.inputs import Inputs
 
-CPU = torch.device("cpu")
+CPU = Cpu()
 IMAGES = Inputs((torch.randn(2, 3, 8, 8),))
 IDS = torch.arange(14).view(2, 7)
 

@@ -55,7 +55,7 @@ def test_killed_ten_times_it_ends_the_same(laurel_env: dict[str, str], tmp_path:
         try:
             out, _ = process.communicate(timeout=draw.uniform(2, 9))
         except subprocess.TimeoutExpired:
-            # Half of the time the workers outlive the command for a moment, half of the time all die at once.
+            # Half of the time the command alone is killed, and the system ends its workers; half of the time all are.
             victims = [process.pid] if draw.random() < 0.5 else [process.pid, *children(process.pid)]
             for victim in victims:
                 os.kill(victim, signal.SIGKILL)

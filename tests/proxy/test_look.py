@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy.augment import augment
 from laurel_cli.proxy.batches import batch
 from laurel_cli.proxy.look import look
@@ -19,7 +20,7 @@ from laurel_cli.proxy.start import seed_all, start
 from laurel_cli.proxy.trial import train
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights
 
-CPU = torch.device("cpu")
+CPU = Cpu()
 
 
 def begun(arm: str, recipe, task, seed: int = 3):

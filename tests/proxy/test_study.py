@@ -1,6 +1,8 @@
 """The study on disk: what fixes it, what it lacks, who holds it."""
 
 import json
+import os
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,10 +178,18 @@ def test_committed_studies_are_read(folder: str) -> None:
 
 def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "LOCK_SECONDS", 0.3)
-    with study.locked(tmp_path), pytest.raises(UsageError, match="another process"), study.locked(tmp_path):
-        pass
+    with study.locked(tmp_path, "laurel train-proxy first"):
+        with pytest.raises(UsageError, match="another process") as raised, study.locked(tmp_path, "second"):
+            pass
+        holder = f"Process {os.getpid()} on {platform.node()} holds it: laurel train-proxy first"
+        assert raised.value.why == holder
     with study.locked(tmp_path):
-        pass
+        with pytest.raises(UsageError) as raised, study.locked(tmp_path):
+            pass
+        assert raised.value.why == holder.partition(":")[0]  # this one, and no word of the one before
+        (tmp_path / ".lock").write_text("")  # as an older version left it
+        with pytest.raises(UsageError, match="does not say"), study.locked(tmp_path):
+            pass
 
 
 def test_what_fixes_a_trial_names_the_default_folder() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe, parse_contenders
@@ -13,7 +14,7 @@ from laurel_cli.proxy.start import seed_all, start
 from laurel_cli.proxy.trial import State, Stopped, coefficients, train
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights
 
-CPU = Group(torch.device("cpu"))
+CPU = Group(Cpu())
 
 
 @pytest.fixture(autouse=True)

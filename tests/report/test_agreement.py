@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from laurel_cli.cli.render import Look, render
 from laurel_cli.errors import UsageError
+from laurel_cli.render import Look, render
 from laurel_cli.reports.gate import FailCondition
 from laurel_cli.reports.recommend import recommend
 from laurel_cli.reports.rows import rows

@@ -5,8 +5,10 @@ import math
 
 import pytest
 
+from laurel_cli.arms import KINDS, Arm
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
+from laurel_cli.reports.arms import labels
 from tests.report.made import (
     ARMS,
     HOSTILE,
@@ -367,3 +369,10 @@ def test_what_a_definition_names_and_no_trial_has_is_missing(tmp_path):
     content["study"] = content["study"] | {"definition": {"arms": ["baseline", "rw"], "seeds": [0, 1, 2]}}
     put(tmp_path, content | {"seed": 2})
     assert document(tmp_path)["comparisons"][0]["partial"]
+
+
+def test_two_arms_never_get_one_label():
+    """Naive scaling by one block and, of an older record, by two, both called naive+2: only a number tells them."""
+    kind = KINDS["naive"]
+    arms = [Arm("naive+2", kind, blocks=1), Arm("naive+2", kind, blocks=2), Arm("rw", KINDS["laurel"])]
+    assert list(labels(arms).values()) == ["naive+2 (naive, 1)", "naive+2 (naive, 2)", "rw"]

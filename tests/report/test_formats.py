@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from laurel_cli.cli.render import Look, render
+from laurel_cli.render import Look, render
 from laurel_cli.reports import figures
 from laurel_cli.text import visible
 from tests.report.made import ARMS, HOSTILE, controlled, document, paper, profile, put, study, trial
@@ -157,21 +157,9 @@ def test_latex_escapes_every_name(hostile):
     assert "\\textbackslash{}input" in text.replace("\\allowbreak{}", "")
     body = text.partition("\\begin{document}")[2]
     commands = set(re.findall(r"\\[a-zA-Z]+", body))
-    known = {
-        "begin",
-        "end",
-        "textbf",
-        "texttt",
-        "section",
-        "subsection",
-        "item",
-        "num",
-        "toprule",
-        "midrule",
-        "endhead",
-    }
-    known |= {"bottomrule", "setlength", "tabcolsep", "linewidth", "textheight", "includegraphics", "detokenize"}
-    known |= {"parbox", "small", "bfseries", "ttfamily", "par", "pm", "ge", "LARGE", "sloppy", "nopagebreak"}
+    known = {"begin", "end", "textbf", "texttt", "section", "subsection", "item", "num", "toprule", "midrule"}
+    known |= {"endhead", "bottomrule", "linewidth", "textheight", "includegraphics", "detokenize", "together"}
+    known |= {"parbox", "shortstack", "small", "bfseries", "ttfamily", "par", "medskip", "pm", "ge", "LARGE", "sloppy"}
     known |= {"allowbreak", "textbackslash", "textless", "textgreater", "textbar", "textquotedbl", "textquotesingle"}
     known |= {"textasciigrave", "textasciicircum", "textasciitilde"}
     assert {command[1:] for command in commands} <= known

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laurel_cli.cli.render import Look, render
+from laurel_cli.render import Look, render
 from laurel_cli.reports.recommend import recommend
 from tests.report.made import ARMS, POSITIVE, RATES, RATIOS, analysis, controlled, document, profile, study
 

@@ -40,7 +40,7 @@ def example_inputs():
 
 @pytest.fixture(scope="module")
 def device():
-    from laurel_cli.latency.devices import opened, present
+    from laurel_cli.devices import opened, present
 
     assert present()[0] == "xla"
     return opened("xla")

@@ -53,6 +53,7 @@ def inline(document: Mapping[str, Any]) -> dict[str, str]:
         svg = style.saved(draw(document, name), name, "svg").decode("utf-8")
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = svg.replace(style.PAPER, "none", 1)  # the ground of the figure, which is drawn first
         svg = svg.replace(style.INK, "currentColor").replace(style.PAPER, "var(--paper)")
         # Identifiers are unique in a page, not in a figure.
         svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>f{name}-", svg)
@@ -61,9 +62,9 @@ def inline(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _fitted(svg: str) -> str:
-    """The picture as wide as the page, at most a quarter larger than drawn; where the page is narrow it is scrolled."""
+    """The picture as wide as the page, between 9/10 and 5/4 of its own size: a narrow page scrolls it."""
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     width = float(found[1]) if found else 400.0
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    size = f'style="max-width:{1.25 * width * 4 / 3:.0f}px;min-width:{min(width, 460.0) * 1.15:.0f}px"'
+    size = f'style="max-width:{1.25 * width * 4 / 3:.0f}px;min-width:{0.9 * width * 4 / 3:.0f}px"'
     return svg.replace("<svg", f"<svg {size}", 1).strip()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Item = Mapping[str, Any]
-LEFT, GAP, BOTTOM, TOP, WIDTH = 0.6, 0.35, 1.0, 0.35, 3.0  # inches
+LEFT, GAP, BOTTOM, TOP, WIDTH = 0.8, 0.35, 1.0, 0.35, 3.0  # inches
 LINE = 0.17
 WEIGHTS = (("a", "a, of the branch f(x)"), ("b", "b, of the skip"))
 
@@ -46,6 +46,7 @@ def coefficients(body: Item) -> Figure:
         axes.tick_params(labelsize=7.5, labelleft=i == 0)
         axes.set_xlim(-0.5, len(places) - 0.5)
         place_names(axes, [str(place["connection"]) for place in places], shown=True)
+    panels[0].set_ylabel("weight that was learned", fontsize=8)
     axes = panels[1]
     found = [next((p["b"] for p in reversed(arm["places"]) if p["b"] is not None), 1.0) for arm in arms]
     pixels = [float(axes.transData.transform((0, value))[1]) for value in found]

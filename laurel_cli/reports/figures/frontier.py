@@ -111,7 +111,8 @@ def _drawn(
     numbers: Mapping[str, int] | None,
 ) -> tuple[Figure, float]:
     """The figure, and the longest way from a label to its point in pixels: infinite where one found no place."""
-    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
+    # Three panels and a key side by side would be shrunk on any page until nobody can read them.
+    columns = min(2 if len(panels) == 4 or numbers is not None else COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     wide, tall = PANEL[0] * grow, PANEL[1] * grow
     key, key_width = _key(panels, numbers)

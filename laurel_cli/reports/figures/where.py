@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 PANEL, COLUMNS = (3.3, 1.25), 2  # inches
-LEFT, GAP, ROW_GAP, TOP, BOTTOM = 0.75, 0.75, 0.42, 0.35, 1.0
+LEFT, GAP, ROW_GAP, TOP, BOTTOM = 0.95, 0.75, 0.42, 0.35, 1.0
 TICKS = 8
 
 
@@ -34,6 +34,8 @@ def where(body: Item) -> Figure:
         axes = figure.add_axes((left / width, bottom / height, PANEL[0] / width, PANEL[1] / height))
         lowest = i + columns >= len(arms)
         _draw(axes, arm, named=lowest)
+        if column == 0:
+            axes.set_ylabel("parameters added", fontsize=8)
     return figure
 
 
@@ -78,6 +80,8 @@ def shade(axes: Axes, streams: Sequence[Any]) -> None:
 
 def place_names(axes: Axes, names: Sequence[str], shown: bool) -> None:
     """Names of connections under the axis, at most `TICKS` of them, the first and the last among them."""
+    if shown:
+        axes.set_xlabel("residual connection, in the order of execution", fontsize=8)
     count = len(names)
     ends = {re.sub(r"^.*?([.:]\w+)?$", r"\1", name) for name in names}
     if len(ends) == 1:  # what all of them end in tells nothing

@@ -1,0 +1,111 @@
+"""Two models held against each other: whether their outputs are equal to rounding, on given inputs and on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.preserve import random_states
+from laurel_cli.models.run import running
+from laurel_cli.models.tensors import tensors_in
+
+SEED = 0
+LEAST = 64  # units of rounding that always pass
+TIMES = 32  # as large as what one unit of rounding in every parameter changes
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two models' outputs are apart.
+
+    Attributes:
+        dtype: of the floating-point parameters in which it was computed.
+        error: largest difference over the largest value, of the output in which that is most.
+        allowed: what rounding explains: the change when every parameter is changed by its last digit.
+    """
+
+    dtype: str
+    error: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains it."""
+        return self.error <= self.allowed
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """What a model returns in eval mode, floating-point tensors alone; the same random numbers every time."""
+    with random_states(), running(model, inputs, real=True) as given:
+        torch.manual_seed(SEED)
+        return [tensor.detach().clone() for tensor in tensors_in(given.call(model)) if tensor.is_floating_point()]
+
+
+def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of outputs, relative to each one's largest value; infinite if unlike."""
+    if [tensor.shape for tensor in first] != [tensor.shape for tensor in second]:
+        return float("inf")
+    worst = 0.0
+    for one, other in ((one.cpu().double(), other.cpu().double()) for one, other in zip(first, second, strict=True)):
+        finite = one.isfinite()
+        same = torch.equal(one[~finite].nan_to_num(), other[~finite].nan_to_num())
+        if not torch.equal(finite, other.isfinite()) or not same:
+            return float("inf")
+        if bool(finite.any()):
+            size = float(one[finite].abs().max())
+            worst = max(worst, float((one - other)[finite].abs().max()) / (size or 1.0))
+    return worst
+
+
+def agreements(expected: Sequence[tuple[Inputs, list[Tensor]]], model: nn.Module) -> tuple[Agreement, ...]:
+    """How far `model` is from what it should return for each of the inputs.
+
+    Its parameters are changed by their last digit at the end: it is of no more use.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    found = [outputs(model, inputs) for inputs, _ in expected]
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                signs = torch.randint(2, parameter.shape, generator=generator).to(parameter) * 2 - 1
+                parameter.mul_(1 + torch.finfo(parameter.dtype).eps * signs)
+    told = []
+    for (inputs, wanted), got in zip(expected, found, strict=True):
+        rounding = distance(got, outputs(model, inputs))
+        allowed = max(LEAST * torch.finfo(dtype).eps, TIMES * rounding)
+        told.append(Agreement(str(dtype).removeprefix("torch."), distance(wanted, got), allowed))
+    return tuple(told)
+
+
+def changed(inputs: Inputs) -> Inputs:
+    """Inputs of the same form with other values: floats changed but for zeros, whole numbers in another order."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def change(tensor: Tensor) -> Tensor:
+        flat = tensor.detach().cpu()
+        if flat.is_floating_point():
+            noise = torch.randn(flat.shape, generator=generator).to(flat.dtype)
+            size = flat[flat.isfinite()].abs().mean() if bool(flat.isfinite().any()) else flat.new_zeros(())
+            return torch.where(flat.isfinite() & (flat != 0), flat + 0.3 * size * noise, flat).to(tensor.device)
+        if flat.dtype == torch.bool or flat.is_complex():
+            return tensor
+        order = torch.randperm(flat.numel(), generator=generator)
+        return flat.flatten()[order].view(flat.shape).to(tensor.device)
+
+    return Inputs(*tree_map_only(Tensor, change, (inputs.args, inputs.kwargs)))
+
+
+def in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """Inputs whose floating-point tensors have `dtype`."""
+
+    def change(value: Tensor) -> Any:
+        return value.to(dtype) if value.is_floating_point() else value
+
+    return Inputs(*tree_map_only(Tensor, change, (inputs.args, inputs.kwargs)))

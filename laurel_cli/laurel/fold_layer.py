@@ -1,0 +1,298 @@
+"""A learned sum whose coefficients are numbers: x' = f + b x + B A x + sum_j c_j x_{i-j} + a bias, f scaled already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from laurel_cli.laurel.addition import Call, LearnedSum
+from laurel_cli.laurel.fold_path import CannotFoldError
+from laurel_cli.laurel.layers import LaurelLayer, narrowed, widened
+from laurel_cli.laurel.layout import Member
+from laurel_cli.rivals.layer import StaticLayer
+
+HISTORY = "{} makes of the branch what depends on earlier connections"
+UNKNOWN = "its formula, {}, is not known to be a f + b x + c"
+SCORES = "it adds attention scores"
+TOLERANCE = 1e-9  # relative, in float64: whether a rival's formula is what its coefficients say
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """x' = a f + b (x + ...) + bias, in float64: numbers, or vectors of length D."""
+
+    a: Tensor
+    b: Tensor
+    bias: Tensor
+
+
+def numbers(layer: LearnedSum) -> Numbers:
+    """The coefficients that a layer has now.
+
+    Raises:
+        CannotFoldError: its formula has no such form.
+    """
+    if layer.scores:
+        raise CannotFoldError(SCORES)
+    one, nothing = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    if isinstance(layer, LaurelLayer):
+        if not layer.spec.rw:
+            return Numbers(one, one, nothing)
+        a, b = (weight.detach().cpu().double() for weight in layer.residual_weights())
+        return Numbers(a, b, nothing)
+    if not isinstance(layer, StaticLayer):
+        raise CannotFoldError(UNKNOWN.format(layer.spec.name))
+    if layer.spec.reads_history:
+        raise CannotFoldError(HISTORY.format(layer.spec.name))
+    return _of_static(layer)
+
+
+def is_vector(layer: LearnedSum) -> bool:
+    """Whether a layer has coefficients for each channel."""
+    if isinstance(layer, StaticLayer):
+        return any(coefficient.vector for coefficient in layer.spec.own().values())
+    return bool(getattr(layer.spec, "vector_weights", False))
+
+
+def _of_static(layer: StaticLayer) -> Numbers:
+    """What the formula makes of zeros and ones; tried with other numbers too, since it may be anybody's."""
+    own = {name: getattr(layer, name).detach().cpu().double() for name in layer.spec.own()}
+
+    def of(x: Tensor, f: Tensor) -> Tensor:
+        terms = layer.spec.terms(x, f, own, layer.number, ())
+        return terms.g + (terms.f if terms.a is None else terms.a * terms.f)
+
+    nothing = torch.zeros(2, layer.width, dtype=torch.float64)
+    bias = of(nothing, nothing)
+    a, b = of(nothing, nothing + 1) - bias, of(nothing + 1, nothing) - bias
+    x, f = torch.randn(2, 2, layer.width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    error = (of(x, f) - (a[0] * f + b[0] * x + bias[0])).abs().max()
+    if not error <= TOLERANCE * (1 + a.abs().max() + b.abs().max() + bias.abs().max()):
+        raise CannotFoldError(UNKNOWN.format(layer.spec.name))
+    return Numbers(*(_one_number(value[0]) if not is_vector(layer) else value[0] for value in (a, b, bias)))
+
+
+def _one_number(value: Tensor) -> Tensor:
+    return value[0] if bool((value == value[0]).all()) else value
+
+
+class FoldedSum(LearnedSum):
+    """x' = f + b x + what else the formula had, as numbers that no longer learn.
+
+    In training mode it computes the same. In the state dict b stands as `alpha`, beside the low-rank maps.
+
+    Args:
+        layer: of which it takes the place; of its low-rank maps those that b and c_j were multiplied into.
+        member: what the layout says of that layer.
+        b, bias: in float64, as `Numbers` has them; what could be folded elsewhere is 1, or 0.
+        in_place: whether the sum overwrites its first operand, the branch, as it did before LAuReL.
+    """
+
+    alpha: Tensor
+    bias: Tensor | None
+    c: Tensor | None
+
+    def __init__(self, layer: LearnedSum, member: Member, b: Tensor, bias: Tensor, *, in_place: bool) -> None:
+        super().__init__(
+            layer.spec, layer.width, member.shape, member.channel_dim, layer.skip, lags=layer.lags, scores=False
+        )
+        self.schedule, self.in_place = layer.schedule, in_place
+        like = next(layer.parameters(), None)
+        options: dict[str, Any] = {"dtype": getattr(torch, member.dtype)}
+        if like is not None:
+            options = {"dtype": like.dtype, "device": like.device}
+        self.register_buffer("alpha", b.to(**options))
+        self.register_buffer("bias", bias.to(**options) if bool(bias.any()) else None)
+        self._channel_dim = member.channel_dim
+        self._channel_last = member.channel_dim == len(member.shape) - 1
+        self._moved = False
+        self.history = "none"
+        if isinstance(layer, LaurelLayer):
+            self.history = layer.spec.history_map
+            self._moved = layer._moved
+            self._take_maps(layer, b)
+        self._alpha: float | None = (
+            float(b) if b.dim() == 0 else None
+        )  # a number of Python: an operator takes it as it is
+        self._read_numbers()
+        self.train(layer.training)
+
+    @torch.no_grad()
+    def _take_maps(self, layer: LaurelLayer, b: Tensor) -> None:
+        """b goes into B, and of per-lag maps c_j into A_j; then they are one D x D map where that is less work."""
+        c = layer.c.detach().cpu().double() if layer.spec.pa else torch.zeros(0)
+        self.register_buffer("c", None)
+        if layer.spec.pa and self.history != "per-lag":
+            # A shared map is multiplied by b; the identity is not, and a vector b cannot be one number a lag.
+            weights = c if self.history == "shared" else c.view(-1, *[1] * b.dim()) * b
+            self.register_buffer("c", weights.to(layer.c))
+        if not hasattr(layer, "B"):
+            return
+        if self.history == "none" and not self._moved and self.width <= 2 * layer.spec.rank:
+            self.W = _one_map(layer, b)
+            return
+        self.A, self.B = layer.A, layer.B
+        scaled(self.B.weight, b, 0)
+        if self.history == "per-lag":
+            for weight, down in zip(c, self.A, strict=True):
+                scaled(down.weight, weight, None)  # type: ignore[arg-type]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the ordinary sum."""
+        maps = hasattr(self, "B") or hasattr(self, "W")
+        return not maps and self.c_is_none and self.bias is None and bool((self.alpha == 1).all())
+
+    @property
+    def c_is_none(self) -> bool:
+        """Whether it reads no earlier inputs."""
+        return self.history == "none"
+
+    @property
+    def form(self) -> str:
+        """What is left of the formula, in words."""
+        if self.is_plain:
+            return "f + x"
+        if hasattr(self, "W"):
+            return "f + W x" + " + bias" * (self.bias is not None)
+        parts = ["f", "x" if bool((self.alpha == 1).all()) else "b x" if self.alpha.dim() == 0 else "b * x"]
+        if not self.c_is_none and self.history != "per-lag":
+            parts.append("h(sum_j c_j x_j)" if self.history == "shared" else "sum_j c_j x_j")
+        if hasattr(self, "B") and self.history != "shared":
+            parts.append("sum_j B_j A_j x_j" if self.history == "per-lag" else "B A x")
+        return " + ".join(parts + ["bias"] * (self.bias is not None))
+
+    def _read_numbers(self) -> None:
+        """What buffers say, unless it is the number that is known, less exact."""
+        if self.alpha.is_meta:
+            return
+        if self._alpha is not None and not _is(self._alpha, self.alpha):
+            self._alpha = float(self.alpha)
+        c = getattr(self, "c", None)
+        self._c = None if c is None or c.dim() > 1 else [float(value) for value in c]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._read_numbers()
+
+    def combine(
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+    ) -> Tensor:
+        """f + b x + ..., with the signs that the sum had."""
+        del plain
+        of_x, of_f = (1, sign) if first else (sign, 1)
+        f = f if of_f > 0 else -f
+        if hasattr(self, "W"):  # b (x + B A x)
+            wide = self._whole(x)
+            total = f + wide if of_x > 0 else f - wide
+            return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
+        past = [] if self.c_is_none else self.past(x, call, self.lags)
+        if self._alpha is None:
+            b = self.alpha.to(x.dtype).view(self._broadcast)
+            total = torch.addcmul(f, x, b, value=of_x)
+        elif f.is_nested or x.is_nested:
+            total = f + x * (of_x * self._alpha)
+        elif self.in_place and not first and f.dtype == x.dtype and f.shape == x.shape:
+            total = f.add_(x, alpha=of_x * self._alpha)
+        elif self._alpha == 1:  # in the order that was there: the first one's memory layout is the sum's
+            total = x + f if first and of_x > 0 else f + x if of_x > 0 else f - x
+        else:
+            total = torch.add(f, x, alpha=of_x * self._alpha)
+        if self.history == "identity":
+            total = self._with_past(total, past, of_x)
+        if hasattr(self, "B"):
+            inputs = past if self.history == "per-lag" else [x]
+            if self.history == "shared":
+                inputs = [self._summed(past)]
+            total = self._with_product(total, narrowed(self, inputs), x.dtype, of_x)
+        if self.bias is not None:
+            total = total + self.bias.to(total.dtype).view(self._broadcast)
+        return total
+
+    def _with_past(self, total: Tensor, past: list[Tensor], sign: int) -> Tensor:
+        for lag, earlier in enumerate(past):
+            if self._c is None:
+                weight = self.c[lag].to(earlier.dtype).view(self._broadcast)  # type: ignore[index]
+                total = torch.addcmul(total, earlier, weight, value=sign)
+            else:
+                total = torch.add(total, earlier, alpha=sign * self._c[lag])
+        return total
+
+    def _summed(self, past: list[Tensor]) -> Tensor:
+        """sum_j c_j x_{i-j}: a shared map is linear."""
+        weights: list[float] = self._c or []
+        total = past[0] * weights[0]
+        for weight, earlier in zip(weights[1:], past[1:], strict=False):
+            total = torch.add(total, earlier, alpha=weight)
+        return total
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """W x, in the stream's own dtype."""
+        dtype = getattr(self.W.weight, "dtype", x.dtype)
+        if dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
+            return self.W(x)
+        return self.W(x.to(dtype)).to(x.dtype)
+
+    def _with_product(self, total: Tensor, narrow: Tensor, dtype: torch.dtype, sign: int) -> Tensor:
+        """total + B narrow; by one product that adds, where there is a matrix and memory of our own to add into."""
+        up: Any = self.B
+        if _fuses(up, total, narrow) and not self._moved:
+            flat = total.view(-1, self.width)
+            return flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), up.weight.t(), alpha=sign).view_as(total)
+        wide = widened(self, narrow, dtype)
+        return total + wide if sign > 0 else total - wide
+
+    def extra_repr(self) -> str:
+        """What is left."""
+        return f"{self.form}, of {self.spec.name}, width={self.width}"
+
+
+def _is(number: float, tensor: Tensor) -> bool:
+    """Whether a tensor holds a number, in its own dtype."""
+    return bool(torch.tensor(number, dtype=torch.float64).to(tensor.dtype) == tensor.cpu())
+
+
+def _fuses(up: nn.Module, total: Tensor, narrow: Tensor) -> bool:
+    """Whether a product can be added in place: a plain matrix, eager mode, one dtype, rows of channels."""
+    if type(up) is not nn.Linear or torch.compiler.is_compiling() or type(total) is not Tensor:
+        return False
+    same = total.dtype == narrow.dtype == up.weight.dtype and total.shape[:-1] == narrow.shape[:-1]
+    return same and total.is_contiguous() and not torch.is_autocast_enabled(total.device.type)
+
+
+@torch.no_grad()
+def _one_map(layer: LaurelLayer, b: Tensor) -> nn.Module:
+    """W = b (I + B A), of shape D x D: less work than two maps of rank r where D <= 2 r."""
+    down, up = layer.A[0].weight, layer.B.weight
+    product = up.detach().cpu().double().flatten(1) @ down.detach().cpu().double().flatten(1)  # type: ignore[operator]
+    whole = b.reshape(-1, 1) * (torch.eye(layer.width, dtype=torch.float64) + product)
+    kind, kernel = type(layer.B), up.shape[2:]
+    form = {"bias": False, "device": up.device, "dtype": up.dtype}
+    made: Any = skip_init(kind, layer.width, layer.width, *([tuple(kernel)] if kernel else []), **form)
+    made.weight.copy_(whole.view(made.weight.shape))
+    made.weight.requires_grad_(up.requires_grad)
+    return made
+
+
+@torch.no_grad()
+def scaled(weight: Tensor, factor: Tensor, axis: int | None) -> bool:
+    """Multiply a weight in place, in float64; a vector of factors lies along `axis`. Leave it where it would overflow.
+
+    Returns:
+        Whether it was multiplied.
+    """
+    if bool((factor == 1).all()):
+        return True
+    shape = [1] * weight.dim()
+    if factor.dim() and axis is not None:
+        shape[axis] = -1
+    product = (weight.detach().cpu().double() * factor.reshape(shape)).to(weight.dtype)
+    if not bool(product.isfinite().all()) and bool(weight.isfinite().all()):
+        return False
+    weight.copy_(product)
+    return True

@@ -1,0 +1,162 @@
+"""Every command in every format: what comes from outside is text in all of them, and LaTeX compiles."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+
+import pytest
+
+from laurel_cli.arms import KINDS
+from laurel_cli.render import FORMATS, Look, render
+from laurel_cli.reports.recommend import recommend
+from laurel_cli.verdict.document import document as study_document
+from tests.report import made
+
+from ..verdict.studies import study  # noqa: TID252  # tests are no installed package
+
+HOSTILE = made.HOSTILE + " & 100 % $x$ #1 ~^ =cmd()"
+TEX = shutil.which("pdflatex")
+COMMANDS = ("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env")
+
+
+def ratio(median):
+    ends = {"median": median, "low": median - 0.01, "high": median + 0.01, "confidence": 0.9917}
+    return ends | {"p": 0.0123, "p_holm": 0.0246, "verdict": "slower"}
+
+
+def profiled():
+    names = {"baseline": None, "copy": 1.0, "naive+1": 1.1234, "rw": 1.0567, HOSTILE: 1.25}
+    arms = [
+        {
+            "name": name,
+            "ratio": None if times is None else ratio(times),
+            "to_naive": ratio(times - 0.1) if name in ("rw", HOSTILE) else None,
+            "milliseconds": ratio(1233.5) | {"low": 960.2, "high": 1583.0},
+            "throughput": 51.91,
+            "first_call_seconds": 2.92,
+            "peak_bytes": 2_299_826_176,
+            "static_bytes": 1_493_258_000,
+            "predicted_bytes": 2_074_201_000,
+            "page_faults": 3.0,
+            "system_share": 0.002,
+        }
+        for name, times in names.items()
+    ]
+    return {
+        "schema": "laurel.profile/1",
+        "command": f"laurel profile {HOSTILE}",
+        "status": "complete",
+        "model": {"reference": HOSTILE, "source": HOSTILE, "input": HOSTILE},
+        "device": {"name": "cpu", "threads": 2},
+        "mode": "infer",
+        "dtype": "float32",
+        "compile": False,
+        "channels_last": False,
+        "allocator": {"name": "keep"},
+        "unit": "images",
+        "protocol": {"processes": 3, "placements": 12, "rounds": 60, "alpha": 0.05},
+        "noise_floor": ratio(1.0),
+        "arms": arms,
+        "notes": [HOSTILE],
+        "warnings": [HOSTILE],
+    }
+
+
+def reported(folder):
+    arms = [("baseline", "baseline", 0, 1.0), (HOSTILE, "against", 5000, 0.95), ("rw", "laurel", 32, 0.96)]
+    model = {"reference": HOSTILE, "source": HOSTILE, "architecture": "a" * 64, "input": HOSTILE}
+    made.study(folder, arms, seeds=3, model=model, command=HOSTILE)
+    return made.document(folder)
+
+
+@pytest.fixture
+def said(request, document, tmp_path):
+    """The document of a command, with hostile names in it."""
+    command = request.param
+    if command == "analyze":
+        return document
+    if command == "profile":
+        return profiled()
+    if command == "train-proxy":
+        return study_document(*study({"naive+1": -0.06, "rw": -0.07, HOSTILE: 0.08}), command=f"laurel {HOSTILE}")
+    if command == "report":
+        return reported(tmp_path / "records")
+    if command == "recommend":
+        return recommend(reported(tmp_path / "records")["comparisons"], {})
+    if command == "records":
+        item = {"kind": "trial", "status": "complete", "model": HOSTILE, "what": HOSTILE, "device": "cpu"}
+        item |= {"recorded": "2026-11-21T21:08:16Z", "file": f"reports/{HOSTILE}/trial-0c1e5f73c3a116ab.json"}
+        answer = {
+            "records": [item, item],
+            "problems": [{"file": HOSTILE, "what": HOSTILE}],
+            "copies": 1,
+            "leftovers": 1,
+        }
+        return {"schema": "laurel.records/1", "folders": [HOSTILE], "merged": None} | answer
+    if command == "arms":
+        about = [{"kind": kind.name, **asdict(item)} for kind in KINDS.values() for item in kind.about]
+        return {"schema": "laurel.arms/1", "arms": [*about, about[0] | {"name": HOSTILE, "needs": HOSTILE}]}
+    if command == "models":
+        return {"schema": "laurel.models/1", "pattern": None, "models": [{"reference": HOSTILE, "source": HOSTILE}]}
+    devices = [{"name": "cpu", "available": True, "detail": HOSTILE}]
+    return {"schema": "laurel.env/1", "versions": {HOSTILE: HOSTILE, "torch": None}, "devices": devices}
+
+
+every_command = pytest.mark.parametrize("said", COMMANDS, indirect=True)
+
+
+@every_command
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_no_control_character_comes_through(said, format_name):
+    text = render(said, format_name)
+    assert text.endswith("\n")
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+@every_command
+def test_a_page_of_html_holds_the_name_as_text_alone(said):
+    text = render(said, "html")
+    assert len(re.findall("<script", text)) == 1
+    assert "\\x1b[31m" in html.unescape(text)
+    assert "<script>alert" in html.unescape(text)
+
+
+@every_command
+def test_json_and_csv_are_read_back(said):
+    assert json.loads(render(said, "json"))["schema"] == said["schema"]
+    rows = list(csv.reader(io.StringIO(render(said, "csv"))))
+    assert len(rows) > 1
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert not any(cell.startswith(("=", "@", "+", "\t")) for row in rows for cell in row)
+
+
+@every_command
+@pytest.mark.parametrize("width", [10, 20, 40, 60])
+def test_a_narrow_terminal_says_what_a_wide_one_says(said, width):
+    def numbers(text):
+        return sorted(set(re.findall(r"\d[\d,.]*\d", text)))
+
+    narrow = render(said, "table", look=Look(width, ascii_only=True))
+    assert numbers(narrow) == numbers(render(said, "table", look=Look(ascii_only=True)))
+    assert narrow.isascii()
+
+
+@pytest.mark.skipif(TEX is None, reason="pdflatex is not installed")
+@every_command
+def test_latex_compiles(said, tmp_path):
+    (tmp_path / "page.tex").write_text(render(said, "latex"), encoding="utf-8")
+    words = [TEX, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "page.tex"]
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    too_wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", done.stdout)]
+    assert max(too_wide, default=0.0) < 20, too_wide
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000

@@ -1,0 +1,386 @@
+"""Folding: the folded model computes what the model computed, its sums are plain or nearly, and it goes everywhere."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+import laurel_cli as laurel
+from laurel_cli.errors import ModelError
+from laurel_cli.laurel.build import laurel_layers
+
+D = 8
+SPECS = ("rw", "lr@2", "rw+lr@2", "rw+lr@8", "pa", "rw+lr+pa@2")
+RIVALS = ("rezero", "layerscale", "affine", "gate", "depthscale")
+NOT_FOLDED = ("dense", "attnres", "delta-attnres")
+
+
+class Block(nn.Module):
+    """x + W f(x): a norm, two linear maps, dropout behind the last one."""
+
+    def __init__(self, bias: bool = True) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(D), nn.Linear(D, 2 * D), nn.Linear(2 * D, D, bias=bias)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop(self.down(F.gelu(self.up(self.norm(x)))))
+
+
+class Net(nn.Module):
+    def __init__(self, depth: int = 3, block: type[nn.Module] = Block) -> None:
+        super().__init__()
+        self.first = nn.Linear(D, D)
+        self.blocks = nn.ModuleList(block() for _ in range(depth))
+        self.last = nn.Linear(D, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+def given() -> Tensor:
+    return torch.randn(2, 5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def learned(model: nn.Module, spec, inputs, **options) -> nn.Module:
+    """`model` in float64 with a formula in place whose coefficients, norms and biases are off their start."""
+    generator = torch.Generator().manual_seed(2)
+    model = laurel.apply(model.eval(), spec, inputs, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter))
+    return model
+
+
+def same(folded: nn.Module, model: nn.Module, *inputs, tolerance: float = 1e-12, **kwargs) -> None:
+    with torch.no_grad():
+        found, expected = folded(*inputs, **kwargs), model(*inputs, **kwargs)
+    found, expected = (getattr(value, "logits", value) for value in (found, expected))
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def forms(folded: nn.Module) -> list[str]:
+    return [one.form for one in folded.laurel_folded.connections]
+
+
+@pytest.mark.parametrize("spec", [*SPECS, *RIVALS])
+def test_outputs_are_equal_and_every_branch_is_folded(spec):
+    model = learned(Net().double(), spec, given())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    folded = laurel.fold(model, given())
+    same(folded, model, given())
+    same(folded, model, 3 * torch.randn(7, 2, D, dtype=torch.float64))
+    assert not any(one.reason for one in folded.laurel_folded.connections)
+    if spec not in ("lr@2", "pa"):
+        assert [one.branch for one in folded.laurel_folded.connections] == [
+            (f"blocks.{n}.down.weight", f"blocks.{n}.down.bias") for n in range(3)
+        ]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert list(model.state_dict()) == list(before)
+
+
+def test_the_factor_is_in_the_weights():
+    model = learned(Net().double(), "rw", given())
+    folded = laurel.fold(model, given())
+    for block, own in zip(model.blocks, folded.blocks, strict=True):
+        a, b = 2 * torch.softmax(block.laurel0.weights.detach(), 0)
+        torch.testing.assert_close(own.down.weight, a * block.down.weight, rtol=1e-14, atol=0)
+        torch.testing.assert_close(own.down.bias, a * block.down.bias, rtol=1e-14, atol=0)
+        torch.testing.assert_close(own.laurel0.alpha, b, rtol=1e-14, atol=0)
+    assert forms(folded) == ["f + b x"] * 3
+
+
+@pytest.mark.parametrize("spec", ["rezero", "layerscale"])
+def test_where_nothing_is_left_of_the_formula_the_model_is_an_ordinary_one(spec):
+    plain = Net().double()
+    folded = laurel.fold(learned(Net().double(), spec, given()), given())
+    assert forms(folded) == ["f + x"] * 3
+    assert list(folded.state_dict()) == list(plain.state_dict())
+    assert [type(module) for module in folded.modules()] == [type(module) for module in plain.modules()]
+    plain.load_state_dict(folded.state_dict())
+    same(folded, plain.eval(), given(), tolerance=0)
+
+
+@pytest.mark.parametrize("spec", NOT_FOLDED)
+def test_what_depends_on_other_connections_stays(spec):
+    model = learned(Net().double(), spec, given())
+    folded = laurel.fold(model, given())
+    assert {one.form for one in folded.laurel_folded.connections} == {"as it was"}
+    assert all("earlier connections" in one.reason for one in folded.laurel_folded.connections)
+    same(folded, model, given(), tolerance=0)
+
+
+def test_vectors_of_weights():
+    spec = laurel.Spec(rw=True, lr=True, pa=True, rank=2, vector_weights=True, history="identity")
+    model = learned(Net().double(), spec, given())
+    folded = laurel.fold(model, given())
+    same(folded, model, given())
+    assert set(forms(folded)) == {"f + b * x + sum_j c_j x_j + B A x"}
+
+
+def test_one_shared_map_of_the_history():
+    model = learned(Net().double(), laurel.Spec(rw=True, pa=True, rank=2, history="shared"), given())
+    folded = laurel.fold(model, given())
+    same(folded, model, given())
+    assert set(forms(folded)) == {"f + b x + h(sum_j c_j x_j)"}
+
+
+def test_two_thin_maps_become_one_where_that_is_less_work():
+    narrow, wide = (laurel.fold(learned(Net().double(), f"lr@{r}", given()), given()) for r in (3, 4))
+    assert set(forms(narrow)) == {"f + x + B A x"}
+    assert set(forms(wide)) == {"f + W x"}
+    layer = wide.blocks[0].laurel0
+    assert layer.W.weight.shape == (D, D)
+    assert sum(p.numel() for p in layer.parameters()) == D * D == 2 * 4 * D
+
+
+def test_an_affine_bias_goes_into_the_map_s_own_and_stays_where_it_has_none():
+    model = learned(Net(1).double(), "affine", given())
+    layer, down = model.blocks[0].laurel0, model.blocks[0].down
+    own = laurel.fold(model, given()).blocks[0].down.bias
+    with torch.no_grad():
+        torch.testing.assert_close(own, layer.s1 * (down.bias + layer.b1) + layer.s2 * layer.b2)
+    model = learned(Net(1, lambda: Block(bias=False)).double(), "affine", given())
+    folded = laurel.fold(model, given())
+    assert forms(folded) == ["f + b * x + bias"]
+    same(folded, model, given())
+
+
+# ---------------------------------------------------------------- other people's models
+
+
+def resnet(block: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.ResNet(block, [2, 1, 1, 1], num_classes=5).double()
+
+
+@pytest.mark.parametrize("spec", ["rw", "rw+lr@4", "rw+lr+pa@4", "affine", "gate"])
+@pytest.mark.parametrize("kind", ["BasicBlock", "Bottleneck"])
+def test_resnets_fold_into_their_norms_and_projections(spec, kind):
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    model = learned(resnet(getattr(torchvision.models.resnet, kind)), spec, images)
+    folded = laurel.fold(model, images)
+    same(folded, model, images)
+    last = "bn2" if kind == "BasicBlock" else "bn3"
+    for one in folded.laurel_folded.connections:
+        block = one.name.partition(":")[0]
+        assert one.branch == (f"{block}.{last}.weight", f"{block}.{last}.bias")
+        projected = model.get_submodule(block).downsample is not None and "pa" not in spec
+        assert one.skip == ((f"{block}.downsample.1.weight", f"{block}.downsample.1.bias") if projected else ())
+
+
+def test_channels_last_and_the_model_s_own_sum_in_place():
+    images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    model = learned(resnet(torchvision.models.resnet.BasicBlock).float(), "rw", images)
+    model = model.to(memory_format=torch.channels_last)
+    folded = laurel.fold(model, images)
+    same(folded, model, images, tolerance=1e-5)
+    layers = laurel_layers(folded)
+    assert list(layers) == ["layer1.0.laurel0", "layer1.1.laurel0"]  # projections add plainly
+    branch, skip = torch.randn(2, 64, 4, 4), torch.randn(2, 64, 4, 4)
+    expected = branch + float(layers["layer1.0.laurel0"].alpha) * skip
+    total = layers["layer1.0.laurel0"](branch, skip)
+    assert total.data_ptr() == branch.data_ptr()
+    torch.testing.assert_close(total, expected)
+    assert not any(layer(torch.randn(2, 5, D), skip[0, :2, :1, :1].expand(2, 5, D)) is None for layer in ())
+
+
+def test_in_training_mode_it_is_the_same_function_with_the_same_statistics():
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    model = learned(resnet(torchvision.models.resnet.BasicBlock), "rw+lr@4", images)
+    folded = laurel.fold(model, images)
+    assert not folded.training
+    found, expected = folded.train()(images), model.train()(images)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    buffers = dict(model.named_buffers())
+    for name, value in folded.named_buffers():
+        assert name not in buffers or torch.allclose(value, buffers[name], rtol=1e-10)
+
+
+@pytest.mark.parametrize("spec", ["rw+lr@4", "layerscale", "affine"])
+def test_a_vision_transformer(spec):
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=2, num_classes=3)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    model = learned(model.double(), spec, images)
+    folded = laurel.fold(model, images)
+    same(folded, model, images)
+    names = [name for one in folded.laurel_folded.connections for name in one.branch]
+    ends = [
+        f"blocks.{n}.{part}.{kind}" for n in (0, 1) for part in ("attn.proj", "mlp.fc2") for kind in ("weight", "bias")
+    ]
+    assert names == ends
+
+
+@pytest.mark.parametrize("spec", ["rw", "layerscale", "gate"])
+def test_layerscale_of_the_model_takes_the_factor(spec):
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), num_classes=3)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    model = learned(model.double(), spec, images)
+    folded = laurel.fold(model, images)
+    same(folded, model, images)
+    assert [one.branch for one in folded.laurel_folded.connections] == [
+        (f"stages.{n}.blocks.0.gamma",) for n in range(4)
+    ]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("spec", ["rw", "rw+lr@4", "rw+lr+pa@4", "layerscale"])
+def test_language_models(name, spec):
+    transformers = pytest.importorskip("transformers")
+    ids = torch.arange(12).view(2, 6)
+    if name == "gpt2":
+        config = transformers.GPT2Config(vocab_size=32, n_positions=16, n_embd=16, n_layer=2, n_head=2)
+        model, ends = transformers.GPT2LMHeadModel(config), ("attn.c_proj", "mlp.c_proj")
+    else:
+        config = transformers.LlamaConfig(
+            vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+        )
+        model, ends = transformers.LlamaForCausalLM(config), ("self_attn.o_proj", "mlp.down_proj")
+    model = learned(model.double(), spec, ids)
+    folded = laurel.fold(model, ids)
+    # transformers computes RMS norms in float32 whatever the model's dtype is.
+    same(folded, model, ids, tolerance=1e-12 if name == "gpt2" else 1e-6)
+    assert [one.branch[0].rpartition(".")[0].split(".", 3)[3] for one in folded.laurel_folded.connections] == [
+        *ends
+    ] * 2
+    assert folded.get_input_embeddings().weight is not model.get_input_embeddings().weight
+    with torch.no_grad():
+        found, expected = (one.generate(ids, max_new_tokens=3, do_sample=False) for one in (folded, model))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_an_encoder_layer_and_its_fused_kernel(norm_first):
+    layer = nn.TransformerEncoderLayer(D, 2, 16, batch_first=True, norm_first=norm_first)
+    fused = layer.activation_relu_or_gelu
+    model = learned(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).double(), "rw", given())
+    folded = laurel.fold(model, given())
+    same(folded, model, given())
+    assert [one.branch[0] for one in folded.laurel_folded.connections] == [
+        f"layers.{n}.{part}.weight" for n in (0, 1) for part in ("self_attn.out_proj", "linear2")
+    ]
+    assert folded.layers[0].activation_relu_or_gelu == 0
+    model = learned(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).double(), "layerscale", given())
+    folded = laurel.fold(model, given())
+    assert folded.layers[0].activation_relu_or_gelu == fused == 1  # its own sums are plain again
+    same(folded, model, given())
+
+
+# ---------------------------------------------------------------- what one does with it
+
+
+@pytest.mark.parametrize("spec", ["rw", "rw+lr@2", "rw+lr+pa@2", "affine"])
+def test_it_is_copied_pickled_and_loaded(spec):
+    model = learned(Net().double(), spec, given())
+    folded = laurel.fold(model, given())
+    same(copy.deepcopy(folded), model, given())
+    same(pickle.loads(pickle.dumps(folded)), model, given())
+    assert all(isinstance(value, Tensor) for value in folded.state_dict().values())
+    other = laurel.fold(learned(Net().double(), spec, given()), given())
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.zero_()
+    file = io.BytesIO()
+    torch.save(folded.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file))
+    same(other, model, given())
+
+
+@pytest.mark.parametrize("spec", ["rw", "rw+lr@2", "pa", "gate"])
+def test_it_is_exported_and_compiled_as_one_graph(spec):
+    model = learned(Net().double(), spec, given())
+    folded = laurel.fold(model, given())
+    same(torch.export.export(folded, (given(),)).module(), model, given())
+    same(torch.compile(folded, fullgraph=True, backend="aot_eager"), model, given())
+
+
+def test_it_is_quantised():
+    quantize = pytest.importorskip("torch.ao.quantization").quantize_dynamic
+    if "x86" not in torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels here")
+    inputs = given().float()
+    for spec in ("rw", "rw+lr@2", "lr@4"):
+        model = learned(Net(), spec, inputs)
+        folded = laurel.fold(model, inputs)
+        quantised = quantize(folded, {nn.Linear}, dtype=torch.qint8)
+        linears = [module for module in quantised.modules() if type(module) is nn.Linear]
+        assert not linears
+        same(quantised, model, inputs, tolerance=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes(dtype):
+    model = learned(Net(), "rw+lr@2", given().float()).to(dtype)
+    inputs = given().to(dtype)
+    folded = laurel.fold(model, inputs)
+    assert {value.dtype for value in folded.state_dict().values()} == {dtype}
+    (check,) = folded.laurel_folded.checks
+    assert check.dtype == str(dtype).partition(".")[2]
+    same(folded, model, inputs, tolerance=1e-5 if dtype is torch.float32 else 0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        same(folded, model, inputs, tolerance=0.05)
+
+
+def test_frozen_parameters_stay_frozen():
+    model = learned(Net().double(), "rw+lr@2", given())
+    model.blocks.requires_grad_(False)
+    folded = laurel.fold(model, given())
+    assert not any(parameter.requires_grad for parameter in folded.blocks.parameters())
+    assert all(parameter.requires_grad for parameter in folded.last.parameters())
+
+
+def test_gradients_of_the_input_are_the_model_s():
+    model = learned(Net().double(), "rw+lr+pa@2", given())
+    folded = laurel.fold(model, given())
+    x = given().requires_grad_()
+    (found,) = torch.autograd.grad(folded(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(model(x).square().sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_second_fold_is_the_identity():
+    folded = laurel.fold(learned(Net().double(), "rw", given()), given())
+    again = laurel.fold(folded, given())
+    assert again is not folded
+    assert again.laurel_folded == folded.laurel_folded
+    same(again, folded, given(), tolerance=0)
+
+
+def test_plain_mistakes_are_said_plainly():
+    with pytest.raises(ModelError, match="no LAuReL"):
+        laurel.fold(Net(), given().float())
+    model = learned(Net().double(), "rw", given())
+    folded = laurel.fold(model, given())
+    for ask in (laurel.parameters, laurel.remove, lambda model: laurel.save(model, "nowhere")):
+        with pytest.raises(ModelError, match="folded"):
+            ask(folded)
+    with pytest.raises(ModelError, match="meta"):
+        laurel.fold(copy.deepcopy(model).to("meta"), given())
+    with pytest.raises(ModelError, match="wrapped"):
+        laurel.fold(torch.compile(model), given())
+
+
+def test_a_folded_language_model_is_not_saved_as_one_without_its_factors(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=32, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    ids = torch.arange(12).view(2, 6)
+    folded = laurel.fold(learned(transformers.GPT2LMHeadModel(config), "rw", ids), ids)
+    with pytest.raises(ModelError, match="folded"):
+        folded.save_pretrained(tmp_path)
+    model = learned(transformers.GPT2LMHeadModel(config), "layerscale", ids)
+    laurel.fold(model, ids).save_pretrained(tmp_path)  # nothing is left of it but weights
+    same(transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval(), model, ids, tolerance=1e-5)
+    assert not (tmp_path / "laurel.json").exists()
