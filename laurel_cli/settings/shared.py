@@ -100,7 +100,7 @@ class ArmFileSettings(Settings):
     arm_file: str | Path | Sequence[str | Path] = field(
         default=(),
         metadata=says(
-            "A Python file that defines arms of your own, which --arms then takes by name; repeat it.",
+            "A Python file that defines arms of your own, to be named as any other; repeat it.",
             ARMS,
             metavar="FILE",
             shown="none",
