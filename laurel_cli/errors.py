@@ -4,6 +4,13 @@ The exit codes are part of the interface: 0 done; 1 a bug of ours; 2 wrong usage
 checkpoint; 5 a device or resource; 6 finished, some trials failed; 7 a gate tripped; 130 interrupted.
 """
 
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+from laurel_cli.text import message
+
 
 class LaurelError(Exception):
     """Base of all expected failures.
@@ -63,3 +70,24 @@ class GateError(LaurelError):
     """A `--fail-if` condition is met."""
 
     exit_code = 7
+
+
+def told(error: LaurelError) -> dict[str, str]:
+    """An error as JSON, for another process; of a class that is not listed here the nearest one that is."""
+    kind = next(kind.__name__ for kind in type(error).__mro__ if globals().get(kind.__name__) is kind)
+    return {"type": kind, "what": error.what, "why": error.why, "hint": error.hint}
+
+
+def heard(parts: Mapping[str, str]) -> LaurelError:
+    """The error that `told` told of."""
+    error: LaurelError = globals()[parts["type"]](parts["what"], parts["why"], parts["hint"])
+    return error
+
+
+def lacking(error: BaseException) -> ResourceError | None:
+    """Memory or a disk that ran out, wherever it was met, as one of ours; None of any other error."""
+    if isinstance(error, MemoryError):
+        return ResourceError("Memory ran out.", message(error), "Try a smaller `batch`.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError("The disk is full.", f"{error}.", "Free some space.")
+    return None

@@ -14,9 +14,17 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+def message(error: BaseException) -> str:
+    """What an exception says; "" where asking it fails, since a user's class may do anything."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - its own __str__ may raise or exit
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """The error's type and the first line that says something, with the next one where it ends in a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message(error).splitlines() if line.strip()]
     said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import queue
-import selectors
 import signal
 import subprocess
 import sys
@@ -24,16 +24,18 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import IO, Any
 
-from laurel_cli.errors import LaurelError
+from laurel_cli.errors import LaurelError, ModelError, lacking
+from laurel_cli.models import guard
+from laurel_cli.processes import has_ended, kill_group, lines, wait
 from laurel_cli.text import first_line
 
 SILENCE = 1800.0  # seconds without a message after which a worker is taken to hang; a first compilation may be long
+DISTURBS = "What it wrote came between what its process says."
 TAIL = 20  # lines of what a process printed that are kept of its end
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 Message = dict[str, Any]
@@ -59,16 +61,20 @@ class Ended:
         status: as `subprocess` gives it: negative for a signal.
         silence: seconds for which it had said nothing when it was ended for that, else None.
         tail: the last lines that it printed.
+        where: the line of the user's code that it crashed in, as a sentence, "" where none is known.
+        unheard: whether it had closed what it is heard by.
     """
 
     status: int
     silence: float | None
     tail: tuple[str, ...]
+    where: str = ""
+    unheard: bool = False
 
     @property
     def killed(self) -> bool:
         """Whether the system or somebody else killed it, as happens where memory runs out."""
-        return self.silence is None and self.status == -signal.SIGKILL
+        return self.silence is None and not self.unheard and self.status == -signal.SIGKILL
 
     @property
     def how(self) -> str:
@@ -81,12 +87,14 @@ class Ended:
 
     @property
     def last(self) -> str:
-        """The last line that it printed, "" for none."""
-        return self.tail[-1] if self.tail else ""
+        """Where it crashed; else the last line that it printed, "" for none."""
+        return self.where or (self.tail[-1] if self.tail else "")
 
     def __str__(self) -> str:
         if self.silence is not None:
             return f"it said nothing for {self.silence:.0f} s"
+        if self.unheard:
+            return "the model closes files that are not its own"
         if self.killed:
             return "its process was killed, as the system does where memory runs out"
         return f"its process ended with {self.how}" + (f": {self.last}" if self.last else "")
@@ -111,7 +119,7 @@ class Worker:
         silence: float = SILENCE,
     ) -> None:
         receive, send = os.pipe()
-        self.silence, self.hung = silence, False
+        self.silence, self.hung, self.unheard = silence, False, False
         self._log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "laurel_cli.workers", module, str(send), str(os.getpid())],
@@ -123,15 +131,17 @@ class Worker:
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         os.close(send)
-        self._pipe = os.fdopen(receive, "rb", buffering=0)
-        self._pending = b""
+        self._receive, self._said = receive, lines(self.process.pid, receive)
 
     def run(self, job: Mapping[str, Any]) -> Iterator[Message]:
         """Send a job and yield what is said of it: "done" or "failed" comes last, unless the process ends without."""
         if not self._send(job):
             return
         while (line := self._line()) is not None:
-            message = json.loads(line)
+            message = _message(line)
+            if message is None:
+                kill_group(self.process.pid)  # it is at work still
+                message = failed(ModelError("A model writes to files that are not its own.", DISTURBS))
             yield message
             if message["kind"] in ("done", "failed"):
                 return
@@ -144,26 +154,21 @@ class Worker:
     def close(self, patience: float = 0.0) -> Ended:
         """End the process, by force after `patience` seconds; says how it has ended."""
         assert self.process.stdin is not None
-        if patience and not self.hung:
+        if self._log.closed:
+            return Ended(self.process.wait(), None, ())
+        if patience and not (self.hung or self.unheard):
             self._send(None)
-            until = time.monotonic() + patience
-            while self.process.poll() is None and time.monotonic() < until:
-                time.sleep(0.02)
-        if self.process.poll() is None:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                self.process.kill()
+            wait(self.process.pid, patience)
+        kill_group(self.process.pid)  # and what it has forked
         status = self.process.wait()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        self._pipe.close()
-        if self._log.closed:
-            return Ended(status, None, ())
+        os.close(self._receive)
         self._log.seek(0)
-        tail = tuple(deque((line.strip() for line in self._log if line.strip()), TAIL))
+        text = self._log.read()
         self._log.close()
-        return Ended(status, self.silence if self.hung else None, tail)
+        tail = tuple([line.strip() for line in text.splitlines() if line.strip()][-TAIL:])
+        return Ended(status, self.silence if self.hung else None, tail, guard.line_of_crash(text), self.unheard)
 
     def _send(self, job: Mapping[str, Any] | None) -> bool:
         """Whether it could be sent; null says that no other job comes."""
@@ -177,18 +182,25 @@ class Worker:
 
     def _line(self) -> bytes | None:
         """The next line; None where the process has ended or says nothing for too long."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            while b"\n" not in self._pending:
-                if not selector.select(self.silence):
-                    self.hung = True
-                    return None
-                chunk = self._pipe.read(1 << 16)
-                if not chunk:
-                    return None
-                self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
+        last = time.monotonic()
+        for line in self._said:
+            if line is not None:
+                return line
+            if time.monotonic() - last > self.silence:
+                self.hung = True
+                return None
+        self.unheard = not has_ended(self.process.pid)
+        return None
+
+
+def _message(line: bytes) -> Message | None:
+    try:
+        message = json.loads(line)
+        if isinstance(message["kind"], str):
+            return dict(message)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def raised(message: Mapping[str, Any], why: str = "") -> LaurelError | None:
@@ -214,17 +226,26 @@ def _kinds() -> dict[str, type[LaurelError]]:
     return found
 
 
-def failed(error: Exception) -> Message:
+def failed(error: BaseException) -> Message:
     """The message that tells of an error; `about` is what whoever raised it has added (`error.laurel_about`)."""
-    ours = {"what": error.what, "why": error.why, "hint": error.hint} if isinstance(error, LaurelError) else None
+    about, trace = getattr(error, "laurel_about", {}), "".join(traceback.format_exception(error))
+    if isinstance(error, OSError):
+        error = lacking(error) or error
+    theirs = guard.is_kept_apart() and guard.is_from_user(error)
+    ours, reason = None, guard.said(error) if guard.is_kept_apart() else first_line(error)
+    if isinstance(error, LaurelError) and not theirs:
+        ours, reason = {"what": error.what, "why": error.why, "hint": error.hint}, str(error)
+    elif isinstance(error, LaurelError) or not isinstance(error, Exception):
+        raised_by_user = guard.as_ours("The model", error)
+        reason = f"{raised_by_user.what} {raised_by_user.why}".strip()
     known = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == LaurelError.__module__]
     return {
         "kind": "failed",
         "error": known[0] if ours else type(error).__name__,
-        "reason": str(error) if ours else first_line(error),
+        "reason": reason,
         "ours": ours,
-        "about": getattr(error, "laurel_about", {}),
-        "traceback": "".join(traceback.format_exception(error)),
+        "about": about,
+        "traceback": trace,
     }
 
 
@@ -233,9 +254,13 @@ def serve(module: str, descriptor: int, parent: int) -> int:
     _die_with(parent)
     jobs = _jobs()
     os.set_inheritable(descriptor, False)
+    process = os.getpid()
+    faulthandler.enable(all_threads=False)
     with os.fdopen(descriptor, "w", buffering=1) as out:
 
         def say(message: Mapping[str, Any]) -> None:
+            if os.getpid() != process:  # a copy that a model has forked
+                os._exit(0)
             out.write(json.dumps(message) + "\n")
 
         try:
@@ -247,7 +272,7 @@ def serve(module: str, descriptor: int, parent: int) -> int:
             return 128 + signal.SIGTERM
         except BrokenPipeError:  # nobody listens any more
             return 1
-        except Exception as error:  # noqa: BLE001 - the boundary: the parent says it
+        except BaseException as error:  # noqa: BLE001 - the boundary: the parent says it
             say(failed(error))
             return 1
     return 0
@@ -292,4 +317,7 @@ def _jobs() -> queue.SimpleQueue[dict[str, Any] | None]:
 if __name__ == "__main__":
     from laurel_cli import workers  # the module that others import, whose classes are theirs
 
-    sys.exit(workers.serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    status = workers.serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # whatever threads and hooks a model has left

@@ -145,9 +145,8 @@ def test_an_error_of_ours_is_raised_again_with_the_workers_traceback_as_its_caus
 @pytest.mark.parametrize(
     ("job", "said"),
     [
-        ("crashes", "its process ended with SIGSEGV: before the end"),
+        ("crashes", "its process ended with SIGSEGV: See planted_jobs.py, line 28."),
         ("killed", "its process was killed, as the system does where memory runs out"),
-        ("exits", "its process ended with exit status 3"),
         ("leaves", "its process ended with exit status 143"),
     ],
 )
@@ -157,6 +156,13 @@ def test_how_a_process_ended_is_said(job: str, said: str) -> None:
         ended = one.close(patience=30)
     assert str(ended) == said
     assert ended.killed is (job == "killed")
+
+
+def test_an_exit_is_told_as_any_other_failure() -> None:
+    with worker() as one:
+        (message,) = one.run({"do": "exits"})
+    assert message["reason"] == "The model exits Python (code 3). See planted_jobs.py, line 37."
+    assert raised(message) is None
 
 
 def test_one_that_says_nothing_hangs() -> None:

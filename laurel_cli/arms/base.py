@@ -41,7 +41,7 @@ class About:
         name: as it is typed.
         equation: x the skip, f the branch, D the width.
         parameters: what it adds at a connection, in words.
-        starts: as the baseline: "exact", "to scale" or "no".
+        starts: as the baseline: "exact", "near", "to scale" or "no".
         source: where it was published.
         needs: of the model; "" for nothing.
     """

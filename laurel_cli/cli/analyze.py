@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +21,6 @@ from laurel_cli.settings.shared import (
     VariantSettings,
     arm_names,
 )
-
-if TYPE_CHECKING:
-    from laurel_cli.analysis import Analysis
 
 
 def analyze(
@@ -78,8 +76,10 @@ def analyze(
         laurel analyze resnet50 --save && laurel report
     """
     from laurel_cli.cli import stdio
+    from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.models.reference import runs_users_code
 
     destination = Destination.checked(format, output, force)
     files.bring()
@@ -89,28 +89,33 @@ def analyze(
     said: dict[str, Any] = built | {"input_shape": example.shape, "inputs": list(example.inputs)}
     said |= {"model_args": model_args.model_args}
     stdio.reserve(debug)
-    with Progress(debug) as progress:
-        progress(f"loading {model.model}")
+    reference = str(model.model)
+
+    def work(progress: Callable[[str], None]) -> dict[str, Any]:
         # Only now, so that a mistake in the options is answered at once, without torch.
         from laurel_cli.analysis import analyze as analyze_model
-        from laurel_cli.arms import parse_arms
+        from laurel_cli.arms import foreign, parse_arms
         from laurel_cli.models import load
 
         chosen = parse_arms(names, **spec)
-        loaded = load(str(model.model), **said)
+        loaded = load(reference, **said)
         analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
+        record = analysis.record() if save else None
+        return {"document": analysis.document(), "record": record, "arms": foreign(chosen)}
+
+    with Progress(debug) as progress:
+        progress(f"loading {reference}")
+        found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
     if save:
-        _keep(analysis, {"options": said, "spec_options": spec}, Path(kept.records or ""))
-    destination.write(analysis.document(), connections=connections)
+        _keep(found["record"] | {"options": said, "spec_options": spec}, found["arms"], Path(kept.records or ""))
+    destination.write(found["document"], connections=connections)
 
 
-def _keep(analysis: Analysis, asked: dict[str, Any], folder: Path) -> None:
-    from laurel_cli.arms import foreign
+def _keep(content: dict[str, Any], arms: dict[str, str], folder: Path) -> None:
     from laurel_cli.cli import stdio
     from laurel_cli.records.provenance import code_sha256, versions
     from laurel_cli.records.store import write
 
-    content = analysis.record() | asked
-    hashes = {"model": analysis.architecture, "code": code_sha256(), **foreign(item.arm for item in analysis.arms)}
+    hashes = {"model": content["model"]["architecture"], "code": code_sha256(), **arms}
     path = write(folder, "analyze", "complete", content | {"versions": versions(), "hashes": hashes})
     stdio.say(f"record: {path}")

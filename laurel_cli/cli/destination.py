@@ -47,6 +47,7 @@ class Destination:
             stdio.answer(text)
             return
         write_whole(self.path, text, self.force)
+        stdio.settle()
         stdio.say(f"wrote {self.path}")
 
 

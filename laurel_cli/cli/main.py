@@ -6,7 +6,6 @@ one that the command would have had.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -16,12 +15,17 @@ from types import FrameType
 from typing import NoReturn
 
 from laurel_cli.cli import stdio
-from laurel_cli.errors import LaurelError, ResourceError, UsageError
+from laurel_cli.errors import LaurelError, ModelError, UsageError, lacking
+from laurel_cli.text import message
 
 INTERRUPTED, TERMINATED = 130, 143
 SHOWN = 60  # characters of what was typed
 # Typer's words for it, of all versions: "'x' is not a valid integer", "Input should be a valid number, unable to ...".
 _NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<kind>integer|float|number)")
+
+
+class Terminated(SystemExit):
+    """SIGTERM came; any other exit from within a command is none of ours."""
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
@@ -38,20 +42,23 @@ def _guarded(argv: list[str]) -> int:
     """Run the command, report any failure, and return the exit code."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        return _stopped(argv, _invoke(argv))
+        code = _invoke(argv)
+        if code == 0 and stdio.owed():  # an empty stdout is never success
+            raise RuntimeError("the command ended without an answer")
+        return _stopped(argv, code)
     except KeyboardInterrupt:
         return _stopped(argv, INTERRUPTED)
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich and typer turn a closed stdout into exit code 1
             return 0
-        return _stopped(argv, stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        if isinstance(stop, Terminated):
+            return _stopped(argv, TERMINATED)
+        return _report(argv, ModelError(f"Something exits Python (code {stop.code!r}).", "It is not laurel."))
     except BrokenPipeError:
         return 0
     except LaurelError as error:
         return _report(argv, error)
-    except MemoryError as error:
-        return _report(argv, ResourceError("Memory ran out.", str(error), "Try a smaller --batch."))
-    except Exception as error:  # noqa: BLE001 - the boundary: nothing that is not ours may reach the user as a traceback
+    except BaseException as error:  # noqa: BLE001 - the boundary: nothing may reach the user as a traceback
         return _report(argv, _as_ours(argv, error))
 
 
@@ -104,11 +111,11 @@ def _value_of(option: str, argv: Sequence[str]) -> str:
     return typed if len(typed) <= SHOWN else typed[:SHOWN] + "..."
 
 
-def _as_ours(argv: Sequence[str], error: Exception) -> LaurelError:
-    """What no one foresaw: a bug of ours, said in a sentence; a disk that fills up can be met anywhere."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError("The disk is full.", f"{error}.", "Free some space.")
-    summary = (str(error).splitlines() or [""])[0][:200]
+def _as_ours(argv: Sequence[str], error: BaseException) -> LaurelError:
+    """What no one foresaw: a bug of ours, said in a sentence; memory and disks that fill up can be met anywhere."""
+    if resource := lacking(error):
+        return resource
+    summary = (message(error).splitlines() or [""])[0][:200]
     why = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
     hint = "Please report it with what --debug prints." if debugging(argv) else "Run again with --debug to see where."
     return LaurelError("This is a bug in laurel.", why.rstrip(".") + ".", hint)
@@ -150,7 +157,7 @@ def _report(argv: list[str], error: LaurelError, code: int | None = None, quiet:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(TERMINATED)
+    raise Terminated(TERMINATED)
 
 
 def debugging(argv: Sequence[str]) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from laurel_cli.cli.apart import apart
 from laurel_cli.cli.options import command_line
 from laurel_cli.cli.typed import in_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.proxy.compare import StudyPlan
+    from laurel_cli.proxy.compare import Prepared, StudyPlan
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
@@ -26,7 +29,7 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
     from laurel_cli.proxy import study
 
     with Live(debug=debug, tensorboard=tensorboard) as live:
-        prepared = proxy.prepare(plan, live.step)
+        prepared = _prepared(plan, live.step)
         try:
             document = proxy.compare(plan, prepared, on_event=live.event, on_trials=live.trials)
         except KeyboardInterrupt:
@@ -44,10 +47,9 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
     from laurel_cli.proxy import study
-    from laurel_cli.proxy.compare import prepare
 
     with Progress(debug) as progress:
-        prepared = prepare(plan, progress)
+        prepared = _prepared(plan, progress)
     for warning in prepared.warnings:
         stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
@@ -61,8 +63,6 @@ def run_one(trial: str, folder: Path | None) -> None:
         UsageError: `trial` is not ARM:SEED, or no folder is named.
         typer.Exit: 128 and the signal that ended it.
     """
-    import signal
-
     from laurel_cli.errors import UsageError
 
     arm, colon, seed = trial.rpartition(":")
@@ -71,6 +71,22 @@ def run_one(trial: str, folder: Path | None) -> None:
     if folder is None:
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
     from laurel_cli.cli import stdio
+    from laurel_cli.models.reference import runs_users_code
+    from laurel_cli.proxy.run import PATIENCE
+    from laurel_cli.proxy.worker import model_of
+
+    model = model_of(folder, arm)
+    if runs_users_code(model):
+        content = apart(lambda step: _run(folder, arm, int(seed)), model, patience=PATIENCE)
+    else:
+        content = _run(folder, arm, int(seed))
+    stdio.settle()  # its record is the answer
+    stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
+
+
+def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
+    import signal
+
     from laurel_cli.proxy.trial import Stopped
     from laurel_cli.proxy.worker import run_trial
 
@@ -78,10 +94,29 @@ def run_one(trial: str, folder: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
     try:
-        content = run_trial(folder, arm, int(seed), command=command_line(), stop=lambda: bool(asked))
+        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked))
     except Stopped:
         raise typer.Exit(128 + asked[0]) from None
-    stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
+
+
+def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
+    """The plan's study, prepared; in a process of its own where it has a user's model."""
+    from laurel_cli.models.reference import runs_users_code
+    from laurel_cli.proxy import study
+    from laurel_cli.proxy.compare import Prepared, prepare
+    from laurel_cli.proxy.run import PATIENCE
+
+    users = [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
+    if not users:
+        return prepare(plan, on_progress)
+
+    def work(step: Callable[[str], None]) -> dict[str, Any]:
+        made = prepare(plan, step)
+        return {"folder": str(made.folder), "warnings": made.warnings}
+
+    made = apart(work, users[0], on_progress=on_progress, patience=2 * PATIENCE)
+    folder = Path(made["folder"])
+    return Prepared(folder, study.load(folder), tuple(made["warnings"]))
 
 
 def _at_once(number: int) -> None:

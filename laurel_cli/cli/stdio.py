@@ -22,6 +22,8 @@ class _State:
 
     stream: TextIO | None = None
     answered: bool = False
+    reserved: bool = False
+    settled: bool = False
 
 
 _state = _State()
@@ -35,6 +37,7 @@ def reserve(debug: bool = False) -> None:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _state.reserved = True
     if _state.stream is not None or sys.stdout is None:
         return
     with contextlib.suppress(OSError, ValueError):
@@ -77,6 +80,22 @@ def answer(text: str) -> None:
 def answered() -> bool:
     """Whether an answer has been written, or begun."""
     return _state.answered
+
+
+def settle() -> None:
+    """Take the command for answered, though not on stdout: its answer is a file or a record."""
+    _state.settled = True
+
+
+def owed() -> bool:
+    """Whether an answer was promised by `reserve` and has not been given."""
+    return _state.reserved and not (_state.answered or _state.settled)
+
+
+def forgo() -> None:
+    """Give the answer's descriptor up: this process is one that works for another, which answers."""
+    if _state.stream is not None:
+        _drop(_state.stream)
 
 
 def say(text: str) -> None:

@@ -21,6 +21,7 @@ from laurel_cli.models.copies import copied
 from laurel_cli.models.fake import eagerly
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
+from laurel_cli.text import message
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _check(
         with preserved(model, values=True), eagerly(), _silent(), torch.no_grad():
             theirs = counter.run(copied(flat) if counter.copies else flat, tensors)
     except Exception as error:  # noqa: BLE001 (third-party tracers fail in every way there is)
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(message(error).split())[:200]
         return Check(name, None, None, agrees=False, note=f"could not run: {type(error).__name__}: {reason}")
     macs, operators = _by_family(cost, counter.family)
     if not macs.get("attention") and "attention" in theirs.macs:

@@ -13,9 +13,11 @@ from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
 from laurel_cli.errors import ModelError
+from laurel_cli.models.guard import users_line
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
+from laurel_cli.text import message
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,14 @@ def _saved(model: nn.Module, inputs: Inputs, scope: Scope) -> tuple[int | None, 
 
 
 def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(message(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _failed(error: Exception) -> ModelError:
     return ModelError(
         "The model's forward pass failed while it was counted.",
-        f"{_sentence(error)}.",
+        f"{_sentence(error)}. {users_line(error)}".strip(),
         "Check that it runs on the inputs shown; other inputs are given by `batch`, `seq_len`, `input_shape`.",
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from laurel_cli.devices.presence import Presence
 from laurel_cli.errors import ResourceError, UsageError
-from laurel_cli.text import first_line
+from laurel_cli.text import first_line, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device's or the machine's memory ran out."""
     import torch
 
-    said = str(error)
+    said = message(error)
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
     return isinstance(error, kinds) or any(
         sign in said for sign in ("out of memory", "not enough memory", "RESOURCE_EXHAUSTED")

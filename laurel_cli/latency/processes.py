@@ -46,7 +46,7 @@ def messages(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _failure(message: Message) -> Exception:
-    arm, full = message["about"]["arm"], message["about"]["full"]
+    arm, full = message["about"].get("arm"), message["about"].get("full")
     if full is not None:
         return OutOfMemory(arm, full)
     ours = message["ours"]
@@ -61,6 +61,8 @@ def _failure(message: Message) -> Exception:
 def _crash(ended: Ended) -> Exception:
     if ended.silence is not None:
         return ModelError("A model hangs.", f"It has said nothing for {ended.silence:.0f} s.", "Try a smaller one.")
+    if ended.unheard:
+        return ModelError("A model closes files that are not its own.", "The process that runs it cannot be heard.")
     if ended.killed:
         return OutOfMemory(None, "The process was killed, as the system does where memory runs out.")
     return ModelError(f"A process that runs the models ended with {ended.how}.", ended.last)

@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
@@ -24,8 +25,11 @@ from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
+from laurel_cli.models import guard
 from laurel_cli.models.fingerprint import architecture
+from laurel_cli.models.reference import runs_users_code
 from laurel_cli.residual.survey import survey
+from laurel_cli.text import message
 from laurel_cli.workers import Say
 
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
@@ -38,14 +42,16 @@ def work(say: Say, job: Mapping[str, Any]) -> None:
     """Do a job, the fields of `Job`, in a worker; an error says in which arm, and whether memory ran out."""
     try:
         measure(say, Job(**job))
-    except Exception as error:
-        full = (str(error).splitlines() or [""])[0] if is_out_of_memory(error) else None
+    except BaseException as error:
+        full = (message(error).splitlines() or [""])[0] if is_out_of_memory(error) else None
         error.laurel_about = {"arm": getattr(error, "laurel_arm", None), "full": full}  # type: ignore[attr-defined]
         raise
 
 
 def measure(say: Say, job: Job) -> None:
     """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage."""
+    if job.given or any(runs_users_code(model) for model in (job.model, *job.against)):
+        guard.keep_apart(lambda word: None)
     torch.manual_seed(job.seed)
     device = opened(job.device, job.threads)
     work = Workload(**job.work)
@@ -95,11 +101,13 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:
     for name, model, inputs in _models(job, say):
         with _named(name):
-            predicted, why_not = held_by_a_step(model, inputs, work, device) if work.trains else (None, "")
+            with _first(work):
+                predicted, why_not = held_by_a_step(model, inputs, work, device) if work.trains else (None, "")
             if why_not:
                 say({"kind": "warning", "text": f"{name}: the peak by counting is not known: {why_not}"})
-            step = prepared(model, inputs, work, device)
-            step.run()  # the optimizer's state, workspaces
+            with _first(work):
+                step = prepared(model, inputs, work, device)
+                step.run()  # the optimizer's state, workspaces
             step.reset()
             static = _bytes(step.tensors())
             peak = device.peak(step.run, static + step.inputs)
@@ -111,13 +119,13 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
     draw = random.Random(f"{job.seed} {job.process}")
     steps: dict[str, Step] = {}
     for name, model, inputs in _models(job, say, draw):
-        with _named(name):
+        with _named(name), _first(work):
             steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
     repeats, round_seconds = {}, 0.0
     for name, step in steps.items():
         with _named(name):
-            first, settled, calls = _warm_up(step, device)
+            first, settled, calls = _warm_up(step, device, work)
         repeats[name] = 1 if step.single else max(1, round(SHORTEST_SAMPLE / settled))
         round_seconds += repeats[name] * settled
         say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
@@ -165,10 +173,11 @@ def _round(
     return took
 
 
-def _warm_up(step: Step, device: Device) -> tuple[float, float, int]:
+def _warm_up(step: Step, device: Device, work: Workload) -> tuple[float, float, int]:
     """Seconds of the first call, seconds of a call once two runs of calls agree, calls made."""
     step.reset()
-    first = device.time(step.run, 1)
+    with _first(work):
+        first = device.time(step.run, 1)
     began, calls, before = time.monotonic(), 1, 0.0
     while True:
         seconds = []
@@ -194,6 +203,11 @@ def _replace(steps: Iterable[Step], draw: random.Random) -> list[Tensor]:
         ballast.append(torch.empty(draw.randrange(1, BALLAST), dtype=torch.int8, device=tensor.device))
         tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
     return ballast
+
+
+def _first(work: Workload) -> AbstractContextManager[None]:
+    """Around the first calls of an arm, which a model's time limit ends; those that compile may take any time."""
+    return nullcontext() if work.compile else guard.called()
 
 
 class _named:  # noqa: N801 - reads as a word in `with`

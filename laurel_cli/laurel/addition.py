@@ -6,6 +6,7 @@ says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -102,12 +103,14 @@ class LearnedSum(nn.Module):
             first = first or sign < 0
         return self.combine(x, f, sign, call, first=first, plain=plain)
 
-    def past(self, item: Any, call: Call | None, most: int) -> list[Any]:
-        """What was remembered, `item` of this connection first, then of those before: `most` at most."""
+    def past(self, make: Callable[[list[Any]], Any], call: Call | None, most: int) -> list[Any]:
+        """What is remembered: what `make` makes here of the earlier entries, then those, `most` in all at most."""
         if call is None:
             raise RuntimeError("This layer reads earlier inputs and has no history: it must be placed by apply_laurel.")
         history, position = call
-        return history.exchange(position, item, most)
+        # Where every place has its own layer nothing comes after the last one.
+        is_last = self.spec.numbered and position == history.length - 1
+        return history.exchange(position, make, most, is_last=is_last)
 
     def extra_repr(self) -> str:
         """The spec in short."""

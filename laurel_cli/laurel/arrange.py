@@ -177,7 +177,7 @@ class _Arrangement:
             together = [placement for stream in meeting for placement in members[stream]]
             home = self._home(together, outermost=any(placement.key in counted for placement in together))
             homes |= dict.fromkeys(meeting, home)  # whose passes count the calls of the layers that they share
-        lags = {stream: group[0].spec.lags for stream, group in members.items()}
+        lags = {stream: group[0].spec.keeps for stream, group in members.items()}
         length = {stream: group[0].length for stream, group in members.items()}
         made = {
             stream: self._course(homes[stream], length[stream], lags[stream])

@@ -85,11 +85,11 @@ def partial_sum(placement: Placement) -> int:
 
 
 def history_bytes(placements: Sequence[Placement]) -> int:
-    """Most bytes of earlier inputs that a history holds at one time in a forward pass, beyond the current one."""
+    """Most bytes that a history holds at one time in a forward pass, beyond the current input."""
     most = 0
     for placement in placements:
         if not placement.spec.reads_history:
             continue
         size = placement.connection.tokens * placement.connection.width * placement.connection.dtype.itemsize
-        most = max(most, (placement.lags - 1) * size)
+        most = max(most, placement.spec.held(placement.position) * size)
     return most

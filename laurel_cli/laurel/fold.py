@@ -278,9 +278,9 @@ def _tidy(model: nn.Module) -> None:
     modules = list(model.modules())
     gone: set[int] = set()
     for module in modules:
-        made: Any = rewrite.made_class(type(module))
-        is_own = type(module) is made
-        if not is_own:
+        kind: Any = type(module)
+        made: Any = rewrite.made_class(kind)
+        if made is None or kind is not made:
             continue
         left = [edit for edit in made.laurel_edits if edit.kind != "sum" or not _is_plain(module, edit.attribute)]
         gone |= {id(getattr(module, edit.attribute)) for edit in made.laurel_edits if edit not in left}

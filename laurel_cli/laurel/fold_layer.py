@@ -191,7 +191,7 @@ class FoldedSum(LearnedSum):
             wide = self._whole(x)
             total = f + wide if of_x > 0 else f - wide
             return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
-        past = [] if self.c_is_none else self.past(x, call, self.lags)
+        past = [] if self.c_is_none else self.past(lambda _: x, call, self.lags)
         if self._alpha is None:
             b = self.alpha.to(x.dtype).view(self._broadcast)
             total = torch.addcmul(f, x, b, value=of_x)

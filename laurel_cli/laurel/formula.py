@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from laurel_cli.laurel.plan import Placement
     from laurel_cli.residual.find import Connection
 
-Starts = Literal["exact", "to scale", "no"]
+Starts = Literal["exact", "near", "to scale", "no"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Formula(Protocol):
         plain: the same formula with what does not matter to it at its default, so that equal formulas are equal.
         described: what `laurel analyze` says of it.
         is_identity: whether it is the ordinary residual, so that nothing is replaced.
-        reads_history: whether it reads earlier inputs of its stream; `lags` how many, the current one among them, None
-            for all of them.
+        reads_history: whether it reads what was remembered at earlier connections of its stream.
+        lags: how many connections its cost depends on, the current one among them; None for all of the stream.
+        keeps: entries of the history at one time, the current one among them; None for all.
         per: one layer for every connection or one for every block.
         numbered: whether it depends on the connection's number, so that places which share a layer cannot have it.
         nowhere: what a model lacks in which it has no place at all.
-        starts: as the baseline: exactly, but for a scale that norms take away ("to scale"), or not; `note` says so
-            where it does not start exactly as the baseline.
+        starts: as the baseline: exactly, "near" it, but for a scale that norms take away ("to scale"), or not; `note`
+            says so where it does not start exactly as the baseline.
     """
 
     @property
@@ -65,6 +66,8 @@ class Formula(Protocol):
     @property
     def lags(self) -> int | None: ...
     @property
+    def keeps(self) -> int | None: ...
+    @property
     def per(self) -> Literal["connection", "block"]: ...
     @property
     def numbered(self) -> bool: ...
@@ -77,6 +80,10 @@ class Formula(Protocol):
 
     def lags_at(self, position: int) -> int:
         """History entries that the connection at `position` of its stream (from 0) reads; the first have fewer."""
+        ...
+
+    def held(self, position: int) -> int:
+        """Tensors of the sum's size that the history holds before that connection, beyond its own input."""
         ...
 
     def places(self, connections: Sequence[Connection]) -> Mapping[str, Formula | str]:

@@ -7,6 +7,7 @@ a pass within a pass has its own. Every thread has passes of its own: replicas a
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +34,7 @@ class Pass:
     """One run through a stream.
 
     Attributes:
-        inputs: x_{i-1}, x_{i-2}, ..., the last one first.
+        inputs: x_{i-1}, x_{i-2}, ..., or what else a formula remembers; the last one first.
         turns: by layer, how often it was called; of layers whose calls differ.
         around: the pass within which this one runs.
         begun: whether the method that runs the stream began it; else layers are called from elsewhere.
@@ -44,7 +45,7 @@ class Pass:
     """
 
     def __init__(self, around: Pass | None = None, *, begun: bool = False) -> None:
-        self.inputs: list[Tensor] = []
+        self.inputs: list[Any] = []
         self.turns: dict[int, int] = {}
         self.around = around
         self.begun, self.guarded, self.alive = begun, False, True
@@ -84,7 +85,7 @@ class History:
 
     Args:
         length: connections in the stream.
-        lags: k, how many of them a connection reads; None reads all.
+        lags: k, how many entries it serves, the current one among them; None keeps all.
     """
 
     def __init__(self, length: int, lags: int | None) -> None:
@@ -115,12 +116,16 @@ class History:
         """Forward pre-hook of a module that runs the stream in code that cannot be changed: forget everything."""
         self._threads.now.here = Pass()
 
-    def exchange(self, position: int, x: Tensor, count: int) -> list[Tensor]:
-        """Remember `x`; return [x_i, x_{i-1}, ...], at most `count` of them, the current one first.
+    def exchange(
+        self, position: int, make: Callable[[list[Any]], Any], count: int, *, is_last: bool = False
+    ) -> list[Any]:
+        """Remember what `make` makes of what was remembered before; return both, at most `count`, the new one first.
 
         Args:
             position: of the connection in its stream, or -1 for one of many. Where layers are called one by one, not
                 by the method that runs the stream, a position that is not beyond the last one begins anew.
+            make: is given the earlier entries, the newest first, `count` - 1 at most.
+            is_last: nothing reads the history after this in the pass: it is emptied.
 
         Raises:
             RuntimeError: activation checkpointing of a kind that would lose gradients.
@@ -130,15 +135,16 @@ class History:
             if position <= run.position:
                 run.inputs.clear()
             run.position = position
-        past = [x, *run.inputs[: count - 1]]
-        if not run.begun and position == self.length - 1:
+        earlier = run.inputs[: count - 1]
+        new = make(earlier)
+        if is_last or (not run.begun and position == self.length - 1):
             run.inputs.clear()
             run.position = -1
         elif self.lags != 1:
-            run.inputs.insert(0, x)
+            run.inputs.insert(0, new)
             if self.lags is not None:
                 del run.inputs[self.lags - 1 :]
-        return past
+        return [new, *earlier]
 
     def now(self, *, needed: bool = True) -> Pass:
         """The pass that this code belongs to: the thread's, or the one whose region is recomputed.

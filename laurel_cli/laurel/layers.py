@@ -123,7 +123,7 @@ class LaurelLayer(LearnedSum):
 
     def _with_history(self, x: Tensor, call: Call | None) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        past = self.past(x, call, self.lags)
+        past = self.past(lambda _: x, call, self.lags)
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
         total = self.c[0] * past[0]
@@ -150,7 +150,7 @@ class LaurelLayer(LearnedSum):
             scale = b if signs[0] > 0 else -b
         if self.spec.pa:
             weights = scale * self.c.to(x.dtype)
-            for lag, earlier in enumerate(self.past(x, call, self.lags)):
+            for lag, earlier in enumerate(self.past(lambda _: x, call, self.lags)):
                 total = total + weights[lag] * earlier
         return total
 

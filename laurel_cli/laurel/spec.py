@@ -189,6 +189,15 @@ class Spec:
             return 0
         return position + 1 if self.lags is None else min(self.lags, position + 1)
 
+    def held(self, position: int) -> int:
+        """Earlier inputs."""
+        return max(self.lags_at(position) - 1, 0)
+
+    @property
+    def keeps(self) -> int | None:
+        """As many as it reads."""
+        return self.lags
+
     @property
     def reads_history(self) -> bool:
         """Whether earlier inputs of the stream are read: PA."""

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
 from laurel_cli.models.sealed import sealed
-from laurel_cli.text import first_line
+from laurel_cli.text import first_line, message
 
 MODULES = 1_000_000  # the largest mixture of experts that is published has some 120,000
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -87,11 +87,11 @@ def _is_about_meta(error: Exception) -> bool:
 
     A size that overflows without memory does so with it too.
     """
-    said = str(error)
+    said = message(error)
     return (isinstance(error, RuntimeError) and "overflow" not in said) or "meta" in said
 
 
 def _cannot_be_built(error: Exception) -> LaurelError:
-    if isinstance(error, MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY):
+    if isinstance(error, MemoryError) or any(said in message(error) for said in OUT_OF_MEMORY):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
     return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")

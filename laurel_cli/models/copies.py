@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer
 
 from laurel_cli.errors import ModelError
+from laurel_cli.models.guard import said
 from laurel_cli.models.tensors import held
-from laurel_cli.text import first_line
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -41,7 +41,7 @@ def copied(module: Module) -> Module:
         made = copy.deepcopy(module, memo)
     except Exception as error:  # whatever an attribute's own __deepcopy__ or __reduce__ raises
         raise ModelError(
-            "The model cannot be copied.", first_line(error), "Keep what cannot be copied out of its attributes."
+            "The model cannot be copied.", said(error), "Keep what cannot be copied out of its attributes."
         ) from error
     rebinding = _Rebinding(memo)
     for part in made.modules():

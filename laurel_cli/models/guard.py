@@ -1,43 +1,80 @@
-"""Run a user's code contained: stdout stays clean, its failures become ours, a time limit ends it."""
+"""The one door to a user's code: stdout stays clean, its failures become ours, a time limit ends it.
+
+`contained` is around all that loads a model, `called` around every forward pass. What neither sees (an attribute that
+exits, an interpreter that crashes) is met in a process of its own, for which `keep_apart` is called: there the door
+says when it is passed, so that the process that waits knows how long the user's code has run.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from laurel_cli.errors import LaurelError, ModelError, UsageError
+from laurel_cli.errors import LaurelError, ModelError, lacking
+from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
 from laurel_cli.text import first_line
 
-DEFAULT_LIMIT = 60.0
-LIMIT_VARIABLE = "LAUREL_MODEL_TIMEOUT"
 _ALARMS_IGNORED = 5
+_LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
+_PACKAGES = ("site-packages", "dist-packages")
+_HERE = str(Path(__file__).parents[1])  # as it stands in frames; a link may lead there
+_OURS = str(Path(__file__).resolve().parents[1])
+
+
+class StopAsked(BaseException):
+    """Whoever waits for this process wants it to end; a user's `except Exception` does not swallow it."""
 
 
 class _TimedOut(BaseException):
     """Not an Exception, so that a model file's own `except Exception` does not swallow it."""
 
 
-def time_limit() -> float:
-    """Seconds that a user's code may take; 0 is no limit.
+@dataclass
+class _Door:
+    """Of this process: told when it is passed, where somebody waits; how many of the user's calls are under way."""
 
-    Raises:
-        UsageError: the environment variable is not a number.
+    tell: Callable[[str], None] | None = None
+    within: int = 0
+    files: set[str] = field(default_factory=set)
+
+
+_door = _Door()
+
+
+def keep_apart(tell: Callable[[str], None]) -> None:
+    """Take this process for one that serves a user's model alone.
+
+    Args:
+        tell: told "in" and "out" where user's code begins and ends, "wait" and "go" around what may take any time.
     """
-    text = os.environ.get(LIMIT_VARIABLE, "").strip()
-    try:
-        limit = float(text) if text else DEFAULT_LIMIT
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        raise UsageError(f"{LIMIT_VARIABLE}={text!r} is not a number of seconds.", hint=f"Try {LIMIT_VARIABLE}=60.")
-    return limit
+    if _door.tell is None:
+        os.register_at_fork(after_in_child=_leave_at_our_code)
+    _door.tell = tell
+
+
+def is_kept_apart() -> bool:
+    """Whether this process serves a user's model."""
+    return _door.tell is not None
+
+
+def _leave_at_our_code() -> None:
+    """End a copy of this process, which the user's code has forked, before it does our work a second time."""
+
+    def returned(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_back is not None and frame.f_back.f_code.co_filename.startswith(_HERE):
+            os._exit(0)
+
+    sys.setprofile(returned)
 
 
 @contextmanager
@@ -46,26 +83,63 @@ def contained(what: str, file: str = "") -> Iterator[None]:
 
     Args:
         what: who runs, for the message, e.g. "model.py:build".
-        file: whose line to name where it raises.
+        file: the user's own, whatever its folder.
 
     Raises:
-        ModelError: it raised, exited or ran out of time. Ctrl-C and our own errors pass through.
+        ModelError: it raised, exited or ran out of time. Ctrl-C and errors that we raise pass through.
     """
+    if file:
+        _door.files.add(file)
+    before = set(sys.modules)
     try:
-        with quiet_stdout(), _limited(time_limit()):
+        with quiet_stdout(), _passed(), _limited(time_limit()):
             yield
-    except (LaurelError, KeyboardInterrupt):
+        _door.files.update(_files_of(set(sys.modules) - before))
+    except StopAsked:
         raise
-    except _TimedOut as error:
-        raise ModelError(
-            f"{what} did not return within {time_limit():g} s.",
-            _where(error, file),
-            f"Set {LIMIT_VARIABLE} to allow it more seconds.",
-        ) from None
-    except SystemExit as error:
-        raise ModelError(f"{what} exits Python (code {error.code!r}).", _where(error, file)) from None
+    except KeyboardInterrupt as error:
+        if _door.tell is None:  # Ctrl-C; a process that is kept apart hears of it in another way
+            raise
+        raise as_ours(what, error) from error
+    except LaurelError as error:
+        if not is_from_user(error):
+            raise
+        raise as_ours(what, error) from error
     except BaseException as error:
-        raise ModelError(f"{what} raises {first_line(error)}.", _where(error, file)) from error
+        raise as_ours(what, error) from error
+
+
+@contextmanager
+def called() -> Iterator[None]:
+    """Around one forward pass.
+
+    In a process that is kept apart it has the time limit, and all that it raises goes up to where that process ends.
+    In one of the user's own, an exit becomes a `ModelError` and everything else stays as it is.
+
+    Raises:
+        ModelError: it exits Python.
+    """
+    if _door.within:  # of something that is contained as a whole
+        yield
+    elif _door.tell is not None:
+        with _passed(), _limited(time_limit()):
+            yield
+    else:
+        try:
+            yield
+        except SystemExit as error:
+            raise as_ours("The model", error) from error
+
+
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Around work of ours that may take any time: data that is fetched, trials that are run."""
+    tell = _door.tell or (lambda word: None)
+    tell("wait")
+    try:
+        yield
+    finally:
+        tell("go")
 
 
 @contextmanager
@@ -86,10 +160,128 @@ def quiet_stdout() -> Iterator[None]:
             os.close(saved)
 
 
+def as_ours(what: str, error: BaseException) -> ModelError:
+    """What the user's code did, in our words: `what` it was, and on which line.
+
+    Args:
+        what: who ran, e.g. "model.py:build".
+        error: anything at all that can be raised.
+    """
+    where = users_line(error)
+    if isinstance(error, _TimedOut):
+        hint = f"Set {LIMIT_VARIABLE} to allow it more seconds."
+        return ModelError(f"{what} did not return within {time_limit():g} s.", where, hint)
+    if isinstance(error, SystemExit):
+        return ModelError(f"{what} exits Python (code {error.code!r}).", where, "Let it return, or raise an exception.")
+    return ModelError(f"{what} raises {first_line(error)}.", where, "Run again with --debug to see its traceback.")
+
+
+def explained(what: str, error: BaseException) -> LaurelError:
+    """Anything at all that was raised in work on a user's model: an error of ours as it is, else the model's.
+
+    Args:
+        what: whose work it was, e.g. "model.py:build".
+    """
+    if isinstance(error, LaurelError) and not is_from_user(error):
+        return error
+    if resource := lacking(error):
+        return resource
+    if isinstance(error, Exception) and not users_line(error):
+        return ModelError(
+            f"{what} cannot be worked with.",
+            f"{first_line(error).rstrip('.')}.",
+            "Run again with --debug to see where; if the model runs without laurel, please report it.",
+        )
+    return as_ours(what, error)
+
+
+def is_from_user(error: BaseException) -> bool:
+    """Whether the user's code raised it, and not ours or a library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and is_users(frames[-1].filename)
+
+
+def users_line(error: BaseException) -> str:
+    """The deepest line of the user's code that the error, or what it came from, passed through; "" where none is."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, SyntaxError) and link.filename and is_users(link.filename):
+            return _see(link.filename, link.lineno)
+        found = line_of((frame.filename, frame.lineno) for frame in traceback.extract_tb(link.__traceback__))
+        if found:
+            return found
+        link = link.__cause__ or link.__context__
+    return ""
+
+
+def said(error: BaseException) -> str:
+    """The first line of what a model raised, and where in the user's code."""
+    where = users_line(error)
+    return f"{first_line(error).rstrip('.')}. {where}" if where else first_line(error)
+
+
+def line_of(frames: Iterable[tuple[str, int | None]]) -> str:
+    """The last one of the user's among (file, line), in a sentence; "" where none is."""
+    of_user = [(name, line) for name, line in frames if is_users(name)]
+    return _see(*of_user[-1]) if of_user else ""
+
+
+def users_files() -> frozenset[str]:
+    """The user's files that were run so far in this process: those of models, and those of his that they import."""
+    return frozenset(_door.files)
+
+
+def _files_of(modules: Iterable[str]) -> Iterator[str]:
+    for name in modules:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(file, str) and is_users(file):
+            yield str(Path(file).absolute())
+
+
+def line_of_crash(text: str) -> str:
+    """The user's line among those that `faulthandler` wrote, in a sentence; "" where there is none."""
+    frames = re.findall(r'File "(.+)", line (\d+) in', text)
+    return line_of((file, int(line)) for file, line in reversed(frames))
+
+
+def is_users(file: str) -> bool:
+    """Whether a source file is the user's own: neither ours nor Python's nor an installed package's."""
+    if file in _door.files:
+        return True
+    if not file or file.startswith("<"):
+        return False
+    path = Path(file).resolve()
+    return not (any(path.is_relative_to(folder) for folder in (_OURS, *_LIBRARIES)) or set(_PACKAGES) & set(path.parts))
+
+
+def _see(file: str, line: int | None) -> str:
+    return f"See {Path(file).name}, line {line}."
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.__stdout__):
         with suppress(AttributeError, OSError, ValueError):  # None, a closed pipe, a closed stream
             stream.flush()  # type: ignore[union-attr]
+
+
+@contextmanager
+def _passed() -> Iterator[None]:
+    """Say when the user's code begins and ends. A copy of this process that it forked, and that came back, ends here:
+    there would be two answers."""
+    process = os.getpid()
+    if _door.tell is not None:
+        _door.tell("in")
+    _door.within += 1
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+        _door.within -= 1
+        if _door.tell is not None:
+            _door.tell("out")
 
 
 @contextmanager
@@ -115,11 +307,3 @@ def _limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, before)
-
-
-def _where(error: BaseException, file: str) -> str:
-    """The deepest line of `file` that the error passed through."""
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return f"See {Path(file).name}, line {error.lineno}."
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if file and frame.filename == file]
-    return f"See {Path(file).name}, line {lines[-1]}." if lines else ""

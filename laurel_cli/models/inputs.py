@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.models.guard import called
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,7 +21,8 @@ class Inputs:
 
     def call(self, model: nn.Module) -> Any:
         """Call `model` with these inputs."""
-        return model(*self.args, **self.kwargs)
+        with called():
+            return model(*self.args, **self.kwargs)
 
 
 def as_inputs(example: Any, model: nn.Module | None = None) -> Inputs:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import LaurelError, ModelError, UsageError
 
 Kind = Literal["name", "torchvision", "timm", "hf", "shape", "file", "module"]
 
@@ -123,6 +123,14 @@ def parse(text: str) -> Reference:
         "PACKAGE.MODULE:FACTORY.",
         f"Did you mean {close[0]}:{right}?" if close else "",
     )
+
+
+def runs_users_code(text: str) -> bool:
+    """Whether a reference names a file or a module of the user's; not where it cannot be read."""
+    try:
+        return parse(text).kind in ("file", "module")
+    except LaurelError:
+        return False
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -16,6 +16,7 @@ from torch import nn
 from laurel_cli.errors import ModelError
 from laurel_cli.models.fake import faked
 from laurel_cli.models.fake import real as on_real_tensors
+from laurel_cli.models.guard import said
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.tensors import held
 
@@ -77,9 +78,8 @@ def try_run(model: nn.Module, inputs: Inputs, mode: AbstractContextManager[Any] 
 
 def does_not_run(error: Exception) -> ModelError:
     """The model's own error, its first line, as ours."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
     return ModelError(
         "The model does not run on its example inputs.",
-        f"{type(error).__name__}: {first_line}",
+        said(error),
         "Give others with `inputs`, `input_shape`, `image_size` or `seq_len`.",
     )

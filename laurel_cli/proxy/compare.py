@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laurel_cli.arms import foreign
 from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
-from laurel_cli.models.reference import parse
-from laurel_cli.proxy import controls, run, study
+from laurel_cli.models.guard import unlimited
+from laurel_cli.proxy import controls, run, sources, study
 from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
 from laurel_cli.records.provenance import code_sha256
-from laurel_cli.records.store import write
+from laurel_cli.records.store import read, sha256_of, write
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
+
+if TYPE_CHECKING:
+    from laurel_cli.arms import Arm
 
 # What a trial's outcome depends on.
 ROOMS = ("arms", "devices", "laurel", "models", "proxy", "residual", "rivals", "tasks")
@@ -94,7 +96,8 @@ def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: N
     """
     _check(plan)
     on_progress(f"opening {plan.recipe.task.reference}")
-    task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
+    with unlimited():
+        task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
     folder = plan.folder or study.FOLDER / study.default_name(plan.recipe, task.sha256)
     wanted = Study(
         name=folder.name,
@@ -116,11 +119,14 @@ def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: N
     elif plan.rates:
         rates, said = _searched(plan, wanted, folder, task, on_progress)
         wanted, warnings = replace(wanted, rates=rates), (*warnings, *said)
+    if old is not None:
+        sources.check(old.code)
     known = {one.name for one in old.contenders} if old is not None else set()
     wanted, left_out = _built(wanted, task, known, on_progress)
     wanted = _costed(wanted, task, old, on_progress)
+    wanted = _with_sources(wanted, old)
     begun = study.begin(folder, wanted, resume=plan.resume)
-    if {one.name for one in begun.contenders} - known:
+    if not _is_counted(begun, folder):
         _counted(begun, task, folder, plan, on_progress)
     return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
 
@@ -266,6 +272,13 @@ def _built(
     return replace(wanted, arms=tuple(arms), declared=declared), tuple(said)
 
 
+def _with_sources(wanted: Study, old: Study | None) -> Study:
+    """The study with the user's files that building its models has run, and those that it had begun with."""
+    files = sources.loaded((wanted.recipe.model.reference, *wanted.against))
+    known = sources.now(old.code) if old is not None else {}
+    return replace(wanted, code={**wanted.code, **files, **known})
+
+
 def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[[str], None]) -> Study:
     """The study with what its positive control costs; of a study that has begun as it was counted then."""
     chosen = wanted.declared.controls
@@ -276,15 +289,32 @@ def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[
     return replace(wanted, declared=replace(wanted.declared, controls=replace(chosen, positive_flops_ratio=ratio)))
 
 
+def _to_count(begun: Study) -> list[Arm]:
+    """The arms that `laurel analyze` knows."""
+    plain = [one.arm for one in begun.contenders if not one.reference and not one.arm.kind.own_seeds and one.width == 1]
+    return list(dict.fromkeys(plain))
+
+
+def _is_counted(begun: Study, folder: Path) -> bool:
+    """Whether what the arms cost is recorded: a run that was killed may have left the study without it."""
+    arms = {arm.name for arm in _to_count(begun)}
+    wanted = sha256_of([begun.code["code"], dict(begun.recipe.spec)])
+    for path in (folder / "records").glob("analyze-*.json"):
+        content = read(path)["content"]
+        counted = {arm["name"] for arm in content["arms"]}
+        if arms <= counted and sha256_of([content["hashes"]["code"], content["spec_options"]]) == wanted:
+            return True
+    return False
+
+
 def _counted(begun: Study, task: Task, folder: Path, plan: StudyPlan, on_progress: Callable[[str], None]) -> None:
     """What the arms cost, as `laurel analyze` counts it, beside the trials: a report needs both."""
     from laurel_cli.analysis import analyze
     from laurel_cli.proxy.start import opened
 
-    plain = [one.arm for one in begun.contenders if not one.reference and not one.arm.kind.own_seeds and one.width == 1]
     analysis = analyze(
         opened(begun.recipe, task),
-        list(dict.fromkeys(plain)),
+        _to_count(begun),
         check=False,
         command=plan.command,
         on_progress=on_progress,
@@ -317,9 +347,11 @@ def _searched(
         wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,), declared=Declaration(control_seeds=1)
     )
     place = folder / "search"
-    search = study.begin(place, _built(search, task, set(), on_progress)[0], resume=True)
+    old = study.load(place) if (place / "study.json").exists() else None
+    search = _with_sources(_built(search, task, set(), on_progress)[0], old)
+    search = study.begin(place, search, resume=True)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with study.locked(place, plan.command) as lock:
+    with unlimited(), study.locked(place, plan.command) as lock:
         run.run(
             place,
             keys,
@@ -351,11 +383,7 @@ def _at(name: str, factor: float, plan: StudyPlan) -> str:
 
 
 def _code(plan: StudyPlan) -> dict[str, str]:
-    """What else an outcome depends on: versions, our sources, those of the user's models."""
+    """What else an outcome depends on, but for the files of the user's models: versions, our sources, outside arms."""
     found = {name: version for name, version in plan.versions.items() if version is not None}
     found["code"] = code_sha256(ROOMS)
-    for reference in (plan.recipe.model.reference, *plan.against):
-        parsed = parse(reference)
-        if parsed.kind == "file" and Path(parsed.target).is_file():
-            found[Path(parsed.target).name] = hashlib.sha256(Path(parsed.target).read_bytes()).hexdigest()
     return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.errors import RecordError, ResourceError
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
-from laurel_cli.workers import Worker
+from laurel_cli.workers import Worker, raised
 
 PATIENCE = 30.0  # seconds for the step that a stopped trial is at, and its checkpoint
 Key = tuple[str, int]
@@ -42,6 +43,7 @@ def run(folder: Path, keys: Sequence[Key], *, processes: int, command: str, lock
 
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
+        RecordError, ResourceError: what a trial met that is none of its own: a full disk, data that has changed.
     """
     todo: queue.SimpleQueue[Key] = queue.SimpleQueue()
     for key in keys:
@@ -109,10 +111,10 @@ class _Slot:
             self.worker = Worker("laurel_cli.proxy.worker", keep=[self.lock])
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
-        reason = None
+        reason, error = None, None
         for message in self.worker.run({"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}):
             if message["kind"] == "failed":
-                reason = message["reason"]
+                reason, error = message["reason"], raised(message)
             else:
                 self.happened.put(Happening(arm, seed, message["kind"], message))
             if message["kind"] == "done":
@@ -121,6 +123,8 @@ class _Slot:
         self.worker = None
         if self.stopping.is_set():
             return
+        if isinstance(error, RecordError | ResourceError):  # a full disk, changed code: every other trial would meet it
+            raise error
         reason = reason or str(ended)
         study = studies.load(self.folder)
         content = failure(study, study.contender(arm), seed, reason, command=self.command)

@@ -17,6 +17,7 @@ from laurel_cli import arms
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.convolutions import Convolutions
+from laurel_cli.models.guard import called, said
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
@@ -25,7 +26,6 @@ from laurel_cli.proxy import branches, sizes
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
-from laurel_cli.text import first_line
 
 COPY_SEEDS = 1_000_000  # a copy of the baseline has its own seeds, so that it is another run of the same thing
 
@@ -176,12 +176,12 @@ def _check(
         raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")
     convolutions = Convolutions()
     try:
-        with torch.no_grad(), convolutions:
+        with torch.no_grad(), convolutions, called():
             logits: Any = call(model.eval(), example)
     except Exception as error:
         raise ModelError(
             f"The model fails on {wanted}.",
-            first_line(error),
+            said(error),
             "`channels_last=False` is for models that need contiguous images." if task.kind == "image" else "",
         ) from error
     shape = (*example.shape, task.classes) if task.kind == "text" else (example.shape[0], task.classes)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy import sources
 from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
-from laurel_cli.records.files import write_whole
+from laurel_cli.records.files import read_whole, sweep, write_whole
 from laurel_cli.records.store import make_folder, read
 from laurel_cli.text import visible
 
@@ -124,7 +125,7 @@ def load(folder: Path) -> Study:
     """
     path = folder / "study.json"
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(read_whole(path).decode("utf-8"))
         if plain.get("schema") not in (SCHEMA, OLD_SCHEMA):
             raise ValueError(f"its schema is {plain.get('schema')!r}")
         study = Study(
@@ -160,7 +161,8 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
         ResourceError: the folder cannot be written.
     """
     for part in (folder, folder / "records", folder / "checkpoints"):
-        make_folder(part)
+        make_folder(part, "study")
+        sweep(part)
     if (folder / "study.json").exists():
         old = load(folder)
         changed = differences(old, study)
@@ -181,9 +183,15 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             tuple(dict.fromkeys((*before, *now)))
             for before, now in ((old.arms, study.arms), (old.against, study.against), (old.seeds, study.seeds))
         )
-        declared = old.declared
-        study = replace(study, name=old.name, arms=arms, against=against, seeds=tuple(sorted(seeds)))
-        study = replace(study, code={**old.code, **study.code})
+        declared, code = old.declared, {**old.code, **study.code}
+        study = replace(
+            study,
+            name=old.name,
+            code=code,
+            arms=arms,
+            against=against,
+            seeds=tuple(sorted(seeds)),
+        )
     else:
         declared = study.declared.begun(len(study.seeds))
     study = replace(study, declared=declared)
@@ -200,9 +208,12 @@ def differences(old: Study, new: Study) -> list[str]:
     code |= {key: value for key, value in new.code.items() if key.startswith("arm ") and key not in old.code}
     before = _flat({**_fixed(replace(old, code=code)), "declared": old.declared.fixed()})
     now = _flat({**_fixed(new), "declared": wanted.fixed()})
+    added: set[str] = set()
+    if not set(new.against) <= set(old.against):  # a further model brings its files
+        added = {f"code.{name}" for name in new.code.keys() - old.code.keys() if name.endswith(sources.ENDING)}
     return [
         f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}"
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted((before.keys() | now.keys()) - added)
         if before.get(key) != now.get(key)
     ]
 
@@ -254,7 +265,7 @@ def locked(folder: Path, command: str = "") -> Iterator[int]:
                     raise UsageError(
                         f"The study in {str(folder)!r} is being run by another process.",
                         _holder(os.pread(descriptor, 1 << 16, 0)),
-                        "Wait for its end, or name another --study.",
+                        "Wait for its end, or name another `study`.",
                     ) from None
                 time.sleep(0.2)
         holder = {"pid": os.getpid(), "host": platform.node(), "command": command}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.errors import RecordError
 from laurel_cli.latency.workload import DTYPES
 from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.models import guard
 from laurel_cli.proxy import batches, checkpoint
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
@@ -26,6 +29,7 @@ from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
 from laurel_cli.tasks import Task
+from laurel_cli.text import first_line
 
 POINTS = 50  # of the training curve
 CHECKPOINT_SECONDS = 10.0
@@ -66,6 +70,7 @@ def train(
     *,
     group: Group,
     path: Path | None = None,
+    owner: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_event: Event = lambda event: None,
     compiled: Any = None,
@@ -79,13 +84,14 @@ def train(
         seed: of batches, augmentation and dropout.
         group: the processes that train it together.
         path: where checkpoints go; removed by whoever has written the record. None writes none.
+        owner: whose they are; one of anybody else is refused.
         stop: asked after every step.
         on_event: told points of the curve and evaluations.
         compiled: the model through `torch.compile`, where it is.
 
     Raises:
         Stopped: `stop` said so; the checkpoint is written.
-        RecordError: the checkpoint cannot be read.
+        RecordError: the checkpoint cannot be read, or is not of this trial.
     """
     device = group.device
     model = begun.model.to(device.torch)
@@ -93,9 +99,13 @@ def train(
     updaters = optimizers(model, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
-    saved = checkpoint.restore(path) if path is not None else None
-    if saved is not None:
-        _take(saved, state, model, updaters, scaler)
+    saved = checkpoint.restore(path, owner or {}) if path is not None else None
+    if path is not None and saved is not None:
+        try:
+            _take(saved, state, recipe, model, updaters, scaler)
+        except Exception as error:  # torch's own say in every way that something does not fit
+            why = first_line(error)
+            raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.train()
@@ -115,7 +125,7 @@ def train(
             stopping = group.any(stop())
             if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
                 with cadence:
-                    checkpoint.save(path, _given(state, model, updaters, scaler))
+                    checkpoint.save(path, _given(state, model, updaters, scaler), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped
     return state
@@ -141,7 +151,9 @@ def _update(
     for number, (inputs, targets) in enumerate(parts, start=1):
         with group.gathering(forward, last=number == recipe.accumulate):
             with group.device.autocast(DTYPES[recipe.dtype]):
-                loss = _cross_entropy(begun.call(forward, inputs), targets) / recipe.accumulate
+                with _door(recipe):
+                    logits = begun.call(forward, inputs)
+                loss = _cross_entropy(logits, targets) / recipe.accumulate
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
     if recipe.clip:
@@ -155,6 +167,11 @@ def _update(
     group.device.end_step()
     assert total is not None
     return total
+
+
+def _door(recipe: Recipe) -> AbstractContextManager[None]:
+    """Around a forward pass, which a user's time limit ends; one that compiles may take any time."""
+    return guard.unlimited() if recipe.compile else guard.called()
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -191,7 +208,8 @@ def _evaluate(
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device.torch)
             inputs = inputs.to(group.device.torch)
-            logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
+            with _door(recipe):
+                logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
             loss += float(_cross_entropy(logits, targets, "sum"))
             right += int((logits.argmax(-1) == targets).sum())
             count += targets.numel()
@@ -277,16 +295,59 @@ def _given(
 
 
 def _take(
-    saved: dict[str, Any],
+    saved: Mapping[str, Any],
     state: State,
+    recipe: Recipe,
     model: nn.Module,
     updaters: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
 ) -> None:
-    state.step = saved["step"]
+    """Go on from a checkpoint.
+
+    Raises:
+        Exception: of any kind, it does not fit.
+    """
+    step = saved["step"]
+    if type(step) is not int or not 0 < step < recipe.steps:
+        raise ValueError(f"step {step!r} of {recipe.steps}")
+    state.step = step
     state.losses = [] if saved["losses"] is None else list(saved["losses"].to(next(model.parameters()).device))
-    state.curve, state.evaluations, state.seconds = saved["curve"], saved["evaluations"], saved["seconds"]
+    if any(loss.dim() or not loss.is_floating_point() for loss in state.losses):
+        raise ValueError("its losses are no numbers")
+    state.curve = [_numbers(point, step, ("step", "samples", "loss", "learning_rate")) for point in saved["curve"]]
+    state.evaluations = [
+        _numbers(found, step, ("step", "samples", "loss", "accuracy")) for found in saved["evaluations"]
+    ]
+    state.seconds = {key: float(saved["seconds"][key]) for key in state.seconds}
     model.load_state_dict(saved["model"])
     for updater, updates in zip(updaters, saved["optimizers"], strict=True):
-        updater.load_state_dict(updates)
+        _restore(updater, updates)
     scaler.load_state_dict(saved["scaler"])
+
+
+def _numbers(point: Mapping[str, Any], step: int, keys: tuple[str, ...]) -> dict[str, float]:
+    """A point of a curve by `step`, as it was made."""
+    if set(point) != set(keys) or any(type(value) not in (int, float) for value in point.values()):
+        raise ValueError("a point of its curve is none")
+    if type(point["step"]) is not int or not 0 < point["step"] <= step:
+        raise ValueError(f"a point of its curve lies beyond step {step}")
+    return dict(point)
+
+
+def _restore(updater: torch.optim.Optimizer, updates: Mapping[str, Any]) -> None:
+    """The optimizer's memory; its settings are the recipe's, and must be the same."""
+    before = [_settings(group) for group in updater.param_groups]
+    updater.load_state_dict(dict(updates))
+    if [_settings(group) for group in updater.param_groups] != before:
+        raise ValueError("the settings of its optimizer are others")
+    remembered = [(parameter, updater.state[parameter]) for parameter in updater.state]
+    if len({tuple((key, type(value)) for key, value in memory.items()) for _, memory in remembered}) > 1:
+        raise ValueError("its optimizer remembers something else of every parameter")
+    for parameter, memory in remembered:
+        tensors = [value for value in memory.values() if isinstance(value, Tensor)]
+        if any(tensor.dim() and tensor.shape != parameter.shape for tensor in tensors):
+            raise ValueError("what its optimizer remembers has other shapes")
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "lr")}

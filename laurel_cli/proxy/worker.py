@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from laurel_cli.models import guard
+from laurel_cli.models.reference import runs_users_code
+from laurel_cli.proxy import sources
 from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
@@ -52,7 +55,7 @@ def run_trial(
 
     Raises:
         Stopped: `stop` said so.
-        RecordError: the study, its data or a checkpoint cannot be read or has changed.
+        RecordError: the study, its data, its models' code or a checkpoint cannot be read or has changed.
         ModelError, UsageError, ResourceError: as building and training say.
     """
     study = studies.load(folder)
@@ -61,6 +64,7 @@ def run_trial(
     device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
+    sources.check(study.code)
     path = studies.checkpoint_path(folder, arm, seed)
     with joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
@@ -69,7 +73,19 @@ def run_trial(
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
-        state = train(begun, recipe, task, numbers, group=group, path=path, stop=stop, on_event=on_event, compiled=call)
+        owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256}
+        state = train(
+            begun,
+            recipe,
+            task,
+            numbers,
+            group=group,
+            path=path,
+            owner=owner,
+            stop=stop,
+            on_event=on_event,
+            compiled=call,
+        )
         content = outcome(
             study,
             contender,
@@ -83,6 +99,7 @@ def run_trial(
             command=command,
         )
         content |= {"start": seen} if plain else {}
+        sources.check(study.code)  # the study's own model was built anew
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
         if group.rank == 0:
             write(folder / "records", "trial", "complete", content)
@@ -108,6 +125,12 @@ def _compiled(
     return replace(begun, model=compiled[arm][0])
 
 
+def model_of(folder: Path, arm: str) -> str:
+    """The reference of an arm's model."""
+    study = studies.load(folder)
+    return study.contender(arm).recipe(study.recipe).model.reference
+
+
 _asked: list[int] = []
 _compiled_here: Compiled = {}
 
@@ -121,6 +144,8 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda number, _: _asked.append(number))
     if _asked:  # after the last trial
         raise Leave
+    if runs_users_code(model_of(Path(job["folder"]), job["arm"])):
+        guard.keep_apart(lambda word: None)
     say({"kind": "begun"})
     try:
         content = run_trial(

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laurel_cli.errors import RecordError
-from laurel_cli.records.files import write_whole
-from laurel_cli.records.store import Record, load
+from laurel_cli.records.files import UNFINISHED, read_whole, write_whole
+from laurel_cli.records.store import Record, is_whole, load, make_folder
 
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.json")
-_UNFINISHED = re.compile(r"\.laurel-\d+-[0-9a-f]+\.tmp")
 HOME = "records"  # a folder in which every JSON file should be one
 
 
@@ -56,7 +55,7 @@ def gather(folders: Iterable[Path]) -> Gathered:
     leftovers: list[Path] = []
     copies = 0
     for path in sorted(dict.fromkeys(path for folder in folders for path in _files(folder))):
-        if _UNFINISHED.fullmatch(path.name):
+        if UNFINISHED.fullmatch(path.name):
             leftovers.append(path)
             continue
         try:
@@ -73,17 +72,17 @@ def gather(folders: Iterable[Path]) -> Gathered:
 
 
 def merge(gathered: Gathered, into: Path) -> list[Path]:
-    """Copy records to the folder `into`, byte by byte, and return the new files. Nothing there is replaced.
+    """Copy records to the folder `into`, byte by byte, and return the new files. No whole record there is replaced.
 
     Raises:
         UsageError, ResourceError: the folder cannot be made or written.
     """
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into, "into")
     new = []
     for record in gathered.records:
         target = into / record.name
-        if not target.exists():
-            write_whole(target, record.path.read_text(encoding="utf-8"), force=False)
+        if not is_whole(target):  # another merge may write it in the meantime: then it is the same record twice
+            write_whole(target, read_whole(record.path), force=True)
             new.append(target)
     return new
 
@@ -106,5 +105,5 @@ def _files(folder: Path) -> Iterator[Path]:
     for place, below, names in os.walk(folder, onerror=refuse):
         home = Path(place).name == HOME or (Path(place) == folder and not {HOME, "studies"} & set(below))
         for name in names:
-            if _NAME.fullmatch(name) or (home and name.endswith(".json")) or _UNFINISHED.fullmatch(name):
+            if _NAME.fullmatch(name) or (home and name.endswith(".json")) or UNFINISHED.fullmatch(name):
                 yield Path(place, name)

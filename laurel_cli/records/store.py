@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from laurel_cli.errors import LaurelError, RecordError, ResourceError
-from laurel_cli.records.files import write_whole
+from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.records.places import Places
 
 SCHEMA = "laurel.record/1"
@@ -45,22 +45,23 @@ class Record:
         return f"{self.kind}-{self.sha256[:16]}.json"
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = "records") -> None:
     """Make a folder for records, so that what stands in the way is known before anything is measured.
+
+    Args:
+        option: which one names another folder, for the message.
 
     Raises:
         ResourceError: it cannot be made or written.
     """
+    hint = f"Name another folder for `{option}`."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"{str(folder)!r} cannot be made.", f"{error.strerror}.", "Name another folder for `records`."
-        ) from error
+    except (OSError, ValueError) as error:
+        why = f"{_sentence(error)}."
+        raise ResourceError(f"{str(folder)!r} cannot be made.", why, hint) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError(
-            f"{str(folder)!r} cannot be written.", "It is read-only.", "Name another folder for `records`."
-        )
+        raise ResourceError(f"{str(folder)!r} cannot be written.", "It is read-only.", hint)
 
 
 def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) -> Path:
@@ -78,7 +79,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
     body = Places().without(plain(content))
     digest = sha256_of(body)
     path = folder / f"{kind}-{digest[:16]}.json"
-    if _is_whole(path):
+    if is_whole(path):
         return path
     make_folder(folder)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -95,7 +96,7 @@ def read(path: Path) -> dict[str, Any]:
         RecordError: it cannot be read, is cut short, of another schema, or its content is not what was written.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_whole(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{str(path)!r} is no record.", f"{_sentence(error)}.") from error
     schema = record.get("schema") if isinstance(record, dict) else None
@@ -104,7 +105,7 @@ def read(path: Path) -> dict[str, Any]:
         hint = "Update laurel." if later else ""
         raise RecordError(f"{str(path)!r} is no record that this version reads.", f"Its schema is {schema!r}.", hint)
     content = record.get("content")
-    if not isinstance(content, dict) or not isinstance(record.get("kind"), str):
+    if not isinstance(content, dict) or not _is_word(record.get("kind")):
         raise RecordError(f"{str(path)!r} is no record.", "It has no content, or does not say of which kind.")
     try:
         digest = sha256_of(content)
@@ -132,12 +133,17 @@ def load(path: Path) -> Record:
     )
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether a record is at `path`, as it was written, under its own name."""
     try:
-        read(path)
+        return load(path).name == path.name
     except LaurelError:
         return False
-    return True
+
+
+def _is_word(kind: Any) -> bool:
+    """Whether it can be part of a file's name, and nothing else."""
+    return isinstance(kind, str) and kind.isascii() and kind.isalpha()
 
 
 def _sentence(error: Exception) -> str:

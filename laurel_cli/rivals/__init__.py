@@ -12,16 +12,23 @@ from pathlib import Path
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
 from laurel_cli.rivals.attnres import AttnRes
+from laurel_cli.rivals.attnres_block import AttnResBlock
 from laurel_cli.rivals.delta_attnres import DeltaAttnRes
 from laurel_cli.rivals.dense import Dense
 from laurel_cli.rivals.depthscale import DepthScale
 from laurel_cli.rivals.gate import Gate
+from laurel_cli.rivals.hc import HC
+from laurel_cli.rivals.ihc import IHC
 from laurel_cli.rivals.layerscale import LayerScale
+from laurel_cli.rivals.mhc import MHC
 from laurel_cli.rivals.rezero import ReZero
 from laurel_cli.rivals.static import Static
 from laurel_cli.rivals.x0 import X0
 
-_ALL = (ReZero, LayerScale, Affine, Gate, DepthScale, X0, Dense, AttnRes, DeltaAttnRes)
+_SCALES = (ReZero, LayerScale, Affine, Gate, DepthScale)
+_OVER_DEPTH = (X0, Dense, AttnRes, AttnResBlock, DeltaAttnRes)
+_STREAMS = (IHC, HC, MHC)
+_ALL: tuple[type[Static], ...] = (*_SCALES, *_OVER_DEPTH, *_STREAMS)
 OURS: dict[str, type[Static]] = {rival.title: rival for rival in _ALL}
 _THEIRS, BROKEN = outside.found(OURS)
 RIVALS: dict[str, type[Static]] = OURS | _THEIRS

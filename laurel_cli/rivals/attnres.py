@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from laurel_cli.rivals.static import Coefficient, Static, Terms, weighted
+from laurel_cli.rivals.running import RunningSum
+from laurel_cli.rivals.static import NORMED, Coefficient, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from laurel_cli.residual.find import Connection
-
 EPS = 1e-6
-BETWEEN = (
-    "something stands between the sums of its stream (a norm, an activation, a scale), so they are no running sum of "
-    "branches"
-)
 
 
 class Source(NamedTuple):
@@ -29,31 +22,20 @@ class Source(NamedTuple):
     scale: Tensor
 
 
+def source(value: Tensor, query: Tensor) -> Source:
+    """A value with its scale; the channels stand where those of the query do."""
+    return Source(value, (value.square().mean(-query.dim(), keepdim=True) + EPS).rsqrt())
+
+
 @dataclass(frozen=True)
-class OverDepth(Static):
+class OverDepth(RunningSum):
     """What attends over v_0, the stream's first input, and the branch outputs v_1 to v_n, with one query w."""
 
-    numbered = True
-    reads_history = True
-    needs = "a norm before every branch and before the head"
-    nowhere = "no stream of residual connections is a running sum of branches"
+    needs = NORMED
 
-    def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
-        """Every connection of the streams in which each skip is the sum before."""
-        found: dict[str, Self | str] = {c.name: self.misfit(c) or self for c in connections}
-        streams: dict[int, list[Connection]] = defaultdict(list)
-        for connection in connections:
-            streams[connection.stream].append(connection)
-        for stream in streams.values():
-            whole = stream[0].position == 0 and all(after.skip == one.node for one, after in pairwise(stream))
-            if not whole or any(isinstance(found[c.name], str) for c in stream):
-                found |= {c.name: self.misfit(c) or BETWEEN for c in stream}
-        return found
-
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
+    def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> Any:
         """What this connection adds to the sources: its branch output; at the first one the stream's input too."""
-        new, dim = [x, f] if number == 1 else [f], -c["w"].dim()
-        return [Source(v, (v.square().mean(dim, keepdim=True) + EPS).rsqrt()) for v in new]
+        return [source(v, c["w"]) for v in ([x, f] if number == 1 else [f])]
 
     def attended(self, past: Sequence[Any], query: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """(weights, values): softmax over all sources of query . RMSNorm(v), and the v themselves, the oldest first."""

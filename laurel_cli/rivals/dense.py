@@ -30,7 +30,7 @@ class Dense(Static):
     numbered = True
     reads_history = True
 
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
+    def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> Any:
         """This sum; with the first one the stream's input."""
         return (x, x + f) if number == 1 else (x + f,)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from laurel_cli.rivals.static import Coefficient, Static, Terms
+from laurel_cli.rivals.static import NORMED, Coefficient, Static, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class DepthScale(Static):
     look = ("p", "#4b5f83")
     coefficients: ClassVar[Mapping[str, Coefficient]] = {}
     starts = "to scale"
-    needs = "a norm before every branch and before the head"
+    needs = NORMED
     numbered = True
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:

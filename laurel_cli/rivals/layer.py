@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from laurel_cli.laurel.addition import Call, LearnedSum
-from laurel_cli.rivals.static import Coefficient, Static, Terms
+from laurel_cli.rivals.static import Static, Terms
 
 
 class StaticLayer(LearnedSum):
@@ -46,10 +47,7 @@ class StaticLayer(LearnedSum):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Every coefficient where the formula lets it start."""
         for name, coefficient in self.spec.own().items():
-            if coefficient.past:
-                getattr(self, name).zero_()[-1] = coefficient.start
-            else:
-                getattr(self, name).fill_(coefficient.start)
+            coefficient.begin(getattr(self, name), self.number, generator)
 
     def combine(
         self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
@@ -58,16 +56,11 @@ class StaticLayer(LearnedSum):
         del plain  # it stands at no attention scores
         if sign < 0:
             x, f = (x, -f) if first else (-x, f)
-        c = {name: self._ready(name, coefficient, f) for name, coefficient in self.spec.own().items()}
+        c = {name: kind.ready(getattr(self, name), f, self._broadcast) for name, kind in self.spec.own().items()}
         past: list[Any] = []
         if self.spec.reads_history:
-            past = self.past(self.spec.remembered(x, f, self.number, c), call, self.number)
+            past = self.past(partial(self.spec.remembered, x, f, c, self.number), call, self.number)
         return _sum(self.spec.terms(x, f, c, self.number, past), first=first)
-
-    def _ready(self, name: str, coefficient: Coefficient, f: Tensor) -> Tensor:
-        """A coefficient in the operands' own type: float32 beside bfloat16 would widen the stream."""
-        value: Tensor = getattr(self, name).to(f.dtype)
-        return value.view(self._broadcast) if coefficient.vector else value
 
     @torch.no_grad()
     def coefficients(self) -> dict[str, float | list[float] | None]:

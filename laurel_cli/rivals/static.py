@@ -1,4 +1,4 @@
-"""One family of formulas: x' = g(x) + a f, with coefficients that are learned and do not depend on the data.
+"""One family of formulas: x' = g(x) + a f, with coefficients that are learned.
 
 A member says which coefficients it has, where they start and what it does with them; `layer.StaticLayer` does the rest.
 No torch is imported here, so that reports know every arm without it.
@@ -15,14 +15,16 @@ from laurel_cli.errors import UsageError
 from laurel_cli.laurel.formula import Added, Starts, has_channels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from laurel_cli.laurel.plan import Placement
     from laurel_cli.residual.find import Connection
     from laurel_cli.rivals.layer import StaticLayer
 
 SCORES = "it adds attention scores, of which masks make some infinite"
+NORMED = "a norm before every branch and before the head, its epsilon small beside what it normalises"
 OTHER_START = "does not start as the baseline"
+NEAR_START = "starts near the baseline, not exactly as it"
 SUBTRACTED = "its skip is subtracted, and later connections would read it"
 NO_CHANNELS = "no dimension of it is known to hold channels, and {} has a coefficient for each"
 
@@ -44,6 +46,31 @@ class Coefficient:
     def size(self, width: int, lags: int) -> tuple[int, ...]:
         """Of the parameter."""
         return (width,) if self.vector else (lags,) if self.past else ()
+
+    def flops(self, width: int) -> int:
+        """Of its products with one position's channels."""
+        return 0
+
+    @property
+    def needs_channels(self) -> bool:
+        """Whether it is multiplied with channels one by one."""
+        return self.vector
+
+    def begin(self, value: Tensor, number: int, generator: Generator | None) -> None:
+        """Start the parameter `value` of the connection `number`, from 1; what is drawn comes from `generator`."""
+        if self.past:
+            value.zero_()[-1] = self.start
+        else:
+            value.fill_(self.start)
+
+    def ready(self, value: Tensor, f: Tensor, along: tuple[int, ...]) -> Tensor:
+        """The parameter as it is multiplied: in the branch's type (float32 beside bfloat16 would widen the stream).
+
+        Args:
+            along: the shape of a vector that stands along the channels, from the channel dimension on: (-1, 1, 1).
+        """
+        value = value.to(f.dtype)
+        return value.view(along) if self.vector else value
 
 
 @dataclass(frozen=True)
@@ -78,11 +105,12 @@ class Static:
         title: the arm's name; `equation`, `source` for people to read.
         look: shape and colour in figures, as matplotlib has them.
         coefficients: by name.
-        starts: as the baseline: "exact", but for a scale that norms take away ("to scale"), or "no".
-        needs: of the model, for the start that is said, in words; "" for nothing.
+        starts: as the baseline: "exact", "near", but for a scale that norms take away ("to scale"), or "no".
+        needs: of the model, for the start that is said or to stand at all, in words; "" for nothing.
         nowhere: what a model lacks in which it has no place, in words.
         numbered: whether the formula depends on the connection's number in its stream.
         reads_history: whether it reads what was remembered at earlier connections of its stream.
+        lags, keeps: see `Formula`; all without a number.
     """
 
     per: Literal["connection", "block"] = "connection"
@@ -99,6 +127,7 @@ class Static:
     is_identity: ClassVar[bool] = False
     reads_history: ClassVar[bool] = False
     lags: ClassVar[int | None] = None
+    keeps: ClassVar[int | None] = None
 
     def terms(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, past: Sequence[Any]) -> Terms:
         """The two terms of x'.
@@ -111,8 +140,8 @@ class Static:
         """
         raise NotImplementedError
 
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
-        """What later connections of the stream may read of this one; see `terms`."""
+    def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> Any:
+        """What later connections of the stream may read of this one, given what was remembered before; see `terms`."""
         raise NotImplementedError
 
     def own(self) -> Mapping[str, Coefficient]:
@@ -184,17 +213,16 @@ class Static:
     @property
     def note(self) -> str:
         """How it starts, where that is not as the baseline; "" where it is."""
-        if self.starts == "exact":
-            return ""
-        return (
-            f"starts as the baseline but for its scale, given {self.needs}"
-            if self.starts == "to scale"
-            else OTHER_START
-        )
+        to_scale = f"starts as the baseline but for its scale, given {self.needs}"
+        return {"exact": "", "near": NEAR_START, "to scale": to_scale, "no": OTHER_START}[self.starts]
 
     def lags_at(self, position: int) -> int:
         """What it reads: all that was remembered, the stream's first input among it; nothing without a history."""
         return position + 2 if self.reads_history else 0
+
+    def held(self, position: int) -> int:
+        """All that it reads but its own input; before the first connection nothing is remembered."""
+        return max(self.lags_at(position) - 1, 0) if position else 0
 
     def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
         """Itself, wherever a connection has what it needs."""
@@ -204,7 +232,7 @@ class Static:
         """Why it cannot stand at a connection; "" where it can."""
         if connection.channels == "positional":
             return SCORES
-        if any(c.vector for c in self.coefficients.values()) and not has_channels(connection):
+        if any(c.needs_channels for c in self.own().values()) and not has_channels(connection):
             return NO_CHANNELS.format(self.title)
         if self.reads_history and any(site.sign == "-" and site.skip == 1 for site in connection.sites):
             return SUBTRACTED
@@ -221,7 +249,8 @@ class Static:
         elementwise = self.elementwise(elements, width, lags)
         if (*placement.partial, placement.site)[0].sign == "-":
             elementwise += elements  # -f
-        return Added(self.parameters(width, lags), 0, elementwise)
+        flops = placement.connection.tokens * sum(c.flops(width) for c in self.own().values())
+        return Added(self.parameters(width, lags), flops, elementwise)
 
     def layer(self, *where: Any, **options: Any) -> StaticLayer:
         """A layer, not yet started; see `Formula.layer`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from laurel_cli.rivals.running import by_stream
 from laurel_cli.rivals.static import Coefficient, Static, Terms
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ class X0(Static):
     def places(self, connections: Sequence[Connection]) -> Mapping[str, X0 | str]:
         """A stream's first connection, which remembers x_0, and all that end a block with another one behind it."""
         found: dict[str, X0 | str] = {c.name: reason for c in connections if (reason := self.misfit(c))}
-        streams: dict[int, list[Connection]] = defaultdict(list)
-        for connection in connections:
-            if connection.name not in found:
-                streams[connection.stream].append(connection)
-        for stream in streams.values():
+        for stream in by_stream([c for c in connections if c.name not in found]):
             first = stream[0]
             ends = {one.name for one, after in pairwise(stream) if one.block != after.block}
             if not ends:
@@ -74,7 +70,7 @@ class X0(Static):
                 found[first.name] = replace(self, mixes=False)
         return found
 
-    def remembered(self, x: Tensor, f: Tensor, number: int, c: Mapping[str, Tensor]) -> Any:
+    def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> Any:
         """The first input alone."""
         return x if number == 1 else None
 

@@ -72,6 +72,17 @@ def test_no_model_matches_is_3_with_the_nearest_names(laurel):
     assert "resnet50" in done.stderr
 
 
+def test_a_command_that_ends_without_an_answer_is_no_success(laurel_env):
+    script = (
+        "from laurel_cli.cli import main, destination\n"
+        "destination.Destination.write = lambda *given, **options: None\n"
+        "main.run(['arms', '--format', 'json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=laurel_env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "without an answer" in error_of(done)["why"]
+
+
 def test_models_lists_and_filters(laurel):
     names = json.loads(laurel("models", "resnet5*", "--format", "json").stdout)
     assert {"reference": "resnet50", "source": names["models"][0]["source"]} in names["models"]

@@ -373,3 +373,26 @@ def test_a_model_that_looks_at_its_data_has_its_inputs_inferred(write) -> None:
     loaded = load(f"{file}:Net")
     assert loaded.inputs.args[0].shape[-1] == 6
     runs(loaded)
+
+
+FORKS = """
+import os, sys
+from laurel_cli.models import guard
+
+def fork():
+    os.fork()
+
+guard.keep_apart(lambda word: None)
+here = os.path.join(os.path.dirname(guard.__file__), "loop.py")  # a loop of ours
+scope = {"fork": fork}
+exec(compile("def loop():\\n    for _ in range(12):\\n        fork()\\n", here, "exec"), scope)
+scope["loop"]()
+print("ended")
+"""
+
+
+def test_a_copy_that_a_model_forks_ends_where_our_code_goes_on(laurel_env, tmp_path):
+    (tmp_path / "forks.py").write_text(FORKS)
+    command = [sys.executable, "forks.py"]
+    done = subprocess.run(command, env=laurel_env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n")  # and not 4096 times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -70,7 +71,8 @@ def test_a_crash_is_one_trial_s_own(plan, tmp_path: Path) -> None:
     found = statuses(tmp_path / "study")
     by_arm = {arm.rpartition(":")[2]: found[arm, seed] for arm, seed in found if seed == 1}
     assert by_arm["baseline"] == ("complete", None)
-    assert by_arm["bad"] == ("failed", "RuntimeError: a bug in the user's model")
+    assert by_arm["bad"][0] == "failed"
+    assert re.fullmatch(r"RuntimeError: a bug in the user's model\. See models\.py, line \d+\.", by_arm["bad"][1])
     assert by_arm["killed"][0] == "failed"
     assert "killed" in by_arm["killed"][1]
     assert by_arm["exploding"][0] == "diverged"

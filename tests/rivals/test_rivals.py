@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,9 +21,12 @@ from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.laurel.apply import apply_laurel, laurel_layers
 from laurel_cli.models import load
 from laurel_cli.rivals import RIVALS
+from laurel_cli.rivals.running import RunningSum
+from laurel_cli.rivals.static import Static
+from laurel_cli.rivals.streams import Streams
 
 D = 6
-Plain = Callable[[Tensor, Tensor, dict[str, Tensor], list[Tensor], list[Tensor]], Tensor]
+Plain = Callable[[Tensor, Tensor, dict[str, Tensor], list[Tensor], list[Tensor], dict[str, Any]], Tensor]
 
 
 def attended(w: Tensor, v: list[Tensor]) -> Tensor:
@@ -35,19 +39,93 @@ def attended(w: Tensor, v: list[Tensor]) -> Tensor:
     return sum(weight * value for weight, value in zip(weights, v, strict=True))
 
 
-# x' of skip, branch, parameters, all sums x + f so far and all branch outputs so far, the stream's input first of both.
+def in_blocks(v: list[Tensor], size: int) -> list[Tensor]:
+    """The first input, and the sums of `size` branch outputs each."""
+    return [v[0], *(sum(v[start : start + size], torch.zeros(())) for start in range(1, len(v), size))]
+
+
+def normed(v: Tensor) -> Tensor:
+    return v / (v.square().mean() + 1e-6).sqrt()
+
+
+def sinkhorn(a: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Columns, then rows, divided by their sums, 20 times; no entry below 1e-6 after the first columns."""
+    n, smallest = range(len(a)), 1e-6
+    for _ in range(20):
+        a = [[a[i][j] / sum(a[m][j] for m in n) + smallest for j in n] for i in n]
+        a = [[a[i][j] / sum(a[i]) for j in n] for i in n]
+        smallest = 0.0
+    return a
+
+
+def ihc_step(streams: list[Tensor], f: Tensor, p: dict[str, Tensor]) -> list[Tensor]:
+    v = normed(torch.cat(streams))
+    post = [2 * torch.sigmoid(p["post_scale"] * (w @ v) + b) for w, b in zip(p["post"], p["post_bias"], strict=True)]
+    mixed = streams
+    if "mix" in p:
+        n = range(len(streams))
+        z = p["mix_scale"] * (p["mix"] @ v)
+        a = sinkhorn([[torch.exp(z[len(n) * i + j] + p["mix_bias"][i, j]) for j in n] for i in n])
+        mixed = [sum(a[i][j] * streams[j] for j in n) for i in n]
+    return [x + share * f for x, share in zip(mixed, post, strict=True)]
+
+
+def ihc_read(streams: list[Tensor], p: dict[str, Tensor]) -> Tensor:
+    v, even = normed(torch.cat(streams)), -math.log(len(streams) - 1)
+    pre = [torch.sigmoid(p["pre_scale"] * (w @ v) + b + even) for w, b in zip(p["pre"], p["pre_bias"], strict=True)]
+    return sum(share * x for x, share in zip(streams, pre, strict=True))
+
+
+def hc_step(streams: list[Tensor], f: Tensor, p: dict[str, Tensor]) -> list[Tensor]:
+    n = range(len(streams))
+    v = [normed(x) for x in streams]
+    b = [p["post_scale"] * torch.tanh(p["post"][0] @ v[i]) + p["post_bias"][i] for i in n]
+    a = [[p["mix_scale"] * torch.tanh(p["mix"][j] @ v[i]) + p["mix_bias"][i, j] for j in n] for i in n]
+    return [sum(a[i][j] * streams[i] for i in n) + b[j] * f for j in n]
+
+
+def hc_read(streams: list[Tensor], p: dict[str, Tensor]) -> Tensor:
+    if "pre" not in p:  # the last one: the head reads the mean
+        return sum(streams) / len(streams)
+    a = [p["mix_scale"] * torch.tanh(p["pre"][0] @ normed(x)) + b for x, b in zip(streams, p["pre_bias"], strict=True)]
+    return sum(share * x for x, share in zip(streams, a, strict=True))
+
+
+def streams(n: int, step: Callable[..., Any], read: Callable[..., Any]) -> Plain:
+    """Position by position: n copies of the first skip, a step at every connection, and what is read of its result."""
+
+    def equation(x: Tensor, f: Tensor, p: dict[str, Tensor], s: Any, v: Any, kept: dict[str, Any]) -> Tensor:
+        positions, branch = (value.movedim(kept["dim"], -1).reshape(-1, D) for value in (x, f))
+        before = kept.setdefault("streams", [[one] * n for one in positions])
+        kept["streams"] = [step(state, one, p) for state, one in zip(before, branch, strict=True)]
+        rows = torch.stack([read(state, p) for state in kept["streams"]])
+        return rows.reshape(x.movedim(kept["dim"], -1).shape).movedim(-1, kept["dim"])
+
+    return equation
+
+
+# x' of skip, branch, parameters, all sums x + f so far, all branch outputs so far, the stream's input first of both,
+# and of what the equation kept at the connections before.
 EQUATIONS: dict[str, Plain] = {
-    "rezero": lambda x, f, p, s, v: x + p["a"] * f,
-    "layerscale": lambda x, f, p, s, v: x + p["l"] * f,
-    "affine": lambda x, f, p, s, v: p["s1"] * (f + p["b1"]) + p["s2"] * (x + p["b2"]),
-    "gate": lambda x, f, p, s, v: (
+    "rezero": lambda x, f, p, s, v, k: x + p["a"] * f,
+    "layerscale": lambda x, f, p, s, v, k: x + p["l"] * f,
+    "affine": lambda x, f, p, s, v, k: p["s1"] * (f + p["b1"]) + p["s2"] * (x + p["b2"]),
+    "gate": lambda x, f, p, s, v, k: (
         torch.sigmoid(p["w"] / 0.3) * f + torch.sqrt(1 - torch.sigmoid(p["w"] / 0.3).square()) * x
     ),
-    "depthscale": lambda x, f, p, s, v: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
-    "x0": lambda x, f, p, s, v: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
-    "dense": lambda x, f, p, s, v: sum(a * value for a, value in zip(p["a"], s, strict=True)),
-    "attnres": lambda x, f, p, s, v: attended(p["w"], v),
-    "delta-attnres": lambda x, f, p, s, v: sum(v) + p["alpha"] * attended(p["w"], v),
+    "depthscale": lambda x, f, p, s, v, k: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
+    "x0": lambda x, f, p, s, v, k: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
+    "dense": lambda x, f, p, s, v, k: sum(a * value for a, value in zip(p["a"], s, strict=True)),
+    "attnres": lambda x, f, p, s, v, k: attended(p["w"], v),
+    "delta-attnres": lambda x, f, p, s, v, k: sum(v) + p["alpha"] * attended(p["w"], v),
+    "attnres-block": lambda x, f, p, s, v, k: attended(p["w"], v),  # three outputs are blocks of their own
+    "attnres-block@2": lambda x, f, p, s, v, k: attended(p["w"], in_blocks(v, 2)),
+    "attnres-block@1": lambda x, f, p, s, v, k: attended(p["w"], [v[0], sum(v[1:])]),
+    "ihc": streams(4, ihc_step, ihc_read),
+    "ihc@2": streams(2, ihc_step, ihc_read),
+    "hc": streams(4, hc_step, hc_read),
+    "hc@3": streams(3, hc_step, hc_read),
+    "mhc": streams(4, ihc_step, ihc_read),
 }
 # Of three connections together.
 PARAMETERS = {
@@ -61,7 +139,20 @@ PARAMETERS = {
 } | {
     "attnres": 3 * D,
     "delta-attnres": 3 * D + 3,
+    "attnres-block": 3 * D,
+    "attnres-block@2": 3 * D,
+    "attnres-block@1": 3 * D,
+    "ihc": 3 * (2 * 4 * (4 * D + 1) + 2),
+    "ihc@2": 3 * (2 * 2 * (2 * D + 1) + 2),
+    "hc": 3 * (4 * 6 + D * 6 + 2) - 4 - D,
+    "hc@3": 3 * (3 * 5 + D * 5 + 2) - 3 - D,
+    "mhc": 3 * ((16 + 8) * (4 * D + 1) + 3),
 }
+STREAMS = [name for name, rival in RIVALS.items() if issubclass(rival, Streams)]
+
+
+def rival(name: str) -> type[Static]:
+    return RIVALS[name.partition("@")[0]]
 
 
 class Block(nn.Module):
@@ -126,7 +217,7 @@ def moved(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", EQUATIONS)
 @pytest.mark.parametrize("form", FORMS)
 def test_it_is_its_equation(name: str, form: str) -> None:
     make, shape = FORMS[form]
@@ -134,7 +225,7 @@ def test_it_is_its_equation(name: str, form: str) -> None:
     branches = [copy.deepcopy(block.f) for block in model.blocks]
     moved(apply_laurel(model, name, x))
     layers = [*laurel_layers(model).values(), nn.Module()][: len(branches)]
-    expected, sums, outputs = x, [x], [x]
+    expected, sums, outputs, kept = x, [x], [x], {"dim": 1 if form == "images" else -1}
     for branch, layer in zip(branches, layers, strict=True):
         parameters = {key: p.detach() for key, p in layer.named_parameters()}
         if form == "images":
@@ -142,11 +233,15 @@ def test_it_is_its_equation(name: str, form: str) -> None:
         f = branch(expected) * (-1 if form == "subtracted" else 1)
         sums.append(expected + f)
         outputs.append(f)
-        expected = EQUATIONS[name](expected, f, parameters, sums, outputs)
+        expected = EQUATIONS[name](expected, f, parameters, sums, outputs, kept)
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_has_its_equation_here() -> None:
+    assert {*RIVALS} <= {*EQUATIONS} == {*PARAMETERS}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
     model, x = chain(Block, (2, 4, D))
     moved(apply_laurel(model, name, x))
@@ -169,6 +264,7 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
         ("dense", 3, 3),
         ("attnres", None, None),
         ("delta-attnres", None, None),
+        *((name, None, None) for name in ("attnres-block", "ihc", "hc", "mhc")),
     ],
 )
 def test_what_it_tells_of_its_weights(name: str, a: float | None, b: float | None) -> None:
@@ -199,10 +295,11 @@ def test_it_starts_as_it_says(name: str) -> None:
             warnings.simplefilter("error")
             apply_laurel(model, name, inputs)
         after = model(*inputs.args, **inputs.kwargs)
-    starts = RIVALS[name].starts
+    starts = rival(name).starts
     assert torch.equal(after, before) == (starts == "exact")
     # Where every reader normalises a scale is no matter, but for what keeps the norm from dividing by zero.
-    assert torch.allclose(after, before, rtol=0, atol=2e-3 * float(before.abs().max())) == (starts != "no")
+    atol = (2e-2 if starts == "near" else 2e-3) * float(before.abs().max())
+    assert torch.allclose(after, before, rtol=0, atol=atol) == (starts != "no")
 
 
 @pytest.mark.slow
@@ -222,7 +319,7 @@ def test_count_and_equation_agree_on_models_that_people_use(
     from laurel_cli.analysis import analyze
     from laurel_cli.arms import parse_arms
 
-    if "attnres" in name and "resnet" in reference:  # an activation stands between its sums
+    if issubclass(RIVALS[name], RunningSum) and "resnet" in reference:  # an activation stands between its sums
         analysis = analyze(load(reference, **options), parse_arms(f"{name},rw"), check=False)
         left_out = {result.arm.name: result.note for result in analysis.arms if result.cost is None}
         assert list(left_out) == [name]
@@ -234,6 +331,10 @@ def test_count_and_equation_agree_on_models_that_people_use(
     assert len(analysis.residual.connections) == connections
     widths = [connection.width for connection in analysis.residual.connections]
     streams = Counter(connection.stream for connection in analysis.residual.connections)
+
+    def ends_of_streams(figure: Callable[[Any], int]) -> int:
+        return sum(map(figure, {c.stream: c for c in analysis.residual.connections}.values()))
+
     ends = sum(
         one.block != after.block for one, after in pairwise(analysis.residual.connections) if one.stream == after.stream
     )
@@ -245,11 +346,21 @@ def test_count_and_equation_agree_on_models_that_people_use(
         "depthscale": 0,
         "x0": 2 * ends,
         "attnres": sum(widths),
+        "attnres-block": sum(widths),
         "delta-attnres": sum(widths) + len(widths),
         "dense": sum(n + 1 for length in streams.values() for n in range(1, length + 1)),
+        "ihc": sum(8 * (4 * width + 1) + 2 for width in widths),
+        "hc": sum(6 * (4 + width) + 2 for width in widths) - ends_of_streams(lambda c: 4 + c.width),
+        "mhc": sum(24 * (4 * width + 1) + 3 for width in widths),
     }[name]
     assert found.cost.parameters - analysis.baseline.parameters == by_hand
-    assert found.cost.flops == analysis.baseline.flops
+    elements = sum(math.prod(connection.shape) for connection in analysis.residual.connections)
+    products = {  # multiply-adds
+        "ihc": 8 * 4 * elements,
+        "hc": 4 * (6 * elements - ends_of_streams(lambda c: math.prod(c.shape))),
+        "mhc": 24 * 4 * elements,
+    }.get(name, 0)
+    assert found.cost.flops - analysis.baseline.flops == 2 * products
     assert bool(found.note) == (RIVALS[name].starts != "exact")
 
 
@@ -315,12 +426,17 @@ class Turned(Block):
         return x.flip(1) + self.f(x)
 
 
-@pytest.mark.parametrize("make", [Scaled, Turned])
+class PostNorm(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x + self.f(x), (D,))
+
+
+@pytest.mark.parametrize("make", [Scaled, Turned, PostNorm])
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_skip_that_is_changed_is_no_running_sum(name: str, make: Callable[[], nn.Module]) -> None:
     model, x = chain(make, (2, 4, D))
     before = model(x)
-    if "attnres" in name:
+    if issubclass(RIVALS[name], RunningSum):
         with pytest.raises(ModelError, match="no running sum"):
             apply_laurel(model, name, x)
         return
@@ -358,9 +474,19 @@ def test_attention_scores_stay_ordinary() -> None:
     torch.testing.assert_close(model(x)[:, 0], before[:, 0], rtol=1, atol=10)  # finite everywhere
 
 
-@pytest.mark.parametrize("name", ["rezero@4", "layerscale@x"])
-def test_a_setting_that_it_has_not_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("rezero@4", "has no rank"),
+        ("layerscale@x", "has no rank"),
+        ("ihc@1", "how many streams it has, a whole number from 2"),
+        ("hc@x", "how many streams"),
+        ("mhc@-2", "how many streams"),
+        ("attnres-block@0", "how many blocks it has, a whole number from 1"),
+    ],
+)
+def test_a_setting_that_it_has_not_is_refused(name: str, reason: str) -> None:
     from laurel_cli.arms import parse_arms
 
-    with pytest.raises(UsageError, match="has no rank"):
+    with pytest.raises(UsageError, match=reason):
         parse_arms(name)

@@ -1,0 +1,71 @@
+"""Processes that run a user's code: what one says, whether it has ended and how, the end of all that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterator
+
+POLL = 0.1  # seconds between two looks at whether a process is still there
+GRACE = 2.0  # seconds for a process to end by itself once it says nothing more
+
+
+def lines(pid: int, descriptor: int) -> Iterator[bytes | None]:
+    """Lines from a child process, None now and then where there is none, up to its end.
+
+    Its end is not that of the pipe, which a copy of it that the user's code forked may hold open.
+    """
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            ended = has_ended(pid)
+            if not selector.select(0 if ended else POLL):
+                if ended:
+                    return
+                yield None
+                continue
+            chunk = os.read(descriptor, 1 << 16)
+            if not chunk:
+                wait(pid, GRACE)
+                return
+            *whole, pending = (pending + chunk).split(b"\n")
+            yield from whole
+
+
+def wait(pid: int, seconds: float) -> None:
+    """Wait for the end of a child process, so long at most; it is not reaped."""
+    until = time.monotonic() + seconds
+    while not has_ended(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child process has ended; it is not reaped, so that its number stays its own."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # somebody has reaped it
+        return True
+
+
+def kill_group(pid: int) -> None:
+    """Kill a child process that leads a group, and all of the group: what it forked may outlive it.
+
+    To be called before it is reaped.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may not lead its group yet
+        os.kill(pid, signal.SIGKILL)
+
+
+def how(status: int) -> str:
+    """`signal 11 (SIGSEGV)` or `exit status 3`, from an exit code as `subprocess` gives it."""
+    if status >= 0:
+        return f"exit status {status}"
+    with contextlib.suppress(ValueError):
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    return f"signal {-status}"

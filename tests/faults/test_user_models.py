@@ -1,0 +1,98 @@
+"""Whatever a user's file does, the command ends with one answer or one error, and leaves nobody behind."""
+
+import json
+import re
+
+import pytest
+
+from tests.faults.hostile import MODELS, error_of
+
+GIVEN = ("--input", "float32:2x8", "--arms", "rw", "--no-check")
+LINE = re.compile(r"See models\.py, line \d+\.")
+
+
+@pytest.fixture
+def analyze(command, tmp_path):
+    (tmp_path / "models.py").write_text(MODELS)
+
+    def run(name, *options, given=GIVEN, **more):
+        return command("analyze", f"models.py:{name}", *given, "--format", "json", *options, **more)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "line"),
+    [
+        ("exits", "models.py:exits exits Python (code 0).", True),
+        ("odd", "raises Odd: as it is.", True),
+        ("closes", "raises GeneratorExit.", True),
+        ("interrupts", "raises KeyboardInterrupt.", True),
+        ("ours", "UsageError: wrong words of ours", True),
+        ("mute", "Mute", True),
+        ("leaves", "exit status 0", False),
+        ("crashes", "SIGSEGV", True),
+        ("aborts", "SIGABRT", True),
+        ("is_killed", "SIGKILL", False),
+        ("garbles", "disturbs", False),
+        ("factory_leaves", "exit status 3", False),
+        ("factory_crashes", "SIGSEGV", True),
+        ("hooked", "exits Python", True),
+        ("Parameters", "AttributeError", False),
+        ("Names", "exits Python", True),
+        ("Attributes", "Odd: no such layers", True),
+        ("Copies", "exits Python", True),
+    ],
+)
+def test_what_a_model_does_to_python_is_3_and_named(analyze, name, told, line):
+    done = analyze(name)
+    error = error_of(done)
+    text = f"{error['what']} {error['why']}"
+    assert done.returncode == 3
+    assert told in text
+    assert error["what"].count(". ") == 0
+    assert bool(LINE.search(text)) == line
+    assert error["hint"]
+
+
+def test_an_exit_while_inputs_are_tried_is_the_same(analyze):
+    assert "exits Python" in error_of(analyze("exits", given=("--input-shape", "2x8", "--arms", "rw")))["what"]
+
+
+@pytest.mark.parametrize("name", ["sleeps", "sleeps_deaf"])
+def test_a_forward_that_sleeps_is_ended(analyze, name):
+    error = error_of(analyze(name, LAUREL_MODEL_TIMEOUT="0.5"))
+    assert error["code"] == 3
+    assert "did not return within 0.5 s" in error["what"]
+    assert "LAUREL_MODEL_TIMEOUT" in error["hint"]
+
+
+def test_a_process_that_closes_what_is_not_its_own_is_3(analyze):
+    assert error_of(analyze("shuts"))["code"] == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["forks", "forks_a_sleeper", "forks_in_forward", "leaves_a_thread", "leaves_a_hook", "prints", "Says"]
+)
+def test_what_a_model_leaves_behind_changes_no_answer(analyze, name):
+    plain, done = analyze("Net"), analyze(name)
+    assert (plain.returncode, done.returncode) == (0, 0), done.stderr
+    answers = [json.loads(run.stdout) for run in (plain, done)]
+    assert answers[0]["arms"] == answers[1]["arms"]
+    assert answers[0]["connections"] == answers[1]["connections"]
+
+
+def test_prints_go_to_stderr_those_at_the_end_too(analyze):
+    said = analyze("prints").stderr
+    assert all(word in said for word in ("printed", "raw", "child", "late"))
+
+
+def test_no_record_of_a_failure(analyze, tmp_path):
+    analyze("exits", "--save", "--records", "kept")
+    assert not (tmp_path / "kept").exists()
+    analyze("forks", "--save", "--records", "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+
+def test_the_traceback_is_that_of_the_models_own_process(analyze):
+    assert 'models.py", line' in analyze("odd", "--debug").stderr
