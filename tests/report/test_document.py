@@ -321,7 +321,7 @@ def test_records_of_strange_content_are_left_out_with_a_word(made):
     for content in ({}, {"model": 3, "arms": []}, {"model": {}, "arms": [3]}, {"model": {}, "arms": [], "device": 1}):
         put(made, content, "profile")
     put(made, trial() | {"final": None}, "trial")
-    put(made, {"model": {}}, "of-a-later-version")
+    put(made, {"model": {}}, "later")  # a kind of a later version
     found = document(made)
     assert len(found["warnings"]) == 6
     assert all("is left out" in said for said in found["warnings"])
