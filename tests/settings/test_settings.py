@@ -31,6 +31,7 @@ def asked_by(command, monkeypatch, capsys):
 
     room = "latency" if words[0] == "profile" else "proxy"
     monkeypatch.setattr(f"laurel_cli.{room}.asked.plan_of", seen)
+    monkeypatch.setattr("laurel_cli.cli.stdio.reserve", lambda debug=False: None)  # stdout stays the test runner's
     with pytest.raises(SystemExit):
         main.run(words)
     (asked,) = found
