@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laurel_cli.analysis import analyze
-    from laurel_cli.api import apply, residual_map
-    from laurel_cli.cost.count import count
+    from laurel_cli.api.counted import count
+    from laurel_cli.api.places import apply, residual_map
+    from laurel_cli.api.profiled import profile
+    from laurel_cli.api.reported import report
+    from laurel_cli.api.trained import train
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
     from laurel_cli.laurel.fold import fold
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.inputs import as_inputs
     from laurel_cli.models.load import load
     from laurel_cli.residual import find_connections
+    from laurel_cli.rivals import add_arms
 
 __version__ = "0.1.0"
 
@@ -28,6 +32,7 @@ __all__ = [
     "LaurelError",
     "Spec",
     "__version__",
+    "add_arms",
     "analyze",
     "apply",
     "apply_laurel",
@@ -37,28 +42,35 @@ __all__ = [
     "fold",
     "load",
     "parameters",
+    "profile",
     "remove",
+    "report",
     "residual_map",
     "restore",
     "save",
+    "train",
 ]
 
 _HOMES = {
     "LaurelError": "laurel_cli.errors",
     "Spec": "laurel_cli.laurel.spec",
+    "add_arms": "laurel_cli.rivals",
     "analyze": "laurel_cli.analysis",
-    "apply": "laurel_cli.api",
+    "apply": "laurel_cli.api.places",
     "apply_laurel": "laurel_cli.laurel.apply",
     "as_inputs": "laurel_cli.models.inputs",
-    "count": "laurel_cli.cost.count",
+    "count": "laurel_cli.api.counted",
     "find_connections": "laurel_cli.residual",
     "fold": "laurel_cli.laurel.fold",
-    "load": "laurel_cli.models",
+    "load": "laurel_cli.models.load",
     "parameters": "laurel_cli.laurel.keep",
+    "profile": "laurel_cli.api.profiled",
     "remove": "laurel_cli.laurel.keep",
-    "residual_map": "laurel_cli.api",
+    "report": "laurel_cli.api.reported",
+    "residual_map": "laurel_cli.api.places",
     "restore": "laurel_cli.laurel.keep",
     "save": "laurel_cli.laurel.keep",
+    "train": "laurel_cli.api.trained",
 }
 
 

@@ -6,9 +6,8 @@ Count and equation must agree at every connection, or nothing is reported.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.analysis_document import Figures, arm_document
@@ -28,9 +27,9 @@ from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.residual.depth import multiplicities, shortened
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
+from laurel_cli.results import ResultOfArms
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
     from laurel_cli.cost.checks import Check
@@ -55,7 +54,7 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(ResultOfArms[Figures]):
     """The answer of `analyze`; in a notebook a table.
 
     Attributes:
@@ -83,42 +82,11 @@ class Analysis:
         }
         return self.document() | {"where": where}
 
-    def arm(self, name: str) -> Figures:
-        """The figures of one arm.
-
-        Args:
-            name: as in `arms`, "rw+lr@16".
-
-        Raises:
-            KeyError: there is no such arm.
-        """
-        found = next((figures for figures in self._figures() if figures.name == name), None)
-        if found is None:
-            raise KeyError(f"{name!r} is none of {', '.join(result.arm.name for result in self.arms)}")
-        return found
-
-    def _figures(self) -> list[Figures]:
-        """Of all arms, in their order."""
+    def figures(self) -> list[Figures]:
+        """What every arm costs, in their order."""
         return [
             Figures(**{key: arm.get(key) for key in Figures.__dataclass_fields__}) for arm in self.document()["arms"]
         ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as `document`."""
-        return self.document()
-
-    def to_json(self) -> str:
-        """The document as JSON text."""
-        return json.dumps(self.document(), indent=2, allow_nan=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row an arm, by its name; the columns are those of `Figures`."""
-        from pandas import DataFrame
-
-        return DataFrame([asdict(figures) for figures in self._figures()]).set_index("name")
-
-    def _repr_html_(self) -> str:
-        return str(self.to_frame().to_html())
 
     def document(self) -> dict[str, Any]:
         """The JSON document, schema "laurel.analyze/1"."""
@@ -156,7 +124,7 @@ class Analysis:
 
 def analyze(
     model: LoadedModel | nn.Module | str,
-    arms: str | Sequence[Arm | str] = ARMS,
+    arms: str | Sequence[Arm | Formula | str] = ARMS,
     inputs: Any = None,
     *,
     check: bool = True,
@@ -172,7 +140,8 @@ def analyze(
     Args:
         model: a module, which is left as it is; a reference such as "resnet50", "timm:NAME" or "file.py:factory"; or
             what `load` gives.
-        arms: what to compare with the baseline: names as `laurel arms` lists them, separated by commas or in a list.
+        arms: what to compare with the baseline: names as `laurel arms` lists them, separated by commas or in a list, in
+            which a `Spec` or an `Arm` may stand too.
         inputs: what a module is called with: a tensor, a tuple, a dict or `Inputs`.
         check: count again with fvcore and thop, where the model fits into memory.
         command: the command line, for the record.
@@ -184,16 +153,16 @@ def analyze(
         TypeError: a module without inputs.
         LaurelError: an equation and a count disagree: a bug of ours.
     """
-    loaded, arms = _loaded(model, inputs), parse_arms(arms)
+    loaded, chosen = _loaded(model, inputs), parse_arms(arms)
     on_progress("finding residual connections")
     identity = architecture(loaded.module)
-    counter, baseline = _opened(loaded, arms, on_progress)
+    counter, baseline = _opened(loaded, chosen, on_progress)
     found = counter.found
     if not found.whole.connections:
         raise found.whole.nothing_found(loaded.reference)
     warnings = list(found.whole.warnings)
     results = []
-    for arm in arms:
+    for arm in chosen:
         on_progress(f"counting {arm.name}")
         results.append(counter.count(arm, baseline, warnings))
     if check:
@@ -205,20 +174,15 @@ def analyze(
 
 
 def _loaded(model: LoadedModel | nn.Module | str, inputs: Any) -> LoadedModel:
-    from laurel_cli.models.inputs import as_inputs
     from laurel_cli.models.load import load
-    from laurel_cli.models.own import of_module
-    from laurel_cli.models.samples import describe
+    from laurel_cli.models.own import of_module, with_inputs
 
     if not isinstance(model, LoadedModel | str):
         if inputs is None:
             raise TypeError("analyze needs the inputs that a module is called with.")
         return of_module(model, inputs)
     found = load(model) if isinstance(model, str) else model
-    if inputs is None:
-        return found
-    given = as_inputs(inputs, found.module)
-    return replace(found, inputs=given, input_description=describe(given))
+    return found if inputs is None else with_inputs(found, inputs)
 
 
 def _opened(loaded: LoadedModel, arms: Sequence[Arm], on_progress: Callable[[str], None]) -> tuple[_Counter, Cost]:

@@ -29,7 +29,7 @@ def agree_at_connections(spec: Formula, placed: Placed, paths: dict[int, str], c
         _, flops, elementwise, _ = expected.get(id(layer), (layer, 0, 0, ""))
         expected[id(layer)] = (layer, flops + form.flops, elementwise + inside, placement.connection.name)
     for key, (layer, flops, elementwise, name) in expected.items():
-        counted = (sum(p.numel() for p in layer.parameters()), *cost.by_module[paths[key]])
+        counted = (sum(p.numel() for p in layer.parameters()), *cost.watched[paths[key]])
         if key in unsized:  # the equations are of terms that have the sum's shape
             flops, elementwise = counted[1:]
         elif layer.adds_plainly:  # sums of a size that is not known here; in total they are the baseline's

@@ -15,6 +15,13 @@ from laurel_cli.text import message
 class LaurelError(Exception):
     """Base of all expected failures.
 
+    >>> import laurel_cli as laurel
+    >>> try:
+    ...     laurel.load("resnet17")
+    ... except laurel.LaurelError as error:
+    ...     print(type(error).__name__, error.exit_code, error.what)
+    ModelError 3 Model 'resnet17' is not in torchvision, timm or the shipped shapes.
+
     Args:
         what: one sentence, what failed.
         why: one sentence, the cause; may be empty.
@@ -80,7 +87,7 @@ def heard(parts: Mapping[str, str]) -> LaurelError:
 def lacking(error: BaseException) -> ResourceError | None:
     """Memory or a disk that ran out, wherever it was met, as one of ours; None of any other error."""
     if isinstance(error, MemoryError):
-        return ResourceError("Memory ran out.", message(error), "Try a smaller --batch.")
+        return ResourceError("Memory ran out.", message(error), "Try a smaller `batch`.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("The disk is full.", f"{error}.", "Free some space.")
     return None

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +48,15 @@ def cache(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for prepared data, for this process and those that it starts: one for all tests of a session."""
     monkeypatch.setenv("LAUREL_CACHE", str(_cache))
     return _cache
+
+
+@pytest.fixture
+def own_arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Arms that a test brings from a file are gone after it."""
+    from laurel_cli.rivals import RIVALS
+
+    before = dict(RIVALS)
+    monkeypatch.setenv("LAUREL_ARM_FILES", "")
+    yield
+    RIVALS.clear()
+    RIVALS.update(before)

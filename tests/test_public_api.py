@@ -1,7 +1,9 @@
 """The public surface: what `laurel_cli` exports, and that importing it is cheap."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import laurel_cli
 
@@ -11,6 +13,7 @@ def test_exported_names_are_pinned():
         "LaurelError",
         "Spec",
         "__version__",
+        "add_arms",
         "analyze",
         "apply",
         "apply_laurel",
@@ -20,10 +23,13 @@ def test_exported_names_are_pinned():
         "fold",
         "load",
         "parameters",
+        "profile",
         "remove",
+        "report",
         "residual_map",
         "restore",
         "save",
+        "train",
     ]
 
 
@@ -46,3 +52,15 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_the_package_imports_no_torch(laurel_env):
     script = "import sys, laurel_cli; laurel_cli.Spec; assert not {'torch', 'typer', 'rich'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
+
+
+def test_a_class_name_stands_for_one_thing():
+    """No two classes of the package share a name."""
+    home = Path(laurel_cli.__file__).parent
+    found: dict[str, list[str]] = {}
+    for path in sorted(home.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path.relative_to(home)))
+    assert len(found) > 100
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

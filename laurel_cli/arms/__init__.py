@@ -5,7 +5,7 @@ A new rival is a file in `rivals/`; a new kind of arm is a file here and a line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from laurel_cli.arms.formula import LAUREL, RIVAL
 from laurel_cli.arms.naive import NAIVE
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import formulas
+from laurel_cli.laurel.formula import Formula
+from laurel_cli.laurel.spec import Spec
+from laurel_cli.rivals.outside import source_sha256
 
 # In the order of tables; and of asking which kind a name is of, LAuReL last: it says what is wrong with any other name.
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (BASELINE, COPY, NAIVE, LAUREL, RIVAL, AGAINST)}
@@ -49,19 +52,28 @@ def parse_arm(name: str, **spec_options: Any) -> Arm:
     return next(arm for kind in _ASKED if (arm := kind.parse(wanted, spec_options)) is not None)
 
 
-def parse_arms(arms: str | Sequence[Arm | str], **spec_options: Any) -> list[Arm]:
+def parse_arms(arms: str | Sequence[Arm | Formula | str], **spec_options: Any) -> list[Arm]:
     """Read "baseline,naive+1,rw,rw+lr@16". The baseline comes first, named or not.
 
     Args:
-        arms: names, separated by commas or in a list; arms in it stay as they are.
+        arms: names, separated by commas or in a list; arms in it stay as they are, formulas become arms of their name.
         spec_options: further fields of every `Spec`.
 
     Raises:
         UsageError: an unknown name.
     """
-    given: Sequence[Arm | str] = [part for part in arms.split(",") if part.strip()] if isinstance(arms, str) else arms
-    named = ("baseline", *given)
-    return list(dict.fromkeys(one if isinstance(one, Arm) else parse_arm(one, **spec_options) for one in named))
+    given: Sequence[Arm | Formula | str] = (
+        [part for part in arms.split(",") if part.strip()] if isinstance(arms, str) else arms
+    )
+    return list(dict.fromkeys(_arm(one, spec_options) for one in ("baseline", *given)))
+
+
+def _arm(one: Arm | Formula | str, spec_options: Mapping[str, Any]) -> Arm:
+    if isinstance(one, Arm):
+        return one
+    if isinstance(one, str):
+        return parse_arm(one, **spec_options)
+    return Arm(one.name, LAUREL if isinstance(one, Spec) else RIVAL, spec=one)
 
 
 def build(arm: Arm, site: Site) -> tuple[str, ...]:
@@ -74,6 +86,12 @@ def build(arm: Arm, site: Site) -> tuple[str, ...]:
         ModelError: it cannot be built from this model.
     """
     return () if arm.kind.build is None else arm.kind.build(arm, site)
+
+
+def foreign(arms: Iterable[Arm]) -> dict[str, str]:
+    """SHA-256 of the files that arms from outside stand in, by "arm NAME": part of what a measurement depends on."""
+    found = {f"arm {arm.family}": source_sha256(arm.spec) for arm in arms if arm.spec is not None}
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def write(arm: Arm) -> dict[str, Any]:

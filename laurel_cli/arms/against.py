@@ -13,4 +13,5 @@ def _read(name: str, plain: Mapping[str, Any]) -> Arm:
 
 
 # No name of an arm is parsed as one: whoever compares another model names its reference.
-AGAINST = Kind("against", lambda *_: None, _read, (About("--against MODEL", "another model", "its own", "no"),))
+ABOUT = About("--against MODEL", "another model", "its own", "no")
+AGAINST = Kind("against", lambda *_: None, _read, lambda: (ABOUT,))

@@ -74,7 +74,7 @@ class Kind:
     name: str
     parse: Callable[[str, Mapping[str, Any]], Arm | None]
     read: Callable[[str, Mapping[str, Any]], Arm]
-    about: tuple[About, ...]
+    about: Callable[[], tuple[About, ...]]
     build: Callable[[Arm, Site], tuple[str, ...]] | None = None
     optional: bool = False
     own_seeds: bool = False

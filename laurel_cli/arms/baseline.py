@@ -17,7 +17,9 @@ def _read(kind_of: str, name: str, *_: object) -> Arm:
 
 def _kind(about: About, *, own_seeds: bool = False) -> Kind:
     name = about.name
-    return Kind(name, partial(_arm, name), partial(_read, name), (about,), own_seeds=own_seeds, is_baseline=True)
+    return Kind(
+        name, partial(_arm, name), partial(_read, name), lambda: (about,), own_seeds=own_seeds, is_baseline=True
+    )
 
 
 BASELINE = _kind(About("baseline", "x' = x + f", "0", "exact"))

@@ -76,7 +76,7 @@ LAUREL = Kind(
     "laurel",
     _parse_laurel,
     _read_laurel,
-    about=(
+    about=lambda: (
         About("rw", "x' = a f + b x", "2", "exact", f"{PAPER}5"),
         About("lr@R", "x' = f + x + B A x", "2 R D", "exact", f"{PAPER}3"),
         About("pa", "x' = f + x + sum_j c_j x_(i-j), j < K", "K", "exact", f"{PAPER}4"),
@@ -90,7 +90,7 @@ RIVAL = Kind(
     "rival",
     _parse_rival,
     _read_rival,
-    tuple(map(_about, RIVALS.values())),
+    lambda: tuple(map(_about, RIVALS.values())),  # files may bring further ones
     _build,
     optional=True,  # some ask of a model what it may not have
     is_placed=True,

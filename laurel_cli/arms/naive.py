@@ -42,7 +42,7 @@ NAIVE = Kind(
     name="naive",
     parse=_parse,
     read=_read,
-    about=(
+    about=lambda: (
         About(
             "naive+N", "N more blocks, as the model's own", "N blocks, whole", "no", needs="two equal blocks in a row"
         ),

@@ -8,47 +8,29 @@ from typing import Annotated, Any
 
 import typer
 
-from laurel_cli.cli.model_options import (
-    Arms,
-    Batch,
-    History,
-    ImageSize,
-    Init,
-    Input,
-    InputShape,
-    Lags,
-    Model,
-    ModelArg,
-    Normalize,
-    Per,
-    Rank,
-    SeqLen,
-    Variant,
-    VectorWeights,
+from laurel_cli.cli.options import Debug, Force, Format, Output, command_line, say_unused
+from laurel_cli.settings.shared import (
+    OUTPUT,
+    ArmFileSettings,
+    ArmSettings,
+    ExampleSettings,
+    FormulaSettings,
+    ModelArgSettings,
+    ModelSetting,
+    RecordSettings,
+    VariantSettings,
     arm_names,
-    command_line,
-    spec_fields,
 )
-from laurel_cli.cli.options import FOLDER, OUTPUT, Debug, Force, Format, Output, Records
 
 
 def analyze(
-    model: Model,
-    variant: Variant = None,
-    rank: Rank = None,
-    arms: Arms = None,
-    lags: Lags = "3",
-    history: History = "auto",
-    normalize: Normalize = "2softmax",
-    vector_weights: VectorWeights = False,
-    init: Init = "xavier",
-    per: Per = "connection",
-    batch: Batch = 1,
-    seq_len: SeqLen = None,
-    image_size: ImageSize = None,
-    input_shape: InputShape = None,
-    input: Input = None,  # noqa: A002 - the option's name
-    model_arg: ModelArg = None,
+    model: ModelSetting,
+    variants: VariantSettings,
+    arms: ArmSettings,
+    files: ArmFileSettings,
+    formula: FormulaSettings,
+    example: ExampleSettings,
+    model_args: ModelArgSettings,
     connections: Annotated[
         bool,
         typer.Option(
@@ -68,7 +50,8 @@ def analyze(
     save: Annotated[
         bool, typer.Option("--save", help="Leave a record of the answer in --records.", rich_help_panel=OUTPUT)
     ] = False,
-    records: Records = FOLDER,
+    *,
+    kept: RecordSettings,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -92,53 +75,47 @@ def analyze(
 
         laurel analyze resnet50 --save && laurel report
     """
-    from laurel_cli.cli import options, stdio
+    from laurel_cli.cli import stdio
     from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.models.reference import runs_users_code
 
     destination = Destination.checked(format, output, force)
-    spec_options = spec_fields(lags, history, normalize, vector_weights, init, per)
-    names = arm_names(arms, options.split(variant), options.split(rank), spec_options)
-    shape = options.dimensions("--input-shape", input_shape) if input_shape is not None else None
-    model_args = options.keywords("--model-arg", model_arg)
+    files.bring()
+    names, spec = arm_names(arms, variants, formula.of_spec)
+    say_unused(arms, variants)
+    built = {"batch": example.batch, "seq_len": example.seq_len, "image_size": example.image_size}
+    said: dict[str, Any] = built | {"input_shape": example.shape, "inputs": list(example.inputs)}
+    said |= {"model_args": model_args.model_args}
     stdio.reserve(debug)
+    reference = str(model.model)
 
     def work(progress: Callable[[str], None]) -> dict[str, Any]:
         # Only now, so that a mistake in the options is answered at once, without torch.
         from laurel_cli.analysis import analyze as analyze_model
-        from laurel_cli.arms import parse_arms
+        from laurel_cli.arms import foreign, parse_arms
         from laurel_cli.models import load
 
-        chosen = parse_arms(names, **spec_options)
-        loaded = load(
-            model,
-            batch=batch,
-            seq_len=seq_len,
-            image_size=image_size,
-            input_shape=shape,
-            inputs=tuple(input or ()),
-            model_args=model_args,
-        )
+        chosen = parse_arms(names, **spec)
+        loaded = load(reference, **said)
         analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
-        return {"document": analysis.document(), "record": analysis.record() if save else None}
+        record = analysis.record() if save else None
+        return {"document": analysis.document(), "record": record, "arms": foreign(chosen)}
 
     with Progress(debug) as progress:
-        progress(f"loading {model}")
-        found = apart(work, model, on_progress=progress) if runs_users_code(model) else work(progress)
+        progress(f"loading {reference}")
+        found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
     if save:
-        said: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": shape}
-        said |= {"inputs": list(input or ()), "model_args": model_args}
-        _keep(found["record"] | {"options": said, "spec_options": spec_options}, records)
+        _keep(found["record"] | {"options": said, "spec_options": spec}, found["arms"], Path(kept.records or ""))
     destination.write(found["document"], connections=connections)
 
 
-def _keep(content: dict[str, Any], folder: Path) -> None:
-    from laurel_cli.cli import machine, stdio
-    from laurel_cli.records.provenance import code_sha256
+def _keep(content: dict[str, Any], arms: dict[str, str], folder: Path) -> None:
+    from laurel_cli.cli import stdio
+    from laurel_cli.records.provenance import code_sha256, versions
     from laurel_cli.records.store import write
 
-    hashes = {"model": content["model"]["architecture"], "code": code_sha256()}
-    path = write(folder, "analyze", "complete", content | {"versions": machine.versions(), "hashes": hashes})
+    hashes = {"model": content["model"]["architecture"], "code": code_sha256(), **arms}
+    path = write(folder, "analyze", "complete", content | {"versions": versions(), "hashes": hashes})
     stdio.say(f"record: {path}")

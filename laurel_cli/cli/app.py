@@ -16,6 +16,7 @@ from laurel_cli.cli.profile import profile
 from laurel_cli.cli.recommend import recommend
 from laurel_cli.cli.records import records
 from laurel_cli.cli.report import report
+from laurel_cli.cli.signature import from_fields
 from laurel_cli.cli.train_proxy import train_proxy
 
 NARROW = 60  # below it rich's panels break words; plain help wraps between them
@@ -60,12 +61,12 @@ def laurel(
         raise typer.Exit(2)
 
 
-app.command()(analyze)
-app.command()(profile)
-app.command("train-proxy")(train_proxy)
-app.command()(report)
-app.command()(recommend)
+app.command()(from_fields(analyze))
+app.command()(from_fields(profile))
+app.command("train-proxy")(from_fields(train_proxy))
+app.command()(from_fields(report))
+app.command()(from_fields(recommend))
 app.command()(records)
-app.command()(arms)
+app.command()(from_fields(arms))
 app.command()(models)
 app.command()(env)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from laurel_cli.cli.options import Debug, Force, Format, Output
+from laurel_cli.settings.shared import ArmFileSettings
 
 
 def arms(
+    files: ArmFileSettings,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -31,7 +33,8 @@ def arms(
 
     destination = Destination.checked(format, output, force)
     stdio.reserve(debug)
+    files.bring()
     for reason in BROKEN.values():
         stdio.say(f"warning: an arm of an installed package is left out: {reason}")
-    found = [{"kind": kind.name, **asdict(about)} for kind in KINDS.values() for about in kind.about]
+    found = [{"kind": kind.name, **asdict(about)} for kind in KINDS.values() for about in kind.about()]
     destination.write({"schema": "laurel.arms/1", "arms": found})

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.cli import stdio
-from laurel_cli.cli.options import one_of
+from laurel_cli.cli.typed import document_in_options
 from laurel_cli.records.files import check_writable, write_whole
 from laurel_cli.render import FORMATS, Look, render
+from laurel_cli.settings.read import one_of
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Destination:
             UsageError, ResourceError: an unknown format, or a file that cannot be written.
         """
         path = None if output is None or str(output) == "-" else output
-        chosen = one_of("--format", format, FORMATS)
+        chosen = one_of("format", format, FORMATS)
         if path is not None:
             check_writable(path, force)
         return cls(chosen, path, force)
 
     def write(self, document: dict[str, Any], **options: Any) -> None:
         """Render `document` and write it; its warnings are said on stderr."""
+        document = document_in_options(document)
         for warning in document.get("warnings", ()):
             stdio.say(f"warning: {warning}")
         look = Look() if self.path else terminal_look()

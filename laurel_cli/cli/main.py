@@ -87,6 +87,13 @@ def _as_ours(argv: Sequence[str], error: BaseException) -> LaurelError:
     return LaurelError("This is a bug in laurel.", why.rstrip(".") + ".", hint)
 
 
+def _as_typed(error: LaurelError) -> LaurelError:
+    """With options in the place of Python's arguments, of which the library speaks."""
+    from laurel_cli.cli.typed import in_options
+
+    return LaurelError(in_options(error.what), in_options(error.why), in_options(error.hint))
+
+
 def _stopped(argv: list[str], code: int) -> int:
     """Say that the command was stopped from outside; other codes have said what they had to."""
     words = {INTERRUPTED: "Interrupted.", TERMINATED: "Terminated."}
@@ -100,6 +107,7 @@ def _report(argv: list[str], error: LaurelError, code: int | None = None, quiet:
         import traceback
 
         stdio.say("".join(traceback.format_exception(error.__cause__ or sys.exception() or error)).rstrip())
+    error = _as_typed(error)
     if _wants_json(argv) and not stdio.answered():
         from laurel_cli.render.json import error_text
 

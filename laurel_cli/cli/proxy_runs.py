@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from laurel_cli.cli.apart import apart
-from laurel_cli.cli.model_options import command_line
+from laurel_cli.cli.options import command_line
+from laurel_cli.cli.typed import in_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.proxy.compare import Plan, Prepared
+    from laurel_cli.proxy.compare import Prepared, StudyPlan
 
 
-def compare(plan: Plan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
+def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
     """Train what is missing and write the answer; after Ctrl-C that of the trials that are there.
 
     Raises:
@@ -41,7 +42,7 @@ def compare(plan: Plan, tensorboard: Path | None, destination: Destination, debu
         raise typer.Exit(6)
 
 
-def list_trials(plan: Plan, debug: bool) -> None:
+def list_trials(plan: StudyPlan, debug: bool) -> None:
     """Write the study down and list its missing trials, ARM:SEED a line."""
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
@@ -50,7 +51,7 @@ def list_trials(plan: Plan, debug: bool) -> None:
     with Progress(debug) as progress:
         prepared = _prepared(plan, progress)
     for warning in prepared.warnings:
-        stdio.say(f"warning: {warning}")
+        stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
 
@@ -98,7 +99,7 @@ def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
         raise typer.Exit(128 + asked[0]) from None
 
 
-def _prepared(plan: Plan, on_progress: Callable[[str], None]) -> Prepared:
+def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
     """The plan's study, prepared; in a process of its own where it has a user's model."""
     from laurel_cli.models.reference import runs_users_code
     from laurel_cli.proxy import study

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output
+from laurel_cli.settings.shared import ArmFileSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ def recommend(
         list[Path] | None,
         typer.Option("--records", metavar="DIR", help="A folder of records; repeat it.", show_default="reports"),
     ] = None,
+    *,
+    files: ArmFileSettings,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -53,17 +56,18 @@ def recommend(
     """
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.cli.model_options import command_line
+    from laurel_cli.cli.options import command_line
     from laurel_cli.errors import RecordError
     from laurel_cli.records.folder import gather
-    from laurel_cli.report.recommend import recommend as advise
+    from laurel_cli.reports.recommend import recommend as advise
 
     destination = Destination.checked(format, output, force)
     budgets = _budgets(
         {"params": max_params, "flops": max_flops, "latency": max_latency, "step": max_step, "memory": max_memory}
     )
     stdio.reserve(debug)
-    from laurel_cli.report.document import report
+    files.bring()
+    from laurel_cli.reports.document import report
 
     missing = f"Try laurel analyze {model} --save, then laurel profile {model}."
     if records is None and not REPORTS.is_dir():
@@ -78,11 +82,9 @@ def recommend(
 
 def _budgets(texts: Mapping[str, str | None]) -> dict[str, float]:
     """Limits in percent, by the cost's name in a report."""
-    from laurel_cli.cli.profile import percentage
+    from laurel_cli.settings.read import percentage
 
     named = {"params": "parameters"}
     return {
-        named.get(name, name): 100 * percentage(f"--max-{name}", text)
-        for name, text in texts.items()
-        if text is not None
+        named.get(name, name): percentage(f"--max-{name}", text) for name, text in texts.items() if text is not None
     }

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from laurel_cli.cli.options import OUTPUT, Debug, Force, Format, Output
+from laurel_cli.cli.options import Debug, Force, Format, Output
 from laurel_cli.render import FORMATS
+from laurel_cli.settings.shared import OUTPUT, ArmFileSettings
 
 if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.records.folder import Gathered
 
-REPORTS, STUDIES = Path("reports"), Path("reports/studies")
 WHAT = "What is reported"
 
 
@@ -82,6 +81,8 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    *,
+    files: ArmFileSettings,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -104,93 +105,28 @@ def report(
     """
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.cli.model_options import command_line
+    from laurel_cli.cli.options import command_line
     from laurel_cli.errors import GateError
-    from laurel_cli.report.gate import Gate
+    from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, refuse_nothing
+    from laurel_cli.reports.gate import FailCondition
 
     destination = Destination.checked(format, output, force)
-    gates = [Gate.parse(text) for text in fail_if or ()]
-    costs, metric = _choices(cost, quality)
+    gates = [FailCondition.parse(text) for text in fail_if or ()]
+    costs, metric = chosen_costs(cost), chosen_metric(quality)
     folder = _figure_folder(destination, figures)
     stdio.reserve(debug)
-    gathered = _gathered([_folder(name) for name in study or ()], records)
+    files.bring()
+    found = gathered([Path(name) for name in study or ()], records)
 
-    from laurel_cli.report.document import report as make
+    from laurel_cli.reports.document import report as make
 
-    document = make(gathered, costs=costs, metric=metric, model=model, command=command_line())
-    _refuse_nothing(document, gathered, model)
+    document = make(found, costs=costs, metric=metric, model=model, command=command_line())
+    refuse_nothing(document, found, model)
     tripped = _tripped(document, gates)  # first: a condition that cannot be judged is an error, not a report
     pictures = _pictures(document, destination, folder, all_formats=figures is not None, force=force)
     destination.write(document, pictures=pictures)
     if tripped:
         raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
-
-
-def _choices(cost: list[str] | None, quality: str | None) -> tuple[tuple[str, ...], str | None]:
-    from laurel_cli.cli.options import one_of, split
-
-    known = ("parameters", "flops", "latency", "step", "memory")
-    chosen = tuple(dict.fromkeys(one_of("--cost", item, known) for item in split(cost)))
-    return chosen or known, None if quality is None else one_of("--quality", quality, ("loss", "accuracy"))
-
-
-def _folder(name: str) -> Path:
-    """The folder of a study, by its path or its name."""
-    path = Path(name)
-    return path if path.exists() or not (STUDIES / name).is_dir() else STUDIES / name
-
-
-def _gathered(studies: list[Path], records: list[Path] | None) -> Gathered:
-    """What is asked for; with `studies` alone their trials, and what else is known of their models.
-
-    Raises:
-        RecordError: a folder is missing.
-    """
-    from dataclasses import replace
-
-    from laurel_cli.records.folder import Gathered, gather
-    from laurel_cli.report.join import models, usable
-
-    if not studies:
-        if records is None and not REPORTS.is_dir():
-            return Gathered((), ())
-        return gather(records or [REPORTS])
-    trials = gather(studies)
-    beside = records or [folder for folder in (REPORTS / "records",) if folder.is_dir()]
-    rest = gather(beside) if beside else Gathered((), ())
-    both = {record.name: record for record in rest.records if record.kind != "trial"}
-    both |= {record.name: record for record in trials.records}
-    good, _ = usable(both.values())
-    joined = {record.name for model in models(good) if model.trials for record in model.records}
-    # What cannot be used is kept: the report says why.
-    bad = {name for name in both if name not in {record.name for record in good}}
-    kept = tuple(both[name] for name in sorted(both) if name in joined | bad)
-    return replace(trials, records=kept, problems=(*trials.problems, *rest.problems))
-
-
-def _refuse_nothing(document: Mapping[str, Any], gathered: Gathered, model: str | None) -> None:
-    """No answer is no report.
-
-    Raises:
-        RecordError: nothing was recorded, nothing of that model, or nothing that can be read.
-    """
-    from laurel_cli.errors import RecordError
-    from laurel_cli.models.reference import did_you_mean
-
-    if document["comparisons"]:
-        return
-    if gathered.problems:
-        raise RecordError("No record can be read.", gathered.problems[0].what, "Try laurel records --verify.")
-    if model is not None and gathered.records:
-        called = sorted({str(record.content["model"].get("reference")) for record in gathered.records})
-        raise RecordError(
-            f"Nothing is recorded of {model!r}.", hint=did_you_mean(model, called) or "Try laurel records."
-        )
-    raise RecordError(
-        "There are no records to report.",
-        "analyze --save, profile and train-proxy leave them in reports/records and reports/studies.",
-        "Try laurel analyze resnet50 --save, or name a folder with --records.",
-    )
 
 
 def _figure_folder(destination: Destination, figures: Path | None) -> Path | None:
@@ -221,8 +157,8 @@ def _pictures(
     if folder is not None:
         from laurel_cli.errors import ResourceError
         from laurel_cli.records.files import check_writable, write_whole
-        from laurel_cli.report.figures import names, pictures
-        from laurel_cli.report.figures.style import FORMATS as ALL
+        from laurel_cli.reports.figures import names, pictures
+        from laurel_cli.reports.figures.style import FORMATS as ALL
 
         chosen = ALL if all_formats else (shown.pictures,)
         try:
@@ -235,7 +171,7 @@ def _pictures(
         for name, content in pictures(document, chosen):
             write_whole(folder / name, content, force)
     if shown.is_inline:
-        from laurel_cli.report.figures import inline
+        from laurel_cli.reports.figures import inline
 
         return inline(document)
     if folder is None or not shown.pictures:
@@ -251,7 +187,7 @@ def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:
     Raises:
         UsageError: a condition cannot be judged from this report.
     """
-    from laurel_cli.report.rows import rows
+    from laurel_cli.reports.rows import rows
 
     flat = rows(document)
     return [f"{gate.text}: {', '.join(found)}" for gate in gates if (found := gate.tripped(flat))]

@@ -157,7 +157,7 @@ def _explored(counter: OtherCounter, ours: Ours, tensors: tuple[torch.Tensor, ..
     """Ours, with what is done within each module that the other counter counts by, from one more count."""
     paths = counter.modules(ours.model)
     again = count(ours.model, Inputs(tensors), watch=paths, saved=False)
-    ours = replace(ours, inside={path: again.by_module[path][0] // 2 for path in paths})
+    ours = replace(ours, inside={path: again.watched[path][0] // 2 for path in paths})
     # A recurrent layer that runs step by step: products here, one layer in thop.
     stepwise = thop_counter.recurrent(ours) if counter.copies else 0
     if not stepwise:

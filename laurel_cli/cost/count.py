@@ -41,7 +41,7 @@ class Cost:
         uncounted: (operator, calls) that no rule knows.
         coverage: share of operator calls, views aside, that some rule knows.
         by_operator: MACs by operator name.
-        by_module: (FLOPs, elementwise FLOPs) done within each watched module, all its calls summed, each once
+        watched: (FLOPs, elementwise FLOPs) done within each watched module, all its calls summed, each once
             whatever the multiplicity.
         notes: what the reader should know about how it was counted.
     """
@@ -58,7 +58,7 @@ class Cost:
     uncounted: tuple[tuple[str, int], ...] = ()
     coverage: float = 1.0
     by_operator: Mapping[str, int] = field(default_factory=dict)
-    by_module: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    watched: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -81,7 +81,7 @@ def count(
         multiplicity: module path -> how many times what is done inside that module counts (operators, parameters,
             saved bytes). Of nested ones the innermost counts. For a copy of a deep model whose last kept layer
             stands for those left out.
-        watch: module paths whose FLOPs and elementwise FLOPs are wanted apart (`Cost.by_module`).
+        watch: module paths whose FLOPs and elementwise FLOPs are wanted apart (`Cost.watched`).
         saved: also count what a forward pass in train mode keeps for the backward pass.
         real: run on the model's real tensors, at real cost, not on fake ones. Done without being asked where the
             fake pass fails (the model looks at its data) and the model is real; `Cost.notes` says so.
@@ -141,7 +141,7 @@ def _count(
         uncounted=tuple(sorted(meter.unknown.items())),
         coverage=1 - unknown / meter.kernels if meter.kernels else 1.0,
         by_operator={name: figure // 2 for name, figure in sorted(meter.flops.items())},
-        by_module={path: meter.by_module.get(path, (0, 0)) for path in dict.fromkeys(watch)},
+        watched={path: meter.by_module.get(path, (0, 0)) for path in dict.fromkeys(watch)},
         notes=notes,
     )
 
@@ -202,7 +202,7 @@ def _failed(error: Exception) -> ModelError:
     return ModelError(
         "The model's forward pass failed while it was counted.",
         f"{_sentence(error)}. {users_line(error)}".strip(),
-        "Check that it runs on the inputs shown; other inputs are given by --batch, --seq-len, --input-shape.",
+        "Check that it runs on the inputs shown; other inputs are given by `batch`, `seq_len`, `input_shape`.",
     )
 
 

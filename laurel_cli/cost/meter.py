@@ -10,12 +10,12 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from laurel_cli.cost.products import attention
-from laurel_cli.cost.rules import Kind, Rule, rule_for
+from laurel_cli.cost.rules import OperatorKind, Rule, rule_for
 from laurel_cli.cost.scope import Scope
 from laurel_cli.cost.tensors import first_tensor, size, tensors
 from laurel_cli.models.higher import written_out
 
-_FREE = (Kind.IGNORED, Kind.VIEW, Kind.ALLOCATION)
+_FREE = (OperatorKind.IGNORED, OperatorKind.VIEW, OperatorKind.ALLOCATION)
 _LOOKS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
@@ -69,19 +69,19 @@ class Meter(TorchDispatchMode):
             with self:
                 return form()
         out = func(*args, **kwargs)
-        self._record(_HIGHER.get(func.name()) or Rule(func.name(), Kind.UNKNOWN), args, kwargs, out)
+        self._record(_HIGHER.get(func.name()) or Rule(func.name(), OperatorKind.UNKNOWN), args, kwargs, out)
         return out
 
     def _record(self, rule: Rule, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         weight = self.scope.weight
         figures = {kind: figure(args, kwargs, out) for kind, figure in rule.figures.items()}
         known = {kind: figure for kind, figure in figures.items() if figure is not None}
-        flops, elementwise = known.get(Kind.MATMUL, 0), known.get(Kind.ELEMENTWISE, 0)
-        if rule.kind is Kind.MATMUL:
+        flops, elementwise = known.get(OperatorKind.MATMUL, 0), known.get(OperatorKind.ELEMENTWISE, 0)
+        if rule.kind is OperatorKind.MATMUL:
             self.flops[rule.name] += weight * flops
         self.elementwise += weight * elementwise
-        self.reductions += weight * known.get(Kind.REDUCTION, 0)
-        if rule.kind is Kind.UNKNOWN or len(known) < len(figures):
+        self.reductions += weight * known.get(OperatorKind.REDUCTION, 0)
+        if rule.kind is OperatorKind.UNKNOWN or len(known) < len(figures):
             self.unknown[rule.name] += weight
         self.kernels += weight
         self.bytes_moved += weight * traffic(rule, args, kwargs, out)
@@ -90,7 +90,7 @@ class Meter(TorchDispatchMode):
             self.by_module[path] = (before[0] + flops, before[1] + elementwise)
 
 
-_HIGHER = {"flex_attention": Rule("flex_attention", Kind.MATMUL, {Kind.MATMUL: attention})}
+_HIGHER = {"flex_attention": Rule("flex_attention", OperatorKind.MATMUL, {OperatorKind.MATMUL: attention})}
 
 
 def _looks(func: Any, args: Any) -> bool:

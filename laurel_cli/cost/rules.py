@@ -38,7 +38,7 @@ from laurel_cli.cost.tables import MOVES, UNTAGGED_POINTWISE, UNTAGGED_VIEWS, WR
 _REDUCTION = getattr(torch.Tag, "reduction", None)  # absent from older versions, where the names have to do
 
 
-class Kind(Enum):
+class OperatorKind(Enum):
     """What an operator does, see the module's text."""
 
     IGNORED = "ignored"
@@ -66,24 +66,24 @@ class Rule:
     """
 
     name: str
-    kind: Kind
-    figures: Mapping[Kind, Figure] = field(default_factory=dict)
+    kind: OperatorKind
+    figures: Mapping[OperatorKind, Figure] = field(default_factory=dict)
     gather: Touched | None = None
     scatter: Scatter | None = None
     write_only: bool = False
     decomposes: bool = False
 
 
-BESIDES: dict[str, tuple[Kind, Figure]] = {
-    "mkldnn_rnn_layer": (Kind.ELEMENTWISE, lstm_gates),
-    "torchvision.deform_conv2d": (Kind.REDUCTION, deformable_sampling),
+BESIDES: dict[str, tuple[OperatorKind, Figure]] = {
+    "mkldnn_rnn_layer": (OperatorKind.ELEMENTWISE, lstm_gates),
+    "torchvision.deform_conv2d": (OperatorKind.REDUCTION, deformable_sampling),
 }
 """Work of a second kind that an operator with a product does."""
 
 
 def _product(name: str, full: str, formula: Figure) -> Rule:
-    figures = {Kind.MATMUL: product(name, formula), **dict([BESIDES[name]] if name in BESIDES else ())}
-    return Rule(full, Kind.MATMUL, figures)
+    figures = {OperatorKind.MATMUL: product(name, formula), **dict([BESIDES[name]] if name in BESIDES else ())}
+    return Rule(full, OperatorKind.MATMUL, figures)
 
 
 def _registered(target: Any) -> Figure | None:
@@ -129,29 +129,29 @@ def rule_for(func: OpOverload) -> Rule:
     if formula is not None:
         return _product(name, full, formula)
     if func is torch.ops.prim.device.default:
-        return Rule(full, Kind.IGNORED)
+        return Rule(full, OperatorKind.IGNORED)
     if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), torch._C.DispatchKey.CompositeImplicitAutograd):
-        return Rule(full, Kind.UNKNOWN, decomposes=True)
+        return Rule(full, OperatorKind.UNKNOWN, decomposes=True)
     if func.namespace != "aten":
         return _foreign(func, full)
     if name in EXTRA_FORMULAS or name in SPARSE_FORMULAS:
         return _product(name, full, EXTRA_FORMULAS.get(name, _nothing_dense))
     if not _returns_tensor(func):
-        return Rule(full, Kind.IGNORED)
+        return Rule(full, OperatorKind.IGNORED)
     if name in UNTAGGED_VIEWS or _is_view(func):
-        return Rule(full, Kind.VIEW)
+        return Rule(full, OperatorKind.VIEW)
     if name.startswith(("empty", "new_empty")):
-        return Rule(full, Kind.ALLOCATION)
+        return Rule(full, OperatorKind.ALLOCATION)
     gather, scatter = GATHERS.get(name), SCATTERS.get(name) if in_place else None
     if name in REDUCTIONS and not (torch.Tag.pointwise in func.tags and _REDUCTION not in func.tags):
-        return Rule(full, Kind.REDUCTION, {Kind.REDUCTION: REDUCTIONS[name]}, gather, scatter)
+        return Rule(full, OperatorKind.REDUCTION, {OperatorKind.REDUCTION: REDUCTIONS[name]}, gather, scatter)
     if name in MOVES or torch.Tag.view_copy in func.tags:
-        return Rule(full, Kind.MOVE, {}, gather, scatter, write_only=in_place and name in WRITE_ONLY)
+        return Rule(full, OperatorKind.MOVE, {}, gather, scatter, write_only=in_place and name in WRITE_ONLY)
     if _is_pointwise(func, name):
-        return Rule(full, Kind.ELEMENTWISE, {Kind.ELEMENTWISE: elementwise(name)})
+        return Rule(full, OperatorKind.ELEMENTWISE, {OperatorKind.ELEMENTWISE: elementwise(name)})
     if _REDUCTION in func.tags:
-        return Rule(full, Kind.REDUCTION, {Kind.REDUCTION: per_input(1)})
-    return Rule(full, Kind.UNKNOWN)
+        return Rule(full, OperatorKind.REDUCTION, {OperatorKind.REDUCTION: per_input(1)})
+    return Rule(full, OperatorKind.UNKNOWN)
 
 
 def _nothing_dense(args: Any, kwargs: Any, out: Any) -> None:
@@ -163,13 +163,13 @@ def _foreign(func: OpOverload, name: str) -> Rule:
     if name in EXTRA_FORMULAS:
         return _product(name, name, EXTRA_FORMULAS[name])
     if name in REDUCTIONS:
-        return Rule(name, Kind.REDUCTION, {Kind.REDUCTION: REDUCTIONS[name]})
+        return Rule(name, OperatorKind.REDUCTION, {OperatorKind.REDUCTION: REDUCTIONS[name]})
     if not _returns_tensor(func):
-        return Rule(name, Kind.IGNORED)
+        return Rule(name, OperatorKind.IGNORED)
     if _is_view(func):
-        return Rule(name, Kind.VIEW)
+        return Rule(name, OperatorKind.VIEW)
     if torch.Tag.pointwise in func.tags:
-        return Rule(name, Kind.ELEMENTWISE, {Kind.ELEMENTWISE: per_output(1)})
+        return Rule(name, OperatorKind.ELEMENTWISE, {OperatorKind.ELEMENTWISE: per_output(1)})
     if _REDUCTION in func.tags:
-        return Rule(name, Kind.REDUCTION, {Kind.REDUCTION: per_input(1)})
-    return Rule(name, Kind.UNKNOWN)
+        return Rule(name, OperatorKind.REDUCTION, {OperatorKind.REDUCTION: per_input(1)})
+    return Rule(name, OperatorKind.UNKNOWN)

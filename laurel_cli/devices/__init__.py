@@ -85,7 +85,7 @@ def present() -> list[str]:
 
 
 def resolve(name: str, on_note: Callable[[str], None] = lambda text: None) -> str:
-    """The device that `--device` means; "auto" is the first of those present.
+    """The device that a name means; "auto" is the first of those present.
 
     Args:
         on_note: told of a device that "auto" passes over although there is one.
@@ -103,10 +103,10 @@ def resolve(name: str, on_note: Callable[[str], None] = lambda text: None) -> st
                 on_note(found.detail)
     kind, colon, index = name.partition(":")
     if kind == AUTO or not _is_kind(kind):
-        raise UsageError(f"Device {name!r} is unknown.", f"It is one of {', '.join(words())}.", "Try --device auto.")
+        raise UsageError(f"Device {name!r} is unknown.", f"It is one of {', '.join(words())}.", "Try `device='auto'`.")
     if colon and (not index.isdecimal() or not kind_of(kind).numbered):
         what = "is no number" if kind_of(kind).numbered else f"follows {kind}, of which there is one"
-        raise UsageError(f"Device {name!r} is unknown.", f"{index!r} {what}.", f"Try --device {kind}.")
+        raise UsageError(f"Device {name!r} is unknown.", f"{index!r} {what}.", f"Try `device={kind!r}`.")
     found = presence(name)
     if not found.available:
         raise absent(name, found.detail)
@@ -131,7 +131,7 @@ def absent(name: str, why: str) -> ResourceError:
     """The error of a device that cannot be used here."""
     others = [kind for kind in kinds() if kind != name.partition(":")[0] and presence(kind).available]
     return ResourceError(
-        f"There is no device {name!r} here: {why}.", f"Present: {', '.join(others)}.", f"Try --device {others[0]}."
+        f"There is no device {name!r} here: {why}.", f"Present: {', '.join(others)}.", f"Try `device={others[0]!r}`."
     )
 
 

@@ -28,14 +28,14 @@ OTHERS = ("jemalloc", "tcmalloc", "mimalloc", "hoard")  # which take glibc's pla
 
 
 def checked(name: str) -> str:
-    """Read `--allocator`.
+    """Read the name of one.
 
     Raises:
         UsageError: no such name.
     """
     if name not in NAMES:
         raise UsageError(
-            f"--allocator {name!r} is unknown.", f"It is one of {', '.join(NAMES)}.", f"Try --allocator {KEEP}."
+            f"`allocator={name!r}` is unknown.", f"It is one of {', '.join(NAMES)}.", f"Try `allocator={KEEP!r}`."
         )
     return name
 

@@ -10,9 +10,11 @@ from typing import Any
 from laurel_cli.devices import is_host
 from laurel_cli.latency import allocator
 from laurel_cli.latency.estimate import Interval, Ratio
-from laurel_cli.latency.plan import BASELINE, COPY, NAIVE, Plan
+from laurel_cli.latency.figures import ArmTime, arm_time
+from laurel_cli.latency.plan import BASELINE, COPY, NAIVE, ProfilePlan
 from laurel_cli.latency.samples import Samples
 from laurel_cli.latency.stability import doubts
+from laurel_cli.results import ResultOfArms
 from laurel_cli.verdict.paired import ALPHA, CONFIDENCE
 
 SCHEMA = "laurel.profile/1"
@@ -20,10 +22,10 @@ MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(ResultOfArms[ArmTime]):
     """The answer of `profile`; `interrupted` by Ctrl-C, `notes` on what was decided on the way."""
 
-    plan: Plan
+    plan: ProfilePlan
     samples: Samples
     batch: int
     interrupted: bool
@@ -72,6 +74,10 @@ class Profile:
             "warnings": self._warnings(ratios),
             "notes": list(self.notes),
         }
+
+    def figures(self) -> list[ArmTime]:
+        """How fast and how large every arm is, in their order."""
+        return [arm_time(arm) for arm in self.document()["arms"]]
 
     def record(self) -> dict[str, Any]:
         """The document with every sample, for the disk."""
@@ -123,7 +129,7 @@ class Profile:
         if wide and not self.interrupted:
             said.append(
                 f"the interval of {', '.join(wide)} is still wider than {100 * plan.precision:g} % after "
-                f"--max-time {plan.max_time:g} s{self._rest()}"
+                f"`max_time={plan.max_time:g}` s{self._rest()}"
             )
         if COPY in ratios and ratios[COPY].verdict != "not separated":
             said.append("the baseline's own copy differs from it: read differences of that size as noise")

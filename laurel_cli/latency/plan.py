@@ -11,7 +11,7 @@ BASELINE, COPY, NAIVE = "baseline", "copy", "naive+1"  # the arms that have a pa
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProfilePlan:
     """What to profile; `job` holds the models, the workload and the device.
 
     Attributes:

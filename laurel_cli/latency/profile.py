@@ -14,7 +14,7 @@ from typing import Any
 from laurel_cli import devices
 from laurel_cli.errors import LayoutError, ResourceError
 from laurel_cli.latency.document import Profile
-from laurel_cli.latency.plan import COPY, Plan
+from laurel_cli.latency.plan import COPY, ProfilePlan
 from laurel_cli.latency.processes import OutOfMemory, messages
 from laurel_cli.latency.samples import Samples
 from laurel_cli.latency.schedule import Forecast
@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 
 def profile(
-    plan: Plan,
+    plan: ProfilePlan,
     *,
     command: str = "",
     began: float | None = None,
@@ -60,7 +60,8 @@ def profile(
             interrupted = _measure(plan, samples, began, on_progress, noted)
         except OutOfMemory as full:
             arm = f"arm {full.arm}" if full.arm else "an arm"
-            if batch == 1 or plan.job.options.get("inputs") or plan.job.options.get("input_shape"):
+            fixed = plan.job.options.get("inputs") or plan.job.options.get("input_shape") or plan.job.given
+            if batch == 1 or fixed:
                 raise ResourceError(
                     f"Memory ran out in {arm} at batch {batch}.", full.why, "Try a smaller input."
                 ) from full
@@ -76,7 +77,7 @@ def profile(
         return Profile(plan, samples, batch, interrupted, command, tuple(notes))
 
 
-def _measure(plan: Plan, samples: Samples, began: float, on_progress: Progress, on_note: Progress) -> bool:
+def _measure(plan: ProfilePlan, samples: Samples, began: float, on_progress: Progress, on_note: Progress) -> bool:
     """Fill `samples`. Returns whether Ctrl-C ended it."""
     try:
         for message in messages(replace(plan.job, task="memory")):
@@ -106,7 +107,7 @@ def _measure(plan: Plan, samples: Samples, began: float, on_progress: Progress, 
     return False
 
 
-def _is_enough(plan: Plan, samples: Samples, done: int, elapsed: float, longest: float) -> bool:
+def _is_enough(plan: ProfilePlan, samples: Samples, done: int, elapsed: float, longest: float) -> bool:
     """Looks are taken between processes alone."""
     if done < max(1, plan.processes):
         return False
@@ -114,7 +115,9 @@ def _is_enough(plan: Plan, samples: Samples, done: int, elapsed: float, longest:
     return (needed is not None and done >= needed) or elapsed + longest > plan.max_time
 
 
-def _warn_beforehand(plan: Plan, message: dict[str, Any], began: float, started: float, on_note: Progress) -> None:
+def _warn_beforehand(
+    plan: ProfilePlan, message: dict[str, Any], began: float, started: float, on_note: Progress
+) -> None:
     now = time.monotonic()
     forecast = Forecast(
         max_time=plan.max_time,
@@ -131,7 +134,7 @@ def _warn_beforehand(plan: Plan, message: dict[str, Any], began: float, started:
         on_note(text)
 
 
-def _state(plan: Plan, samples: Samples, message: dict[str, Any], process: int) -> str:
+def _state(plan: ProfilePlan, samples: Samples, message: dict[str, Any], process: int) -> str:
     """Ratios without their intervals: who ends a run because of what an interval says undoes its level."""
     needed = samples.processes_needed(plan.precision)
     text = f"process {process + 1}" + (f" of {needed}" if needed is not None and needed > process else "")

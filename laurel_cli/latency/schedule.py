@@ -69,7 +69,7 @@ class Forecast:
             return None
         takes = self.spent - self.start + self.affordable * self._process(self.fit)
         return (
-            f"--max-time {self.max_time:g} s is short: the least, {_made(self.processes, self.placements)} of "
+            f"`max_time={self.max_time:g}` s is short: the least, {_made(self.processes, self.placements)} of "
             f"{FEWEST_ROUNDS} rounds, takes about {self.least:.0f} s here; "
             f"{_made(self.affordable, self.fit)} will be run, about {takes:.0f} s"
         )

@@ -19,6 +19,7 @@ from laurel_cli.arms import Site, build, parse_arms
 from laurel_cli.devices import is_out_of_memory, opened
 from laurel_cli.devices.base import Device
 from laurel_cli.errors import ModelError
+from laurel_cli.latency import given
 from laurel_cli.latency.allocator import Usage, so_far
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
@@ -26,7 +27,6 @@ from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
 from laurel_cli.models import guard
 from laurel_cli.models.fingerprint import architecture
-from laurel_cli.models.load import load
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.residual.survey import survey
 from laurel_cli.text import message
@@ -50,7 +50,7 @@ def work(say: Say, job: Mapping[str, Any]) -> None:
 
 def measure(say: Say, job: Job) -> None:
     """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage."""
-    if any(runs_users_code(model) for model in (job.model, *job.against)):
+    if job.given or any(runs_users_code(model) for model in (job.model, *job.against)):
         guard.keep_apart(lambda word: None)
     torch.manual_seed(job.seed)
     device = opened(job.device, job.threads)
@@ -70,7 +70,7 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     options = dict(job.options)
     if options.get("input_shape"):
         options["input_shape"] = tuple(options["input_shape"])
-    loaded = load(job.model, **options)
+    loaded = given.opened(job, job.model, options)
     arms = {arm.name: arm for arm in parse_arms(job.arms, **job.spec_options)}
     real = loaded.build() if loaded.on_meta else loaded.module
     wanted = any(arm.kind.build is not None for arm in arms.values())
@@ -81,7 +81,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     say({"kind": "ready", "work": unit, "arms": names, **facts})
     for name in draw.sample(names, len(names)) if draw else names:
         if name not in arms:
-            rival = load(name, **{key: value for key, value in options.items() if key != "model_args"})
+            others = {key: value for key, value in options.items() if key != "model_args"}
+            rival = given.opened(job, name, others)
             yield name, rival.build() if rival.on_meta else rival.module, rival.inputs
             continue
         model = copy.deepcopy(real)

@@ -50,10 +50,10 @@ class Workload:
         """
         dtype = SHORT_DTYPES.get(dtype.strip().lower(), dtype.strip().lower())
         if mode not in MODES:
-            raise UsageError(f"--mode {mode!r} is unknown.", f"It is one of {', '.join(MODES)}.", "Try --mode infer.")
+            raise UsageError(f"`mode={mode!r}` is unknown.", f"It is one of {', '.join(MODES)}.", "Try `mode='infer'`.")
         if dtype not in DTYPES:
             raise UsageError(
-                f"--dtype {dtype!r} is unknown.", f"It is one of {', '.join(DTYPES)}.", "Try --dtype bf16."
+                f"`dtype={dtype!r}` is unknown.", f"It is one of {', '.join(DTYPES)}.", "Try `dtype='bf16'`."
             )
         return cls(mode, dtype, compile, channels_last)
 
@@ -153,7 +153,7 @@ def _inference(model: nn.Module, forward: Any, given: Inputs, device: Device) ->
 def _training(model: nn.Module, forward: Any, given: Inputs, dtype: torch.dtype, device: Device) -> Step:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
-        raise ModelError("The model has no trainable parameter.", hint="Try --mode infer.")
+        raise ModelError("The model has no trainable parameter.", hint="Try `mode='infer'`.")
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
     target: list[Tensor] = []
 
@@ -194,7 +194,7 @@ def _first_scores(output: Any) -> Tensor:
     for leaf in leaves:
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.requires_grad:
             return leaf
-    raise ModelError("The model's output holds nothing that depends on its parameters.", hint="Try --mode infer.")
+    raise ModelError("The model's output holds nothing that depends on its parameters.", hint="Try `mode='infer'`.")
 
 
 def _prefill(model: nn.Module, forward: Any, given: Inputs, device: Device) -> Step:
@@ -239,7 +239,9 @@ def _cached(model: nn.Module, given: Inputs, device: Device) -> tuple[str, Any]:
     for name in CACHES:
         if name in listed and getattr(output, name, None) is not None:
             return name, getattr(output, name)
-    raise ModelError("The model has no cache of its own.", f"It returns no {' or '.join(CACHES)}.", "Try --mode infer.")
+    raise ModelError(
+        "The model has no cache of its own.", f"It returns no {' or '.join(CACHES)}.", "Try `mode='infer'`."
+    )
 
 
 def _token_ids(given: Inputs) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from laurel_cli.laurel.edits import Path, Spot, method_around, path_of
 from laurel_cli.laurel.layout import Layout
-from laurel_cli.laurel.operands import Scope, operands
+from laurel_cli.laurel.operands import NameScope, operands
 from laurel_cli.laurel.plan import Placement
 from laurel_cli.laurel.source import CannotRewriteError, Position, definition_of
 from laurel_cli.laurel.wrappers import functions_in
@@ -62,7 +62,7 @@ class Sum:
 
 
 @dataclass
-class Found:
+class OtherSums:
     """What a module's methods add in other passes.
 
     Attributes:
@@ -99,7 +99,7 @@ def with_alternatives(
         if len(path) == 1 and not placement.partial:
             code = method_around(site.place[-1][0], module)
             sums[site.owner][Sum(code, site.place[0][1], site.skip, path)] = None
-    known: dict[object, Found] = {}
+    known: dict[object, OtherSums] = {}
     unlearned: dict[tuple[str, str, int], None] = {}
     for owner, group in sums.items():
         module = modules[owner]
@@ -120,9 +120,9 @@ def with_alternatives(
     return replace(layout, slots=tuple(slots)), tuple(unlearned)
 
 
-def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str, Position]]) -> Found:
+def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str, Position]]) -> OtherSums:
     """Look at the methods of `module` for what adds beside `sums`, which it learned."""
-    found = Found(defaultdict(list), [])
+    found = OtherSums(defaultdict(list), [])
     known = {one.code for one in sums}
     lines = {function.__code__: list(_lines(function, module)) for function in _methods(module, known)}
     branches: dict[int, frozenset[str]] = {}
@@ -184,7 +184,7 @@ def _lines(function: FunctionType, module: nn.Module) -> Iterator[Line]:
         return
     if not isinstance(tree, ast.FunctionDef) or not code.co_argcount:
         return
-    flow = _Flow(Scope(function, code.co_varnames[0], type(module)), module)
+    flow = _Flow(NameScope(function, code.co_varnames[0], type(module)), module)
     flow.run(tree.body, {})
     yield from flow.lines
 
@@ -192,7 +192,7 @@ def _lines(function: FunctionType, module: nn.Module) -> Iterator[Line]:
 class _Flow:
     """Follows what the values of a function come from, statement by statement."""
 
-    def __init__(self, scope: Scope, module: nn.Module) -> None:
+    def __init__(self, scope: NameScope, module: nn.Module) -> None:
         self._scope, self._module = scope, module
         self.lines: list[Line] = []
         self._seen: set[int] = set()

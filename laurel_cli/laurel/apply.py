@@ -35,7 +35,7 @@ SUBTRACTED = "the sum of its first terms is subtracted from another one; write x
 
 
 @dataclass(frozen=True)
-class Pass:
+class TracedPass:
     """A forward pass that was looked at."""
 
     residual: ResidualMap
@@ -56,6 +56,13 @@ def apply_laurel(
 
     The model stays a plain module: parameter names of its own remain, LAuReL's stand beside them
     ("layer1.0.laurel0.weights"). With the default start its outputs are those that it had.
+
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> model, x = torchvision.models.resnet18().eval(), torch.randn(1, 3, 64, 64)
+    >>> before = model(x)
+    >>> torch.equal(laurel.apply_laurel(model, "rw+lr@4", x)(x), before)
+    True
 
     Args:
         model: on any device, the meta device included; trained or not. Wrap it (DDP, FSDP, compile) afterwards.
@@ -81,7 +88,7 @@ def apply_laurel(
         if inputs is None:
             raise TypeError("apply_laurel needs example_inputs or a residual_map.")
         residual_map = find_connections(model, inputs)
-    more = [Pass(find_connections(model, other), as_inputs(other)) for other in more_inputs]
+    more = [TracedPass(find_connections(model, other), as_inputs(other)) for other in more_inputs]
     placed = place(model, spec, residual_map, inputs, more=more, seed=seed)
     for warning in placed.warnings:
         warnings.warn(warning, stacklevel=2)
@@ -94,7 +101,7 @@ def place(
     residual: ResidualMap,
     inputs: Inputs | None = None,
     *,
-    more: Sequence[Pass] = (),
+    more: Sequence[TracedPass] = (),
     seed: int = 0,
 ) -> Placed:
     """Put the layers of `spec` at the connections of `residual`. `apply_laurel` is the public way.
@@ -109,11 +116,11 @@ def place(
     refuse_wrapped(model)
     if laurel_layers(model):
         raise ModelError("This model has LAuReL already.", hint="Take it away first: remove(model).")
-    if not any(seen.residual.connections for seen in (Pass(residual, inputs), *more)):
+    if not any(seen.residual.connections for seen in (TracedPass(residual, inputs), *more)):
         raise residual.nothing_found("This model")
     if spec.is_identity:  # the additions are what they should be: nothing to replace, nothing to pay
         return Placed(spec)
-    passes = [Pass(residual, inputs), *more]
+    passes = [TracedPass(residual, inputs), *more]
     passes += [trained for seen in passes if (trained := _in_training(model, seen)) is not None]
     return _Placing(model, spec, passes, seed).placed()
 
@@ -121,7 +128,7 @@ def place(
 class _Placing:
     """Tries, and leaves out whatever goes wrong, until all that is left is right."""
 
-    def __init__(self, model: nn.Module, spec: Formula, passes: Sequence[Pass], seed: int) -> None:
+    def __init__(self, model: nn.Module, spec: Formula, passes: Sequence[TracedPass], seed: int) -> None:
         self._model, self._spec, self._passes, self._seed = model, spec, passes, seed
         self._joined: Joined = join([seen.residual for seen in passes])
         self._modules = dict(model.named_modules())
@@ -253,12 +260,12 @@ class _Placing:
         return tuple(p.connection for (p, _), passed in zip(asking, passed_by, strict=True) if passed)
 
 
-def _in_training(model: nn.Module, seen: Pass) -> Pass | None:
+def _in_training(model: nn.Module, seen: TracedPass) -> TracedPass | None:
     """The same pass in training mode, where a method that adds asks for the mode and fake tensors can tell."""
     if seen.inputs is None or not any(map(_asks_for_the_mode, seen.residual.connections)):
         return None
     try:
-        return Pass(find(trace(model, seen.inputs, training=True), model), seen.inputs, training=True)
+        return TracedPass(find(trace(model, seen.inputs, training=True), model), seen.inputs, training=True)
     except Exception:  # noqa: BLE001 - the model's own code, e.g. which layers are dropped depends on values
         return None
 

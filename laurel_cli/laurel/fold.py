@@ -97,7 +97,7 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     >>> model = laurel.apply(torchvision.models.resnet18().eval(), "rw", x)
     >>> with torch.no_grad():
     ...     for parameter in laurel.parameters(model):
-    ...         parameter.copy_(torch.tensor([0.2, -0.1]))
+    ...         _ = parameter.copy_(torch.tensor([0.2, -0.1]))
     >>> folded = laurel.fold(model, x)
     >>> print(folded.laurel_folded.connections[0].branch, folded.laurel_folded.connections[0].form)
     ('layer1.0.bn2.weight', 'layer1.0.bn2.bias') f + b x

@@ -11,7 +11,7 @@ from torch import nn
 
 from laurel_cli.laurel import keep
 from laurel_cli.laurel.addition import LearnedSum
-from laurel_cli.laurel.apply import Pass, place
+from laurel_cli.laurel.apply import TracedPass, place
 from laurel_cli.laurel.build import LAYOUT, laurel_layers
 from laurel_cli.laurel.edits import path_of
 from laurel_cli.laurel.fold_layer import is_vector, numbers
@@ -159,7 +159,7 @@ def _apart(plain: nn.Module, seen: Sequence[Seen], passes: Sequence[Inputs]) -> 
     if not any(one.connections for one in maps):
         return {}
     first, *rest = zip(maps, passes, strict=True)
-    placed = place(plain, Spec(rw=True), *first, more=[Pass(*one) for one in rest])
+    placed = place(plain, Spec(rw=True), *first, more=[TracedPass(*one) for one in rest])
     apart = {c.owner: IN_TRAINING for c in placed.passed_by}
     return apart | {owner: ELSEWHERE.format(line, file) for owner, file, line in placed.unlearned}
 

@@ -28,6 +28,14 @@ FOLDED = "laurel_folded"  # attribute of a model that `fold` made
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """List the parameters of all LAuReL layers, each once, for an optimiser's group of their own.
 
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> x = torch.randn(1, 3, 64, 64)
+    >>> model = laurel.apply(torchvision.models.resnet18(), "rw", x)
+    >>> own = laurel.parameters(model)
+    >>> len(own), sum(p.numel() for p in own)
+    (8, 16)
+
     Args:
         model: with LAuReL, wrapped or not.
 
@@ -41,6 +49,13 @@ def remove(model: nn.Module) -> nn.Module:
     """Take LAuReL away again, in place: all parameters, classes and attributes are what they were before.
 
     The model computes x + f(x) again, with the weights that it has now.
+
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> x = torch.randn(1, 3, 64, 64)
+    >>> model = laurel.apply(torchvision.models.resnet18(), "rw+lr@4", x)
+    >>> [name for name, _ in laurel.remove(model).named_parameters() if "laurel" in name]
+    []
 
     Args:
         model: with LAuReL, not wrapped.
@@ -76,6 +91,15 @@ def save(model: nn.Module, folder: str | Path) -> None:
     The folder gets `laurel.json`, which says where LAuReL stands, beside the weights: `model.safetensors`, or what
     `save_pretrained` writes for models that have it.
 
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> x = torch.randn(1, 3, 64, 64)
+    >>> model = laurel.apply(torchvision.models.resnet18(), "rw+lr@4", x)
+    >>> laurel.save(model, "folder")
+    >>> import pathlib
+    >>> sorted(path.name for path in pathlib.Path("folder").iterdir())
+    ['laurel.json', 'model.safetensors']
+
     Args:
         model: with LAuReL, not wrapped.
         folder: made where there is none.
@@ -106,6 +130,15 @@ def describe(model: nn.Module, folder: str | Path) -> None:
 
 def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:
     """Give a model the LAuReL and the weights that `save`, or `save_pretrained`, wrote into a folder; in place.
+
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> x = torch.randn(1, 3, 64, 64)
+    >>> model = laurel.apply(torchvision.models.resnet18(), "rw+lr@4", x)
+    >>> laurel.save(model, "folder")
+    >>> again = laurel.restore(torchvision.models.resnet18(), "folder")
+    >>> torch.equal(again.eval()(x), model.eval()(x))
+    True
 
     Args:
         model: built as the saved one was before LAuReL was applied.

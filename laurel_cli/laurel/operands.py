@@ -25,7 +25,7 @@ ADDERS = (operator.add, operator.iadd, torch.add, torch.Tensor.add, torch.Tensor
 
 
 @dataclass(frozen=True)
-class Scope:
+class NameScope:
     """What names mean in a function.
 
     Attributes:
@@ -81,7 +81,7 @@ class Operands:
     keywords: tuple[ast.keyword, ...] = ()
 
 
-def operands(node: ast.Call, scope: Scope) -> Operands | None:
+def operands(node: ast.Call, scope: NameScope) -> Operands | None:
     """What `torch.add(x, y)`, `x.sub_(y)`, `addcmul`, `sum(...)` and their like add; None for other calls."""
     called, _ = scope.resolve(node.func)
     if called is builtins.sum:

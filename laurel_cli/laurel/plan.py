@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from laurel_cli.laurel.formula import Formula
-from laurel_cli.residual.find import Connection, Site
+from laurel_cli.residual.find import AdditionSite, Connection
 
 Key = tuple[object, ...]
 
@@ -27,7 +27,7 @@ class Placement:
     """
 
     connection: Connection
-    partial: tuple[Site, ...]
+    partial: tuple[AdditionSite, ...]
     position: int
     length: int
     lags: int
@@ -35,7 +35,7 @@ class Placement:
     key: Key
 
     @property
-    def site(self) -> Site:
+    def site(self) -> AdditionSite:
         """The addition that its layer replaces."""
         return self.connection.sites[-1]
 

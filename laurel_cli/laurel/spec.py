@@ -35,6 +35,12 @@ DEFAULT_LAGS = 3
 class Spec:
     """One LAuReL variant with all that fixes its parameters and its start. Without any part it is the identity.
 
+    >>> import laurel_cli as laurel
+    >>> laurel.Spec.parse("rw+lr@8", per="block").name
+    'rw+lr@8'
+    >>> laurel.Spec(lr=True, rank=8).parameters(width=64, lags=1)  # 2 r D
+    1024
+
     Attributes:
         rw, lr, pa: the parts of the sum (residual weights, Eq. 3's low rank, Eq. 4's previous activations).
         rank: r of A (D -> r) and B (r -> D); used only where a low-rank map is present.
@@ -46,6 +52,9 @@ class Spec:
         vector_weights: a and b are vectors of length D (v4, sec. 2.4).
         init: how A starts; B always starts at zero.
         per: one LAuReL for every connection or one for every block.
+
+    Raises:
+        UsageError: a value that means nothing.
     """
 
     rw: bool = False
@@ -61,17 +70,19 @@ class Spec:
 
     def __post_init__(self) -> None:
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise UsageError(f"Rank {self.rank!r} is not a positive whole number.", hint="Try --rank 16.")
+            raise UsageError(f"Rank {self.rank!r} is not a positive whole number.", hint="Try `rank=16`.")
         if self.lags is not None and (not isinstance(self.lags, int) or self.lags < 1):
-            raise UsageError(f"Lags {self.lags!r} is not a positive whole number.", hint="Try --lags 3 or --lags all.")
+            raise UsageError(
+                f"Lags {self.lags!r} is not a positive whole number.", hint="Try `lags=3`, or all of them."
+            )
         for value, allowed, option in (
-            (self.history, ("auto", "identity", "shared", "per-lag"), "--history"),
-            (self.normalize, ("2softmax", "softmax", "sigmoid", "none"), "--normalize"),
-            (self.init, ("xavier", "orthogonal"), "--init"),
-            (self.per, ("connection", "block"), "--per"),
+            (self.history, ("auto", "identity", "shared", "per-lag"), "history"),
+            (self.normalize, ("2softmax", "softmax", "sigmoid", "none"), "normalize"),
+            (self.init, ("xavier", "orthogonal"), "init"),
+            (self.per, ("connection", "block"), "per"),
         ):
             if value not in allowed:
-                raise UsageError(f"{option} {value!r} is unknown.", hint=f"It is one of {', '.join(allowed)}.")
+                raise UsageError(f"`{option}={value!r}` is unknown.", hint=f"It is one of {', '.join(allowed)}.")
 
     @classmethod
     def parse(cls, text: str, **options: object) -> Spec:
@@ -205,7 +216,7 @@ class Spec:
     @property
     def note(self) -> str:
         """That it does not start as the ordinary residual; "" where it does."""
-        return "" if self.starts == "exact" else f"--normalize {self.normalize} does not start as the baseline"
+        return "" if self.starts == "exact" else f"`normalize={self.normalize!r}` does not start as the baseline"
 
     def fitting(self, connection: Connection) -> Spec | None:
         """What of it can stand at a connection: scalars alone where no dimension of the skip holds the channels."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from laurel_cli.laurel import running
 from laurel_cli.laurel.edits import Edit
-from laurel_cli.laurel.operands import FOLD, REDUCE, Scope, operands
+from laurel_cli.laurel.operands import FOLD, REDUCE, NameScope, operands
 from laurel_cli.laurel.source import FUTURES, CannotRewriteError, Definition, Position, definition_of
 from laurel_cli.laurel.wrappers import like
 
@@ -47,7 +47,7 @@ def rewritten(
     own = ""
     if bound:
         own = "self" if "self" in code.co_freevars or not parameters else parameters[0].arg
-    visitor = _Edits(edits, Scope(function, own, cls), helper=helper)
+    visitor = _Edits(edits, NameScope(function, own, cls), helper=helper)
     tree = visitor.visit(tree)
     visitor.finish()
     if helper:
@@ -123,7 +123,7 @@ class _Returns(ast.NodeTransformer):
 class _Edits(ast.NodeTransformer):
     """Makes edits in a function's tree."""
 
-    def __init__(self, edits: Sequence[Edit], scope: Scope, *, helper: bool) -> None:
+    def __init__(self, edits: Sequence[Edit], scope: NameScope, *, helper: bool) -> None:
         self._scope = scope
         self.captured: dict[str, Any] = {}
         self._waiting: dict[Position, list[Waiting]] = defaultdict(list)

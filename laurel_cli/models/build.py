@@ -94,4 +94,4 @@ def _is_about_meta(error: Exception) -> bool:
 def _cannot_be_built(error: Exception) -> LaurelError:
     if isinstance(error, MemoryError) or any(said in message(error) for said in OUT_OF_MEMORY):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
-    return ModelError("The model cannot be built.", first_line(error), "Check its --model-arg options.")
+    return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")

@@ -70,7 +70,7 @@ class Convolutions(TorchDispatchMode):
                 "The model cannot be compiled for training on the CPU.",
                 "torch.compile puts channels innermost in memory, and there oneDNN writes outside its memory in the "
                 f"backward pass of a convolution ({self.unsafe[0]}).",
-                f"Leave out --compile, or give that convolution {VECTOR} channels.",
+                f"Leave out `compile`, or give that convolution {VECTOR} channels.",
             )
 
 

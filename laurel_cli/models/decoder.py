@@ -97,7 +97,7 @@ def load_decoder(request: Request, args: Mapping[str, Any]) -> LoadedModel:
     tokens = request.seq_len or min(DEFAULT_TOKENS, args["positions"])
     if tokens > args["positions"]:
         raise UsageError(
-            f"--seq-len {tokens} is too long.", f"The model has {args['positions']} positions.", "Try fewer tokens."
+            f"`seq_len={tokens}` is too long.", f"The model has {args['positions']} positions.", "Try fewer tokens."
         )
     ids = {"input_ids": sample((request.batch, tokens), torch.int64, args["vocabulary"])}
     inputs = given_inputs(module, request) or Inputs(kwargs=ids)

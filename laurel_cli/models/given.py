@@ -13,7 +13,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.reference import Request, did_you_mean
 from laurel_cli.models.samples import sample
 
-EXAMPLE = "--input x=float32:1x3x32x32 or --input input_ids=int64:1x128"
+EXAMPLE = "`inputs='x=float32:1x3x32x32'` or `inputs='input_ids=int64:1x128'`"
 DTYPES = {
     name: getattr(torch, name)
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")

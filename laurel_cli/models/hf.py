@@ -81,7 +81,7 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
         notes += (f"Takes {STEPWISE_TOKENS} tokens by default, since its scan is traced token by token.",)
     if str(config.dtype).removeprefix("torch.") not in ("None", "float32") and dtype == torch.float32:
         notes += (
-            f"Built in float32, not {str(config.dtype).removeprefix('torch.')}; --model-arg dtype=... says else.",
+            f"Built in float32, not {str(config.dtype).removeprefix('torch.')}; `model_args` dtype=... says else.",
         )
     inputs = given_inputs(module, request) or infer_inputs(module, request)
     return LoadedModel(

@@ -75,7 +75,7 @@ def config_of_type(
         return config_class(**given)
     except Exception as error:  # strict dataclasses raise many types
         raise ModelError(
-            f"Configuration {model_type!r} is refused.", first_line(error), "Check its values and --model-arg."
+            f"Configuration {model_type!r} is refused.", first_line(error), "Check its values and `model_args`."
         ) from error
 
 

@@ -209,5 +209,5 @@ def _refuse_long(module: nn.Module, config: Any, request: Request) -> None:
         return
     if any(isinstance(table, nn.Embedding) and 0 <= table.num_embeddings - limit <= 2 for table in module.modules()):
         raise UsageError(
-            f"--seq-len {request.seq_len} is too long.", f"The model has {limit} positions.", f"Try --seq-len {limit}."
+            f"`seq_len={request.seq_len}` is too long.", f"The model has {limit} positions.", f"Try `seq_len={limit}`."
         )

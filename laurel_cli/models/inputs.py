@@ -26,7 +26,12 @@ class Inputs:
 
 
 def as_inputs(example: Any, model: nn.Module | None = None) -> Inputs:
-    """`Inputs` from what a user holds: `Inputs`, one tensor, a tuple or list of arguments, a mapping of keywords.
+    """Make `Inputs` of what a user holds: `Inputs`, one tensor, a tuple or list of arguments, a mapping of keywords.
+
+    >>> import torch
+    >>> import laurel_cli as laurel
+    >>> laurel.as_inputs({"input_ids": torch.zeros(1, 8, dtype=torch.int64)}).kwargs["input_ids"].shape
+    torch.Size([1, 8])
 
     Args:
         model: what they are for. A mapping whose keys are no arguments of its forward is one argument, and so is a

@@ -27,6 +27,11 @@ def load(
 ) -> LoadedModel:
     """Build the model that `reference` names, in eval mode, without memory where that is possible.
 
+    >>> import laurel_cli as laurel
+    >>> loaded = laurel.load("resnet18", model_args={"num_classes": 10}, image_size=64)
+    >>> loaded.module.fc.out_features, loaded.input_description
+    (10, 'x: float32 [1, 3, 64, 64]')
+
     Args:
         reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
             `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`.
@@ -37,19 +42,23 @@ def load(
         inputs: strings such as `x=float32:1x3x32x32` (batch first) that replace the inferred inputs.
         model_args: keyword arguments for the constructor or configuration.
 
+    Returns:
+        The module, on the meta device where `on_meta`, the inputs that it is called with, and `build`, which builds
+        it again with memory and weights.
+
     Raises:
         UsageError: an option that does not apply, a reference that cannot be read, inputs that cannot be inferred.
         ModelError: the model does not exist or cannot be built.
     """
-    for option, value in (("--batch", batch), ("--seq-len", seq_len), ("--image-size", image_size)):
+    for option, value in (("batch", batch), ("seq_len", seq_len), ("image_size", image_size)):
         if value is not None and value < 1:
-            raise UsageError(f"{option} {value} is not a positive number.", hint=f"Try {option} 1.")
+            raise UsageError(f"`{option}={value}` is not a positive number.", hint=f"Try `{option}=1`.")
     if input_shape is not None and (not input_shape or min(input_shape) < 1):
-        raise UsageError(f"--input-shape {input_shape} is not a shape.", hint="Try --input-shape 1x3x224x224.")
+        raise UsageError(f"`input_shape={input_shape}` is not a shape.", hint="Try `input_shape=(1, 3, 224, 224)`.")
     if inputs and (batch != 1 or seq_len or image_size or input_shape):
         raise UsageError(
-            "--input stands alone.",
-            "It already says the whole shape, so --batch, --seq-len, --image-size and --input-shape have no place.",
+            "`inputs` stands alone.",
+            "It already says the whole shape, so `batch`, `seq_len`, `image_size` and `input_shape` have no place.",
             "Leave the others out.",
         )
     request = Request(parse(reference), batch, seq_len, image_size, input_shape, tuple(inputs), dict(model_args or {}))
@@ -68,7 +77,7 @@ def _source(request: Request) -> LoadedModel:
         from laurel_cli.models.user import load_user
 
         return load_user(request)
-    bounded(request.model_args, "--model-arg")
+    bounded(request.model_args, "`model_args`")
     with sealed(request.reference.text):
         return _named(kind, target, request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,3 +34,9 @@ def of_module(module: nn.Module, example_inputs: Any) -> LoadedModel:
         build=partial(copied, model),
         on_meta=any(parameter.is_meta for parameter in model.parameters()),
     )
+
+
+def with_inputs(loaded: LoadedModel, example_inputs: Any) -> LoadedModel:
+    """A model that is called with other inputs: a tensor, a tuple, a dict or `Inputs`."""
+    inputs = as_inputs(example_inputs, loaded.module)
+    return replace(loaded, inputs=inputs, input_description=describe(inputs, argument_names(loaded.module)))

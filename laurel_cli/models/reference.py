@@ -69,9 +69,9 @@ class Request:
             return self
         if len(shape) > 2:
             raise UsageError(
-                f"--input-shape {'x'.join(map(str, shape))} does not apply to {self.reference.text!r}.",
+                f"`input_shape={shape}` does not apply to {self.reference.text!r}.",
                 "It takes token ids, of two dimensions.",
-                "Try --input-shape 1x128.",
+                "Try `input_shape=(1, 128)`.",
             )
         batch = shape[0] if len(shape) == 2 else self.batch
         return replace(self, batch=batch, seq_len=shape[-1], input_shape=None)
@@ -84,8 +84,9 @@ class Request:
         """
         for option in options:
             if getattr(self, option):
-                flag = "--" + option.replace("_", "-")
-                raise UsageError(f"{flag} does not apply to {self.reference.text!r}.", why, f"Leave {flag} out.")
+                raise UsageError(
+                    f"`{option}` does not apply to {self.reference.text!r}.", why, f"Leave `{option}` out."
+                )
 
 
 def parse(text: str) -> Reference:

@@ -81,5 +81,5 @@ def does_not_run(error: Exception) -> ModelError:
     return ModelError(
         "The model does not run on its example inputs.",
         said(error),
-        "Give others with --input, --input-shape, --image-size or --seq-len.",
+        "Give others with `inputs`, `input_shape`, `image_size` or `seq_len`.",
     )

@@ -117,7 +117,7 @@ def _own_inputs(
     why = "Its factory brings its inputs." if came else "Its example_inputs decides."
     request.refuse("seq_len", "image_size", why=why)
     if request.batch != 1:
-        raise UsageError("--batch does not apply.", why, "Leave it out, or name the input with --input.")
+        raise UsageError("`batch` does not apply.", why, "Leave it out, or name the input with `inputs`.")
     if not came:
         with contained(f"example_inputs of {request.reference.target}", file):
             return built, as_inputs(example(), built.module)
@@ -152,7 +152,7 @@ def _maker(made: Any, args: Mapping[str, Any], text: str, file: str) -> Callable
     if isinstance(made, nn.Module) or _is_pair(made):
         if args:
             raise UsageError(
-                "--model-arg does not apply.", f"{text} is a module that is built already.", "Name a factory instead."
+                "`model_args` does not apply.", f"{text} is a module that is built already.", "Name a factory instead."
             )
         ready = made if isinstance(made, tuple) else (made, None)
         made = lambda: (copied(ready[0]), ready[1])  # noqa: E731

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.arms import foreign
 from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.proxy import controls, run, sources, study
-from laurel_cli.proxy.declaration import CONTROL_SEEDS, Declaration
+from laurel_cli.proxy.declaration import Declaration
+from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.proxy.run import Event, Key
 from laurel_cli.proxy.study import Study
@@ -34,7 +34,7 @@ SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What is asked for.
 
     Attributes:
@@ -88,7 +88,7 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) -> Prepared:
+def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: None) -> Prepared:
     """Open the data, try to build every arm, write `study.json`. Nothing is trained but for a search of rates.
 
     Raises:
@@ -132,7 +132,7 @@ def prepare(plan: Plan, on_progress: Callable[[str], None] = lambda step: None) 
 
 
 def compare(
-    plan: Plan,
+    plan: StudyPlan,
     prepared: Prepared,
     *,
     on_event: Event = lambda happening: None,
@@ -179,20 +179,22 @@ def judged(prepared: Prepared, command: str) -> dict[str, Any]:
     return answer | {"folder": str(prepared.folder), "warnings": warnings}
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: StudyPlan) -> None:
     """What is said of looks and controls.
 
     Raises:
         UsageError: it contradicts itself.
     """
     if plan.most_seeds > plan.seeds and plan.seeds < 2:
-        raise UsageError("--until-separated needs two seeds at its first look.", hint="Try --seeds 5.")
+        raise UsageError("`until_separated` needs two seeds at its first look.", hint="Try `seeds=5`.")
     if plan.worth is not None and not 0 < plan.worth < math.inf:
-        raise UsageError(f"--worth {plan.worth:g} is no gain.", "It is a loss less than another.", "Try --worth 0.02.")
+        raise UsageError(f"`worth={plan.worth:g}` is no gain.", "It is a loss less than another.", "Try `worth=0.02`.")
     if plan.positive is not None and not plan.controls:
-        raise UsageError("--no-controls and --positive-control contradict each other.", hint="Leave one of them out.")
+        raise UsageError(
+            "`controls=False` and `positive_control` contradict each other.", hint="Leave one of them out."
+        )
     if plan.control_seeds < 1:
-        raise UsageError("--control-seeds is at least 1.", hint="--no-controls leaves them out.")
+        raise UsageError("`control_seeds` is at least 1.", hint="`controls=False` leaves them out.")
 
 
 def _stops(study: Study) -> list[int]:
@@ -201,18 +203,18 @@ def _stops(study: Study) -> list[int]:
     return [look.n for look in looks(said.most, first=said.first)] if said.most else []
 
 
-def _between_looks(plan: Plan, begun: Study) -> list[str]:
+def _between_looks(plan: StudyPlan, begun: Study) -> list[str]:
     """Blocks beyond the last look are not used until the next one, which should be known before they are trained."""
     said = Declared(begun.declared.arms, begun.seeds, begun.declared.first, begun.declared.most)
     blocks = len(begun.seeds)
     reached, following = said.look(blocks), said.next_look(blocks).n
     if reached is None or reached.n == blocks or said.most:
         return []
-    return [f"--seeds {plan.seeds} is between two looks: the next one is at {following} blocks, --seeds {following}"]
+    return [f"`seeds={plan.seeds}` is between two looks: the next one is at {following} blocks, `seeds={following}`"]
 
 
 def _controlled(
-    wanted: Study, plan: Plan, task: Task, on_progress: Callable[[str], None]
+    wanted: Study, plan: StudyPlan, task: Task, on_progress: Callable[[str], None]
 ) -> tuple[Study, tuple[str, ...]]:
     """The study with its controls, and warnings; those of the task come first."""
     if not plan.controls:
@@ -305,7 +307,7 @@ def _is_counted(begun: Study, folder: Path) -> bool:
     return False
 
 
-def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Callable[[str], None]) -> None:
+def _counted(begun: Study, task: Task, folder: Path, plan: StudyPlan, on_progress: Callable[[str], None]) -> None:
     """What the arms cost, as `laurel analyze` counts it, beside the trials: a report needs both."""
     from laurel_cli.analysis import analyze
     from laurel_cli.proxy.start import opened
@@ -325,11 +327,11 @@ def _counted(begun: Study, task: Task, folder: Path, plan: Plan, on_progress: Ca
 
 
 def _searched(
-    plan: Plan, wanted: Study, folder: Path, task: Task, on_progress: Callable[[str], None]
+    plan: StudyPlan, wanted: Study, folder: Path, task: Task, on_progress: Callable[[str], None]
 ) -> tuple[dict[str, float], list[str]]:
     """The best factor on the learning rate for every arm, from trials of full length with a seed of their own."""
     if plan.rates < 2:
-        raise UsageError("--lr-search needs two rates at least.", hint="Try --lr-search 3.")
+        raise UsageError("`lr_search` needs two rates at least.", hint="Try `lr_search=3`.")
     factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
     short = wanted.declared.controls.short
     # A rate that was typed stays as it is; those of controls are factors on the baseline's.
@@ -365,7 +367,9 @@ def _searched(
     for one in tuned:
         found = {factor: losses[names[one.name, factor]] for factor in factors if names[one.name, factor] in losses}
         if not found:
-            raise UsageError(f"No learning rate works for {one.name}.", "Every trial failed or diverged.", "Try --lr.")
+            raise UsageError(
+                f"No learning rate works for {one.name}.", "Every trial failed or diverged.", "Try another `lr`."
+            )
         rates[one.name] = min(found, key=lambda factor: found[factor])
         if rates[one.name] in (factors[0], factors[-1]):
             said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
@@ -373,17 +377,13 @@ def _searched(
     return rates, said
 
 
-def _at(name: str, factor: float, plan: Plan) -> str:
+def _at(name: str, factor: float, plan: StudyPlan) -> str:
     """The name of an arm at another rate."""
     return parse_contenders(f"{name}:lr={factor:g}", **plan.recipe.spec)[-1].name
 
 
-def _code(plan: Plan) -> dict[str, str]:
-    """What else an outcome depends on, but for the files of the user's models: versions, our sources."""
+def _code(plan: StudyPlan) -> dict[str, str]:
+    """What else an outcome depends on, but for the files of the user's models: versions, our sources, outside arms."""
     found = {name: version for name, version in plan.versions.items() if version is not None}
     found["code"] = code_sha256(ROOMS)
-    for one in parse_contenders(plan.arms, **plan.recipe.spec):
-        source = sys.modules[type(one.arm.spec).__module__]
-        if not source.__name__.startswith(("laurel_cli.", "builtins")) and source.__file__:  # another package's formula
-            found[source.__name__] = hashlib.sha256(Path(source.__file__).read_bytes()).hexdigest()
-    return found
+    return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))

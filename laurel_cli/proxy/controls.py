@@ -12,9 +12,9 @@ from laurel_cli.verdict.declared import Controls
 
 COST = 1.25  # of the default positive control, in FLOPs of the baseline
 NONE_FITS = (
-    "no positive control, so the study cannot show that it would see a gain: the model has no --width to multiply. "
-    "Name an arm that is known to help, such as --positive-control naive+2, or a wider model of your own by "
-    "--against and --positive-control against:FILE.py:FACTORY"
+    "no positive control, so the study cannot show that it would see a gain: the model has no `width` to multiply. "
+    "Name an arm that is known to help, such as `positive_control='naive+2'`, or a wider model of your own by "
+    "`against` and `positive_control='against:FILE.py:FACTORY'`"
 )
 
 
@@ -95,11 +95,11 @@ def _named(positive: str, against: tuple[str, ...], recipe: Recipe) -> str:
     _, *found = parse_contenders(positive, **recipe.spec)
     if len(found) != 1 or found[0].arm.kind.own_seeds:
         raise UsageError(
-            f"--positive-control {positive!r} is not one arm that is known to help.",
-            hint="Try --positive-control baseline:width=1.5 or --positive-control naive+2.",
+            f"`positive_control={positive!r}` is not one arm that is known to help.",
+            hint="Try `positive_control='baseline:width=1.5'` or `positive_control='naive+2'`.",
         )
     if found[0].name in (*RECIPE_CONTROLS, BUDGET):
-        raise UsageError(f"--positive-control {positive!r} is another control already.", hint="Name another arm.")
+        raise UsageError(f"`positive_control={positive!r}` is another control already.", hint="Name another arm.")
     found[0].recipe(recipe)
     return found[0].name
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import Contender
 from laurel_cli.verdict.declared import Controls
 
 RECIPE_CONTROLS = ("baseline:lr=0.5", "baseline:lr=2")
 BUDGET = "baseline:steps=0.7"
-CONTROL_SEEDS = 3
 NO_CONTROLS = Controls()
 
 

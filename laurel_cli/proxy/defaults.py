@@ -8,6 +8,7 @@ from typing import Any
 TASK, MODELS_TASK = "stdlib", "scenes"  # without a model, and with one
 ARMS = "baseline,naive+1,rw,rw+lr,rw+lr+pa"
 RANK = 4  # proxies are narrow: a quarter to a thirty-second of the usual widths
+CONTROL_SEEDS = 3  # blocks of the controls of the recipe
 PROXIES: dict[str, dict[str, Any]] = {
     "image": {"reference": "timm:resnet18", "layers": (2, 1, 1, 1), "width": 16, "stem": 2},
     "text": {"reference": "paper-c4", "layers": (4,), "width": 32},
@@ -25,6 +26,7 @@ TEXT_LENGTH = 64
 EVALUATED = {"stdlib": 65_536}  # tokens; of other tasks everything
 SGD = {"lr": 0.1, "weight_decay": 5e-4}
 WEIGHT_DECAY = 0.05
+EVALUATION_BATCH = {"image": 250, "text": 64}  # examples at once
 
 
 def sizes(model: str | None, depths: tuple[int, ...], width: int | None, stem: int | None, kind: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if batch % (world * accumulate):
         raise UsageError(
-            f"--batch {batch} cannot be parted among {world} processes.", hint="Make it a multiple of them."
+            f"`batch={batch}` cannot be parted among {world} processes.", hint="Make it a multiple of them."
         )
     dist.init_process_group(device.collective(device.torch.type))
     try:

@@ -102,11 +102,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "evaluations", "evaluation_batch"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{_option(name)} {getattr(self, name)} is not a positive number.")
+                raise UsageError(f"`{name}={getattr(self, name)}` is not a positive number.")
         if self.batch % self.accumulate:
             raise UsageError(
-                f"--batch {self.batch} cannot be parted into {self.accumulate} equal parts.",
-                hint="Let --accumulate divide --batch.",
+                f"`batch={self.batch}` cannot be parted into {self.accumulate} equal parts.",
+                hint="Let `accumulate` divide `batch`.",
             )
         infinity = float("inf")
         for name, fits, range_, usual in (
@@ -116,13 +116,11 @@ class Recipe:
             ("laurel_lr", 0 <= self.laurel_lr < infinity, "0 or above", 1.0),
         ):
             if not fits:  # nor does nan
-                shown = f"{getattr(self, name):g}"
-                raise UsageError(
-                    f"{_option(name)} {shown} is out of range.", f"It is {range_}.", f"Try {_option(name)} {usual:g}."
-                )
+                shown = f"`{name}={getattr(self, name):g}`"
+                raise UsageError(f"{shown} is out of range.", f"It is {range_}.", f"Try `{name}={usual:g}`.")
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(
-                f"--optimizer {self.optimizer!r} is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."
+                f"`optimizer={self.optimizer!r}` is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."
             )
 
     def plain(self) -> dict[str, Any]:
@@ -190,11 +188,13 @@ class Contender:
             model = replace(model, reference=self.reference, args=(), layers=(), width=None, stem=None)
         if self.width != 1:
             if model.width is None:
-                raise UsageError(f"Arm {self.name!r} needs --width.", "It multiplies it.", "Name the baseline's width.")
+                raise UsageError(f"Arm {self.name!r} needs `width`.", "It multiplies it.", "Name the baseline's width.")
             model = replace(model, width=round(model.width * self.width), unwidened=model.width)
         steps = round(shared.steps * self.steps)
         if steps < 1:
-            raise UsageError(f"Arm {self.name!r} has no step to train for.", hint="Name a larger factor or --steps.")
+            raise UsageError(
+                f"Arm {self.name!r} has no step to train for.", hint="Name a larger factor or more `steps`."
+            )
         return replace(shared, model=model, lr=shared.lr * self.lr, steps=steps)
 
 
@@ -224,7 +224,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
     for reference in against:
         name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
         if name in found:
-            raise UsageError(f"Two arms are called {name!r}.", hint="Name --against once, or rename a factory.")
+            raise UsageError(f"Two arms are called {name!r}.", hint="Name each of `against` once, or rename a factory.")
         found[name] = Contender(name, Arm(name, AGAINST), reference=reference)
     return list(found.values())
 
@@ -250,7 +250,3 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -38,7 +38,7 @@ def arguments(choice: ModelChoice, task: Task) -> dict[str, Any]:
         _refuse_sizes(choice, f"torchvision's builders fix them; timm:{target} takes both.")
         sized = {"num_classes": task.classes}
     else:
-        _refuse_sizes(choice, "Its factory knows its own arguments: --model-arg KEY=VALUE.")
+        _refuse_sizes(choice, "Its factory knows its own arguments: `model_args`.")
         sized = {}
     return sized | dict(choice.args)
 
@@ -54,7 +54,7 @@ def stem(choice: ModelChoice, image_size: int) -> Callable[[nn.Module], None]:
     """
     stride = choice.stem or (1 if image_size <= 32 else 2 if image_size <= 64 else 4)
     if stride not in STEMS:
-        raise UsageError(f"--stem {stride} is no stride of a stem.", hint="It is 1, 2 or 4.")
+        raise UsageError(f"`stem={stride}` is no stride of a stem.", hint="It is 1, 2 or 4.")
 
     def fit(model: nn.Module) -> None:
         first, pool = getattr(model, "conv1", None), getattr(model, "maxpool", None)
@@ -87,14 +87,14 @@ def _family(reference: str) -> tuple[str, str]:
 
 
 def _refuse_sizes(choice: ModelChoice, why: str) -> None:
-    for option, value in (("--layers", choice.layers), ("--width", choice.width)):
+    for option, value in (("layers", choice.layers), ("width", choice.width)):
         if value:
-            raise UsageError(f"{option} does not apply to {choice.reference!r}.", why, f"Leave {option} out.")
+            raise UsageError(f"`{option}` does not apply to {choice.reference!r}.", why, f"Leave `{option}` out.")
 
 
 def _one(layers: tuple[int, ...], reference: str) -> int | None:
     if len(layers) > 1:
-        raise UsageError(f"{reference!r} has one stack of layers.", hint=f"Try --layers {layers[0]}.")
+        raise UsageError(f"{reference!r} has one stack of layers.", hint=f"Try `layers={layers[0]}`.")
     return layers[0] if layers else None
 
 
@@ -107,7 +107,7 @@ def _heads(choice: ModelChoice, head: int) -> int:
             heads = width // size
             break
     else:
-        raise UsageError(f"--width {width} cannot be parted into attention heads.", hint="Try a multiple of 32.")
+        raise UsageError(f"`width={width}` cannot be parted into attention heads.", hint="Try a multiple of 32.")
     if choice.width % (2 * heads):  # rotations take the channels of a head in pairs
         raise UsageError(
             f"A width of {choice.width} cannot be parted into {heads} attention heads of even size.",
@@ -146,9 +146,9 @@ def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
             count = len(choice.layers)
             if count not in (1, RESNET_DEPTHS):
                 raise UsageError(
-                    f"--layers {','.join(map(str, choice.layers))} does not fit a ResNet.",
+                    f"`layers={choice.layers}` does not fit a ResNet.",
                     f"It has {RESNET_DEPTHS} stages.",
-                    "Try --layers 2,2,2,2.",
+                    "Try `layers=(2, 2, 2, 2)`.",
                 )
             sized["layers"] = choice.layers * (RESNET_DEPTHS // count)
         if choice.width is not None:
@@ -164,7 +164,7 @@ def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
         if choice.width is not None:
             sized |= {"embed_dim": choice.width, "num_heads": _heads(choice, HEAD)}
         return sized
-    _refuse_sizes(choice, f"timm's {module} is sized by its own arguments: --model-arg KEY=VALUE.")
+    _refuse_sizes(choice, f"timm's {module} is sized by its own arguments: `model_args`.")
     return {}
 
 
@@ -200,7 +200,7 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
     else:
         if not hasattr(config, "image_size"):
             raise UsageError(
-                f"{choice.reference!r} takes no images.", f"{task.name} holds images.", "Try --task stdlib."
+                f"{choice.reference!r} takes no images.", f"{task.name} holds images.", "Try `task='stdlib'`."
             )
         sized = {"num_labels": task.classes, "image_size": image_size(task)}
     layers = _one(choice.layers, choice.reference)
@@ -242,4 +242,4 @@ def image_size(task: Task) -> int:
 
 def _refuse_images(task: Task, choice: ModelChoice) -> None:
     if task.kind != "text":
-        raise UsageError(f"{choice.reference!r} takes text.", f"{task.name} holds images.", "Try --task stdlib.")
+        raise UsageError(f"{choice.reference!r} takes text.", f"{task.name} holds images.", "Try `task='stdlib'`.")

@@ -54,7 +54,7 @@ def check(code: Mapping[str, str]) -> None:
         raise RecordError(
             "The code of a model has changed since the study began.",
             f"Changed: {'; '.join(changed)}.",
-            "Put it back as it was, or begin another --study.",
+            "Put it back as it was, or begin another `study`.",
         )
 
 

@@ -173,7 +173,7 @@ def _check(
     (example,) = (leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor))
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
-        raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another --task.")
+        raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")
     convolutions = Convolutions()
     try:
         with torch.no_grad(), convolutions, called():
@@ -182,7 +182,7 @@ def _check(
         raise ModelError(
             f"The model fails on {wanted}.",
             said(error),
-            "--no-channels-last is for models that need contiguous images." if task.kind == "image" else "",
+            "`channels_last=False` is for models that need contiguous images." if task.kind == "image" else "",
         ) from error
     shape = (*example.shape, task.classes) if task.kind == "text" else (example.shape[0], task.classes)
     if not isinstance(logits, Tensor) or logits.shape != shape:

@@ -161,7 +161,7 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
         ResourceError: the folder cannot be written.
     """
     for part in (folder, folder / "records", folder / "checkpoints"):
-        make_folder(part, "--study")
+        make_folder(part, "study")
         sweep(part)
     if (folder / "study.json").exists():
         old = load(folder)
@@ -170,14 +170,14 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             raise RecordError(
                 f"The study in {str(folder)!r} is another one.",
                 f"Changed: {'; '.join(changed)}.",
-                "Name another --study, or type what was typed before.",
+                "Name another `study`, or ask for what was asked before.",
             )
         left = missing(folder, old)
         if left and not resume:
             raise UsageError(
                 f"The study in {str(folder)!r} is unfinished.",
                 f"{len(left)} of its trials have no result.",
-                "Add --resume to go on with it, or name another --study.",
+                "Add `resume=True` to go on with it, or name another `study`.",
             )
         arms, against, seeds = (
             tuple(dict.fromkeys((*before, *now)))
@@ -203,7 +203,10 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
 def differences(old: Study, new: Study) -> list[str]:
     """What fixes a trial and is not the same, in words."""
     wanted = new.declared.begun(old.declared.first)
-    before = _flat({**_fixed(old), "declared": old.declared.fixed()})
+    # Arms from outside may come and go, each as it was.
+    code = {key: value for key, value in old.code.items() if not key.startswith("arm ") or key in new.code}
+    code |= {key: value for key, value in new.code.items() if key.startswith("arm ") and key not in old.code}
+    before = _flat({**_fixed(replace(old, code=code)), "declared": old.declared.fixed()})
     now = _flat({**_fixed(new), "declared": wanted.fixed()})
     added: set[str] = set()
     if not set(new.against) <= set(old.against):  # a further model brings its files
@@ -262,7 +265,7 @@ def locked(folder: Path, command: str = "") -> Iterator[int]:
                     raise UsageError(
                         f"The study in {str(folder)!r} is being run by another process.",
                         _holder(os.pread(descriptor, 1 << 16, 0)),
-                        "Wait for its end, or name another --study.",
+                        "Wait for its end, or name another `study`.",
                     ) from None
                 time.sleep(0.2)
         holder = {"pid": os.getpid(), "host": platform.node(), "command": command}

@@ -160,10 +160,10 @@ def _check_replaceable(path: Path, force: bool) -> None:
         raise UsageError(f"{str(path)!r} is a folder.", hint="Name a file in it.")
     if path.exists() and not path.is_file():
         raise UsageError(
-            f"{str(path)!r} is no regular file.", "It cannot be replaced.", "Leave --output out and use >."
+            f"{str(path)!r} is no regular file.", "It cannot be replaced.", "Leave `output` out and use >."
         )
     if path.exists() and not force:
-        raise UsageError(f"{str(path)!r} exists already.", hint="Add --force to replace it, or name another file.")
+        raise UsageError(f"{str(path)!r} exists already.", hint="Add `force=True` to replace it, or name another file.")
 
 
 def _target(path: Path) -> Path:
@@ -183,7 +183,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _failure(path: Path, error: OSError | ValueError) -> LaurelError:
     if isinstance(error, FileExistsError):
-        return UsageError(f"{str(path)!r} exists already.", hint="Add --force to replace it, or name another file.")
+        return UsageError(
+            f"{str(path)!r} exists already.", hint="Add `force=True` to replace it, or name another file."
+        )
     number = getattr(error, "errno", None)
     what, why = f"{str(path)!r} cannot be written.", f"{os.strerror(number) if number else error}."
     if number in (errno.ENOSPC, errno.EDQUOT):

@@ -77,7 +77,7 @@ def merge(gathered: Gathered, into: Path) -> list[Path]:
     Raises:
         UsageError, ResourceError: the folder cannot be made or written.
     """
-    make_folder(into, "--into")
+    make_folder(into, "into")
     new = []
     for record in gathered.records:
         target = into / record.name

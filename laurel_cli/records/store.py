@@ -45,7 +45,7 @@ class Record:
         return f"{self.kind}-{self.sha256[:16]}.json"
 
 
-def make_folder(folder: Path, option: str = "--records") -> None:
+def make_folder(folder: Path, option: str = "records") -> None:
     """Make a folder for records, so that what stands in the way is known before anything is measured.
 
     Args:
@@ -54,7 +54,7 @@ def make_folder(folder: Path, option: str = "--records") -> None:
     Raises:
         ResourceError: it cannot be made or written.
     """
-    hint = f"Name another {option}."
+    hint = f"Name another folder for `{option}`."
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -76,7 +76,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
     Raises:
         ResourceError: the folder cannot be made or written, the disk is full.
     """
-    body = Places().without(_plain(content))
+    body = Places().without(plain(content))
     digest = sha256_of(body)
     path = folder / f"{kind}-{digest[:16]}.json"
     if is_whole(path):
@@ -158,9 +158,10 @@ def sha256_of(content: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """JSON values: keys are text, tuples lists, NaN and infinity None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
 
 def find_connections(model: nn.Module, example_inputs: Any) -> ResidualMap:
-    """All residual connections of `model`, in the order of execution, and the additions that are none.
+    """Find all residual connections of `model`, in the order of execution, and the additions that are none.
+
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> found = laurel.find_connections(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
+    >>> first = found.connections[0]
+    >>> first.name, first.kind, first.width, first.shape
+    ('layer1.0:0', 'identity', 64, (1, 64, 16, 16))
 
     Args:
         model: on any device, the meta device included; left as it was.

@@ -17,12 +17,14 @@ from laurel_cli.residual.accept import accept
 from laurel_cli.residual.channels import ChannelMap, Knowledge
 from laurel_cli.residual.graph import Addition, Call, Node, Trace
 from laurel_cli.residual.relation import Found
-from laurel_cli.residual.sites import Place, Site, Sites, innermost
+from laurel_cli.residual.sites import AdditionSite, Place, Sites, innermost
 from laurel_cli.residual.streams import block_of, streams
+from laurel_cli.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SCHEMA = "laurel.residual-map/1"
 NAMED = 4  # parts that were not run and are named one by one
 
 
@@ -61,7 +63,7 @@ class Connection:
     stream: int
     position: int
     block: str
-    sites: tuple[Site, ...]
+    sites: tuple[AdditionSite, ...]
     node: int
     skip: int
     fork: int
@@ -69,12 +71,18 @@ class Connection:
     branches: tuple[int, ...]
     frames: tuple[Call, ...]
     weights: tuple[str, ...] = ()
-    alternatives: tuple[Site, ...] = ()
+    alternatives: tuple[AdditionSite, ...] = ()
 
     @property
     def owner(self) -> str:
         """Path of the module whose method adds."""
         return self.sites[-1].owner
+
+    @property
+    def line(self) -> tuple[str, int]:
+        """File and line of the addition."""
+        call = self.sites[-1].calls[0]
+        return call.code.co_filename, call.position[0]
 
     @property
     def tokens(self) -> int:
@@ -112,13 +120,32 @@ class NotRun:
 
 
 @dataclass(frozen=True)
-class ResidualMap:
+class ResidualMap(Result[Connection]):
     """All residual connections of a model in the order of execution, the additions that are none, what was not run."""
 
     connections: tuple[Connection, ...]
     refused: tuple[Refused, ...]
     not_run: tuple[NotRun, ...] = ()
     ran: frozenset[tuple[CodeType, tuple[int, int, int, int]]] = frozenset()
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON values, schema "laurel.residual-map/1"."""
+        said = ("name", "kind", "width", "shape", "stream", "block")
+        connections = [
+            {key: getattr(c, key) for key in said} | {"module": c.owner, "file": c.line[0], "line": c.line[1]}
+            for c in self.connections
+        ]
+        refused = [{"name": entry.name, "reason": entry.reason} for entry in self.refused]
+        return {
+            "schema": SCHEMA,
+            "connections": connections,
+            "refused": refused,
+            "not_run": [vars(part) for part in self.not_run],
+        }
+
+    def figures(self) -> tuple[Connection, ...]:
+        """The connections."""
+        return self.connections
 
     def to_frame(self) -> pd.DataFrame:
         """A row a connection, then a row a refused addition with the reason why it is none; in notebooks a table."""
@@ -127,14 +154,9 @@ class ResidualMap:
         columns = ("name", "kind", "width", "shape", "stream", "block", "file", "line", "reason")
         rows: list[tuple[Any, ...]] = []
         for c in self.connections:
-            call = c.sites[-1].calls[0]
-            place = (call.code.co_filename, call.position[0])
-            rows.append((c.name, c.kind, c.width, c.shape, c.stream, c.block, *place, None))
+            rows.append((c.name, c.kind, c.width, c.shape, c.stream, c.block, *c.line, None))
         rows += [(entry.name, None, None, None, None, None, None, None, entry.reason) for entry in self.refused]
         return DataFrame(rows, columns=list(columns))
-
-    def _repr_html_(self) -> str:
-        return str(self.to_frame().to_html())
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -259,4 +281,4 @@ def _not_run(module: nn.Module, path: str, unused: frozenset[str]) -> Iterator[N
             yield from _not_run(child, f"{prefix}{name}", unused)
 
 
-__all__ = ["Connection", "NotRun", "Place", "Refused", "ResidualMap", "Site", "find"]
+__all__ = ["AdditionSite", "Connection", "NotRun", "Place", "Refused", "ResidualMap", "find"]

@@ -77,7 +77,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Step:
+class SkipStep:
     """A place on a skip path, walked backwards, through which all of the skip comes.
 
     Attributes:
@@ -179,12 +179,12 @@ def _fills(skip: Node, total: Node) -> bool:
     return not skip.active and len(skip.shape) > 1 and skip.shape[-2:] == total.shape[-2:]
 
 
-def skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> list[Step]:
+def skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> list[SkipStep]:
     """Walk back from `start` for as long as all operators are linear: the places that the whole of it comes through.
 
     The path may part and join again (a concatenation of two convolutions of one image).
     """
-    path = [Step(start, None)]
+    path = [SkipStep(start, None)]
     front, last = {start}, path[0]
     for steps in range(1, LONGEST_SKIP):
         top = max(front)
@@ -197,7 +197,7 @@ def skip_path(start: int, nodes: tuple[Node, ...], sums: dict[int, int]) -> list
                 break
             passed = found
         front = (front - {top}) | set(passed.sources)
-        last = Step(
+        last = SkipStep(
             max(front),
             top if single else None,
             steps,
@@ -279,7 +279,7 @@ def _is_gate(end: int, fork: int, branch: frozenset[int], nodes: tuple[Node, ...
     return False
 
 
-def _disjoint(step: Step, branch: frozenset[int], nodes: tuple[Node, ...]) -> bool:
+def _disjoint(step: SkipStep, branch: frozenset[int], nodes: tuple[Node, ...]) -> bool:
     """Whether skip and branch leave the fork with parts of it that do not overlap."""
     if step.child is None:
         return False

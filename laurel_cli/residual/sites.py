@@ -14,7 +14,7 @@ Place = tuple[tuple[CodeType, tuple[int, int, int, int]], ...]
 
 
 @dataclass(frozen=True)
-class Site:
+class AdditionSite:
     """An addition in the source: the expression, the module whose method it stands in, the turn of the loop.
 
     Attributes:
@@ -63,11 +63,11 @@ class Sites:
         self._turns = _turns(ran, self._calls)
         self._visits = _visits(ran, self._calls)
 
-    def of(self, addition: Addition, skip: int) -> Site:
+    def of(self, addition: Addition, skip: int) -> AdditionSite:
         """The place of one addition, of which operand `skip` is the skip."""
         node = self._nodes[addition.node]
         frames = self._calls[node.index]
-        return Site(
+        return AdditionSite(
             frames[-1].module or "",
             frames,
             *self._turns[node.index],

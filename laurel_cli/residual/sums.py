@@ -21,7 +21,7 @@ SCATTERED = "{0} adds to some of the positions; write x + torch.zeros_like(x).{0
 
 
 @dataclass(frozen=True)
-class Terms:
+class AddedTerms:
     """What an operator adds.
 
     Attributes:
@@ -48,7 +48,7 @@ class Operator:
     nodes: Sequence[Node]
 
 
-def terms_of(func: Any, args: Sequence[Any], tensors: tuple[int, ...], nodes: Sequence[Node]) -> Terms | None:
+def terms_of(func: Any, args: Sequence[Any], tensors: tuple[int, ...], nodes: Sequence[Node]) -> AddedTerms | None:
     """What a call of `func` adds; None where it adds nothing.
 
     Args:
@@ -60,58 +60,58 @@ def terms_of(func: Any, args: Sequence[Any], tensors: tuple[int, ...], nodes: Se
     return rule(Operator(args, tensors, nodes)) if rule is not None and tensors else None
 
 
-def _plus(call: Operator) -> Terms:
-    return Terms(call.tensors[:2])
+def _plus(call: Operator) -> AddedTerms:
+    return AddedTerms(call.tensors[:2])
 
 
-def _minus(call: Operator) -> Terms:
-    return Terms(call.tensors[:2], "-")
+def _minus(call: Operator) -> AddedTerms:
+    return AddedTerms(call.tensors[:2], "-")
 
 
-def _minus_reversed(call: Operator) -> Terms:
-    return Terms(call.tensors[1::-1], "-")
+def _minus_reversed(call: Operator) -> AddedTerms:
+    return AddedTerms(call.tensors[1::-1], "-")
 
 
-def _plus_out(call: Operator) -> Terms:
-    return Terms(call.tensors[:2], obstacle=OUT)
+def _plus_out(call: Operator) -> AddedTerms:
+    return AddedTerms(call.tensors[:2], obstacle=OUT)
 
 
-def _minus_out(call: Operator) -> Terms:
-    return Terms(call.tensors[:2], "-", OUT)
+def _minus_out(call: Operator) -> AddedTerms:
+    return AddedTerms(call.tensors[:2], "-", OUT)
 
 
-def _plus_elementwise_product(call: Operator) -> Terms:
+def _plus_elementwise_product(call: Operator) -> AddedTerms:
     """x + t1 t2: the factor that depends on more stands for the product."""
     first, *factors = call.tensors
-    return Terms((first, max(factors, key=lambda i: (call.nodes[i].active, len(call.nodes[i].shape)))))
+    return AddedTerms((first, max(factors, key=lambda i: (call.nodes[i].active, len(call.nodes[i].shape)))))
 
 
-def _lerp(call: Operator) -> Terms:
+def _lerp(call: Operator) -> AddedTerms:
     gated = any(call.nodes[i].active for i in call.tensors[2:])
-    return Terms(call.tensors[:2], obstacle=LERP, refusal=GATE if gated else "")
+    return AddedTerms(call.tensors[:2], obstacle=LERP, refusal=GATE if gated else "")
 
 
-def _plus_product(name: str, product: str) -> Callable[[Operator], Terms | None]:
-    def rule(call: Operator) -> Terms | None:
+def _plus_product(name: str, product: str) -> Callable[[Operator], AddedTerms | None]:
+    def rule(call: Operator) -> AddedTerms | None:
         if not call.nodes[call.tensors[0]].active:  # a bias, a linear layer
             return None
-        return Terms(call.tensors[:1], obstacle=PRODUCT.format(name), product=product)
+        return AddedTerms(call.tensors[:1], obstacle=PRODUCT.format(name), product=product)
 
     return rule
 
 
-def _scattered(name: str) -> Callable[[Operator], Terms | None]:
-    def rule(call: Operator) -> Terms | None:
+def _scattered(name: str) -> Callable[[Operator], AddedTerms | None]:
+    def rule(call: Operator) -> AddedTerms | None:
         if not call.nodes[call.tensors[0]].active:  # a sum that begins with zeros
             return None
         if name == "index_put" and not (len(call.args) > 3 and call.args[3]):  # it overwrites
             return None
-        return Terms((call.tensors[0], call.tensors[-1]), obstacle=SCATTERED.format(name))
+        return AddedTerms((call.tensors[0], call.tensors[-1]), obstacle=SCATTERED.format(name))
 
     return rule
 
 
-def _over_a_dimension(call: Operator) -> Terms | None:
+def _over_a_dimension(call: Operator) -> AddedTerms | None:
     """A sum or mean over the dimension along which tensors were stacked."""
     stack = call.nodes[call.tensors[0]]
     if stack.op not in ("stack", "cat") or len(stack.inputs) < 2:
@@ -126,10 +126,10 @@ def _over_a_dimension(call: Operator) -> Terms | None:
         if any(part.op != "unsqueeze" or part.shape[along] != 1 for part in parts):
             return None
         terms = tuple(part.inputs[0] for part in parts)
-    return Terms(terms, obstacle=STACKED)
+    return AddedTerms(terms, obstacle=STACKED)
 
 
-_RULES: dict[Any, Callable[[Operator], Terms | None]] = {
+_RULES: dict[Any, Callable[[Operator], AddedTerms | None]] = {
     aten.add.Tensor: _plus,
     aten.add_.Tensor: _plus,
     aten.add.out: _plus_out,

@@ -27,7 +27,7 @@ from laurel_cli.models.tensors import held, tensors_in
 from laurel_cli.residual.frames import Frames
 from laurel_cli.residual.graph import Addition, Node, Operand, Ran, Replay, Trace
 from laurel_cli.residual.operators import is_known
-from laurel_cli.residual.sums import Terms, terms_of
+from laurel_cli.residual.sums import AddedTerms, terms_of
 
 # What only makes room, or copies a shape without its values, carries no activation onward.
 VALUELESS = {
@@ -146,7 +146,7 @@ class _Recorder(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    def _sum(self, terms: Terms, node: int, frame: Any) -> None:
+    def _sum(self, terms: AddedTerms, node: int, frame: Any) -> None:
         calls, obstacle = self._frames.read(frame)
         if len(terms.operands) < 2 or not all(self._nodes[i].shape for i in terms.operands):
             self._numbers.append(Ran(node, calls))

@@ -2,10 +2,12 @@
 
 A rival is a class with the attributes and methods of `laurel.formula.Formula`; most are `static.Static`. It is found,
 placed, counted, timed, trained and judged by the code that does so for LAuReL. A new one is a file here and a line in
-`OURS`; one of another package is an entry point, see `outside`.
+`OURS`; one of another package is an entry point, one of a file is brought by `add_arms`, see `outside`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
@@ -30,3 +32,28 @@ _ALL: tuple[type[Static], ...] = (*_SCALES, *_OVER_DEPTH, *_STREAMS)
 OURS: dict[str, type[Static]] = {rival.title: rival for rival in _ALL}
 _THEIRS, BROKEN = outside.found(OURS)
 RIVALS: dict[str, type[Static]] = OURS | _THEIRS
+
+
+def add_arms(file: str | Path) -> tuple[str, ...]:
+    """Bring the arms that a Python file defines: from here on every function and every process knows them by name.
+
+    >>> import laurel_cli as laurel
+    >>> laurel.add_arms("my_arm.py")
+    ('halved',)
+    >>> laurel.analyze("resnet18", "halved", check=False).arm("halved").added_parameters
+    8
+
+    Args:
+        file: whose classes are subclasses of `laurel_cli.rivals.static.Static`, as CONTRIBUTING.md shows one. It is
+            run in this process and in those that measure and train.
+
+    Returns:
+        The names of its arms.
+
+    Raises:
+        UsageError: there is no such file, it fails, it defines no arm, or one whose name is taken.
+    """
+    arms = outside.in_file(file, RIVALS)
+    RIVALS.update(arms)
+    outside.remember(file)
+    return tuple(arms)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from laurel_cli.rivals.running import by_stream
 from laurel_cli.rivals.static import Coefficient, Terms, weighted
-from laurel_cli.rivals.streams import State, Streams, Table, mixed, product, rsqrt_of_mean_square
+from laurel_cli.rivals.streams import Streams, StreamState, StreamWeights, mixed, product, rsqrt_of_mean_square
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -19,7 +19,7 @@ SCALE = 0.01
 
 
 @dataclass(frozen=True)
-class OneStream(Table):
+class OneStream(StreamWeights):
     """What starts by reading one stream alone, the l-th connection's number l mod n, from 0."""
 
     def begin(self, value: Tensor, number: int, generator: Generator | None) -> None:
@@ -63,15 +63,15 @@ class HC(Streams):
         """Weights for each stream by itself, what they are added to, their scales."""
         n = self.streams
         own: dict[str, Coefficient] = {
-            "post": Table(0.0, shape=(1,), channels=1, times=n),
-            "post_bias": Table(1.0, shape=(n,)),
-            "post_scale": Table(SCALE),
-            "mix": Table(0.0, shape=(n,), channels=1, times=n),
-            "mix_bias": Table(0.0, shape=(n, n), diagonal=1.0),
-            "mix_scale": Table(SCALE),
+            "post": StreamWeights(0.0, shape=(1,), channels=1, times=n),
+            "post_bias": StreamWeights(1.0, shape=(n,)),
+            "post_scale": StreamWeights(SCALE),
+            "mix": StreamWeights(0.0, shape=(n,), channels=1, times=n),
+            "mix_bias": StreamWeights(0.0, shape=(n, n), diagonal=1.0),
+            "mix_scale": StreamWeights(SCALE),
         }
         if not self.last:
-            own |= {"pre": Table(0.0, shape=(1,), channels=1, times=n), "pre_bias": OneStream(0.0, shape=(n,))}
+            own |= {"pre": StreamWeights(0.0, shape=(1,), channels=1, times=n), "pre_bias": OneStream(0.0, shape=(n,))}
         return own
 
     @classmethod
@@ -79,11 +79,11 @@ class HC(Streams):
         """Static N (N + 2), dynamic D (N + 2) + 2; N + D fewer at the last connection of a stream."""
         return "(N + D) (N + 2) + 2, the last of its stream N + D fewer"
 
-    def state(self, streams: Tensor, stream: int) -> State:
+    def state(self, streams: Tensor, stream: int) -> StreamState:
         """Every stream with a scale of its own."""
-        return State(streams, rsqrt_of_mean_square(streams, (stream + 1,)))
+        return StreamState(streams, rsqrt_of_mean_square(streams, (stream + 1,)))
 
-    def updated(self, before: State, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
+    def updated(self, before: StreamState, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """sum_i (A_r)_ij x_i + B_j f."""
         dtype = before.streams.dtype
         b = dynamic(c["post"], c["post_bias"], c["post_scale"], before, stream).to(dtype)
@@ -92,7 +92,7 @@ class HC(Streams):
         x = [one.unsqueeze(stream) for one in before.streams.unbind(stream)]
         return weighted(rows, x).addcmul(b, f.unsqueeze(stream))
 
-    def mixture(self, after: State, c: Mapping[str, Tensor], stream: int) -> Terms:
+    def mixture(self, after: StreamState, c: Mapping[str, Tensor], stream: int) -> Terms:
         """sum_i (A_m)_i x_i; for the head the mean."""
         values = after.streams.unbind(stream)
         if not self.last:
@@ -113,7 +113,7 @@ class HC(Streams):
         return norms + weights + update + read - elements
 
 
-def dynamic(weight: Tensor, bias: Tensor, scale: Tensor, state: State, stream: int) -> Tensor:
+def dynamic(weight: Tensor, bias: Tensor, scale: Tensor, state: StreamState, stream: int) -> Tensor:
     """s tanh(norm(X) W) + b, (..., n, rows, ...): the rows stand where the channels do."""
     z = product(weight, state.streams, stream + 1)
     return bias.addcmul((z * state.scale).tanh(), scale)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Terms
-from laurel_cli.rivals.streams import STD, State, Streams, Table, mixed, product
+from laurel_cli.rivals.streams import STD, Streams, StreamState, StreamWeights, mixed, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +42,9 @@ class IHC(Streams):
     def rows(self, name: str) -> dict[str, Coefficient]:
         """A weight of n rows with n D columns, its bias and its scale."""
         return {
-            name: Table(0.0, shape=(self.streams,), channels=self.streams, std=STD),
-            f"{name}_bias": Table(0.0, shape=(self.streams,)),
-            f"{name}_scale": Table(self.scale),
+            name: StreamWeights(0.0, shape=(self.streams,), channels=self.streams, std=STD),
+            f"{name}_bias": StreamWeights(0.0, shape=(self.streams,)),
+            f"{name}_scale": StreamWeights(self.scale),
         }
 
     @classmethod
@@ -52,16 +52,16 @@ class IHC(Streams):
         """2 N rows of N D weights and a bias, two scales."""
         return "2 N (N D + 1) + 2"
 
-    def updated(self, before: State, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
+    def updated(self, before: StreamState, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """x_i + post_i f."""
         return before.streams.addcmul(self.post(before, c, stream), f.unsqueeze(stream))
 
-    def post(self, before: State, c: Mapping[str, Tensor], stream: int) -> Tensor:
+    def post(self, before: StreamState, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """What the branch is multiplied with for each stream."""
         z = logits(c["post"], c["post_bias"], c["post_scale"], before, stream)
         return (2 * z.sigmoid()).to(before.streams.dtype)
 
-    def mixture(self, after: State, c: Mapping[str, Tensor], stream: int) -> Terms:
+    def mixture(self, after: StreamState, c: Mapping[str, Tensor], stream: int) -> Terms:
         """sum_i pre_i x_i."""
         n = self.streams
         s = logits(c["pre"], c["pre_bias"], c["pre_scale"], after, stream).sigmoid()
@@ -77,7 +77,7 @@ class IHC(Streams):
         return norms + weights + 2 * n * elements + (2 * n - 1) * elements - elements
 
 
-def logits(weight: Tensor, bias: Tensor, scale: Tensor, state: State, stream: int) -> Tensor:
+def logits(weight: Tensor, bias: Tensor, scale: Tensor, state: StreamState, stream: int) -> Tensor:
     """s W RMSNorm(X) + b, (..., rows, 1, ...): the rows stand where the streams do."""
     z = product(weight, state.streams.flatten(stream, stream + 1), stream + 1).unsqueeze(stream + 1)
     return bias.addcmul(z * state.scale, scale)

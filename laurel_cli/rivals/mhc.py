@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from laurel_cli.rivals.ihc import IHC, logits
 from laurel_cli.rivals.static import Coefficient, weighted
-from laurel_cli.rivals.streams import STD, State, Table
+from laurel_cli.rivals.streams import STD, StreamState, StreamWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,9 +43,9 @@ class MHC(IHC):
         n = self.streams
         return {
             **super().own(),
-            "mix": Table(0.0, shape=(n * n,), channels=n, std=STD),
-            "mix_bias": Table(APART, shape=(n, n), diagonal=0.0),
-            "mix_scale": Table(self.scale),
+            "mix": StreamWeights(0.0, shape=(n * n,), channels=n, std=STD),
+            "mix_bias": StreamWeights(APART, shape=(n, n), diagonal=0.0),
+            "mix_scale": StreamWeights(self.scale),
         }
 
     @classmethod
@@ -53,7 +53,7 @@ class MHC(IHC):
         """N N + 2 N rows of N D weights and a bias, three scales."""
         return "N (N + 2) (N D + 1) + 3"
 
-    def updated(self, before: State, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
+    def updated(self, before: StreamState, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """sum_j (A_r)_ij x_j + post_i f."""
         bias = c["mix_bias"].flatten(0, 1).unsqueeze(1)
         z = logits(c["mix"], bias, c["mix_scale"], before, stream).unflatten(stream, (self.streams, self.streams))

@@ -26,7 +26,7 @@ ROUNDED = "starts as the baseline but for rounding"
 NO_STATE = "A layer with streams was called without the connections before it: run the whole model."
 
 
-class State(NamedTuple):
+class StreamState(NamedTuple):
     """Streams, (..., n, D, ...) with n before the channel dimension, and 1 / RMS over what a weight is applied to."""
 
     streams: Tensor
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table(Coefficient):
+class StreamWeights(Coefficient):
     """A parameter that stays as it is when it is multiplied: the weights of the streams are computed in float32.
 
     Attributes:
@@ -116,19 +116,21 @@ class Streams(RunningSum):
         """The streams; copies of the first input take no memory."""
         return self.streams if position else 0
 
-    def updated(self, before: State, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
+    def updated(self, before: StreamState, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """The streams after this connection; `stream` is their dimension, counted from the end."""
         raise NotImplementedError
 
-    def mixture(self, after: State, c: Mapping[str, Tensor], stream: int) -> Terms:
+    def mixture(self, after: StreamState, c: Mapping[str, Tensor], stream: int) -> Terms:
         """What the next branch reads, or the head."""
         raise NotImplementedError
 
-    def state(self, streams: Tensor, stream: int) -> State:
+    def state(self, streams: Tensor, stream: int) -> StreamState:
         """Streams with the scale of all their channels together."""
-        return State(streams, rsqrt_of_mean_square(streams, (stream, stream + 1)))
+        return StreamState(streams, rsqrt_of_mean_square(streams, (stream, stream + 1)))
 
-    def remembered(self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]) -> State:
+    def remembered(
+        self, x: Tensor, f: Tensor, c: Mapping[str, Tensor], number: int, earlier: Sequence[Any]
+    ) -> StreamState:
         """The updated streams.
 
         Raises:
@@ -138,7 +140,7 @@ class Streams(RunningSum):
             raise RuntimeError(NO_STATE)
         stream = stream_of(c)
         if earlier:
-            before: State = earlier[0]
+            before: StreamState = earlier[0]
         else:
             copies = [-1] * (x.dim() + 1)
             copies[stream] = self.streams

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.tasks.base import Asked, Kind, Task
+from laurel_cli.tasks.base import Asked, Task, TaskKind
 
 if TYPE_CHECKING:
     from laurel_cli.tasks.reading.cache import Progress
@@ -40,9 +40,9 @@ def names() -> tuple[str, ...]:
     return tuple(f"{name}:{rest}" if rest else name for name, (rest, _) in FILES.items())
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> TaskKind:
     """What the task's file says of it, for a name of `FILES`."""
-    found: Kind = importlib.import_module(f"laurel_cli.tasks.{FILES[name][1]}").TASKS[name]
+    found: TaskKind = importlib.import_module(f"laurel_cli.tasks.{FILES[name][1]}").TASKS[name]
     return found
 
 
@@ -92,12 +92,12 @@ def open_task(
     given = {"image_size": image_size, "seq_len": seq_len, "tokens": tokens}
     for option, value in (given | {"train_limit": train_limit, "evaluation_limit": evaluation_limit}).items():
         if value is not None and value < 1:
-            raise UsageError(f"{_typed(option)} {value} is too small.", hint=f"Try {_typed(option)} 128.")
+            raise UsageError(f"`{option}={value}` is too small.", hint=f"Try `{option}=128`.")
     asked_for = [option for option, value in given.items() if value is not None]
     for option in [*asked_for, *(["tokenizer"] if tokenizer != "bytes" else [])]:
         if option not in kind.takes:
-            typed = _typed(option)
-            raise UsageError(f"{typed} does not fit {name}.", f"That is a task of {kind.of}.", f"Leave {typed} out.")
+            why = f"That is a task of {kind.of}."
+            raise UsageError(f"`{option}` does not fit {name}.", why, f"Leave `{option}` out.")
     folder, warning = cache_folder(cache)
     arrays = kind.prepare(Asked(name, rest, image_size, tokenizer, tokens, folder, on_progress))
     shown, warnings = kind.shown(name, rest), (warning,) if warning else ()
@@ -128,10 +128,6 @@ def _parsed(reference: str) -> tuple[str, str]:
     return name, rest
 
 
-def _typed(option: str) -> str:
-    return "--" + option.replace("_", "-")
-
-
 def _guess(reference: str) -> str:
     path = Path(reference).expanduser()
     if path.is_dir():
@@ -139,4 +135,4 @@ def _guess(reference: str) -> str:
     if path.is_file():
         return f"Did you mean text:{reference}?"
     close = difflib.get_close_matches(reference.partition(":")[0].lower(), FILES, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else "Try --task scenes."
+    return f"Did you mean {close[0]}?" if close else "Try `task='scenes'`."

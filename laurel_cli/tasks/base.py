@@ -69,7 +69,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TaskKind:
     """What the file of a task says of it, in its `TASKS`.
 
     Attributes:

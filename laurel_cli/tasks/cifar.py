@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.reading import images
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.images import Preparation
 from laurel_cli.tasks.reading.moments import Moments
 from laurel_cli.tasks.reading.pickles import load_plain
-from laurel_cli.tasks.reading.sources import Source, file_hash, open_source
+from laurel_cli.tasks.reading.sources import DataSource, file_hash, open_source
 
 VERSION = 1
 SIZE = 32
@@ -131,7 +131,7 @@ def prepare(kind: str, place: str, folder: Path, on_progress: Progress, *, size:
 
 
 def _from_official(
-    writer: Writer, kind: str, source: Source, official: Official, root: str, size: int
+    writer: Writer, kind: str, source: DataSource, official: Official, root: str, size: int
 ) -> dict[str, Any]:
     checked = _checked(source, official, root)
     moments, counts = Moments(), {}
@@ -163,7 +163,7 @@ def _from_official(
     }
 
 
-def _root(source: Source, official: Official) -> str | None:
+def _root(source: DataSource, official: Official) -> str | None:
     """The folder in `source` that holds the official files, "" or ending in "/"; None where any is missing."""
     wanted = [name for files in official.parts.values() for name in files]
     present = set(source.files)
@@ -175,7 +175,7 @@ def _root(source: Source, official: Official) -> str | None:
     return None
 
 
-def _checked(source: Source, official: Official, root: str) -> dict[str, bytes]:
+def _checked(source: DataSource, official: Official, root: str) -> dict[str, bytes]:
     """The files' bytes by name, once their checksums are the official ones."""
     md5 = {name: checksum for files in official.parts.values() for name, checksum in files.items()}
     if source.walked is None and not all(md5.values()):
@@ -231,4 +231,4 @@ def _open(asked: Asked) -> Arrays:
     return prepare(asked.name, asked.rest, asked.folder, asked.on_progress, size=asked.image_size)
 
 
-TASKS = dict.fromkeys(CLASSES, Kind("image", _open, "images", ("image_size",)))
+TASKS = dict.fromkeys(CLASSES, TaskKind("image", _open, "images", ("image_size",)))

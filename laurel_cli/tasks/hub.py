@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from laurel_cli.errors import LaurelError, RecordError, ResourceError, UsageError
-from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.reading import tokenizers
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
@@ -238,6 +238,6 @@ def _open(asked: Asked) -> Arrays:
 
 _OPTIONS = ("seq_len", "tokenizer", "tokens")
 TASKS = {
-    **dict.fromkeys(KNOWN, Kind("text", _open, "text", _OPTIONS)),
-    "hf": Kind("text", _open, "text", _OPTIONS, lambda name, rest: f"{name}:{rest}"),
+    **dict.fromkeys(KNOWN, TaskKind("text", _open, "text", _OPTIONS)),
+    "hf": TaskKind("text", _open, "text", _OPTIONS, lambda name, rest: f"{name}:{rest}"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from laurel_cli.tasks.base import Asked, Kind, by_file
+from laurel_cli.tasks.base import Asked, TaskKind, by_file
 from laurel_cli.tasks.reading import images
 from laurel_cli.tasks.reading.cache import Arrays
 
@@ -11,4 +11,4 @@ def _open(asked: Asked) -> Arrays:
     return images.prepare(asked.rest, images.Preparation(size=asked.image_size), asked.folder, asked.on_progress)
 
 
-TASKS = {"imagefolder": Kind("image", _open, "images", ("image_size",), by_file)}
+TASKS = {"imagefolder": TaskKind("image", _open, "images", ("image_size",), by_file)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from laurel_cli.errors import RecordError
-from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.reading import images
 from laurel_cli.tasks.reading.cache import Arrays, Progress
 from laurel_cli.tasks.reading.images import Preparation
@@ -44,4 +44,4 @@ def _open(asked: Asked) -> Arrays:
     return prepare(asked.rest, asked.folder, asked.on_progress, size=asked.image_size)
 
 
-TASKS = {"imagenet": Kind("image", _open, "images", ("image_size",))}
+TASKS = {"imagenet": TaskKind("image", _open, "images", ("image_size",))}

@@ -63,7 +63,7 @@ def of_text(
         raise UsageError(
             f"{name} is too short for windows of {seq_len} tokens.",
             f"It has {len(ids)} tokens to train on and {len(held)} to evaluate on.",
-            f"Try --seq-len {max(1, min(len(ids), len(held)) // 4)}.",
+            f"Try `seq_len={max(1, min(len(ids), len(held)) // 4)}`.",
         )
     entropy = arrays.facts["entropy"]
     if len(ids) < len(arrays.arrays["train.tokens"]):

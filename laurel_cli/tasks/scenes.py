@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.tasks.base import Asked, Kind
+from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.draws import draw, key
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.moments import Moments
@@ -216,9 +216,9 @@ def _noise(part: str, first: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def _open(asked: Asked) -> Arrays:
     if asked.image_size not in (None, SIZE):
-        given = f"--image-size {asked.image_size}"
+        given = f"`image_size={asked.image_size}`"
         raise UsageError(f"{given} does not fit scenes.", f"They are composed at {SIZE}.", "Leave it out.")
     return prepare(asked.folder, asked.on_progress)
 
 
-TASKS = {"scenes": Kind("image", _open, "images", ("image_size",))}
+TASKS = {"scenes": TaskKind("image", _open, "images", ("image_size",))}

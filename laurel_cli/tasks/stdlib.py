@@ -15,7 +15,7 @@ import numpy as np
 
 from laurel_cli.errors import RecordError
 from laurel_cli.records.store import sha256_of
-from laurel_cli.tasks.base import Kind
+from laurel_cli.tasks.base import TaskKind
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
 
@@ -77,7 +77,7 @@ def sources() -> dict[str, Path]:
         raise RecordError(
             "Python's standard library is not here as source text.",
             f"{str(root)!r} holds none of it.",
-            "Try --task text:FILE, or another installation of Python.",
+            "Try `task='text:FILE'`, or another installation of Python.",
         )
     return dict(sorted(found.items()))
 
@@ -111,4 +111,6 @@ def _read(path: Path) -> bytes:
         raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
 
 
-TASKS = {"stdlib": Kind("text", lambda asked: prepare(asked.folder, asked.on_progress), "bytes of text", ("seq_len",))}
+TASKS = {
+    "stdlib": TaskKind("text", lambda asked: prepare(asked.folder, asked.on_progress), "bytes of text", ("seq_len",))
+}

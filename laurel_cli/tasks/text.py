@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.tasks.base import Asked, Kind, by_file
+from laurel_cli.tasks.base import Asked, TaskKind, by_file
 from laurel_cli.tasks.reading import textfiles, tokenizers
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
@@ -117,4 +117,4 @@ def _open(asked: Asked) -> Arrays:
     return prepare(asked.rest, asked.tokenizer, asked.folder, asked.on_progress)
 
 
-TASKS = {"text": Kind("text", _open, "local text files", ("seq_len", "tokenizer"), by_file)}
+TASKS = {"text": TaskKind("text", _open, "local text files", ("seq_len", "tokenizer"), by_file)}

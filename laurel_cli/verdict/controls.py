@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.effects import BETTER, WORSE, Effect, effect, effects
-from laurel_cli.verdict.trials import ArmTrials, Study, scores
+from laurel_cli.verdict.trials import ArmTrials, StudyTrials, scores
 
 
-def positive_is_separated(study: Study, declared: Declared, sign: float) -> bool | None:
+def positive_is_separated(study: StudyTrials, declared: Declared, sign: float) -> bool | None:
     """Whether the positive control is better than the baseline, by one test at 5 %; None where it has no figure."""
     name = declared.controls.positive
     arm = study.arm(name) if name else None

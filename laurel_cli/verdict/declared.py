@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from laurel_cli.verdict.paired import ALPHA, Look, looks
+from laurel_cli.verdict.paired import ALPHA, InterimLook, looks
 from laurel_cli.verdict.trials import BASELINE, COPY, Trial
 
 FIRST_FAMILY = 0.9  # of the 5 %: the arms that were declared when the study began
@@ -87,20 +87,20 @@ class Declared:
     worth: float | None = None
     controls: Controls = Controls()
 
-    def looks(self, family: int = 0) -> Iterator[Look]:
+    def looks(self, family: int = 0) -> Iterator[InterimLook]:
         """The looks at a family of arms, for ever: blocks, and the alpha that may be spent there."""
         share = ALPHA * (FIRST_FAMILY if family == 0 else (1 - FIRST_FAMILY) / 2**family)
         first, left = max(self.first, 2), share * (1 - FIRST_LOOK)
-        declared: tuple[Look, ...] = (Look(first, share * FIRST_LOOK),)
+        declared: tuple[InterimLook, ...] = (InterimLook(first, share * FIRST_LOOK),)
         if self.most > first:
             declared = looks(self.most, first=first, alpha=share * FIRST_LOOK)
         yield from declared
         blocks = declared[-1].n
         for _ in range(LOOKS_AHEAD):
             blocks, left = 2 * blocks, left / 2
-            yield Look(blocks, left)
+            yield InterimLook(blocks, left)
 
-    def look(self, blocks: int, family: int = 0) -> Look | None:
+    def look(self, blocks: int, family: int = 0) -> InterimLook | None:
         """The last look that `blocks` reach; None before the first one."""
         reached = None
         for look in self.looks(family):
@@ -109,11 +109,11 @@ class Declared:
             reached = look
         return reached
 
-    def next_look(self, blocks: int, family: int = 0) -> Look:
+    def next_look(self, blocks: int, family: int = 0) -> InterimLook:
         """The first look beyond `blocks`."""
         return next(look for look in self.looks(family) if look.n > blocks)
 
-    def first_looks(self, count: int) -> list[Look]:
+    def first_looks(self, count: int) -> list[InterimLook]:
         """The first looks at the first family, for people."""
         return list(islice(self.looks(), count))
 

@@ -12,7 +12,7 @@ from laurel_cli.verdict.declared import declared as read_declared
 from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD, Finding, Judgement
 from laurel_cli.verdict.judge import judge
-from laurel_cli.verdict.trials import COPY, ArmTrials, Study, Trial, gather, outcome, scores
+from laurel_cli.verdict.trials import COPY, ArmTrials, StudyTrials, Trial, gather, outcome, scores
 
 SCHEMA = "laurel.train-proxy/2"
 UNDECIDED = (NOT_SEPARATED, WITHHELD, CANNOT_TELL)
@@ -90,7 +90,7 @@ def missing(found: Judgement) -> int:
     return sum(len(_wanted(item, found)) - len(item.arm.trials) for item in found.findings)
 
 
-def starts(study: Study) -> dict[str, Any] | None:
+def starts(study: StudyTrials) -> dict[str, Any] | None:
     """|f| / |x| at every connection before the first step, and the connections whose branch starts at zero."""
     found = study.baseline.first("start")
     if not found:
@@ -250,7 +250,7 @@ def _noise_floor(found: Judgement) -> dict[str, Any] | None:
     return {"arm": None, "what": what, "sd": sd, "n": len(values), "mean": None, "low": None, "high": None, "p": None}
 
 
-def _described(study: Study, definition: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+def _described(study: StudyTrials, definition: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
     """As the trials say; without any, as the definition does."""
     found = next((value for arm in study.arms if (value := arm.first(key)) is not None), None)
     if found is not None:

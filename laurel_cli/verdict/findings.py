@@ -9,9 +9,9 @@ from laurel_cli.verdict import gates, paired
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE, Effect, Scores
 from laurel_cli.verdict.gates import Moment
-from laurel_cli.verdict.paired import Interval, Look
+from laurel_cli.verdict.paired import InterimLook, MeanInterval
 from laurel_cli.verdict.saved import Saved
-from laurel_cli.verdict.trials import ArmTrials, Study
+from laurel_cli.verdict.trials import ArmTrials, StudyTrials
 
 NAIVE = "naive+1"
 REPAIRS = "better than the baseline, not than a control"
@@ -59,7 +59,7 @@ class Finding:
     reason: str = ""
     worth: str | None = None
     steps_saved: Saved | None = None
-    share_of_naive: Interval | None = None
+    share_of_naive: MeanInterval | None = None
 
     @property
     def name(self) -> str:
@@ -84,17 +84,17 @@ class Judgement:
     """
 
     declared: Declared
-    study: Study
+    study: StudyTrials
     metric: str
     sign: float
     findings: tuple[Finding, ...]
-    look: Look | None
+    look: InterimLook | None
     blocks: int
     withheld: str
     learned: bool | None
     learned_reason: str
     positive: bool | None
-    late_fall: tuple[Interval, float] | None
+    late_fall: tuple[MeanInterval, float] | None
     orders: Mapping[tuple[str, str], Effect]
 
     def finding(self, name: str) -> Finding:

@@ -12,8 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from laurel_cli.verdict.effects import Scores, effect
-from laurel_cli.verdict.paired import Interval, mean
-from laurel_cli.verdict.trials import ArmTrials, Study, outcome
+from laurel_cli.verdict.paired import MeanInterval, mean
+from laurel_cli.verdict.trials import ArmTrials, StudyTrials, outcome
 
 LEARNED = 0.7  # of chance: the baseline's loss must be below
 LAST_PART = 0.75  # of a run: the fall after it is the fall over the last quarter
@@ -31,7 +31,7 @@ class Moment:
     n: int
 
 
-def learned(study: Study) -> tuple[bool | None, str]:
+def learned(study: StudyTrials) -> tuple[bool | None, str]:
     """Whether the baseline is well under chance, and why that is said; None where it cannot be told.
 
     A property of its losses, whatever metric is shown. Records that hold accuracies alone are judged by the share of
@@ -62,12 +62,12 @@ def _below(figure: float, chance: float, what: str) -> tuple[bool, str]:
     )
 
 
-def chance_loss(study: Study) -> float | None:
+def chance_loss(study: StudyTrials) -> float | None:
     """Of the task, as its records say."""
     return next((value for arm in study.arms if (value := arm.first("chance_loss")) is not None), None)
 
 
-def late_fall(base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> tuple[Interval, float] | None:
+def late_fall(base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> tuple[MeanInterval, float] | None:
     """How much the baseline still gained over the last quarter of its run, and how much of the run that was.
 
     Measured from the last evaluation that is not after three quarters of the steps.

@@ -33,12 +33,12 @@ from laurel_cli.verdict.findings import (
     Finding,
     Judgement,
 )
-from laurel_cli.verdict.paired import Look
+from laurel_cli.verdict.paired import InterimLook
 from laurel_cli.verdict.saved import Saved
-from laurel_cli.verdict.trials import BASELINE, COPY, ArmTrials, Study, scores
+from laurel_cli.verdict.trials import BASELINE, COPY, ArmTrials, StudyTrials, scores
 
 
-def judge(study: Study, declared: Declared) -> Judgement:
+def judge(study: StudyTrials, declared: Declared) -> Judgement:
     """Judge a study by the metric that it declared."""
     metric = declared.metric
     sign = 1.0 if metric == "accuracy" else -1.0
@@ -94,7 +94,9 @@ def _shares_seeds(members: Sequence[ArmTrials], base: ArmTrials) -> bool:
     return all(set(arm.trials) & set(base.trials) for arm in members if arm.trials)
 
 
-def _reached(study: Study, declared: Declared, family: int, members: Sequence[ArmTrials]) -> tuple[Look | None, int]:
+def _reached(
+    study: StudyTrials, declared: Declared, family: int, members: Sequence[ArmTrials]
+) -> tuple[InterimLook | None, int]:
     """(the last look, blocks); arms that share no seed with the baseline have the trials of the fewest as blocks."""
     base = study.baseline
     if base.trials and not _shares_seeds(members, base):
@@ -106,8 +108,8 @@ def _reached(study: Study, declared: Declared, family: int, members: Sequence[Ar
 
 def _withheld(
     declared: Declared,
-    study: Study,
-    look: Look | None,
+    study: StudyTrials,
+    look: InterimLook | None,
     blocks: int,
     learned: bool | None,
     why: str,
@@ -143,7 +145,7 @@ def _beside(arm: ArmTrials, base: ArmTrials, role: str, metric: str, sign: float
 def _family(
     members: Sequence[ArmTrials],
     base: ArmTrials,
-    study: Study,
+    study: StudyTrials,
     declared: Declared,
     most: int | None,
     alpha: float,
@@ -266,7 +268,7 @@ def _worth(worth: float | None, excluded: tuple[float, float] | None, verdict: s
 
 
 def _orders(
-    arms: Sequence[Finding], base: ArmTrials, declared: Declared, look: Look | None
+    arms: Sequence[Finding], base: ArmTrials, declared: Declared, look: InterimLook | None
 ) -> dict[tuple[str, str], Effect]:
     """Every two arms that may be judged, both ways round: over the baseline, over naive+1, and the others."""
     alpha = (look or next(declared.looks())).alpha

@@ -26,7 +26,7 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """A mean with its interval; the ends are infinite where the spread cannot be told (see `mean`)."""
 
     mean: float
@@ -62,14 +62,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Look:
+class InterimLook:
     """A look declared beforehand: at `n` blocks, with `alpha` to spend on it."""
 
     n: int
     alpha: float
 
 
-def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> MeanInterval:
     """The mean of independent values with its t-interval.
 
     Fewer than two values, or values that are all the same, say nothing of the spread: the interval is infinite.
@@ -84,7 +84,7 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """
     middle, sd, n = _moments(values)
     half = _half_width(sd, n, confidence)
-    return Interval(middle, middle - half, middle + half, n)
+    return MeanInterval(middle, middle - half, middle + half, n)
 
 
 def difference(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Difference:
@@ -197,7 +197,7 @@ def deviation_ends(sd: float, n: int, confidence: float = CONFIDENCE) -> tuple[f
 
 def ratio(
     numerators: Sequence[float], denominators: Sequence[float], confidence: float = CONFIDENCE
-) -> Interval | None:
+) -> MeanInterval | None:
     """The ratio of two means of paired values, with Fieller's interval.
 
     The interval leaves out zero exactly where the t-interval of the numerators' mean, at the same confidence, does.
@@ -220,7 +220,7 @@ def ratio(
 
 def fieller(
     y: float, x: float, moments: tuple[float, float, float], n: int, confidence: float = CONFIDENCE
-) -> Interval | None:
+) -> MeanInterval | None:
     """The ratio y / x of two means with Fieller's interval, from n - 1 degrees of freedom.
 
     Args:
@@ -237,7 +237,7 @@ def fieller(
     if lead <= 0:
         return None
     root = math.sqrt(max(0.0, half_linear**2 - lead * (y * y - yy)))
-    return Interval(y / x, (half_linear - root) / lead, (half_linear + root) / lead, n)
+    return MeanInterval(y / x, (half_linear - root) / lead, (half_linear + root) / lead, n)
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -250,7 +250,7 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     return max(-1.0, min(1.0, cross / math.sqrt(squares)))
 
 
-def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA) -> tuple[Look, ...]:
+def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA) -> tuple[InterimLook, ...]:
     """When a study that adds seeds until its arms are separated may look, and what each look may spend.
 
     By n blocks alpha * (n / max_n)^2 is spent (Kim and DeMets, Biometrika 74 (1987) 149-154, rho = 2): little early,
@@ -271,7 +271,9 @@ def looks(max_n: int, first: int = 5, growth: float = 1.5, alpha: float = ALPHA)
         raise ValueError(f"no looks from {first} to {max_n} blocks that grow by {growth:g}")
     steps = round(math.log(max_n / first) / math.log(growth))
     sizes = {max_n} | {round(first * (max_n / first) ** (step / steps)) for step in range(steps)}
-    return tuple(Look(now, alpha * (now**2 - before**2) / max_n**2) for before, now in pairwise([0, *sorted(sizes)]))
+    return tuple(
+        InterimLook(now, alpha * (now**2 - before**2) / max_n**2) for before, now in pairwise([0, *sorted(sizes)])
+    )
 
 
 def _moments(values: Sequence[float], largest: float = 0.0) -> tuple[float, float, int]:

@@ -114,7 +114,7 @@ def _spread(document: Document) -> Iterator[str]:
                 f"({difference['mean']:g}), so no spread can be told and nothing is claimed"
             )
     if document["n"] == 1:
-        yield "one block has no interval: more --seeds are needed for a verdict"
+        yield "one block has no interval: more `seeds` are needed for a verdict"
 
 
 def _start(document: Document) -> Iterator[str]:

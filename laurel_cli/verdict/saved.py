@@ -20,7 +20,7 @@ from itertools import combinations
 from statistics import fmean, variance
 
 from laurel_cli.verdict.effects import Scores
-from laurel_cli.verdict.paired import Interval, fieller, ratio
+from laurel_cli.verdict.paired import MeanInterval, fieller, ratio
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def steps_saved(
     return Saved(middle, low, high, at_least=share.mean > 1)
 
 
-def share_of_naive(arm: Scores, naive: Scores, base: Scores, confidence: float) -> Interval | None:
+def share_of_naive(arm: Scores, naive: Scores, base: Scores, confidence: float) -> MeanInterval | None:
     """(arm - base) / (naive - base) over the blocks that all three share, with Fieller's interval.
 
     Arms of which no two share a seed are independent; the degrees of freedom are then those of the fewest trials.
@@ -80,7 +80,7 @@ def share_of_naive(arm: Scores, naive: Scores, base: Scores, confidence: float) 
     return ratio([arm[s] - base[s] for s in common], [naive[s] - base[s] for s in common], confidence)
 
 
-def _of_strangers(arm: Scores, naive: Scores, base: Scores, confidence: float) -> Interval | None:
+def _of_strangers(arm: Scores, naive: Scores, base: Scores, confidence: float) -> MeanInterval | None:
     n = min(len(arm), len(naive), len(base))
     if n < 2:
         return None
@@ -90,7 +90,7 @@ def _of_strangers(arm: Scores, naive: Scores, base: Scores, confidence: float) -
     return fieller(*gains, (mine + common, theirs + common, common), n, confidence)
 
 
-def cost_saved(share: Interval, added: float, naive_added: float) -> Saved:
+def cost_saved(share: MeanInterval, added: float, naive_added: float) -> Saved:
     """What naive scaling would add to gain as much as the arm, less what the arm adds, in the unit of the cost.
 
     Args:
@@ -105,7 +105,7 @@ def cost_saved(share: Interval, added: float, naive_added: float) -> Saved:
     return Saved(mean, low, high, at_least=share.mean > 1)
 
 
-def times_fewer(share: Interval, added: float, naive_added: float) -> Saved | None:
+def times_fewer(share: MeanInterval, added: float, naive_added: float) -> Saved | None:
     """How many times less an arm costs than naive scaling to the same quality.
 
     Args:

@@ -52,7 +52,7 @@ class ArmTrials:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyTrials:
     """All arms, the baseline first; `seeds` are the blocks, and `warnings` what was odd about the records."""
 
     arms: tuple[ArmTrials, ...]
@@ -75,7 +75,7 @@ class Study:
         return sum(1 for _ in takewhile(bool, whole))
 
 
-def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) -> Study:
+def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) -> StudyTrials:
     """Put the trials in order: arms and seeds as the study declared them, then any others that were run.
 
     Of several records of one trial a complete or diverged one stands for a failed one; where two of them differ, the
@@ -110,7 +110,7 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
         ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), blocks))
         for name in dict.fromkeys([BASELINE, *names, *sorted(found)])
     )
-    return Study(arms, blocks, tuple(warnings))
+    return StudyTrials(arms, blocks, tuple(warnings))
 
 
 def outcome(trial: Trial) -> tuple[str, str | None]:

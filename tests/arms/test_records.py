@@ -6,7 +6,7 @@ import pytest
 
 from laurel_cli.arms import AGAINST, KINDS, Arm, parse_arms, read, write
 from laurel_cli.errors import UsageError
-from laurel_cli.report.arms import labels, options_of
+from laurel_cli.reports.arms import labels, options_of
 from laurel_cli.rivals import RIVALS
 
 DEFAULTS = {"lags": 3, "history": "auto", "normalize": "2softmax", "vector_weights": False, "init": "xavier"} | {

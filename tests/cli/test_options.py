@@ -2,20 +2,21 @@
 
 import pytest
 
-from laurel_cli.cli import main, options
-from laurel_cli.cli.model_options import VARIANTS, arm_names
+from laurel_cli.cli import main
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import spec
+from laurel_cli.settings import read
+from laurel_cli.settings.shared import ArmSettings, FormulaSettings, VariantSettings, arm_names
 
 
 def test_lists_may_be_repeated_or_joined():
-    assert options.split(["rw, lr", "rw+lr"]) == ["rw", "lr", "rw+lr"]
-    assert options.split(None) == []
+    assert read.items("--variant", ["rw, lr", "rw+lr"]) == ["rw", "lr", "rw+lr"]
+    assert read.items("--variant", None) == []
 
 
 def test_model_arguments_are_python_literals_or_text():
     given = ["depth=12", "drop=0.1", "flag=True", "name=none", "shape=(1, 2)", "path=a=b", "empty="]
-    assert options.keywords("--model-arg", given) == {
+    assert read.keywords("--model-arg", given) == {
         "depth": 12,
         "drop": 0.1,
         "flag": True,
@@ -29,28 +30,28 @@ def test_model_arguments_are_python_literals_or_text():
 @pytest.mark.parametrize("given", [["depth"], ["=3"], ["a b=3"], ["a=1", "a=2"]])
 def test_model_arguments_that_cannot_be(given):
     with pytest.raises(UsageError):
-        options.keywords("--model-arg", given)
+        read.keywords("--model-arg", given)
 
 
 def test_a_model_argument_runs_no_code(tmp_path):
     target = tmp_path / "made"
     text = f"__import__('pathlib').Path({str(target)!r}).touch()"
-    assert options.keywords("--model-arg", [f"x={text}"]) == {"x": text}
+    assert read.keywords("--model-arg", [f"x={text}"]) == {"x": text}
     assert not target.exists()
 
 
 def test_dimensions():
-    assert options.dimensions("--input-shape", "1x3x224x224") == (1, 3, 224, 224)
-    assert options.dimensions("--input-shape", "3, 32,32") == (3, 32, 32)
+    assert read.dimensions("--input-shape", "1x3x224x224") == (1, 3, 224, 224)
+    assert read.dimensions("--input-shape", "3, 32,32") == (3, 32, 32)
     for text in ("", "3x", "0x3", "-1x3", "axb"):
         with pytest.raises(UsageError):
-            options.dimensions("--input-shape", text)
+            read.dimensions("--input-shape", text)
 
 
-def test_the_variants_of_the_help_are_those_that_exist():
-    assert VARIANTS == spec.VARIANTS
-    assert spec.DEFAULT_RANK == 16
-    assert spec.DEFAULT_LAGS == 3
+def test_the_defaults_of_the_options_are_those_of_a_formula():
+    plain = spec.Spec()
+    fields = FormulaSettings().of_spec
+    assert fields == {name: getattr(plain, name) for name in fields}
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,15 @@ def test_the_variants_of_the_help_are_those_that_exist():
     ],
 )
 def test_ranks_multiply_the_variants_that_have_one(variants, ranks, more, expected):
-    assert arm_names(None, variants, ranks, dict(more)) == expected
+    chosen = VariantSettings(variant=variants, rank=[int(rank) for rank in ranks])
+    assert arm_names(ArmSettings(), chosen, more) == (expected, more)
 
 
 def test_arms_are_taken_as_they_are_with_one_rank_for_those_that_name_none():
-    chosen = {}
-    assert arm_names("baseline,rw+lr", [], ["8"], chosen) == "baseline,rw+lr"
-    assert chosen == {"rank": 8}
+    named = ArmSettings("baseline,rw+lr")
+    assert arm_names(named, VariantSettings(rank=8), {}) == ("baseline,rw+lr", {"rank": 8})
+    with pytest.raises(UsageError, match="one `rank`"):
+        arm_names(named, VariantSettings(rank=(4, 8)), {})
 
 
 @pytest.mark.parametrize(

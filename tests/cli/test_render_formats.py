@@ -15,7 +15,7 @@ import pytest
 
 from laurel_cli.arms import KINDS
 from laurel_cli.render import FORMATS, Look, render
-from laurel_cli.report.recommend import recommend
+from laurel_cli.reports.recommend import recommend
 from laurel_cli.verdict.document import document as study_document
 from tests.report import made
 

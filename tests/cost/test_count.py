@@ -187,7 +187,7 @@ def test_watched_modules_sum_their_calls_without_multiplicity() -> None:
             return self.inner(self.inner(x)) + 1
 
     cost = count(Twice(), Inputs((torch.randn(2, 4),)), watch=["inner", "inner.0", ""], multiplicity={"inner": 7})
-    assert cost.by_module == {"inner": (2 * 64, 2 * 8), "inner.0": (2 * 64, 0), "": (2 * 64, 2 * 8 + 8)}
+    assert cost.watched == {"inner": (2 * 64, 2 * 8), "inner.0": (2 * 64, 0), "": (2 * 64, 2 * 8 + 8)}
     assert cost.flops == 7 * 2 * 64
 
 

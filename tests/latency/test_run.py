@@ -12,7 +12,7 @@ import pytest
 
 from laurel_cli.latency import profile as module
 from laurel_cli.latency.job import Job
-from laurel_cli.latency.plan import Plan
+from laurel_cli.latency.plan import ProfilePlan
 from laurel_cli.latency.processes import OutOfMemory
 from laurel_cli.latency.profile import Profile, profile
 from laurel_cli.latency.schedule import fitted
@@ -79,7 +79,7 @@ def run(machine: Machine, notes: list[str] | None = None, **options: Any) -> tup
     work = {"mode": "infer", "dtype": "float32", "compile": False, "channels_last": False}
     job = Job("time", "model", {"batch": 4}, ",".join(ARMS), {}, [], work, "cpu", 1, seed=0)
     began = machine.now
-    found = profile(Plan(job, **options), on_note=(notes if notes is not None else []).append)
+    found = profile(ProfilePlan(job, **options), on_note=(notes if notes is not None else []).append)
     return found, machine.now - began
 
 

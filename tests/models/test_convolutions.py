@@ -122,7 +122,7 @@ def test_a_profile_of_training_is_refused_before_it_runs() -> None:
 
     with pytest.raises(LayoutError):
         prepare(mode="train", channels_last=True)
-    with pytest.raises(UsageError, match="--compile"):
+    with pytest.raises(UsageError, match="`compile`"):
         prepare(mode="train", compile=True)
     prepare(mode="train")
     prepare(mode="infer", channels_last=True)

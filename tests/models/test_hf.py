@@ -239,5 +239,5 @@ def test_inputs_follow_the_configuration_and_run(config, inputs) -> None:
 def test_the_image_size_changes_a_vision_model() -> None:
     loaded = from_config(transformers.ViTConfig(num_hidden_layers=1), image_size=64)
     assert loaded.inputs.call(loaded.build()).logits.shape == (1, 2)
-    with pytest.raises(UsageError, match="--image-size"):
+    with pytest.raises(UsageError, match="`image_size`"):
         from_config(transformers.GPT2Config(n_layer=1), image_size=64)

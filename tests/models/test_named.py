@@ -96,9 +96,9 @@ def test_unknown_name_gives_the_nearest() -> None:
 
 
 def test_options_that_do_not_apply_are_refused() -> None:
-    with pytest.raises(UsageError, match="--seq-len"):
+    with pytest.raises(UsageError, match="`seq_len"):
         load("resnet18", seq_len=8)
-    with pytest.raises(UsageError, match="--image-size"):
+    with pytest.raises(UsageError, match="`image_size"):
         load("paper-c4", image_size=64)
     with pytest.raises(UsageError, match="positive"):
         load("resnet18", batch=0)

@@ -175,7 +175,7 @@ def test_endless_numbers_of_layers_are_refused_at_once(values, tmp_path):
     [("gpt2", "n_layer"), ("hf:GPT2Config", "n_layer"), ("vit_tiny_patch16_224", "depth"), ("resnet18", "num_classes")],
 )
 def test_by_an_argument_too(reference, name):
-    with pytest.raises(ModelError, match=f"--model-arg has {name}"):
+    with pytest.raises(ModelError, match=f"`model_args` has {name}"):
         load(reference, model_args={name: 10**9})
 
 

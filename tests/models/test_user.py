@@ -125,7 +125,7 @@ def test_factory_class_and_instance_are_all_accepted(write) -> None:
     built = instance.build()
     assert built is not instance.module
     assert torch.equal(built.a.weight, instance.module.a.weight)
-    with pytest.raises(UsageError, match="--model-arg"):
+    with pytest.raises(UsageError, match="`model_args`"):
         load(f"{file}:net", model_args={"width": 5})
 
 
@@ -195,7 +195,7 @@ def test_the_files_own_example_inputs_are_used(write, returned: str) -> None:
     )
     loaded = load(f"{file}:Net")
     assert runs(loaded).shape == (2, 3)
-    with pytest.raises(UsageError, match="--seq-len"):
+    with pytest.raises(UsageError, match="`seq_len`"):
         load(f"{file}:Net", seq_len=8)
 
 
@@ -226,7 +226,7 @@ def test_an_input_that_cannot_be_read_is_wrong_usage(write, text: str, told: str
 
 def test_inputs_that_cannot_be_inferred_are_wrong_usage_with_an_example(write) -> None:
     body = "class Net(nn.Module):\n    def forward(self, secret):\n        assert False, 'not this'\n"
-    with pytest.raises(UsageError, match="--input") as caught:
+    with pytest.raises(UsageError, match="`inputs") as caught:
         load(f"{write(body)}:Net")
     assert caught.value.exit_code == 2
     assert "not this" in str(caught.value)
@@ -281,7 +281,7 @@ def test_an_image_size_is_taken_or_refused(write) -> None:
     assert load(f"{file}:build", image_size=128).inputs.args[0].shape == (1, 3, 128, 128)
     with pytest.raises(UsageError):
         load(f"{file}:build", image_size=100)
-    with pytest.raises(UsageError, match="--image-size does not apply"):
+    with pytest.raises(UsageError, match="`image_size` does not apply"):
         load(f"{file}:plain", image_size=64)
 
 
@@ -328,7 +328,7 @@ def test_inputs_that_a_factory_brings(write, arguments: str, body: str, inputs: 
     loaded = load(f"{file}:build")
     assert runs(loaded).shape[-1] == 5
     assert isinstance(loaded.build(), torch.nn.Module)
-    with pytest.raises(UsageError, match="--seq-len"):
+    with pytest.raises(UsageError, match="`seq_len`"):
         load(f"{file}:build", seq_len=8)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from laurel_cli.proxy import controls
-from laurel_cli.proxy.compare import Plan, prepare
+from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.tasks import Task
@@ -68,9 +68,9 @@ def test_a_model_without_a_width_is_not_widened() -> None:
 def plan(tmp_path: Path, cache: Path):
     task = TaskChoice("stdlib", seq_len=16, train_limit=5_000, evaluation_limit=1_000)
 
-    def make(arms: str, layers: int = 2, **changes) -> Plan:
+    def make(arms: str, layers: int = 2, **changes) -> StudyPlan:
         recipe = Recipe(ModelChoice("paper-c4", layers=(layers,), width=16), task, steps=6, batch=8, evaluations=1)
-        return Plan(recipe, arms, **{"folder": tmp_path / "study", "seeds": 4, "resume": True} | changes)
+        return StudyPlan(recipe, arms, **{"folder": tmp_path / "study", "seeds": 4, "resume": True} | changes)
 
     return make
 

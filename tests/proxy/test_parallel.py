@@ -10,7 +10,7 @@ import pytest
 
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import Plan, prepare
+from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 
@@ -22,7 +22,7 @@ def prepared(folder: Path, reference: str = "paper-c4", task: str = "stdlib") ->
     model = ModelChoice(reference, layers=(2,), width=32) if text else ModelChoice(reference, width=4)
     limits = {"train_limit": 20_000, "evaluation_limit": 2_000, "seq_len": 32} if text else {"train_limit": 64}
     recipe = Recipe(model, TaskChoice(task, **limits), steps=STEPS, batch=8, accumulate=2, evaluations=1)
-    return prepare(Plan(recipe, "baseline,rw+lr", folder=folder, controls=False)).folder
+    return prepare(StudyPlan(recipe, "baseline,rw+lr", folder=folder, controls=False)).folder
 
 
 def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) -> subprocess.CompletedProcess[str]:

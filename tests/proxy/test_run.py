@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.proxy import run, study
-from laurel_cli.proxy.compare import Plan, compare, prepare
+from laurel_cli.proxy.compare import StudyPlan, compare, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.run import Happening, ordered
 from tests.proxy.small import MODELS
@@ -26,18 +26,18 @@ def plan(tmp_path: Path, cache: Path):
     """A study of a user's model on few digit scenes."""
     (tmp_path / "models.py").write_text(MODELS)
 
-    def make(arms: str = "baseline,rw", *against: str, **changes) -> Plan:
+    def make(arms: str = "baseline,rw", *against: str, **changes) -> StudyPlan:
         values = {"steps": 6, "batch": 16, "evaluations": 1, "evaluation_batch": 64} | changes
         seeds = values.pop("seeds", 1)
         recipe = Recipe(ModelChoice(f"{tmp_path}/models.py:build"), TaskChoice("scenes", **LIMITS), **values)
         rivals = tuple(f"{tmp_path}/models.py:{name}" for name in against)
         folder = tmp_path / "study"
-        return Plan(recipe, arms, rivals, seeds=seeds, folder=folder, resume=True, controls=False, processes=2)
+        return StudyPlan(recipe, arms, rivals, seeds=seeds, folder=folder, resume=True, controls=False, processes=2)
 
     return make
 
 
-def ran(plan: Plan) -> tuple[dict, list[Happening]]:
+def ran(plan: StudyPlan) -> tuple[dict, list[Happening]]:
     seen: list[Happening] = []
     return compare(plan, prepare(plan), on_event=seen.append), seen
 

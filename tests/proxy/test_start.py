@@ -191,6 +191,6 @@ def test_a_model_that_needs_contiguous_images_is_told_how(tmp_path, monkeypatch)
     choice = ModelChoice("views.py:build", args=(("classes", 4), ("pixels", 192)))
     recipe, task = Recipe(choice, TaskChoice("bright")), image_task()
     (baseline,) = parse_contenders("")
-    with pytest.raises(ModelError, match="--no-channels-last"):
+    with pytest.raises(ModelError, match="`channels_last=False`"):
         start(baseline, recipe, task, 0)
     assert start(baseline, replace(recipe, channels_last=False), task, 0).shared

@@ -40,7 +40,7 @@ def test_begun_and_read_again(tmp_path: Path, plan: Study) -> None:
 
 def test_an_unfinished_study_asks_for_resume(tmp_path: Path, plan: Study) -> None:
     study.begin(tmp_path, plan, resume=False)
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="`resume=True`"):
         study.begin(tmp_path, plan, resume=False)
     for arm, seed in study.missing(tmp_path, plan):
         put(tmp_path, plan, arm, seed)

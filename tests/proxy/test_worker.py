@@ -9,19 +9,19 @@ import pytest
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import Plan, prepare
+from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.worker import Compiled, run_trial
 
 
 @pytest.fixture
-def plan(tmp_path: Path, cache: Path) -> Plan:
+def plan(tmp_path: Path, cache: Path) -> StudyPlan:
     task = TaskChoice("stdlib", seq_len=32, train_limit=20_000, evaluation_limit=2_000)
     recipe = Recipe(ModelChoice("paper-c4", layers=(1,), width=16), task, steps=6, batch=8, evaluations=1, lr=0.01)
-    return Plan(recipe, "rw", folder=tmp_path / "study", seeds=2, controls=False)
+    return StudyPlan(recipe, "rw", folder=tmp_path / "study", seeds=2, controls=False)
 
 
-def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
+def test_the_record_says_how_the_trial_came_about(plan: StudyPlan) -> None:
     folder = prepare(plan).folder
     content = run_trial(folder, "rw", 1, command="laurel train-proxy")
     (kept,) = study.trials(folder)
@@ -36,7 +36,7 @@ def test_the_record_says_how_the_trial_came_about(plan: Plan) -> None:
     assert not list((folder / "checkpoints").iterdir())
 
 
-def test_the_baselines_record_says_how_its_branches_start(plan: Plan) -> None:
+def test_the_baselines_record_says_how_its_branches_start(plan: StudyPlan) -> None:
     folder = prepare(replace(plan, arms="rw,baseline:init=zero")).folder
     found = {
         arm: run_trial(folder, arm, 0, command="").get("start") for arm in ("baseline", "baseline:init=zero", "rw")
@@ -47,20 +47,20 @@ def test_the_baselines_record_says_how_its_branches_start(plan: Plan) -> None:
     assert found["baseline:init=zero"] == [{**entry, "ratio": 0.0} for entry in found["baseline"]]
 
 
-def test_data_that_has_changed_is_never_trained_on(plan: Plan) -> None:
+def test_data_that_has_changed_is_never_trained_on(plan: StudyPlan) -> None:
     prepared = prepare(plan)
     study.begin(prepared.folder / "other", replace(prepared.study, data="0" * 64), resume=False)
     with pytest.raises(RecordError, match="changed"):
         run_trial(prepared.folder / "other", "rw", 0, command="")
 
 
-def test_an_arm_of_another_study(plan: Plan) -> None:
+def test_an_arm_of_another_study(plan: StudyPlan) -> None:
     with pytest.raises(UsageError, match="no arm"):
         run_trial(prepare(plan).folder, "lr@4", 0, command="")
 
 
 @pytest.mark.slow
-def test_an_arm_is_compiled_once_for_all_seeds(plan: Plan, tmp_path: Path) -> None:
+def test_an_arm_is_compiled_once_for_all_seeds(plan: StudyPlan, tmp_path: Path) -> None:
     eager = prepare(plan).folder
     compiled = prepare(replace(plan, recipe=replace(plan.recipe, compile=True), folder=tmp_path / "compiled")).folder
     models: Compiled = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import write
-from laurel_cli.report.document import report
+from laurel_cli.reports.document import report
 
 ARCHITECTURE = "a" * 64
 INPUT = "x: float32 [{batch}, 3, 32, 32]"

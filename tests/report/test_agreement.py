@@ -6,9 +6,9 @@ import pytest
 
 from laurel_cli.errors import UsageError
 from laurel_cli.render import Look, render
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.recommend import recommend
-from laurel_cli.report.rows import rows
+from laurel_cli.reports.gate import FailCondition
+from laurel_cli.reports.recommend import recommend
+from laurel_cli.reports.rows import rows
 from laurel_cli.verdict.document import document as judge
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import GAINS
@@ -116,7 +116,7 @@ def _rows_agree(document_, theirs):
     gated = [arm for arm in theirs.values() if arm["role"] == "arm" and arm["kind"] != "naive"]
     gains = [arm["name"] for arm in gated if arm["verdict"] in GAINS]
     try:
-        tripped = Gate.parse("gain_low > 0").tripped(list(flat.values()))
+        tripped = FailCondition.parse("gain_low > 0").tripped(list(flat.values()))
     except UsageError:
         assert not gains
     else:

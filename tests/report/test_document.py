@@ -8,7 +8,7 @@ import pytest
 from laurel_cli.arms import KINDS, Arm
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
-from laurel_cli.report.arms import labels
+from laurel_cli.reports.arms import labels
 from tests.report.made import (
     ARMS,
     HOSTILE,
@@ -313,7 +313,7 @@ def test_quality_and_cost_can_be_chosen(made):
             assert one[key] == other[key]
     assert any("every verdict is by the loss" in said for said in body["answer"])
     put(made, trial("rw", study="z", final={"step": 1, "loss": 1.0, "accuracy": None}))
-    with pytest.raises(UsageError, match="accuracy was not measured"):
+    with pytest.raises(UsageError, match="`quality='accuracy'` was not measured"):
         document(made, metric="accuracy")
 
 
@@ -321,7 +321,7 @@ def test_records_of_strange_content_are_left_out_with_a_word(made):
     for content in ({}, {"model": 3, "arms": []}, {"model": {}, "arms": [3]}, {"model": {}, "arms": [], "device": 1}):
         put(made, content, "profile")
     put(made, trial() | {"final": None}, "trial")
-    put(made, {"model": {}}, "of-a-later-version")
+    put(made, {"model": {}}, "later")  # a kind of a later version
     found = document(made)
     assert len(found["warnings"]) == 6
     assert all("is left out" in said for said in found["warnings"])

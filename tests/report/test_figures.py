@@ -6,10 +6,10 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from laurel_cli.report import figures
-from laurel_cli.report.figures import style
-from laurel_cli.report.figures.captions import caption
-from laurel_cli.report.figures.scale import plain
+from laurel_cli.reports import figures
+from laurel_cli.reports.figures import style
+from laurel_cli.reports.figures.captions import caption
+from laurel_cli.reports.figures.scale import plain
 from tests.report.made import ARMS, HOSTILE, analysis, controlled, document, paper, profile, study, trial
 from tests.report.made import put as put_record
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from laurel_cli.render import Look, render
-from laurel_cli.report import figures
+from laurel_cli.reports import figures
 from laurel_cli.text import visible
 from tests.report.made import ARMS, HOSTILE, controlled, document, paper, profile, put, study, trial
 

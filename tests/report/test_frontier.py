@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from laurel_cli.report.frontier import DOMINATED, FRONTIER, TIED, UNKNOWN, Cost, status
+from laurel_cli.reports.frontier import DOMINATED, FRONTIER, TIED, UNKNOWN, AddedCost, status
 
 
 def brute_force(points):
@@ -16,7 +16,7 @@ def statuses(points, half=0.1, known=None, beside=None):
     """Points of (cost, gain) or (cost, gain, low, high); a gain is established where it is larger than `half`."""
     beside = beside or [0] * len(points)
     costs = [
-        Cost(point[0], *(point[2:] or (point[0], point[0])), beside=more)
+        AddedCost(point[0], *(point[2:] or (point[0], point[0])), beside=more)
         for point, more in zip(points, beside, strict=True)
     ]
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from laurel_cli.errors import UsageError
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.rows import rows
+from laurel_cli.reports.gate import FailCondition
+from laurel_cli.reports.rows import rows
 from tests.report.made import RATES, controlled, document, profile, put, trial
 
 
@@ -23,7 +23,7 @@ from tests.report.made import RATES, controlled, document, profile, put, trial
     ],
 )
 def test_what_trips(made, text, tripped):
-    assert Gate.parse(text).tripped(rows(document(made))) == tripped
+    assert FailCondition.parse(text).tripped(rows(document(made))) == tripped
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_what_trips(made, text, tripped):
 )
 def test_what_is_no_condition(text):
     with pytest.raises(UsageError, match="no condition"):
-        Gate.parse(text)
+        FailCondition.parse(text)
 
 
 @pytest.mark.parametrize("part", [" ", "(", "a ", "a:", "> ", "1", "%", "²"])
 def test_long_nonsense_is_refused_and_not_repeated(part):
     with pytest.raises(UsageError, match="no condition") as caught:
-        Gate.parse(part * 200_000)  # a pattern that goes back and forth over it takes hours
+        FailCondition.parse(part * 200_000)  # a pattern that goes back and forth over it takes hours
     assert len(caught.value.what) < 200
 
 
@@ -52,21 +52,21 @@ def test_long_nonsense_is_refused_and_not_repeated(part):
 )
 def test_what_cannot_be_judged(made, text, words):
     with pytest.raises(UsageError, match=words):
-        Gate.parse(text).tripped(rows(document(made)))
+        FailCondition.parse(text).tripped(rows(document(made)))
 
 
 def test_a_gate_does_not_pass_where_nothing_is_known(tmp_path):
     profile(tmp_path, {"copy": (1.0, 0.99, 1.01), "naive+1": (1.05, 1.0, 1.1)})
     with pytest.raises(UsageError, match="is not known of"):
-        Gate.parse("added_latency_percent > 5").tripped(rows(document(tmp_path)))
+        FailCondition.parse("added_latency_percent > 5").tripped(rows(document(tmp_path)))
 
 
 def test_controls_do_not_trip(made):
     """The wider baseline adds 6 % parameters, and a control of the recipe is worse than the baseline."""
     flat = rows(document(made))
     assert {row["arm"]: row["role"] for row in flat}["baseline:width=1.125"] == "positive"
-    assert Gate.parse("added_parameters_percent > 5").tripped(flat) == []
-    assert Gate.parse("gain < 0").tripped(flat) == []
+    assert FailCondition.parse("added_parameters_percent > 5").tripped(flat) == []
+    assert FailCondition.parse("gain < 0").tripped(flat) == []
 
 
 def is_trial(path, arm, seed):
@@ -82,9 +82,11 @@ def test_a_gain_that_may_not_be_judged_does_not_pass_unseen(tmp_path):
     put(tmp_path, trial("rw+lr@16", "laurel", 2, final=None, status="diverged", reason="loss became NaN"))
     flat = rows(document(tmp_path))
     with pytest.raises(UsageError, match=r"gain_low is not known of rw.lr@16 .unstable: 1 of 5 diverged."):
-        Gate.parse("gain_low < -5").tripped(flat)
-    assert Gate.parse("gain > 0.03").tripped(flat)[0].startswith("rw has 0.04")  # what trips is told all the same
-    assert Gate.parse("added_parameters_percent > 2").tripped(flat) == ["rw+lr+pa@16 has 2.4"]
+        FailCondition.parse("gain_low < -5").tripped(flat)
+    assert (
+        FailCondition.parse("gain > 0.03").tripped(flat)[0].startswith("rw has 0.04")
+    )  # what trips is told all the same
+    assert FailCondition.parse("added_parameters_percent > 2").tripped(flat) == ["rw+lr+pa@16 has 2.4"]
 
 
 def test_a_study_that_cannot_tell_does_not_pass_a_gate_of_gains(tmp_path):
@@ -92,4 +94,4 @@ def test_a_study_that_cannot_tell_does_not_pass_a_gate_of_gains(tmp_path):
     flat = rows(document(tmp_path))
     assert {row["gain"] for row in flat if row["role"] == "arm"} == {None}
     with pytest.raises(UsageError, match="is not known of"):
-        Gate.parse("gain_low < 0").tripped(flat)
+        FailCondition.parse("gain_low < 0").tripped(flat)

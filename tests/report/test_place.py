@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from laurel_cli.report.figures.place import Box, place, spread
+from laurel_cli.reports.figures.place import Box, place, spread
 
 PANEL = Box(0, 0, 400, 300)
 

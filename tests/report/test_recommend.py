@@ -3,7 +3,7 @@
 import pytest
 
 from laurel_cli.render import Look, render
-from laurel_cli.report.recommend import recommend
+from laurel_cli.reports.recommend import recommend
 from tests.report.made import ARMS, POSITIVE, RATES, RATIOS, analysis, controlled, document, profile, study
 
 NULL = [(name, kind, added, 1.0) for name, kind, added, _ in ARMS]

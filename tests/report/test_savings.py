@@ -5,18 +5,18 @@ import random
 
 import pytest
 
-from laurel_cli.report import words
-from laurel_cli.report.frontier import Cost
-from laurel_cli.report.savings import saving
-from laurel_cli.verdict.paired import Interval
+from laurel_cli.reports import words
+from laurel_cli.reports.frontier import AddedCost
+from laurel_cli.reports.savings import saving
+from laurel_cli.verdict.paired import MeanInterval
 
 
 def exact(value):
-    return Cost(value, value, value)
+    return AddedCost(value, value, value)
 
 
 def measured(value, low, high):
-    return Cost(value, low, high, level=0.95)
+    return AddedCost(value, low, high, level=0.95)
 
 
 def plain(found):
@@ -24,10 +24,10 @@ def plain(found):
 
 
 def test_the_papers_figures():
-    equal = saving(Interval(1.0, 0.4, 1.6, 5), 0.98, exact(1.68), exact(4.37))
+    equal = saving(MeanInterval(1.0, 0.4, 1.6, 5), 0.98, exact(1.68), exact(4.37))
     assert f"{equal.times:.1f}" == "2.6"
     assert (equal.at_least, equal.level) == (False, pytest.approx(0.98))
-    better = saving(Interval(1.2, 0.7, 1.7, 5), 0.98, exact(2.40), exact(4.37))
+    better = saving(MeanInterval(1.2, 0.7, 1.7, 5), 0.98, exact(2.40), exact(4.37))
     assert f"{better.times:.2f}" == "1.82"
     assert better.at_least
 
@@ -43,12 +43,12 @@ def test_the_papers_figures():
     ],
 )
 def test_words(share, said):
-    found = saving(Interval(*share, 5), 0.98, exact(1.68), exact(4.37))
+    found = saving(MeanInterval(*share, 5), 0.98, exact(1.68), exact(4.37))
     assert words.saving(plain(found)) == said
 
 
 def test_an_interval_that_excludes_nothing_is_not_known():
-    assert not saving(Interval(1.3, -0.2, 2.0, 5), 0.98, exact(0.001), exact(4.37)).known
+    assert not saving(MeanInterval(1.3, -0.2, 2.0, 5), 0.98, exact(0.001), exact(4.37)).known
     assert words.saving(None) == "not known"
 
 
@@ -58,7 +58,7 @@ def test_no_interval_has_one_bound_twice():
     for _ in range(500):
         middle, half = rng.uniform(-1, 3), rng.uniform(0, 1)
         found = saving(
-            Interval(middle, middle - half, middle + half, 5), 0.98, exact(rng.uniform(0.001, 5)), exact(4.37)
+            MeanInterval(middle, middle - half, middle + half, 5), 0.98, exact(rng.uniform(0.001, 5)), exact(4.37)
         )
         if not found.known:
             assert (found.low, found.high in (0, math.inf)) == (0, True)
@@ -69,7 +69,7 @@ def test_no_interval_has_one_bound_twice():
 
 
 def test_a_measured_cost_widens_the_interval_and_lowers_its_level():
-    share = Interval(0.6, 0.4, 0.8, 5)
+    share = MeanInterval(0.6, 0.4, 0.8, 5)
     found = saving(share, 0.98, measured(2.0, 1.0, 3.0), measured(4.0, 3.0, 5.0))
     assert found.times == pytest.approx(0.6 * 4 / 2)
     assert (found.low, found.high) == pytest.approx((0.4 * 3 / 3, 0.8 * 5 / 1))
@@ -84,8 +84,8 @@ def test_the_widened_interval_covers():
     rng, held, runs = random.Random(5), 0, 2_000
     for _ in range(runs):
         middle, arm, naive = rng.gauss(0.6, 0.1), rng.gauss(2, 0.2), rng.gauss(4, 0.3)
-        share = Interval(middle, middle - 1.96 * 0.1, middle + 1.96 * 0.1, 5)
-        costs = [Cost(v, v - 1.96 * sd, v + 1.96 * sd, level=0.95) for v, sd in ((arm, 0.2), (naive, 0.3))]
+        share = MeanInterval(middle, middle - 1.96 * 0.1, middle + 1.96 * 0.1, 5)
+        costs = [AddedCost(v, v - 1.96 * sd, v + 1.96 * sd, level=0.95) for v, sd in ((arm, 0.2), (naive, 0.3))]
         found = saving(share, 0.95, *costs)
         held += found.low <= 0.6 * 4 / 2 <= found.high
         assert found.level == pytest.approx(0.85)
@@ -94,4 +94,4 @@ def test_the_widened_interval_covers():
 
 @pytest.mark.parametrize(("arm", "naive"), [(0.0, 4.0), (-1.0, 4.0), (2.0, 0.0), (2.0, -1.0)])
 def test_nothing_is_no_divisor(arm, naive):
-    assert saving(Interval(0.6, 0.4, 0.8, 5), 0.98, exact(arm), exact(naive)) is None
+    assert saving(MeanInterval(0.6, 0.4, 0.8, 5), 0.98, exact(arm), exact(naive)) is None

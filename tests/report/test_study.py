@@ -5,8 +5,8 @@ import json
 import pytest
 
 from laurel_cli.records.folder import gather
-from laurel_cli.report.document import report
-from laurel_cli.report.rows import rows
+from laurel_cli.reports.document import report
+from laurel_cli.reports.rows import rows
 from tests.report.made import (
     ARMS,
     BUDGET,

@@ -1,32 +1,16 @@
 """A rival of another package, as CONTRIBUTING.md shows it, is an arm of every command; a broken one stops none."""
 
+import hashlib
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 import laurel_cli
+from laurel_cli.errors import UsageError
+from tests.rivals.shown import shown
 
-ROOT = Path(__file__).parents[2]
-IMPORTS = """
-from __future__ import annotations
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-from laurel_cli.rivals.static import Coefficient, Static, Terms
-if TYPE_CHECKING:
-    from torch import Tensor
-"""
 MODEL = ("paper-c4", "--model-arg", "layers=2", "--model-arg", "width=16", "--model-arg", "heads=2", "--seq-len", "8")
-
-
-def shown() -> str:
-    """The class in CONTRIBUTING.md."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    block = re.search(r"(?m)^    @dataclass.*?(?=^\S)", text, re.DOTALL)[0]
-    assert len(block.strip().splitlines()) <= 30
-    return IMPORTS + re.sub(r"(?m)^    ", "", block)
 
 
 def install(folder: Path, source: str, entry: str = "halved = halved_arm:Halved") -> dict[str, str]:
@@ -71,3 +55,62 @@ def test_a_broken_one_is_named_and_stops_nothing_else(laurel, tmp_path, source, 
     assert listed.returncode == 0
     assert reason in " ".join(listed.stderr.split())
     assert laurel("analyze", "paper-c4", "--arms", "halved", env=env).returncode == 2
+
+
+def test_a_file_is_an_arm_of_every_command_and_process(laurel, tmp_path):
+    (tmp_path / "my_arm.py").write_text(shown() + "\nprint('run')\n")
+    arms = ("--arms", "halved", "--arm-file", "my_arm.py", "--format", "json")
+    listed = laurel("arms", "--arm-file", "my_arm.py", "--format", "json")
+    assert "halved" in {arm["name"] for arm in json.loads(listed.stdout)["arms"]}
+    counted = laurel("analyze", *MODEL, *arms, "--no-check", "--save", "--records", "reports")
+    assert json.loads(counted.stdout)["arms"][1]["added_parameters"] == 4
+    timed = laurel("profile", *MODEL, *arms, "--max-time", "1", "--processes", "1", "--threads", "1", "--device", "cpu")
+    assert "halved" in {arm["name"] for arm in json.loads(timed.stdout)["arms"]}
+    digest = hashlib.sha256((tmp_path / "my_arm.py").read_bytes()).hexdigest()
+    kept = [json.loads(path.read_text())["content"] for path in (tmp_path / "reports").rglob("*.json")]
+    assert [content["hashes"]["arm halved"] for content in kept] == [digest, digest]
+
+
+@pytest.mark.slow
+def test_a_study_notices_that_the_file_was_changed(laurel, tmp_path):
+    (tmp_path / "my_arm.py").write_text(shown())
+    few = ("--task", "stdlib", "--train-limit", "4096", "--evaluation-limit", "512", "--layers", "1", "--width", "16")
+    study = (*few, "--steps", "2", "--seeds", "1", "--no-controls", "--study", "study", "--device", "cpu")
+    own = ("--arm-file", "my_arm.py", "--format", "json")
+    assert laurel("train-proxy", *study, "--arms", "rw").returncode == 0
+    trained = laurel("train-proxy", *study, "--arms", "rw,halved", *own)  # it may come later
+    assert {arm["name"] for arm in json.loads(trained.stdout)["arms"]} == {"baseline", "rw", "halved"}
+    assert laurel("train-proxy", *study, "--arms", "rw", *own).returncode == 0
+    assert laurel("train-proxy", *study, "--arms", "rw").returncode == 2  # it cannot be read without its file
+    (tmp_path / "my_arm.py").write_text(shown() + "# changed\n")
+    changed = laurel("train-proxy", *study, "--arms", "rw,halved", *own)
+    assert changed.returncode == 4
+    assert "code.arm halved" in changed.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "no file"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("x = 1", "holds no arm"),
+        (shown().replace('"halved"', '"rw"'), "cannot be called 'rw'"),
+        (shown().replace('"halved"', '"rezero"'), "cannot be called 'rezero'"),
+        (shown().replace('"halved"', '"Half@2"'), "cannot be called 'Half@2'"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path, source, reason):
+    file = tmp_path / "my_arm.py"
+    if source is not None:
+        file.write_text(source)
+    with pytest.raises(UsageError, match=reason):
+        laurel_cli.add_arms(file)
+
+
+def test_a_file_brought_twice_is_one_arm(tmp_path, own_arms):
+    (tmp_path / "my_arm.py").write_text(shown())
+    assert laurel_cli.add_arms(tmp_path / "my_arm.py") == laurel_cli.add_arms(tmp_path / "my_arm.py") == ("halved",)
+    (tmp_path / "other.py").write_text(shown())
+    with pytest.raises(UsageError, match="halved"):
+        laurel_cli.add_arms(tmp_path / "other.py")

@@ -104,7 +104,7 @@ def test_moments(tmp_path: Path) -> None:
 def test_several_sizes(tmp_path: Path) -> None:
     fill(tmp_path / "data", SPLIT)
     picture(7, (20, 30)).save(tmp_path / "data" / "train" / "b" / "other.png")
-    with pytest.raises(UsageError, match="--image-size"):
+    with pytest.raises(UsageError, match="`image_size="):
         prepare(tmp_path / "data", tmp_path)
     arrays = prepare(tmp_path / "data", tmp_path, size=5)
     assert arrays.arrays["train.images"].shape == (4, 5, 5, 3)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from laurel_cli.errors import LaurelError, RecordError, UsageError
 from laurel_cli.proxy.batches import batch, evaluation
-from laurel_cli.tasks import FILES, Kind, Task, is_text, kind_of, names, open_task
+from laurel_cli.tasks import FILES, Task, TaskKind, is_text, kind_of, names, open_task
 from laurel_cli.tasks.base import Asked
 from laurel_cli.tasks.reading.cache import Arrays, Writer, obtain
 
@@ -140,13 +140,13 @@ def test_names() -> None:
         ("scenes:x", {}, "Try scenes."),
         ("text:", {}, "Try text:FILE."),
         ("cifar10", {}, "Try cifar10:DIR."),
-        ("scenes", {"image_size": 64}, "--image-size"),
-        ("scenes", {"seq_len": 64}, "--seq-len"),
-        ("scenes", {"tokenizer": "bpe"}, "--tokenizer"),
-        ("stdlib", {"image_size": 64}, "--image-size"),
-        ("stdlib", {"tokenizer": "bpe"}, "--tokenizer"),
-        ("text:{text}", {"tokens": 64}, "--tokens"),
-        ("text:{text}", {"seq_len": 0}, "--seq-len"),
+        ("scenes", {"image_size": 64}, "`image_size"),
+        ("scenes", {"seq_len": 64}, "`seq_len"),
+        ("scenes", {"tokenizer": "bpe"}, "`tokenizer"),
+        ("stdlib", {"image_size": 64}, "`image_size"),
+        ("stdlib", {"tokenizer": "bpe"}, "`tokenizer"),
+        ("text:{text}", {"tokens": 64}, "`tokens"),
+        ("text:{text}", {"seq_len": 0}, "`seq_len"),
         ("text:{text}", {"seq_len": 100_000}, "too short"),
         ("text:{text}", {"train_limit": 50}, "too short"),
     ],
@@ -187,14 +187,14 @@ def test_a_new_task_is_a_file_and_a_line(tmp_path: Path, monkeypatch: pytest.Mon
 
         return obtain(asked.folder, "planted", {"kind": "planted"}, build, asked.on_progress)
 
-    module.TASKS = {"planted": Kind("text", prepare, "numbers", ("seq_len",), lambda name, rest: f"{name}, {rest}")}  # type: ignore[attr-defined]
+    module.TASKS = {"planted": TaskKind("text", prepare, "numbers", ("seq_len",), lambda name, rest: f"{name}, {rest}")}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(FILES, "planted", ("STEP", "planted"))  # type: ignore[arg-type]
     task = opened("planted:3", tmp_path, seq_len=10)
     assert (task.name, task.kind, task.classes, task.chance_loss) == ("planted, 3", "text", 7, math.log(7))
     assert is_text("planted:3")
     assert "planted:STEP" in names()
-    for options, said in (({"tokenizer": "bpe"}, "--tokenizer does not fit planted"), ({"image_size": 8}, "numbers")):
+    for options, said in (({"tokenizer": "bpe"}, "`tokenizer` does not fit planted"), ({"image_size": 8}, "numbers")):
         with pytest.raises(UsageError) as caught:
             opened("planted:3", tmp_path, **options)
         assert said in f"{caught.value.what} {caught.value.why}"

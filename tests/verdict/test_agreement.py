@@ -14,10 +14,10 @@ import pytest
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import write
-from laurel_cli.report.document import report
-from laurel_cli.report.gate import Gate
-from laurel_cli.report.recommend import recommend
-from laurel_cli.report.rows import JUDGED, rows
+from laurel_cli.reports.document import report
+from laurel_cli.reports.gate import FailCondition
+from laurel_cli.reports.recommend import recommend
+from laurel_cli.reports.rows import JUDGED, rows
 from laurel_cli.verdict.document import document
 from tests.bench.simulated import CONTROLS, NO_CONTROLS
 
@@ -136,7 +136,7 @@ def test_every_command_gives_the_same_verdicts(tmp_path: Path, number: int) -> N
         if arm["difference"] is not None and math.isfinite(arm["difference"]["high"]):
             gain = arms[name]["gain"]
             assert (-gain["high"], -gain["low"]) == (arm["difference"]["low"], arm["difference"]["high"])
-            gate = Gate.parse(f"{name}: gain_low < {gain['low'] + 1e-9}")
+            gate = FailCondition.parse(f"{name}: gain_low < {gain['low'] + 1e-9}")
             if arm["verdict"] in JUDGED:
                 assert gate.tripped(list(flat.values()))
             else:  # a gate must not pass on a figure of which nothing may be claimed

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from laurel_cli.verdict.paired import Interval
+from laurel_cli.verdict.paired import MeanInterval
 from laurel_cli.verdict.saved import cost_saved, share_of_naive, steps_saved, times_fewer
 
 
@@ -47,19 +47,19 @@ def test_the_line_is_followed_no_further_than_it_was_measured():
 
 
 def test_costs_saved_by_hand():
-    inside = cost_saved(Interval(0.5, 0.25, 0.75, 5), 10, 1000)
+    inside = cost_saved(MeanInterval(0.5, 0.25, 0.75, 5), 10, 1000)
     assert (inside.mean, inside.low, inside.high, inside.at_least) == (490, 240, 740, False)
-    beyond = cost_saved(Interval(1.5, 0.9, 2.5, 5), 10, 1000)
+    beyond = cost_saved(MeanInterval(1.5, 0.9, 2.5, 5), 10, 1000)
     assert (beyond.mean, beyond.low, beyond.high, beyond.at_least) == (990, 890, math.inf, True)
 
 
 def test_times_fewer_by_hand():
-    inside = times_fewer(Interval(0.5, 0.25, 0.75, 5), 10, 1000)
+    inside = times_fewer(MeanInterval(0.5, 0.25, 0.75, 5), 10, 1000)
     assert (inside.mean, inside.low, inside.high, inside.at_least) == (50, 25, 75, False)
-    beyond = times_fewer(Interval(1.5, 0.9, 2.5, 5), 10, 1000)
+    beyond = times_fewer(MeanInterval(1.5, 0.9, 2.5, 5), 10, 1000)
     assert (beyond.mean, beyond.low, beyond.high, beyond.at_least) == (100, 90, math.inf, True)
-    assert times_fewer(Interval(0.1, -0.5, 0.7, 5), 10, 1000).low == 0
-    assert times_fewer(Interval(0.5, 0.25, 0.75, 5), 0, 1000) is None
+    assert times_fewer(MeanInterval(0.1, -0.5, 0.7, 5), 10, 1000).low == 0
+    assert times_fewer(MeanInterval(0.5, 0.25, 0.75, 5), 0, 1000) is None
 
 
 def test_a_share_is_that_of_common_blocks():

@@ -9,7 +9,7 @@ from laurel_cli import text
 from laurel_cli.devices import is_host
 from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.render.pages.flat import flat
-from laurel_cli.report.words import short_p
+from laurel_cli.reports.words import short_p
 
 Item = Mapping[str, Any]
 COPY, NAIVE = "copy", "naive+1"

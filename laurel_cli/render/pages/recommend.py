@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.render.page import Column, Page, Table, answer
-from laurel_cli.report import words
-from laurel_cli.report.recommend import NAMES, PLAIN
+from laurel_cli.reports import words
+from laurel_cli.reports.recommend import NAMES, PLAIN
 
 Item = Mapping[str, Any]
 KEYS = ("arm", "formula", "rank", "fits", "verdict")

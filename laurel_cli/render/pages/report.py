@@ -9,10 +9,10 @@ from laurel_cli import text
 from laurel_cli.arms import kind_of
 from laurel_cli.render.page import Block, Bullets, Code, Column, Heading, Page, Picture, Prose, Table
 from laurel_cli.render.pages.report_quality import ARM, gates, quality, right
-from laurel_cli.report import words
-from laurel_cli.report.figures.captions import DATA, caption
-from laurel_cli.report.frontier import CONTROL, FRONTIER
-from laurel_cli.report.rows import rows as flat_rows
+from laurel_cli.reports import words
+from laurel_cli.reports.figures.captions import DATA, caption
+from laurel_cli.reports.frontier import CONTROL, FRONTIER
+from laurel_cli.reports.rows import rows as flat_rows
 from laurel_cli.verdict.effects import WORSE
 
 Item = Mapping[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.render.page import Block, Column, Prose, Table
-from laurel_cli.report import words
-from laurel_cli.report.quality import CONTROLS
-from laurel_cli.report.rows import JUDGED
+from laurel_cli.reports import words
+from laurel_cli.reports.quality import CONTROLS
+from laurel_cli.reports.rows import JUDGED
 from laurel_cli.verdict.effects import BETTER
 from laurel_cli.verdict.findings import GAINS
 from laurel_cli.verdict.paired import CONFIDENCE

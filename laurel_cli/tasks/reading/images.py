@@ -18,7 +18,7 @@ from laurel_cli.cores import cores
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.moments import Moments
-from laurel_cli.tasks.reading.sources import Source, open_source
+from laurel_cli.tasks.reading.sources import DataSource, open_source
 
 VERSION = 1
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -27,7 +27,7 @@ _CHUNK = 256  # images decoded at a time
 
 
 @dataclass(frozen=True)
-class Layout:
+class ImageFiles:
     """Which files are examples.
 
     Attributes:
@@ -82,7 +82,7 @@ def prepare(place: str, preparation: Preparation, folder: Path, on_progress: Pro
     )
 
 
-def made_from(source: Source, preparation: Preparation) -> dict[str, Any]:
+def made_from(source: DataSource, preparation: Preparation) -> dict[str, Any]:
     """What decides the arrays, for the cache."""
     return {
         "kind": preparation.kind,
@@ -96,7 +96,7 @@ def made_from(source: Source, preparation: Preparation) -> dict[str, Any]:
 
 
 def build(
-    writer: Writer, source: Source, layout: Layout, preparation: Preparation, on_progress: Progress
+    writer: Writer, source: DataSource, layout: ImageFiles, preparation: Preparation, on_progress: Progress
 ) -> dict[str, Any]:
     """Write the arrays and return their facts."""
     moments = Moments()
@@ -133,7 +133,7 @@ def build(
     }
 
 
-def find_layout(source: Source) -> Layout:
+def find_layout(source: DataSource) -> ImageFiles:
     """Parts, classes and labels of a source.
 
     Raises:
@@ -158,7 +158,7 @@ def find_layout(source: Source) -> Layout:
     places = {name: place for place, name in enumerate(classes)}
     prefix = f"{root}/" if root else ""
     labels = {part: {prefix + name: places[c] for name, c in found.items()} for part, found in parts.items()}
-    return Layout(classes, labels, split, ignored)
+    return ImageFiles(classes, labels, split, ignored)
 
 
 def is_held(name: str) -> bool:
@@ -167,7 +167,7 @@ def is_held(name: str) -> bool:
 
 
 def decoded(
-    source: Source, wanted: Iterable[str], size: int | None, margin: float
+    source: DataSource, wanted: Iterable[str], size: int | None, margin: float
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Names and images uint8 [n, height, width, 3], in order, some hundred at a time, decoded by all processors.
 
@@ -198,7 +198,7 @@ def fitted(image: Any, size: int, margin: float = 1.0) -> Any:
     return image.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
 
 
-def _image(source: Source, name: str, size: int | None, margin: float) -> np.ndarray:
+def _image(source: DataSource, name: str, size: int | None, margin: float) -> np.ndarray:
     from PIL import Image
 
     try:
@@ -226,7 +226,7 @@ def _root(images: list[str]) -> str:
     return "/".join(common[: max(0, min(name.count("/") for name in images) - 1)])
 
 
-def _check(source: Source, classes: tuple[str, ...], parts: Mapping[str, Mapping[str, str]]) -> None:
+def _check(source: DataSource, classes: tuple[str, ...], parts: Mapping[str, Mapping[str, str]]) -> None:
     where = str(source.path)
     if len(classes) < 2 or not parts["evaluation"]:
         raise RecordError(
@@ -248,7 +248,7 @@ def _several_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) ->
     return UsageError(
         "The images have several sizes.",
         f"{name!r} has {other[1]}x{other[0]} pixels, another one {first[1]}x{first[0]}.",
-        "Add --image-size 64.",
+        "Add `image_size=64`.",
     )
 
 

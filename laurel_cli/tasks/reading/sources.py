@@ -24,7 +24,7 @@ _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, 
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """What a folder or an archive holds.
 
     Attributes:
@@ -65,7 +65,7 @@ class Source:
         return _contents(self.path)
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str) -> DataSource:
     """Look at a folder or an archive.
 
     Raises:
@@ -80,7 +80,7 @@ def open_source(text: str) -> Source:
         raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
     if path.stat().st_size > LARGEST:
         raise _too_large(path)
-    return Source(path, file_hash(path))
+    return DataSource(path, file_hash(path))
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
@@ -99,12 +99,12 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
     return checksum.hexdigest()
 
 
-def _folder(path: Path) -> Source:
+def _folder(path: Path) -> DataSource:
     names, stamp = [], hashlib.sha256()
     for name, status in sorted(_walk(path, "")):
         names.append(name)
         stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return Source(path, stamp.hexdigest(), tuple(names))
+    return DataSource(path, stamp.hexdigest(), tuple(names))
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:

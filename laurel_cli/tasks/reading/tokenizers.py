@@ -27,7 +27,7 @@ Blocks = Iterable[bytes]
 
 @dataclass(frozen=True)
 class Choice:
-    """What `--tokenizer` asks for, before any text is seen.
+    """Which tokenizer is asked for, before any text is seen.
 
     Attributes:
         kind: "bytes", "bpe" (to be learned) or "file".
@@ -181,7 +181,7 @@ def _decoded(blocks: Blocks, name: str) -> Iterator[str]:
         try:
             yield block.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RecordError(f"{name!r} is not UTF-8.", f"{error}.", "Try --tokenizer bytes.") from error
+            raise RecordError(f"{name!r} is not UTF-8.", f"{error}.", "Try `tokenizer='bytes'`.") from error
 
 
 def _package() -> Any:

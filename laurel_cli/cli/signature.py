@@ -1,0 +1,102 @@
+"""A command's options from the fields of settings: what typer reads is made of what Python takes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from laurel_cli.settings.base import ARGUMENT, Option, Settings, flag, options
+
+
+def from_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer takes it: each parameter that is of a settings class becomes that class's options.
+
+    Args:
+        command: its parameters are settings, and options that the command line alone has.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    hints.pop("return", None)
+    parameters: list[inspect.Parameter] = []
+    for name, given in inspect.signature(command).parameters.items():
+        own = given.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        parameters += _options(hints[name]) if _is_settings(hints[name]) else [own]
+
+    @wraps(command)
+    def run(**typed: Any) -> None:
+        command(**{name: _read(hint, typed) if _is_settings(hint) else typed[name] for name, hint in hints.items()})
+
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _is_settings(hint: Any) -> bool:
+    return isinstance(hint, type) and is_dataclass(hint) and issubclass(hint, Settings)
+
+
+def _options(settings: type[Settings]) -> list[inspect.Parameter]:
+    """A parameter for each field that is an option."""
+    known = options(settings)
+    return [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(item, known[item.name]),
+            annotation=Annotated[_type(settings, item, known[item.name]), _info(item.name, known[item.name])],
+        )
+        for item in fields(settings)
+        if item.name in known
+    ]
+
+
+def _default(item: Field[Any], option: Option) -> Any:
+    if item.default is MISSING:
+        return inspect.Parameter.empty
+    if option.read is not None:
+        return option.typed
+    return item.default
+
+
+def _type(settings: type[Settings], item: Field[Any], option: Option) -> Any:
+    """What typer takes it for: as the option says, else the field's own type, which it was written with as text."""
+    if option.text is not None:
+        return option.text
+    home = next(one for one in settings.__mro__ if item.name in vars(one).get("__annotations__", {}))
+    return eval(str(item.type), dict(vars(sys.modules[home.__module__])))
+
+
+def _info(name: str, option: Option) -> Any:
+    shared: dict[str, Any] = {
+        "metavar": option.metavar,
+        "help": option.help,
+        "min": option.low,
+        "max": option.high,
+        "show_default": option.shown or True,
+        "rich_help_panel": option.panel,
+    }
+    if callable(option.known):
+        shared["autocompletion"] = option.known
+    elif option.known:
+        shared["autocompletion"] = lambda: list(option.known)
+    if option.name == ARGUMENT:
+        return typer.Argument(**shared)
+    return typer.Option(option.name or flag(name, option), **shared)
+
+
+def _read(settings: type[Settings], typed: dict[str, Any]) -> Settings:
+    """The settings from what was typed.
+
+    Raises:
+        UsageError: a text that is no value of its kind.
+    """
+    values = {}
+    for name, option in options(settings).items():
+        value = typed[name]
+        values[name] = value if option.read is None else option.read(flag(name, option), value)
+    return settings(**values)

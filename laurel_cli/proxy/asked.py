@@ -1,0 +1,104 @@
+"""From what is asked of `train` to the plan of a study: what is not said follows from the task and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from laurel_cli.errors import UsageError
+from laurel_cli.proxy import defaults
+from laurel_cli.proxy.compare import StudyPlan
+from laurel_cli.settings.train import TrainSettings
+
+
+def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | None]) -> StudyPlan:
+    """The plan of a study.
+
+    Args:
+        asked: the settings.
+        command: the command line or call, for the records; `versions` of what is installed.
+
+    Raises:
+        UsageError: settings that contradict each other, or mean nothing.
+        RecordError: data that are asked how many they are (`epochs`) and cannot be read.
+        ResourceError: the device is absent.
+    """
+    asked.bring()
+    if asked.steps is not None and asked.epochs is not None:
+        raise UsageError("`steps` and `epochs` say the same thing.", hint="Leave one of them out.")
+    if asked.model is not None and not isinstance(asked.model, str):
+        raise TypeError(
+            "train builds the model anew for every seed, so it takes a reference, not a module: "
+            "put the function that builds it into a file, and name it FILE.py:FACTORY."
+        )
+    from laurel_cli.devices import is_host, kind_of, resolve
+    from laurel_cli.latency.workload import Workload
+    from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+    from laurel_cli.tasks import is_text
+
+    model = asked.model
+    task = asked.task or (defaults.TASK if model is None else defaults.MODELS_TASK)
+    kind = "text" if is_text(task) else "image"
+    budget: dict[str, Any] = defaults.BUDGETS[kind] | ({} if model is None else {"lr": defaults.MODELS_LR})
+    budget |= {"lr": defaults.SGD["lr"]} if asked.optimizer == "sgd" else {}
+    usual = defaults.SGD["weight_decay"] if asked.optimizer == "sgd" else defaults.WEIGHT_DECAY
+    batch = asked.batch or budget["batch"]
+    device = resolve(asked.device, asked.on_note)
+    data = TaskChoice(
+        reference=task,
+        image_size=asked.image_size,
+        seq_len=asked.seq_len or (defaults.TEXT_LENGTH if kind == "text" else None),
+        tokenizer=asked.tokenizer,
+        tokens=asked.tokens,
+        train_limit=asked.train_limit,
+        evaluation_limit=asked.evaluation_limit or defaults.EVALUATED.get(task),
+    )
+    recipe = Recipe(
+        model=ModelChoice(
+            args=tuple((asked.model_args or {}).items()),
+            **defaults.sizes(model, asked.depths, asked.width, asked.stem, kind),
+        ),
+        task=data,
+        steps=asked.steps or _steps(asked.epochs, batch, data, budget["steps"], asked.on_progress),
+        batch=batch,
+        accumulate=asked.accumulate,
+        optimizer=asked.optimizer,
+        lr=budget["lr"] if asked.lr is None else asked.lr,
+        warmup=asked.warmup,
+        weight_decay=usual if asked.weight_decay is None else asked.weight_decay,
+        laurel_lr=asked.laurel_lr,
+        clip=asked.clip,
+        dtype=Workload.checked("train", asked.dtype, asked.compile, False).dtype,
+        evaluations=asked.evaluations,
+        evaluation_batch=defaults.EVALUATION_BATCH[kind],
+        flip=asked.flip,
+        channels_last=asked.channels_last and kind == "image" and kind_of(device).channels_last,
+        compile=asked.compile,
+        device=device,
+        threads=asked.threads if is_host(device) else None,
+        spec=asked.of_spec | {"rank": asked.rank},
+    )
+    return StudyPlan(
+        recipe,
+        arms=defaults.ARMS if not asked.arms else asked.arms if isinstance(asked.arms, str) else ",".join(asked.arms),
+        against=tuple(dict.fromkeys(asked.against)),
+        seeds=asked.seeds or (defaults.SEEDS if model is None else defaults.MODELS_SEEDS),
+        first_seed=asked.first_seed,
+        folder=None if asked.study is None else Path(asked.study),
+        resume=asked.resume,
+        rates=asked.lr_search,
+        most_seeds=asked.until_separated,
+        controls=asked.controls,
+        positive=asked.positive_control,
+        control_seeds=asked.control_seeds,
+        steps_saved=asked.steps_saved,
+        worth=asked.worth,
+        processes=asked.processes,
+        command=command,
+        versions=versions,
+    )
+
+
+def _steps(epochs: float | None, batch: int, data: Any, usual: int, on_progress: Callable[[str], None]) -> int:
+    return usual if epochs is None else defaults.steps_of(epochs, batch, data, on_progress)

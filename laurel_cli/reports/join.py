@@ -1,0 +1,202 @@
+"""Which records belong side by side: those of one model; `studies.py` parts its trials by study.
+
+Costs, times and quality of one arm become one row. What was measured on different devices, data, dtypes, modes or in
+different studies never stands on one axis: each of these is a `Setting` or a comparison of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from laurel_cli.arms import Arm, read
+from laurel_cli.errors import LaurelError
+from laurel_cli.records.store import Record
+from laurel_cli.reports.arms import options_of
+
+_BATCH = re.compile(r"\[\d+(?=[,\]])")
+NEEDED = {
+    "analyze": ("model", "arms"),
+    "profile": ("model", "arms", "device", "mode", "dtype"),
+    "trial": ("model", "study", "arm", "seed", "status", "task"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what times and peaks were measured: what may stand on one axis."""
+
+    mode: str
+    device: str
+    dtype: str
+    compile: bool
+    channels_last: bool
+    input: str
+    torch: str
+
+    @property
+    def text(self) -> str:
+        """`infer, x: float32 [1, 3, 224, 224], float32, eager, cpu (2 threads)`."""
+        traits = [self.mode, self.input, self.dtype, "compiled" if self.compile else "eager"]
+        traits += ["channels last"] if self.channels_last else []
+        return ", ".join([*traits, self.device])
+
+
+@dataclass
+class Model:
+    """All that was recorded of one architecture."""
+
+    architecture: str
+    analyses: list[Record] = field(default_factory=list)
+    profiles: list[Record] = field(default_factory=list)
+    trials: list[Record] = field(default_factory=list)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Every record, those that describe the model best first, the newest of them first; asked when all are in."""
+        return [record for group in (self.analyses, self.profiles, self.trials) for record in _newest_first(group)]
+
+    @property
+    def reference(self) -> str:
+        """What the user called it."""
+        return str(self.records[0].content["model"].get("reference", ""))
+
+    @property
+    def source(self) -> str:
+        """Where it was found."""
+        return str(self.records[0].content["model"].get("source", ""))
+
+
+def usable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """The records that hold what their kind must hold, and a sentence for each that does not."""
+    good, said = [], []
+    for record in records:
+        lacking = _lacking(record)
+        if lacking:
+            said.append(f"{str(record.path)!r} is left out: {lacking}")
+        else:
+            good.append(record)
+    return good, said
+
+
+def models(records: Iterable[Record]) -> list[Model]:
+    """The records by model, the model with the newest record first.
+
+    Records of one architecture are of one model, whatever it was called. Older records do not tell their architecture:
+    they join the one architecture that their (reference, source) goes with, and stand alone where there are several.
+    """
+    found = sorted(records, key=lambda record: (record.recorded, record.sha256))
+    known: dict[tuple[str, str], set[str]] = {}
+    for record in found:
+        model = record.content["model"]
+        if model.get("architecture"):
+            known.setdefault(_called(model), set()).add(model["architecture"])
+    groups: dict[str, Model] = {}
+    for record in found:
+        model = record.content["model"]
+        candidates = known.get(_called(model), set())
+        only = next(iter(candidates)) if len(candidates) == 1 else " ".join(_called(model))
+        key = model.get("architecture") or only
+        group = groups.setdefault(key, Model(key if len(key) == 64 and " " not in key else ""))
+        kinds = {"analyze": group.analyses, "profile": group.profiles, "trial": group.trials}
+        kinds[record.kind].append(record)
+    return sorted(groups.values(), key=lambda model: newest(model.records), reverse=True)
+
+
+def settings(model: Model) -> dict[Setting, list[Record]]:
+    """The model's profiles by setting, in the order of their text."""
+    groups: dict[Setting, list[Record]] = {}
+    for record in model.profiles:
+        content = record.content
+        setting = Setting(
+            mode=str(content["mode"]),
+            device=device_name(content),
+            dtype=str(content["dtype"]),
+            compile=bool(content.get("compile")),
+            channels_last=bool(content.get("channels_last")),
+            input=str(content["model"].get("input", "")),
+            torch=str((content.get("versions") or {}).get("torch", "")),
+        )
+        groups.setdefault(setting, []).append(record)
+    return {key: _newest_first(groups[key]) for key in sorted(groups, key=lambda s: (s.text, s.torch))}
+
+
+def arms_of(record: Record) -> dict[Arm, Mapping[str, Any]]:
+    """The arms of a count or a profile, each with what was found of it."""
+    options = options_of(record.content)
+    found: dict[Arm, Mapping[str, Any]] = {}
+    for item in record.content["arms"]:
+        spec = item.get("spec")
+        arm = read(item["name"], {"spec": spec}, options)
+        found.setdefault(arm, item)
+    return found
+
+
+def device_name(content: Mapping[str, Any]) -> str:
+    """`cpu (2 threads)`, `cuda:0 (NVIDIA H100)`."""
+    device = content.get("device") or {}
+    known = [str(device["gpu"])] if device.get("gpu") else []
+    known += (
+        [f"{device['threads']} thread{'s' * (device['threads'] != 1)}"] if device.get("threads") and not known else []
+    )
+    return " ".join([str(device.get("name", "")), *(f"({item})" for item in known)]).strip()
+
+
+def sample_input(text: str) -> str:
+    """An input's description without its batch: what one sample is."""
+    return _BATCH.sub("[N", text)
+
+
+def _lacking(record: Record) -> str:
+    if record.kind not in NEEDED:
+        return f"records of kind {record.kind!r} are not known to this version."
+    content = record.content
+    missing = [key for key in NEEDED[record.kind] if key not in content]
+    if missing:
+        return f"it holds no {', '.join(missing)}."
+    whole = isinstance(content["model"], dict) and _are_arms(content.get("arms", []))
+    for key in ("study", "arm", "task", "device"):
+        whole = whole and isinstance(content.get(key, {}), dict)
+    if record.kind == "trial":
+        whole = whole and _is_trial(content)
+    if not whole:
+        return "its content is not what this version writes."
+    try:
+        _ = read(content["arm"]["name"], content["arm"], {}) if record.kind == "trial" else arms_of(record)
+    except (LaurelError, KeyError, TypeError, ValueError) as error:
+        return f"an arm of it is unknown to this version ({error})."
+    return ""
+
+
+def _is_trial(content: Mapping[str, Any]) -> bool:
+    """Whether a trial holds what a judgement reads of it."""
+    final, points = content.get("final"), content.get("evaluations") or []
+    whole = isinstance(content["seed"], int) and "name" in content["study"] and {"name", "kind"} <= set(content["arm"])
+    if content["status"] == "complete":
+        whole = whole and isinstance(final, dict) and isinstance(final.get("step"), int)
+    whole = whole and all(isinstance((final or {}).get(key), int | float | None) for key in ("loss", "accuracy"))
+    return whole and isinstance(points, list) and all(isinstance(p, dict) and "step" in p for p in points)
+
+
+def _are_arms(arms: Any) -> bool:
+    return isinstance(arms, list) and all(isinstance(arm, dict) and "name" in arm for arm in arms)
+
+
+def _called(model: Mapping[str, Any]) -> tuple[str, str]:
+    return _text(model.get("reference")), _text(model.get("source"))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _newest_first(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.recorded, record.sha256), reverse=True)
+
+
+def newest(records: Iterable[Record]) -> tuple[str, str]:
+    """When the last of them was written, and its hash: what newest first goes by."""
+    return max((record.recorded, record.sha256) for record in records)
