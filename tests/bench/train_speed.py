@@ -19,6 +19,7 @@ from statistics import median, quantiles
 import torch
 from torch import nn
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.augment import augment
 from laurel_cli.proxy.parallel import Group
@@ -47,7 +48,7 @@ CASES = {
 
 def ours(begun: Start, recipe: Recipe, task: Task) -> float:
     """Seconds in training, the data path among them, evaluation left out."""
-    return train(begun, recipe, task, 0, group=Group(torch.device("cpu"))).seconds["train"]
+    return train(begun, recipe, task, 0, group=Group(Cpu())).seconds["train"]
 
 
 def plain(begun: Start, recipe: Recipe, task: Task) -> float:

@@ -9,6 +9,7 @@ import signal
 import pytest
 import torch
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.proxy import checkpoint, compare, study
 from laurel_cli.proxy.compare import Plan, prepare
@@ -137,7 +138,7 @@ def trained(path=None, owner=OWNER, until=None):
     begun = start(contender, recipe, task, 1)
     steps = iter(range(1, 100))
     stop = (lambda: next(steps) >= until) if until else (lambda: False)
-    group = Group(torch.device("cpu"))
+    group = Group(Cpu())
     return train(begun, recipe, task, 1, group=group, path=path, owner=owner, stop=stop)
 
 
@@ -208,7 +209,7 @@ def test_edited_checkpoints_are_4_and_never_a_bug(saved, tmp_path, monkeypatch, 
     said = whole.pop("sha256")
     recipe, task = decoder_recipe(), text_task()
     begun = start(parse_contenders("rw")[-1], recipe, task, 1)
-    group = Group(torch.device("cpu"))
+    group = Group(Cpu())
     monkeypatch.setattr(trial, "_update", lambda *given: torch.tensor(1.0))  # only the reading is looked at
     monkeypatch.setattr(trial, "_evaluate", lambda *given: None)
     refused = 0
