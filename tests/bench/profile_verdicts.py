@@ -28,8 +28,8 @@ from typing import Any
 
 import torch
 
-from laurel_cli import paired
 from laurel_cli.latency.allocator import variables
+from laurel_cli.verdict import paired
 from tests.bench import planted
 
 ROOT = Path(__file__).parents[2]

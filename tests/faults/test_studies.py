@@ -12,7 +12,7 @@ import torch
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.proxy import checkpoint, compare, study
-from laurel_cli.proxy.compare import Plan, prepare
+from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Contender, ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import start
@@ -63,7 +63,9 @@ def plan(tmp_path, cache, monkeypatch):
     values = {"steps": 4, "batch": 8, "evaluations": 1, "evaluation_batch": 32, "channels_last": False}
     task = TaskChoice("scenes", train_limit=64, evaluation_limit=32)
     recipe = Recipe(ModelChoice("models.py:build"), task, **values)
-    return Plan(recipe, "baseline,rw", seeds=1, folder=tmp_path / "study", resume=True, controls=False, processes=1)
+    return StudyPlan(
+        recipe, "baseline,rw", seeds=1, folder=tmp_path / "study", resume=True, controls=False, processes=1
+    )
 
 
 def counted(folder):
