@@ -57,4 +57,4 @@ def named(text: str) -> str | None:
 def nearest(text: str) -> list[str]:
     """The names most like one that is none, without what they all share."""
     known = [name.removeprefix("laurel.") for name in sorted(DOCUMENTS)]
-    return get_close_matches(text.strip().lower().removeprefix("laurel."), known, n=3, cutoff=0.4)
+    return get_close_matches(text.strip().lower().removeprefix("laurel."), known, n=2, cutoff=0.5)

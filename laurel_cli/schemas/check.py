@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cache
-from math import inf, isfinite
+from math import inf, isfinite, nextafter
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -22,8 +23,8 @@ LARGEST = 1e60  # fourth powers of it are numbers; float32 ends at 3e38
 _SAID = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 _SHOWN = 40
 
-Fault = tuple[str, str]
-"""(where, what is wrong there): ("arms[2].name", "is missing")."""
+Fault = tuple[str, tuple[Any, str] | None]
+"""Where, and what is there with what belongs there, as words only where somebody asks; None where nothing is there."""
 Check = Callable[[Any], Fault | None]
 
 
@@ -45,7 +46,8 @@ def fault(value: Any, of: Any, how: str = READING) -> str:
     found = checker(of, how)(value)
     if found is None:
         return ""
-    where, what = found
+    where, why = found
+    what = "is missing" if why is None else f"is {_shown(why[0])}, where {why[1]} belongs"
     return f"its {where.lstrip('.')} {what}" if where else f"it {what}"
 
 
@@ -86,11 +88,11 @@ def _bare(hint: Any, how: str) -> Check:
         return _object(hint, how)
     origin, args = get_origin(hint), get_args(hint)
     if is_mapping(hint):
-        return _mapping(checker(args[1], how))
+        return _mapping(checker(args[1], how), _quick(args[1], how))
     if origin is Literal:
         return _literal(hint)
     if origin is list:
-        return _list(checker(args[0], how))
+        return _list(checker(args[0], how), _quick(args[0], how))
     if origin is tuple:
         return _tuple([checker(arg, how) for arg in args])
     if origin in (Union, UnionType):
@@ -99,8 +101,15 @@ def _bare(hint: Any, how: str) -> Check:
 
 
 def _wrong(value: Any, wanted: str) -> Fault:
-    shown = json.dumps(value, default=repr)
-    return "", f"is {shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + '...'}, where {wanted} belongs"
+    return "", (value, wanted)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value, default=repr)
+    except RecursionError:
+        return "deeply nested"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def _simple(of: type, how: str) -> Check:
@@ -141,18 +150,69 @@ def _bounded(inner: Check, bounds: list[Any], wanted: str) -> Check:
 
 def _literal(hint: Any) -> Check:
     allowed, wanted = get_args(hint), described(hint)
+    texts = frozenset(one for one in allowed if type(one) is str)
 
     def check(value: Any) -> Fault | None:
+        if type(value) is str:
+            return None if value in texts else _wrong(value, wanted)
         # Of their own type: 1 and true are equal.
         return None if any(type(value) is type(one) and value == one for one in allowed) else _wrong(value, wanted)
 
     return check
 
 
-def _list(item: Check) -> Check:
+@dataclass(frozen=True)
+class _Quick:
+    """Values that are surely right, told without a call: of these types, or numbers from `low` to below `high`."""
+
+    types: frozenset[type] = frozenset()
+    numbers: frozenset[type] = frozenset()
+    low: float = -inf
+    high: float = inf
+
+    def all(self) -> Callable[[Collection[Any]], bool]:
+        """A function that says whether all of some values are such."""
+        types, numbers, low, high = self.types, self.numbers, self.low, self.high
+
+        def check(values: Collection[Any]) -> bool:
+            kinds = set(map(type, values))
+            # The sum is no number where one of them is none: a comparison would not say so.
+            return kinds <= types or (
+                kinds <= numbers and low <= min(values) and max(values) < high and isfinite(sum(values))
+            )
+
+        return check
+
+
+def _quick(hint: Any, how: str) -> _Quick:
+    bare, said = parts(hint)
+    args = get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+    if any(isinstance(one, Matches) for one in said):
+        return _Quick()
+    simple = [arg for arg in args if arg in (str, bool, NoneType)]
+    inner = [(arg, said) if arg is bare else parts(arg) for arg in args]
+    numbers = [(arg, bounds) for arg, bounds in inner if arg in (int, float)]
+    if not numbers:
+        return _Quick(frozenset(simple))
+    (of, bounds), *others = numbers
+    if others:
+        return _Quick(frozenset(simple))
+    low, high = (-LARGEST, LARGEST) if how == READING else (-inf, inf)
+    lows = [nextafter(low, inf), *(one.low for one in bounds if isinstance(one, AtLeast))]
+    lows += [nextafter(one.low, inf) for one in bounds if isinstance(one, Above)]
+    highs = [high, *(one.high for one in bounds if isinstance(one, Below))]
+    kinds = frozenset((int, float) if of is float else (int,))
+    return _Quick(frozenset(simple), kinds, max(lows), min(highs))
+
+
+def _list(item: Check, quick: _Quick) -> Check:
+    are_right = quick.all()
+
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _wrong(value, "a list")
+        if are_right(value):
+            return None
         for number, one in enumerate(value):
             found = item(one)
             if found is not None:
@@ -175,10 +235,14 @@ def _tuple(items: list[Check]) -> Check:
     return check
 
 
-def _mapping(item: Check) -> Check:
+def _mapping(item: Check, quick: _Quick) -> Check:
+    are_right = quick.all()
+
     def check(value: Any) -> Fault | None:
         if type(value) is not dict:
             return _wrong(value, "an object")
+        if are_right(value.values()):
+            return None
         for key, one in value.items():
             found = item(one)
             if found is not None:
@@ -189,21 +253,27 @@ def _mapping(item: Check) -> Check:
 
 
 def _object(of: Any, how: str) -> Check:
-    wanted = [
-        (field.name, field.required if how == WHOLE else field.needed, checker(field.hint, how))
-        for field in fields(of)
-        if how == WHOLE or field.read
-    ]
+    wanted = []
+    for field in fields(of):
+        if how == WHOLE or field.read:
+            quick = _quick(field.hint, how)
+            required = field.required if how == WHOLE else field.needed
+            bounds = (quick.types, quick.numbers, quick.low, quick.high)
+            wanted.append((field.name, required, *bounds, checker(field.hint, how)))
     missing = object()
 
     def check(value: Any) -> Fault | None:
         if type(value) is not dict:
             return _wrong(value, "an object")
-        for name, must_be, item in wanted:
-            one = value.get(name, missing)
+        get = value.get
+        for name, required, types, numbers, low, high, item in wanted:
+            one = get(name, missing)
+            kind = type(one)
+            if kind in types or (kind in numbers and low <= one < high):
+                continue
             if one is missing:
-                if must_be:
-                    return f".{name}", "is missing"
+                if required:
+                    return f".{name}", None
                 continue
             found = item(one)
             if found is not None:
@@ -220,17 +290,16 @@ def _union(hint: Any, args: tuple[Any, ...], how: str) -> Check:
     wanted = described(hint)
 
     def check(value: Any) -> Fault | None:
-        for other in others:
-            if other(value) is None:
-                return None
         if type(value) is not dict or not objects:
-            return _wrong(value, wanted)
-        faults = []
+            return None if any(other(value) is None for other in others) else _wrong(value, wanted)
+        faults: list[tuple[int, Fault]] = []
         for constants, one in objects:
             found = one(value)
             if found is None:
                 return None
             faults.append((sum(value.get(key) != constant for key, constant in constants), found))
+        if any(other(value) is None for other in others):
+            return None
         return min(faults, key=lambda item: item[0])[1]
 
     return check
