@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import Controls, Metric, SpecOptions
-from laurel_cli.schemas.marks import Blocks, Needed
+from laurel_cli.schemas.marks import Blocks, Needed, Unread
 
 
 class ModelChoice(TypedDict):
@@ -108,11 +108,17 @@ class StudyTwo(_Study):
 class Definition(TypedDict):
     """A study as its trials hold it: `study.json` of when the trial ran, of which readers ask less."""
 
+    schema: Literal["laurel.study/1", "laurel.study/2"]
+    name: Unread[str]
     sha256: str
+    task: Unread[str]
+    model: Unread[str]
+    steps: int
     arms: list[str]
+    against: Unread[list[str]]
     seeds: list[int] | Blocks
-    declared: NotRequired[Declared]
+    data: Unread[str]
+    code: Unread[dict[str, str | None]]
+    rates: Unread[dict[str, float]]
     recipe: RecipePlain
-
-
-Study = StudyTwo | StudyOne
+    declared: NotRequired[Declared]
