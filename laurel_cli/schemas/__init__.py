@@ -47,7 +47,7 @@ KINDS: dict[str, Any] = {"analyze": Analyze, "profile": Profile, "trial": Trial}
 
 def named(text: str) -> str | None:
     """The full name that people mean: "study" is "laurel.study/2", the newest; None for no document."""
-    known = {}
+    known: dict[str, str] = {}
     for name in sorted(DOCUMENTS):
         short = name.removeprefix("laurel.")
         known |= dict.fromkeys((name, short, name.partition("/")[0], short.partition("/")[0]), name)

@@ -178,14 +178,14 @@ class DivergedTrial(_Ran):
     """A trial whose loss was no longer finite at some step."""
 
     status: Needed[Literal["diverged"]]
-    final: None
+    final: Unread[None]
 
 
 class FailedTrial(_Trial):
     """A trial that crashed, hung or was killed."""
 
     status: Needed[Literal["failed"]]
-    final: None
+    final: Unread[None]
 
 
 Trial = CompleteTrial | DivergedTrial | FailedTrial
