@@ -127,7 +127,7 @@ def load(path: Path) -> Record:
     kind = KINDS.get(record["kind"])
     wrong = "" if kind is None else fault(record["content"], kind)
     if wrong:
-        what = f"{str(path)!r} is left out: it does not hold what a record of kind {record['kind']!r} must."
+        what = f"{str(path)!r} cannot be used: it does not hold what a record of kind {record['kind']!r} must."
         raise RecordError(what, f"{wrong[:1].upper()}{wrong[1:]}.")
     return Record(
         path=path,

@@ -98,7 +98,7 @@ def test_the_file_and_the_field_are_named_and_the_rest_is_shown(laurel: Any, tmp
     for words in (["report"], ["recommend", "resnet20"], ["records"]):
         done = laurel(*words)
         assert done.returncode == 0, done.stderr
-        assert f"{path.name}' is left out" in done.stderr
+        assert f"{path.name}' cannot be used" in done.stderr
         assert 'Its evaluations[0].step is "last", where a whole number belongs' in done.stderr
 
 
