@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 import laurel_cli
-from laurel_cli.errors import LaurelError
+from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.proxy.study import trials
 from laurel_cli.records.folder import gather
 from laurel_cli.render.json import document_text, error_text
@@ -301,3 +301,9 @@ def test_what_a_saved_model_says_of_itself(tmp_path: Path, variant: str) -> None
     inputs = torch.zeros(2, 3, 8)
     laurel_cli.save(laurel_cli.apply_laurel(model, variant, inputs), tmp_path)
     holds(json.loads((tmp_path / "laurel.json").read_text()))
+    document = json.loads((tmp_path / "laurel.json").read_text())
+    document["layouts"][""]["slots"][0]["owner"] = 3
+    (tmp_path / "laurel.json").write_text(json.dumps(document))
+    plain_model = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(RecordError, match=r'its layouts\."".slots\[0\].owner is 3, where text belongs'):
+        laurel_cli.restore(plain_model, tmp_path)
