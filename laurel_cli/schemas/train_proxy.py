@@ -136,7 +136,7 @@ class ProxyArm(TypedDict):
 
 class TrainProxy(TypedDict):
     """A study, judged. `blocks` are complete ones, `n` the baseline's trials, `chance_loss` in nats what a guess loses;
-    `learned` is null where it cannot be told."""
+    `learned` is null where it cannot be told. `folder` is the study's."""
 
     schema: Literal["laurel.train-proxy/2"]
     command: str
@@ -160,3 +160,4 @@ class TrainProxy(TypedDict):
     arms: list[ProxyArm]
     warnings: list[str]
     notes: list[str]
+    folder: NotRequired[str]  # of what a command prints
