@@ -14,7 +14,7 @@ from laurel_cli.results import Result
 if TYPE_CHECKING:
     from torch import nn
 
-SCHEMA = "laurel.count/1"
+SCHEMA, BY_MODULE = "laurel.count/1", "laurel.modules/1"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ModuleCosts(Result[ModuleCost]):
 
     def document(self) -> dict[str, Any]:
         """All of them as JSON values."""
-        return {"schema": SCHEMA, "modules": [asdict(one) for one in self.modules]}
+        return {"schema": BY_MODULE, "modules": [asdict(one) for one in self.modules]}
 
     def figures(self) -> Sequence[ModuleCost]:
         """All of them, in the order of `named_modules`."""

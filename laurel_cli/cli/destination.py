@@ -42,7 +42,10 @@ class Destination:
         for warning in document.get("warnings", ()):
             stdio.say(f"warning: {warning}")
         look = Look() if self.path else terminal_look()
-        text = render(document, self.format, look=look, **options)
+        self.put(render(document, self.format, look=look, **options))
+
+    def put(self, text: str) -> None:
+        """Write `text`, the whole answer."""
         if self.path is None:
             stdio.answer(text)
             return

@@ -28,6 +28,10 @@ def records(
         Path | None,
         typer.Option(metavar="DIR", help="Copy every whole record to this folder; what is there already stays."),
     ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print the JSON Schema of a document, such as trial, study/1 or report."),
+    ] = None,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -44,6 +48,8 @@ def records(
         laurel records reports --verify
 
         laurel records laptop/records server/records --into reports/records
+
+        laurel records --schema trial > trial.schema.json
     """
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
@@ -51,7 +57,11 @@ def records(
     from laurel_cli.records.folder import gather, merge
 
     destination = Destination.checked(format, output, force)
+    wanted = None if schema is None else _schema(schema, format)
     stdio.reserve(debug)
+    if wanted is not None:
+        destination.put(wanted)
+        return
     gathered = gather(folders or [REPORTS])
     merged = None if into is None else {"folder": str(into), "new": len(merge(gathered, into))}
     destination.write(_document(folders or [REPORTS], gathered, merged))
@@ -62,6 +72,24 @@ def records(
             gathered.problems[0].what,
             "Fetch them again, or remove them.",
         )
+
+
+def _schema(name: str, format: str) -> str:  # noqa: A002 - the option's name
+    """The JSON Schema of the document that people call so, as text."""
+    from laurel_cli.errors import UsageError
+    from laurel_cli.render.json import document_text
+    from laurel_cli.schemas import DOCUMENTS, named, nearest
+    from laurel_cli.schemas.json_schema import json_schema
+
+    if format not in ("table", "json"):
+        raise UsageError(f"--schema is JSON, not {format}.", hint="Leave --format out.")
+    found = named(name)
+    if found is None:
+        known = ", ".join(known.removeprefix("laurel.") for known in DOCUMENTS)
+        close = nearest(name)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {known}."
+        raise UsageError(f"--schema {name!r} is no document of laurel.", hint=hint)
+    return document_text(json_schema(found, DOCUMENTS[found]))
 
 
 def _document(folders: list[Path], gathered: Gathered, merged: dict[str, Any] | None) -> dict[str, Any]:

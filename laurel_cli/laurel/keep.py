@@ -18,6 +18,8 @@ from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.wrapped import refuse_wrapped
+from laurel_cli.schemas.check import fault
+from laurel_cli.schemas.model import Model
 
 SCHEMA = "laurel.model/1"
 DESCRIPTION = "laurel.json"
@@ -228,6 +230,9 @@ def _read(folder: Path) -> dict[str, Layout]:
         document = json.loads(path.read_text())
         if document["schema"] != SCHEMA:
             raise RecordError(f"{path} has schema {document['schema']!r}.", f"This version reads {SCHEMA!r}.")
+        wrong = fault(document, Model)
+        if wrong:
+            raise ValueError(wrong)
         return {name: Layout.read(layout) for name, layout in document["layouts"].items()}
     except OSError as error:
         raise RecordError(f"{path} cannot be read.", str(error), "Write it with laurel_cli.save(model, DIR).") from None

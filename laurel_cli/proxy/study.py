@@ -19,12 +19,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.errors import LaurelError, RecordError, UsageError
 from laurel_cli.proxy import sources
 from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
-from laurel_cli.records.store import make_folder, read
+from laurel_cli.records.store import load as load_record
+from laurel_cli.records.store import make_folder
+from laurel_cli.schemas import DOCUMENTS
+from laurel_cli.schemas.check import fault
 from laurel_cli.text import visible
 
 SCHEMA = "laurel.study/2"
@@ -128,6 +131,9 @@ def load(folder: Path) -> Study:
         plain = json.loads(read_whole(path).decode("utf-8"))
         if plain.get("schema") not in (SCHEMA, OLD_SCHEMA):
             raise ValueError(f"its schema is {plain.get('schema')!r}")
+        wrong = fault(plain, DOCUMENTS[plain["schema"]])
+        if wrong:
+            raise ValueError(wrong)
         study = Study(
             name=plain["name"],
             recipe=Recipe.of(plain["recipe"]),
@@ -143,8 +149,9 @@ def load(folder: Path) -> Study:
         return replace(study, declared=Declaration.of(plain["declared"]))
     except FileNotFoundError as error:
         raise RecordError(f"{str(folder)!r} holds no study.", "It has no study.json.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{str(path)!r} is no study that can be read.", f"{error}.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, LaurelError) as error:
+        why = str(error).rstrip(".")
+        raise RecordError(f"{str(path)!r} is no study that can be read.", f"{why[:1].upper()}{why[1:]}.") from error
 
 
 def begin(folder: Path, study: Study, *, resume: bool) -> Study:
@@ -224,8 +231,8 @@ def trials(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RecordError: a record cannot be read.
     """
-    records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
-    found = [record["content"] for record in records if record["kind"] == "trial"]
+    records = [load_record(path) for path in sorted((folder / "records").glob("*.json"))]
+    found = [record.content for record in records if record.kind == "trial"]
     return sorted(found, key=lambda content: (content["arm"]["name"], content["seed"]))
 
 

@@ -22,6 +22,8 @@ from typing import Any, Literal
 from laurel_cli.errors import LaurelError, RecordError, ResourceError
 from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.records.places import Places
+from laurel_cli.schemas import KINDS
+from laurel_cli.schemas.check import fault
 
 SCHEMA = "laurel.record/1"
 Kind = Literal["analyze", "profile", "trial"]
@@ -90,7 +92,7 @@ def write(folder: Path, kind: Kind, status: Status, content: Mapping[str, Any]) 
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record, checked: the whole document.
+    """A record, checked to be as it was written: the whole document. What its content is, `load` checks.
 
     Raises:
         RecordError: it cannot be read, is cut short, of another schema, or its content is not what was written.
@@ -117,12 +119,19 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path) -> Record:
-    """A record, checked, with its path.
+    """A record, checked, with its path: it holds what records of its kind must hold.
+
+    One of a kind that this version does not know is read as it is.
 
     Raises:
-        RecordError: as `read` says.
+        RecordError: as `read` says, or a field of it is missing or of another type.
     """
     record = read(path)
+    kind = KINDS.get(record["kind"])
+    wrong = "" if kind is None else fault(record["content"], kind)
+    if wrong:
+        what = f"{str(path)!r} cannot be used: it does not hold what a record of kind {record['kind']!r} must."
+        raise RecordError(what, f"{wrong[:1].upper()}{wrong[1:]}.")
     return Record(
         path=path,
         kind=record["kind"],

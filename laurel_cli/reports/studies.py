@@ -17,6 +17,8 @@ from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
 from laurel_cli.reports.arms import order
 from laurel_cli.reports.join import Model, device_name, newest
+from laurel_cli.schemas.check import fault
+from laurel_cli.schemas.study import Definition
 from laurel_cli.verdict.document import judged
 from laurel_cli.verdict.findings import Finding, Judgement
 from laurel_cli.verdict.trials import BASELINE
@@ -149,10 +151,13 @@ def _definitions(records: Sequence[Record]) -> tuple[list[Mapping[str, Any]], li
             continue
         try:
             definition = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             notes.append(f"{str(path)!r} cannot be read ({type(error).__name__}): what the records say stands for it")
             continue
-        if isinstance(definition, dict) and definition.get("sha256") == records[0].content["study"].get("sha256"):
+        wrong = fault(definition, Definition)
+        if wrong:
+            notes.append(f"{str(path)!r} cannot be read ({wrong}): what the records say stands for it")
+        elif definition.get("sha256") == records[0].content["study"].get("sha256"):
             found.setdefault(json.dumps(definition, sort_keys=True), definition)
     return list(found.values()), notes
 

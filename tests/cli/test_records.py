@@ -63,7 +63,12 @@ def test_the_same_model_has_one_architecture_whatever_the_command(laurel, tmp_pa
 
 
 def test_listing_and_verifying(laurel, tmp_path):
-    path = write(tmp_path / "reports/records", "analyze", "complete", {"model": {"reference": "net.py:Net"}, "x": 6})
+    path = write(
+        tmp_path / "reports/records",
+        "analyze",
+        "complete",
+        {"model": {"reference": "net.py:Net"}} | {"arms": [], "x": 6},
+    )
     assert "net.py:Net" in laurel("records").stdout
     assert laurel("records", "--verify").returncode == 0
     path.write_text(path.read_text().replace('"x": 6', '"x": 5'))
@@ -80,7 +85,8 @@ def test_listing_and_verifying(laurel, tmp_path):
 def test_merging_machines(laurel, tmp_path, hostile, format_name):
     for machine, seeds in (("a", (0, 1)), ("b", (1, 2))):
         for seed in seeds:
-            content = {"model": {"reference": hostile}, "study": {"name": hostile}, "arm": {"name": "rw"}, "seed": seed}
+            content = {"model": {"reference": hostile}, "study": {"name": hostile}, "seed": seed, "status": "failed"}
+            content |= {"arm": {"name": "rw", "kind": "laurel"}}
             write(tmp_path / machine, "trial", "complete", content)
     done = laurel("records", "a", "b", "--into", "reports/records", "--format", format_name)
     assert done.returncode == 0, done.stderr
@@ -91,9 +97,13 @@ def test_merging_machines(laurel, tmp_path, hostile, format_name):
     assert (again["merged"]["new"], again["copies"]) == (0, 1)
 
 
-def test_a_record_of_strange_content_is_listed(laurel, tmp_path):
-    write(tmp_path / "reports", "profile", "complete", {"model": "none", "arms": 3})
-    assert laurel("records").returncode == 0
+def test_a_record_of_strange_content_is_named_and_so_is_its_field(laurel, tmp_path):
+    path = write(tmp_path / "reports", "profile", "complete", {"model": "none", "arms": 3})
+    done = laurel("records", "--format", "json")
+    assert done.returncode == 0
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert path.name in problem["file"]
+    assert 'Its model is "none", where an object belongs' in " ".join(problem["what"].split())
 
 
 def test_no_folder_is_4(laurel):

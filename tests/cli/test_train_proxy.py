@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from laurel_cli.records.store import read
+from laurel_cli.records.store import read, write
 from tests.proxy.small import MODELS, NARROW
 
 SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
@@ -262,3 +262,23 @@ def test_a_wider_model_adds_what_it_has_more_than_the_baseline(train, tmp_path: 
     assert found["baseline"] == {"total": total[16], "added": 0}
     assert found["rw"] == {"total": total[16] + 4, "added": 4}
     assert found["against:models.py:wide"] == {"total": total[32], "added": total[32] - total[16]}
+
+
+@pytest.mark.slow
+def test_a_malformed_study_or_trial_is_4(train, tmp_path: Path) -> None:
+    """With right checksums: nothing goes on from what cannot be understood."""
+    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "4", "--format", "json"]
+    assert train(*options).returncode == 0
+    (path,) = tmp_path.glob("reports/studies/*/study.json")
+    whole = path.read_text()
+    for change in ({"seeds": "0"}, {"recipe": []}, {"declared": None}, {"arms": [3]}, {"rates": {"rw": "fast"}}):
+        path.write_text(json.dumps(json.loads(whole) | change))
+        done = train(*options, "--resume")
+        assert done.returncode == 4, (change, done.stderr)
+        assert "where" in json.loads(done.stdout)["error"]["why"]
+    path.write_text(whole)
+    record = next((path.parent / "records").glob("trial-*.json"))
+    write(record.parent, "trial", "complete", read(record)["content"] | {"seed": [0]})
+    done = train(*options, "--resume")
+    assert done.returncode == 4, done.stderr
+    assert "Its seed is [0], where a whole number belongs" in json.loads(done.stdout)["error"]["why"]

@@ -17,7 +17,10 @@ RELEASED = Path(__file__).parent / "released"
 
 
 def put(folder, number, kind="profile"):
-    return write(folder, kind, "complete", {"number": number, "filler": "x" * 20_000})
+    profile = {"model": {}, "device": {}, "mode": "infer", "dtype": "float32", "arms": []}
+    trial = {"study": {"name": "s"}, "arm": {"name": "rw", "kind": "laurel"}, "seed": 0, "status": "failed"}
+    content = trial if kind == "trial" else profile
+    return write(folder, kind, "complete", content | {"number": number, "filler": "x" * 20_000})
 
 
 def test_every_released_form_is_read():

@@ -140,6 +140,25 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
     assert [255, 255, 255] in found
 
 
+@pytest.mark.parametrize("form", ["png", "tiff"])
+def test_sixteen_bits_become_eight(tmp_path: Path, form: str) -> None:
+    for part in ("train", "test"):
+        fill(tmp_path / "data", [f"{part}/a/1.png", f"{part}/b/1.png"])
+    ramp = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1394  # up to 65518
+    Image.fromarray(ramp).save(tmp_path / f"data/train/a/grey.{form}")
+    found = prepare(tmp_path / "data", tmp_path).arrays["train.images"]
+    grey = next(image for image in found if image[0, 0].tolist() == [0, 0, 0] and image[-1, -1].tolist() == [255] * 3)
+    assert np.abs(grey[..., 1] - ramp / 65535 * 255).max() <= 0.5
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_no_known_range_are_refused(tmp_path: Path, kind: type) -> None:
+    fill(tmp_path / "data", SPLIT)
+    Image.fromarray(np.full((6, 8), 100_000, kind)).save(tmp_path / "data/train/a/x.tiff")
+    with pytest.raises(RecordError, match="range is not known"):
+        prepare(tmp_path / "data", tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", "cut"])
 def test_a_broken_image_is_named(tmp_path: Path, content: bytes | str) -> None:
     fill(tmp_path / "data", SPLIT)

@@ -20,7 +20,7 @@ from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.moments import Moments
 from laurel_cli.tasks.reading.sources import DataSource, open_source
 
-VERSION = 1
+VERSION = 2
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _EVALUATION = ("test", "val", "valid", "validation")
 _CHUNK = 256  # images decoded at a time
@@ -203,13 +203,31 @@ def _image(source: DataSource, name: str, size: int | None, margin: float) -> np
 
     try:
         with Image.open(io.BytesIO(source.load(name))) as opened:
-            image = opened.convert("RGB")
+            image = _of_eight_bits(opened).convert("RGB")
         return np.asarray(image if size is None else fitted(image, size, margin))
     except Exception as error:  # decoders raise whatever they like on broken files
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise RecordError(
             f"{source.where(name)!r} is no whole image.", f"{why.rstrip('.')}.", "Replace it, or take it away."
         ) from error
+
+
+def _of_eight_bits(image: Any) -> Any:
+    """Pixels of 16 bits scaled to 8, where Pillow would cut them off at 255: nearly all would be white.
+
+    Raises:
+        ValueError: numbers whose range is not known.
+    """
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    if not image.mode.startswith("I"):  # "I;16", "I;16B", ...; "I" in some versions
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() >= 1 << 16:
+        raise ValueError("its pixels are numbers of 32 bits, whose range is not known")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 257 * 255 = 65535
 
 
 def _classes(images: list[str], prefix: str) -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""laurel.model/1: `laurel.json` in a saved model's folder, which says where LAuReL stands in it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from laurel_cli.schemas.common import LaurelSpec, RivalSpec
+from laurel_cli.schemas.marks import Count
+
+Formula = LaurelSpec | RivalSpec
+
+
+class Spot(TypedDict):
+    """An expression of a function: its qualified name, a digest of its definition, and line, end line, column and end
+    column, lines from the function's first."""
+
+    function: str
+    text: str
+    position: tuple[int, int, int, int]
+
+
+class Member(TypedDict):
+    """A layer: its formula (null for a partial sum), width D, shape, history; `calls` its (history, position) in a
+    pass, `carry` the sum it belongs to with others, -1 for none."""
+
+    number: int
+    spec: Formula | None
+    width: Count
+    shape: list[int]
+    channel_dim: int
+    skip: int
+    lags: int
+    scores: bool
+    dtype: str
+    calls: list[tuple[int, int] | None]
+    carry: int
+    first: bool
+    order: int
+
+
+class Slot(TypedDict):
+    """An expression of the module at `owner`, the layers that take it, and which takes which turn."""
+
+    owner: str
+    path: list[Spot]
+    members: list[Member]
+    run: list[int]
+    rest: int
+    others: list[tuple[list[Spot], bool]]
+
+
+class Course(TypedDict):
+    """A history: the module whose method runs a stream, the stream's connections, its lags (null for all)."""
+
+    home: str
+    method: Spot | None
+    length: Count
+    lags: int | None
+
+
+class Layout(TypedDict):
+    """All that changes in a part of the model; `checkpoints` are calls of checkpoints that are made non-reentrant."""
+
+    spec: Formula
+    slots: list[Slot]
+    courses: list[Course]
+    checkpoints: list[tuple[str, list[Spot]]]
+
+
+class Model(TypedDict):
+    """Where LAuReL stands, by the path of the part ("" for the whole model), and the torch that wrote it."""
+
+    schema: Literal["laurel.model/1"]
+    torch: str
+    layouts: dict[str, Layout]

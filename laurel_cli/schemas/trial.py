@@ -1,0 +1,191 @@
+"""laurel.trial/1: one arm, trained with one seed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from laurel_cli.schemas.common import Branch, Metric, Spec, Versions
+from laurel_cli.schemas.marks import Count, Name, Needed, Share, Unread
+from laurel_cli.schemas.study import Definition, ModelChoice
+
+
+class TrialStudy(TypedDict):
+    """The study it belongs to; `sha256` of all that fixes a trial but arm and seed."""
+
+    name: Needed[Name]
+    sha256: str
+    definition: Definition
+
+
+class TrialModel(TypedDict):
+    """The study's own model, the baseline."""
+
+    reference: str
+    source: str
+    architecture: str
+    input: str
+
+
+class TrialArm(TypedDict):
+    """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start."""
+
+    name: Needed[Name]
+    kind: Needed[str]
+    blocks: Count
+    spec: Spec
+    lr_factor: Unread[float]
+    width_factor: NotRequired[Unread[float]]
+    steps_factor: NotRequired[Unread[float]]
+    init: NotRequired[Unread[str | None]]
+
+
+class ArmModel(TypedDict):
+    """The model that this arm was built from."""
+
+    source: str
+    recipe: ModelChoice
+
+
+class TrialTask(TypedDict):
+    """The data: examples are images or tokens, as `unit` says; `provenance` is where they are from."""
+
+    name: str
+    kind: str
+    sha256: str
+    classes: Count
+    train_examples: Count
+    evaluation_examples: Count
+    unit: str
+    provenance: dict[str, Any]
+
+
+class Final(TypedDict):
+    """Where it ended: step, loss in nats, accuracy as a share of 1."""
+
+    step: Needed[Count]
+    loss: float | None
+    accuracy: float | None
+
+
+class Point(TypedDict):
+    """The training loss in nats at a step, after so many samples."""
+
+    step: Count
+    samples: Count
+    loss: float | None
+    learning_rate: float
+
+
+class Evaluation(TypedDict):
+    """On the held data at a step, after so many samples: loss in nats, accuracy as a share of 1."""
+
+    step: Needed[Count]
+    samples: Count
+    loss: float | None
+    accuracy: float | None
+
+
+class TrialParameters(TypedDict):
+    """Of the arm in all, and beyond the baseline's."""
+
+    total: Needed[Count]
+    added: Needed[int]
+
+
+class Coefficients(TypedDict):
+    """What LAuReL learned at a connection; null for a part that the variant lacks."""
+
+    connection: str
+    a: float | None
+    b: float | None
+    c: list[float] | None
+
+
+class TrialSeconds(TypedDict):
+    """Seconds that training and evaluation took."""
+
+    train: float
+    evaluation: float
+
+
+class TrialSeeds(TypedDict):
+    """Of the model's start, the order of the data, the evaluation."""
+
+    model: int
+    data: int
+    evaluation: int
+
+
+class TrialHashes(TypedDict):
+    """Of the data, of the code that trained, of the weights at the start."""
+
+    data: str | None
+    code: str | None
+    start: str | None
+
+
+class TrialDevice(TypedDict):
+    """Where it ran, with so many threads a process and so many processes."""
+
+    name: str
+    gpu: NotRequired[str]
+    threads: int | None
+    processes: NotRequired[int]
+
+
+class _Trial(TypedDict):
+    """What every trial holds."""
+
+    schema: Literal["laurel.trial/1"]
+    command: str
+    study: Needed[TrialStudy]
+    arm: Needed[TrialArm]
+    seed: Needed[int]
+    versions: Versions
+    reason: str | None
+    metric: Metric
+    curve: Unread[list[Point]]
+    evaluations: list[Evaluation]
+
+
+class _Ran(_Trial):
+    """What a trial holds that was not cut off."""
+
+    model: TrialModel
+    arm_model: Unread[ArmModel]
+    task: TrialTask
+    chance_loss: Share | None
+    parameters: TrialParameters
+    coefficients: list[Coefficients]
+    seconds: Unread[TrialSeconds]
+    seeds: Unread[TrialSeeds]
+    hashes: TrialHashes
+    start: NotRequired[list[Branch] | None]
+    device: TrialDevice
+
+
+class CompleteTrial(_Ran):
+    """A trial that came to its end.
+
+    `chance_loss` is what a guess loses, in nats; `start` how branches start, in trials of the baseline.
+    """
+
+    status: Needed[Literal["complete"]]
+    final: Needed[Final]
+
+
+class DivergedTrial(_Ran):
+    """A trial whose loss was no longer finite at some step."""
+
+    status: Needed[Literal["diverged"]]
+    final: Unread[None]
+
+
+class FailedTrial(_Trial):
+    """A trial that crashed, hung or was killed."""
+
+    status: Needed[Literal["failed"]]
+    final: Unread[None]
+
+
+Trial = CompleteTrial | DivergedTrial | FailedTrial
