@@ -27,6 +27,10 @@ def complaint_of(error: Any, argv: Sequence[str]) -> UsageError:
         option, bound = found["option"], found["bound"]
         words = f"below {bound}, the least" if found["kind"] == "greater" else f"above {bound}, the largest"
         return UsageError(f"{option} {_typed(option, argv)} is {words}.", hint=f"Write {option} {bound}.")
+    if "unexpected extra argument" in said:
+        return UsageError(
+            said if said.endswith(".") else said + ".", hint="Join the items of a list: --arms rw,lr,rw+lr."
+        )
     possible = getattr(error, "possibilities", None) or ()
     what, _, hint = (str(getattr(error, "message", "")) if possible else said).partition(" Did you mean ")
     if possible or hint:

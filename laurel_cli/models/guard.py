@@ -22,9 +22,10 @@ from types import FrameType
 
 from laurel_cli.errors import LaurelError, ModelError, lacking
 from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
-from laurel_cli.text import first_line
+from laurel_cli.text import first_line, message
 
 _ALARMS_IGNORED = 5
+_MISSING = re.compile(r"missing \d+ required \S+ arguments?: '(\w+)'")
 _LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _PACKAGES = ("site-packages", "dist-packages")
 _HERE = str(Path(__file__).parents[1])  # as it stands in frames; a link may lead there
@@ -173,7 +174,10 @@ def as_ours(what: str, error: BaseException) -> ModelError:
         return ModelError(f"{what} did not return within {time_limit():g} s.", where, hint)
     if isinstance(error, SystemExit):
         return ModelError(f"{what} exits Python (code {error.code!r}).", where, "Let it return, or raise an exception.")
-    return ModelError(f"{what} raises {first_line(error)}.", where, "Run again with --debug to see its traceback.")
+    hint = "Run again with --debug to see its traceback."
+    if isinstance(error, TypeError) and (missing := _MISSING.search(message(error))):
+        hint = f"A factory is called with what `model_args` says, and nothing else: `model_args={missing[1]}=VALUE`."
+    return ModelError(f"{what} raises {first_line(error)}.", where, hint)
 
 
 def explained(what: str, error: BaseException) -> LaurelError:

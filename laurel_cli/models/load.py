@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,8 @@ def _named(kind: str, target: str, request: Request) -> LoadedModel:
     where = "torchvision, timm or the shipped shapes" if kind == "name" else names.title(kind)
     why = "" if known else f"{where} is not installed."
     hint = did_you_mean(target, known) or "`laurel models PATTERN` lists what there is."
+    if kind == "name" and known and re.fullmatch(r"[\w.-]+", target):
+        hint += f" On the hub of Hugging Face it would be hf:{target}."
     raise ModelError(f"Model {target!r} is not in {where}.", why, hint)
 
 

@@ -174,6 +174,13 @@ def _refuse_weights(text: str, *parts: str) -> None:
 
 
 def _refuse_bare_path(text: str) -> None:
+    if text.endswith(".ipynb"):
+        raise UsageError(
+            f"{text!r} is a notebook.",
+            "A model is read from a Python file.",
+            f"Type jupyter nbconvert --to script {text}, then name {text.removesuffix('.ipynb')}.py:FACTORY; or call "
+            "laurel_cli.analyze(model, ...) in the notebook.",
+        )
     if text.endswith(".py"):
         raise UsageError(f"{text!r} names no factory.", "A file may hold many models.", f"Write {text}:FACTORY.")
     if text.endswith(".json"):

@@ -116,6 +116,7 @@ def prepare(kind: str, place: str, folder: Path, on_progress: Progress, *, size:
             root = _root(source, official)
             if root is not None:
                 return _from_official(writer, kind, source, official, root, preparation.size or SIZE)
+        _refuse_parts(place, source, kind)
         layout = images.find_layout(source)
         if len(layout.classes) != CLASSES[kind]:
             raise RecordError(
@@ -173,6 +174,20 @@ def _root(source: DataSource, official: Official) -> str | None:
             if all(root + other in present for other in wanted):
                 return root
     return None
+
+
+def _refuse_parts(place: str, source: DataSource, kind: str) -> None:
+    """See that not some of the official files are there without the others.
+
+    Raises:
+        RecordError: they are.
+    """
+    present = {PurePosixPath(name).name for name in source.files}
+    for official in OFFICIAL[kind]:
+        wanted = [name for files in official.parts.values() for name in files]
+        missing = [name for name in wanted if name not in present]
+        if 0 < len(missing) < len(wanted):
+            raise RecordError(f"It lacks {', '.join(missing)}.", "Unpack it again.")
 
 
 def _checked(source: DataSource, official: Official, root: str) -> dict[str, bytes]:

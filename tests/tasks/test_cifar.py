@@ -224,3 +224,13 @@ def test_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = prepare("cifar100", tmp_path / "data", tmp_path, size=24)
     expected = Image.fromarray(pixels(0)[3]).resize((24, 24), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(arrays.arrays["train.images"][3], np.asarray(expected))
+
+
+def test_a_part_of_the_official_files_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("data_batch_1", "data_batch_2", "test_batch"):
+        (tmp_path / "data" / name).write_bytes(b"x")
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(RecordError, match="part of CIFAR-10") as caught:
+        cifar.prepare("cifar10", str(tmp_path / "data"), tmp_path / "cache", lambda step: None)
+    assert "data_batch_3, data_batch_4, data_batch_5." in caught.value.why

@@ -174,10 +174,10 @@ def test_a_broken_image_is_named(tmp_path: Path, content: bytes | str) -> None:
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        ([], "no images"),
-        (["train/a/1.png", "test/a/1.png"], "no images"),
+        ([], "cannot be learned from"),
+        (["train/a/1.png", "test/a/1.png"], "cannot be learned from"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "'c'"),
-        (["1.png", "2.png"], "no images"),
+        (["1.png", "2.png"], "cannot be learned from"),
     ],
 )
 def test_what_is_no_data(tmp_path: Path, names: list[str], what: str) -> None:

@@ -238,3 +238,11 @@ def test_the_rules_of_tokenizers_that_are_used_are_taken(tmp_path: Path) -> None
     )
     (tmp_path / "a.txt").write_text("a ab abc\n" * 1000)
     assert prepare(str(tmp_path / "a.txt"), tmp_path, str(tmp_path / "t.json")).facts["vocabulary"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_sixteen_bit_text_is_no_text(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "a.txt").write_text(mark + LINES, encoding=encoding)
+    with pytest.raises(RecordError, match="is UTF-16"):
+        prepare(str(tmp_path / "a.txt"), tmp_path)

@@ -208,7 +208,9 @@ def _image(source: DataSource, name: str, size: int | None, margin: float) -> np
     except Exception as error:  # decoders raise whatever they like on broken files
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise RecordError(
-            f"{source.where(name)!r} is no whole image.", f"{why.rstrip('.')}.", "Replace it, or take it away."
+            f"{source.where(name)!r} cannot be read as an image.",
+            f"{why[:1].upper()}{why[1:].rstrip('.')}.",
+            "Replace it, or take it away.",
         ) from error
 
 
@@ -247,11 +249,14 @@ def _root(images: list[str]) -> str:
 def _check(source: DataSource, classes: tuple[str, ...], parts: Mapping[str, Mapping[str, str]]) -> None:
     where = str(source.path)
     if len(classes) < 2 or not parts["evaluation"]:
+        found = f"{len(parts['train'])} images to train on and {len(parts['evaluation'])} to evaluate on"
+        of = {0: "no class", 1: f"one class, {classes[0]}" if classes else ""}.get(
+            len(classes), f"{len(classes)} classes"
+        )
         raise RecordError(
-            f"{where!r} holds no images to train on and evaluate on.",
-            f"There are {len(classes)} classes, {len(parts['train'])} images to train on and "
-            f"{len(parts['evaluation'])} to evaluate on.",
-            "Make train/CLASS/*.jpg and test/CLASS/*.jpg.",
+            f"{where!r} cannot be learned from.",
+            f"It has {of}; {found}. A folder without images is no class.",
+            "Make train/CLASS/*.jpg and test/CLASS/*.jpg, of two classes at least.",
         )
     if len(classes) > 65536:
         raise RecordError(f"{where!r} has {len(classes)} classes.", "Labels of 16 bits end at 65536.")

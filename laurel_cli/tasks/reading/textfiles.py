@@ -108,6 +108,12 @@ def _raw(path: Path) -> Iterator[bytes]:
         size = 0
         with opener(path, "rb") as file:
             while data := file.read(BLOCK):
+                if not size and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise RecordError(
+                        f"{str(path)!r} is UTF-16.",
+                        "Every other byte of it would be a zero.",
+                        f"Save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}.",
+                    )
                 size += len(data)
                 if most is not None and size > most:
                     raise RecordError(

@@ -181,7 +181,11 @@ def _decoded(blocks: Blocks, name: str) -> Iterator[str]:
         try:
             yield block.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RecordError(f"{name!r} is not UTF-8.", f"{error}.", "Try `tokenizer='bytes'`.") from error
+            raise RecordError(
+                f"{name!r} is not UTF-8.",
+                f"Byte {error.object[error.start]:#04x} cannot stand where it does.",
+                "Save it as UTF-8, or train on its bytes: `tokenizer='bytes'`.",
+            ) from error
 
 
 def _package() -> Any:
