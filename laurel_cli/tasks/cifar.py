@@ -187,7 +187,9 @@ def _refuse_parts(place: str, source: DataSource, kind: str) -> None:
         wanted = [name for files in official.parts.values() for name in files]
         missing = [name for name in wanted if name not in present]
         if 0 < len(missing) < len(wanted):
-            raise RecordError(f"It lacks {', '.join(missing)}.", "Unpack it again.")
+            raise RecordError(
+                f"{place!r} holds a part of {TITLES[kind]}.", f"It lacks {', '.join(missing)}.", "Unpack it again."
+            )
 
 
 def _checked(source: DataSource, official: Official, root: str) -> dict[str, bytes]:
