@@ -101,7 +101,7 @@ def said(request, document, tmp_path):
         }
         return {"schema": "laurel.records/1", "folders": [HOSTILE], "merged": None} | answer
     if command == "arms":
-        about = [{"kind": kind.name, **asdict(item)} for kind in KINDS.values() for item in kind.about]
+        about = [{"kind": kind.name, **asdict(item)} for kind in KINDS.values() for item in kind.about()]
         return {"schema": "laurel.arms/1", "arms": [*about, about[0] | {"name": HOSTILE, "needs": HOSTILE}]}
     if command == "models":
         return {"schema": "laurel.models/1", "pattern": None, "models": [{"reference": HOSTILE, "source": HOSTILE}]}
