@@ -19,7 +19,7 @@ from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.schemas.check import fault
-from laurel_cli.schemas.model import Model
+from laurel_cli.schemas.model import ModelJSON
 
 SCHEMA = "laurel.model/1"
 DESCRIPTION = "laurel.json"
@@ -230,7 +230,7 @@ def _read(folder: Path) -> dict[str, Layout]:
         document = json.loads(path.read_text())
         if document["schema"] != SCHEMA:
             raise RecordError(f"{path} has schema {document['schema']!r}.", f"This version reads {SCHEMA!r}.")
-        wrong = fault(document, Model)
+        wrong = fault(document, ModelJSON)
         if wrong:
             raise ValueError(wrong)
         return {name: Layout.read(layout) for name, layout in document["layouts"].items()}

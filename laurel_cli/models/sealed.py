@@ -14,7 +14,10 @@ from laurel_cli.errors import ModelError, UsageError
 REPEATS = 100_000  # layers, blocks, experts: what a constructor makes one by one
 CONNECTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 
-_REPEATED = re.compile(r"(^|_)n?(depths?|layers?|blocks?|experts?|stages?|repeats?|labels?|classes)(_|$)")
+_REPEATED = re.compile(
+    r"^(n|num|number_of)_?(\w+_)?(layers?|blocks?|experts?|stages?|repeats?|labels?|classes)(_|$)"
+    r"|(^|_)(depths?|layers|blocks|experts|repeats)$"
+)
 _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
 _installed: list[bool] = []
 

@@ -12,14 +12,14 @@ from laurel_cli.schemas.analyze import Analyze
 from laurel_cli.schemas.arms import Arms
 from laurel_cli.schemas.count import CountedModel, CountedModules
 from laurel_cli.schemas.env import Env
-from laurel_cli.schemas.error import Error
-from laurel_cli.schemas.model import Model
+from laurel_cli.schemas.error import ErrorJSON
+from laurel_cli.schemas.model import ModelJSON
 from laurel_cli.schemas.models import Models
-from laurel_cli.schemas.profile import Profile
+from laurel_cli.schemas.profile import ProfileJSON
 from laurel_cli.schemas.recommend import Recommend
-from laurel_cli.schemas.record import Record
+from laurel_cli.schemas.record import RecordJSON
 from laurel_cli.schemas.records import Records
-from laurel_cli.schemas.report import Report
+from laurel_cli.schemas.report import ReportJSON
 from laurel_cli.schemas.residual_map import FoundConnections
 from laurel_cli.schemas.study import StudyOne, StudyTwo
 from laurel_cli.schemas.train_proxy import TrainProxy
@@ -30,15 +30,15 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.arms/1": Arms,
     "laurel.count/1": CountedModel,
     "laurel.env/1": Env,
-    "laurel.error/1": Error,
-    "laurel.model/1": Model,
+    "laurel.error/1": ErrorJSON,
+    "laurel.model/1": ModelJSON,
     "laurel.models/1": Models,
     "laurel.modules/1": CountedModules,
-    "laurel.profile/1": Profile,
+    "laurel.profile/1": ProfileJSON,
     "laurel.recommend/2": Recommend,
-    "laurel.record/1": Record,
+    "laurel.record/1": RecordJSON,
     "laurel.records/1": Records,
-    "laurel.report/2": Report,
+    "laurel.report/2": ReportJSON,
     "laurel.residual-map/1": FoundConnections,
     "laurel.study/1": StudyOne,
     "laurel.study/2": StudyTwo,
@@ -46,7 +46,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.trial/1": Trial,
 }
 """By the name that a document has under "schema"."""
-KINDS: dict[str, Any] = {"analyze": Analyze, "profile": Profile, "trial": Trial}
+KINDS: dict[str, Any] = {"analyze": Analyze, "profile": ProfileJSON, "trial": Trial}
 """What the content of a record is, by the record's kind."""
 
 

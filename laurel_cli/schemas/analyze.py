@@ -21,7 +21,7 @@ class AnalyzedModel(TypedDict):
     notes: list[str]
 
 
-class Connection(TypedDict):
+class ConnectionJSON(TypedDict):
     """A residual connection: its width D, the shape of its sum, the number of its stream, the block it stands in."""
 
     name: Needed[str]
@@ -32,7 +32,7 @@ class Connection(TypedDict):
     block: str | None
 
 
-class Refused(TypedDict):
+class RefusedJSON(TypedDict):
     """An addition that is no residual connection, or cannot be replaced, and why."""
 
     name: str
@@ -126,8 +126,8 @@ class Analyze(TypedDict):
     schema: Literal["laurel.analyze/1"]
     command: str
     model: Needed[AnalyzedModel]
-    connections: list[Connection]
-    refused: Unread[list[Refused]]
+    connections: list[ConnectionJSON]
+    refused: Unread[list[RefusedJSON]]
     arms: Needed[list[AnalyzedArm]]
     warnings: list[str]
     where: NotRequired[dict[str, list[Place]]]

@@ -50,7 +50,7 @@ class RivalSpec(TypedDict):
     per: NotRequired[str]
 
 
-class Interval(TypedDict):
+class IntervalJSON(TypedDict):
     """A figure with the ends of its interval, null where an end is infinite; `confidence` is the interval's level."""
 
     median: Needed[Positive]
@@ -88,14 +88,14 @@ class SpecOptions(TypedDict):
     per: NotRequired[str]
 
 
-class Look(TypedDict):
+class LookJSON(TypedDict):
     """A look at a study: after `n` blocks (seeds), with `alpha` of the 5 % to spend."""
 
     n: Count
     alpha: float
 
 
-class Controls(TypedDict):
+class ControlsJSON(TypedDict):
     """Names of the arms that the others are held against; the ratio is the positive one's FLOPs over the baseline's."""
 
     positive: str | None
@@ -104,7 +104,7 @@ class Controls(TypedDict):
     positive_flops_ratio: NotRequired[float | None]
 
 
-class Declaration(TypedDict):
+class DeclarationJSON(TypedDict):
     """What was declared: families of arms, blocks at the first look and at most, the gain worth having in the metric's
     unit, and the first looks."""
 
@@ -113,8 +113,8 @@ class Declaration(TypedDict):
     most: Count
     metric: Metric
     worth: float | None
-    controls: Controls
-    looks: list[Look]
+    controls: ControlsJSON
+    looks: list[LookJSON]
 
 
 class LateFall(TypedDict):
@@ -170,7 +170,7 @@ class Visible(TypedDict):
     high: float | None
 
 
-class Saved(TypedDict):
+class SavedJSON(TypedDict):
     """What an arm saves, steps or a multiple of a cost; null where an end is beyond what was measured.
 
     `at_least` where the mean is a lower bound; `level` of the interval.

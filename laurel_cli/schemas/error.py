@@ -16,7 +16,7 @@ class ErrorBody(TypedDict):
     hint: str
 
 
-class Error(TypedDict):
+class ErrorJSON(TypedDict):
     """An error."""
 
     schema: Literal["laurel.error/1"]

@@ -10,7 +10,7 @@ from laurel_cli.schemas.marks import Count
 Formula = LaurelSpec | RivalSpec
 
 
-class Spot(TypedDict):
+class SpotJSON(TypedDict):
     """An expression of a function: its qualified name, a digest of its definition, and line, end line, column and end
     column, lines from the function's first."""
 
@@ -19,7 +19,7 @@ class Spot(TypedDict):
     position: tuple[int, int, int, int]
 
 
-class Member(TypedDict):
+class MemberJSON(TypedDict):
     """A layer: its formula (null for a partial sum), width D, shape, history; `calls` its (history, position) in a
     pass, `carry` the sum it belongs to with others, -1 for none."""
 
@@ -38,38 +38,38 @@ class Member(TypedDict):
     order: int
 
 
-class Slot(TypedDict):
+class SlotJSON(TypedDict):
     """An expression of the module at `owner`, the layers that take it, and which takes which turn."""
 
     owner: str
-    path: list[Spot]
-    members: list[Member]
+    path: list[SpotJSON]
+    members: list[MemberJSON]
     run: list[int]
     rest: int
-    others: list[tuple[list[Spot], bool]]
+    others: list[tuple[list[SpotJSON], bool]]
 
 
-class Course(TypedDict):
+class CourseJSON(TypedDict):
     """A history: the module whose method runs a stream, the stream's connections, its lags (null for all)."""
 
     home: str
-    method: Spot | None
+    method: SpotJSON | None
     length: Count
     lags: int | None
 
 
-class Layout(TypedDict):
+class LayoutJSON(TypedDict):
     """All that changes in a part of the model; `checkpoints` are calls of checkpoints that are made non-reentrant."""
 
     spec: Formula
-    slots: list[Slot]
-    courses: list[Course]
-    checkpoints: list[tuple[str, list[Spot]]]
+    slots: list[SlotJSON]
+    courses: list[CourseJSON]
+    checkpoints: list[tuple[str, list[SpotJSON]]]
 
 
-class Model(TypedDict):
+class ModelJSON(TypedDict):
     """Where LAuReL stands, by the path of the part ("" for the whole model), and the torch that wrote it."""
 
     schema: Literal["laurel.model/1"]
     torch: str
-    layouts: dict[str, Layout]
+    layouts: dict[str, LayoutJSON]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 
-class ModelName(TypedDict):
+class ModelNameJSON(TypedDict):
     """A reference, and the package that has the model."""
 
     reference: str
@@ -17,4 +17,4 @@ class Models(TypedDict):
 
     schema: Literal["laurel.models/1"]
     pattern: str | None
-    models: list[ModelName]
+    models: list[ModelNameJSON]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from laurel_cli.schemas.common import Interval, Level, Options, SpecOptions, Versions
+from laurel_cli.schemas.common import IntervalJSON, Level, Options, SpecOptions, Versions
 from laurel_cli.schemas.marks import Count, Name, Needed, Positive, Unread
 
 
@@ -18,7 +18,7 @@ class ProfiledModel(TypedDict):
     batch: Count
 
 
-class Facts(TypedDict):
+class FactsJSON(TypedDict):
     """What a process found of its device: load as the system gives it, clocks in MHz, memory in bytes, heat in degrees
     Celsius, power in watts."""
 
@@ -37,13 +37,13 @@ class Facts(TypedDict):
     devices: NotRequired[Count]
 
 
-class ProfiledDevice(Facts):
+class ProfiledDevice(FactsJSON):
     """Where it ran, and what the first process found of it."""
 
     name: str
 
 
-class Ratio(Interval):
+class RatioJSON(IntervalJSON):
     """The ratio of an arm's time to another one's; `p_holm` is corrected after Holm over the arms that are judged."""
 
     verdict: str
@@ -60,9 +60,9 @@ class ProfiledArm(TypedDict):
     """
 
     name: Needed[Name]
-    ratio: Ratio | None
-    to_naive: NotRequired[Ratio | None]
-    milliseconds: Interval
+    ratio: RatioJSON | None
+    to_naive: NotRequired[RatioJSON | None]
+    milliseconds: IntervalJSON
     throughput: float
     first_call_seconds: float
     page_faults: NotRequired[float | None]
@@ -102,7 +102,7 @@ class Allocator(TypedDict):
     preloaded: list[str]
 
 
-class Usage(TypedDict):
+class UsageJSON(TypedDict):
     """What an arm's calls asked of the system: how many, seconds, page faults, seconds in the kernel."""
 
     calls: Count
@@ -119,7 +119,7 @@ class Sample(TypedDict):
     seconds: dict[str, list[Positive]]
 
 
-class Profile(TypedDict):
+class ProfileJSON(TypedDict):
     """Every arm of a model, timed. What begins with `samples` stands in records alone."""
 
     schema: Literal["laurel.profile/1"]
@@ -134,7 +134,7 @@ class Profile(TypedDict):
     channels_last: bool
     protocol: Unread[Protocol]
     unit: str
-    noise_floor: Ratio | None
+    noise_floor: RatioJSON | None
     arms: Needed[list[ProfiledArm]]
     warnings: list[str]
     notes: list[str]
@@ -142,8 +142,8 @@ class Profile(TypedDict):
     orders: NotRequired[Unread[list[list[str]]]]
     builds: NotRequired[Unread[list[list[str]]]]
     first_calls: NotRequired[Unread[dict[str, list[float]]]]
-    usage: NotRequired[Unread[list[dict[str, Usage]]]]
-    facts: NotRequired[Unread[list[Facts]]]
+    usage: NotRequired[Unread[list[dict[str, UsageJSON]]]]
+    facts: NotRequired[Unread[list[FactsJSON]]]
     options: NotRequired[Unread[Options]]
     spec_options: NotRequired[SpecOptions]
     versions: NotRequired[Versions]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from laurel_cli.schemas.common import Controls, Metric, Spec, Trend
+from laurel_cli.schemas.common import ControlsJSON, Metric, Spec, Trend
 from laurel_cli.schemas.marks import Count
 from laurel_cli.schemas.report import ReportedCost, ReportedGain, ReportedModel
 
@@ -31,7 +31,7 @@ class AdvisingStudy(TypedDict):
     parameters: Count | None
     trials: Count
     tells: bool
-    controls: Controls
+    controls: ControlsJSON
     answer: str
     verdicts: dict[str, str]
 
@@ -49,7 +49,7 @@ class SaidOfArm(TypedDict):
     trend: Trend | None
 
 
-class Candidate(TypedDict):
+class CandidateJSON(TypedDict):
     """An arm: whether it fits the budgets, what it costs, what is said of it."""
 
     arm: str
@@ -77,6 +77,6 @@ class Recommend(TypedDict):
     disagreements: list[str]
     studies: list[AdvisingStudy]
     rests_on: list[str]
-    candidates: list[Candidate]
+    candidates: list[CandidateJSON]
     next: list[str]
     warnings: list[str]

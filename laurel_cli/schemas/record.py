@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from laurel_cli.schemas.marks import Moment, Sha256
 
 
-class Record(TypedDict):
+class RecordJSON(TypedDict):
     """One measurement. `content` is the document of its kind: laurel.analyze/1, laurel.profile/1 or laurel.trial/1.
 
     `sha256` is that of the content as canonical JSON: sorted keys, no spaces, ASCII. `recorded` is the time in UTC.

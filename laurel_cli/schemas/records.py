@@ -20,7 +20,7 @@ class Listed(TypedDict):
     file: str
 
 
-class Problem(TypedDict):
+class ProblemJSON(TypedDict):
     """A file that should be a record and is none, or is not what it should be."""
 
     file: str
@@ -40,7 +40,7 @@ class Records(TypedDict):
     schema: Literal["laurel.records/1"]
     folders: list[str]
     records: list[Listed]
-    problems: list[Problem]
+    problems: list[ProblemJSON]
     copies: Count
     leftovers: Count
     merged: Merged | None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import (
-    Declaration,
+    DeclarationJSON,
     Ends,
     Gained,
     LateFall,
     Level,
-    Look,
+    LookJSON,
     Metric,
-    Saved,
+    SavedJSON,
     Spec,
     Starts,
     Trend,
@@ -121,12 +121,12 @@ class ReportedStudy(TypedDict):
     metric: Metric
     shown: Metric
     better: Literal["higher", "lower"]
-    declared: Declaration
+    declared: DeclarationJSON
     learned: bool | None
     learned_reason: str
     chance_loss: float | None
     blocks: Count
-    look: Look | None
+    look: LookJSON | None
     withheld: str
     late_fall: LateFall | None
     start: Starts | None
@@ -187,7 +187,7 @@ class ReportedCost(TypedDict):
     elementwise_added: NotRequired[int | None]
 
 
-class ReportedArm(TypedDict):
+class ReportedArmJSON(TypedDict):
     """An arm; `role` and what follows from a study are null where it was not trained."""
 
     name: str
@@ -207,7 +207,7 @@ class ReportedArm(TypedDict):
     gains: list[Gained]
     trend: Trend | None
     worth: str | None
-    steps_saved: Saved | None
+    steps_saved: SavedJSON | None
     share_of_naive: ShareOfNaive | None
     verdict: str
     words: str
@@ -259,7 +259,7 @@ class Order(ReportedGain):
     established: bool
 
 
-class Setting(TypedDict):
+class SettingJSON(TypedDict):
     """A cost, under what it was measured, and the records that it is from."""
 
     name: str
@@ -302,7 +302,7 @@ class Comparison(TypedDict):
     model: ReportedModel
     study: ReportedStudy | None
     partial: bool
-    arms: list[ReportedArm]
+    arms: list[ReportedArmJSON]
     panels: list[ReportedPanel]
     orders: list[Order]
     curves: list[Curve]
@@ -310,7 +310,7 @@ class Comparison(TypedDict):
     latencies: list[Latencies]
     where: list[Where]
     coefficients: list[LearnedOfArm]
-    settings: list[Setting]
+    settings: list[SettingJSON]
     notes: list[str]
     answer: list[str]
     paper: Paper | None
@@ -334,7 +334,7 @@ class Environment(TypedDict):
     versions: str
 
 
-class Report(TypedDict):
+class ReportJSON(TypedDict):
     """Every comparison; numbers of records by kind, and of files that could not be read."""
 
     schema: Literal["laurel.report/2"]

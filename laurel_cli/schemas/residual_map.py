@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from laurel_cli.schemas.analyze import Refused
+from laurel_cli.schemas.analyze import RefusedJSON
 from laurel_cli.schemas.marks import Count
 
 
@@ -34,5 +34,5 @@ class FoundConnections(TypedDict):
 
     schema: Literal["laurel.residual-map/1"]
     connections: list[FoundConnection]
-    refused: list[Refused]
+    refused: list[RefusedJSON]
     not_run: list[NotRunPart]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from laurel_cli.schemas.common import Controls, Metric, SpecOptions
+from laurel_cli.schemas.common import ControlsJSON, Metric, SpecOptions
 from laurel_cli.schemas.marks import Blocks, Needed, Unread
 
 
-class ModelChoice(TypedDict):
+class ModelChoiceJSON(TypedDict):
     """Which model, and how it is made smaller: layers, width D, stride of the stem. Null for the model's own."""
 
     reference: str
@@ -19,7 +19,7 @@ class ModelChoice(TypedDict):
     unwidened: NotRequired[int | None]
 
 
-class TaskChoice(TypedDict):
+class TaskChoiceJSON(TypedDict):
     """Which data: image size in pixels, windows and limits in tokens or images. Null for the task's own."""
 
     reference: str
@@ -38,8 +38,8 @@ class RecipePlain(TypedDict):
     LAuReL's parameters, `clip` the largest norm of the gradient, `evaluations` how many there are.
     """
 
-    model: ModelChoice
-    task: TaskChoice
+    model: ModelChoiceJSON
+    task: TaskChoiceJSON
     steps: int
     batch: int
     accumulate: int
@@ -61,7 +61,7 @@ class RecipePlain(TypedDict):
     spec: SpecOptions
 
 
-class Declared(TypedDict):
+class DeclaredJSON(TypedDict):
     """What was said beforehand: families of arms in the order of declaration, the blocks (seeds) at the first look and
     at most, the metric, the gain worth having in its unit, the controls and their blocks."""
 
@@ -70,7 +70,7 @@ class Declared(TypedDict):
     most: Blocks
     metric: Metric
     worth: float | None
-    controls: Controls
+    controls: ControlsJSON
     control_seeds: Blocks
 
 
@@ -102,7 +102,7 @@ class StudyTwo(_Study):
     """A study."""
 
     schema: Literal["laurel.study/2"]
-    declared: Declared
+    declared: DeclaredJSON
 
 
 class Definition(TypedDict):
@@ -121,4 +121,4 @@ class Definition(TypedDict):
     code: Unread[dict[str, str | None]]
     rates: Unread[dict[str, float]]
     recipe: RecipePlain
-    declared: NotRequired[Declared]
+    declared: NotRequired[DeclaredJSON]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import (
-    Declaration,
+    DeclarationJSON,
     Ends,
     Gained,
     LateFall,
     Level,
-    Look,
+    LookJSON,
     Metric,
-    Saved,
+    SavedJSON,
     Starts,
     Trend,
     Visible,
@@ -42,7 +42,7 @@ class ProxyTask(TypedDict):
     provenance: NotRequired[dict[str, Any]]
 
 
-class ProxyModel(TypedDict):
+class ProxyModelJSON(TypedDict):
     """The model as trials describe it; of a study without any its reference alone."""
 
     reference: str | None
@@ -51,7 +51,7 @@ class ProxyModel(TypedDict):
     input: NotRequired[str]
 
 
-class Difference(TypedDict):
+class DifferenceJSON(TypedDict):
     """The arm's loss minus the other's, in nats (of accuracy: turned, as a share of 1); p is corrected after Holm.
 
     `n` blocks, or trials where none are shared; `confidence` is the interval's level; null where an end is infinite.
@@ -71,7 +71,7 @@ class ProxyControl(TypedDict):
 
     control: str
     beaten: bool | None
-    difference: Difference | None
+    difference: DifferenceJSON | None
 
 
 class ProxyPositive(TypedDict):
@@ -79,7 +79,7 @@ class ProxyPositive(TypedDict):
 
     arm: str
     separated: bool | None
-    difference: Difference | None
+    difference: DifferenceJSON | None
 
 
 class NoiseFloor(TypedDict):
@@ -115,8 +115,8 @@ class ProxyArm(TypedDict):
     high: float | None
     n: Count
     accuracy: float | None
-    difference: Difference | None
-    to_naive: Difference | None
+    difference: DifferenceJSON | None
+    to_naive: DifferenceJSON | None
     controls: list[ProxyControl]
     correlation: float | None
     excluded: Ends | None
@@ -124,8 +124,8 @@ class ProxyArm(TypedDict):
     gains: list[Gained]
     trend: Trend
     worth: str | None
-    steps_saved: Saved | None
-    parameters_saved: Saved | None
+    steps_saved: SavedJSON | None
+    parameters_saved: SavedJSON | None
     parameters: TrialParameters | None
     trials: list[ProxyTrial]
     failed: Count
@@ -143,15 +143,15 @@ class TrainProxy(TypedDict):
     status: Literal["complete", "partial"]
     study: ProxyStudy
     task: ProxyTask
-    model: ProxyModel
+    model: ProxyModelJSON
     metric: Metric
-    declared: Declaration
+    declared: DeclarationJSON
     learned: bool | None
     learned_reason: str
     chance_loss: float | None
     n: Count
     blocks: Count
-    look: Look | None
+    look: LookJSON | None
     withheld: str
     positive_control: ProxyPositive | None
     late_fall: LateFall | None

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import Branch, Metric, Spec, Versions
 from laurel_cli.schemas.marks import Count, Name, Needed, Share, Unread
-from laurel_cli.schemas.study import Definition, ModelChoice
+from laurel_cli.schemas.study import Definition, ModelChoiceJSON
 
 
 class TrialStudy(TypedDict):
@@ -43,7 +43,7 @@ class ArmModel(TypedDict):
     """The model that this arm was built from."""
 
     source: str
-    recipe: ModelChoice
+    recipe: ModelChoiceJSON
 
 
 class TrialTask(TypedDict):
@@ -67,7 +67,7 @@ class Final(TypedDict):
     accuracy: float | None
 
 
-class Point(TypedDict):
+class PointJSON(TypedDict):
     """The training loss in nats at a step, after so many samples."""
 
     step: Count
@@ -144,7 +144,7 @@ class _Trial(TypedDict):
     versions: Versions
     reason: str | None
     metric: Metric
-    curve: Unread[list[Point]]
+    curve: Unread[list[PointJSON]]
     evaluations: list[Evaluation]
 
 

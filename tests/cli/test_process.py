@@ -40,7 +40,7 @@ def test_no_command_shows_the_help_and_is_wrong_usage(laurel):
         (["env", "--format", "tabel"], "table"),
         (["analyze"], "laurel analyze --help"),
         (["frobnicate"], "laurel --help"),
-        (["analyze", "resnet50", "--batch", "many"], "laurel analyze --help"),
+        (["analyze", "resnet50", "--batch", "many"], "--batch 8"),
         (["analyze", "resnet50", "--rank", "0"], "--rank 16"),
         (["analyze", "resnet50", "--rank", "-4"], "--rank 16"),
         (["analyze", "resnet50", "--rank", "many"], "--rank 16"),

@@ -20,7 +20,7 @@ MERGES, RECORDS = 16, 60
 
 
 def put(folder, number):
-    return write(folder, "profile", "complete", {"number": number, "filler": "x" * 5_000})
+    return write(folder, "profile", "complete", {"schema": "laurel.profile/1", "number": number, "filler": "x" * 5_000})
 
 
 def merged_at(start, source, into):

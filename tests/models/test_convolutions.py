@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import LayoutError, UsageError
 from laurel_cli.latency.workload import Workload, prepared
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.inputs import Inputs
 
-CPU = torch.device("cpu")
+CPU = Cpu()
 UNSAFE = {"in_channels": 4, "out_channels": 8, "kernel_size": 1, "stride": 2}
 
 

@@ -28,7 +28,7 @@ from tests.proxy.small import MODELS
 from tests.report import made
 from tests.schemas.mutated import mutated
 
-REPORTS = Path(laurel_cli.__file__).parents[1] / "reports"
+REPORTS = Path(__file__).parents[2] / "reports"
 NO_DOCUMENTS = {
     "laurel.checkpoint/1": "a file of tensors",
     "laurel.arrays/1": "the header of a binary file in the cache",
