@@ -15,12 +15,14 @@ from laurel_cli.records import files
 from laurel_cli.records.files import UNFINISHED, replacing, write_whole
 from laurel_cli.records.folder import gather, merge
 from laurel_cli.records.store import read, sha256_of, write
+from tests.report import made
 
 MERGES, RECORDS = 16, 60
 
 
 def put(folder, number):
-    return write(folder, "profile", "complete", {"schema": "laurel.profile/1", "number": number, "filler": "x" * 5_000})
+    content = made.trial(seed=number, command="laurel train-proxy " + "x" * 5_000)
+    return write(folder, "trial", "complete", content)
 
 
 def merged_at(start, source, into):
