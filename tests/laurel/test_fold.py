@@ -164,6 +164,7 @@ def resnet(block: type[nn.Module]) -> nn.Module:
     return torchvision.models.ResNet(block, [2, 1, 1, 1], num_classes=5).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["rw", "rw+lr@4", "rw+lr+pa@4", "affine", "gate"])
 @pytest.mark.parametrize("kind", ["BasicBlock", "Bottleneck"])
 def test_resnets_fold_into_their_norms_and_projections(spec, kind):
@@ -207,6 +208,7 @@ def test_in_training_mode_it_is_the_same_function_with_the_same_statistics():
         assert name not in buffers or torch.allclose(value, buffers[name], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["rw+lr@4", "layerscale", "affine"])
 def test_a_vision_transformer(spec):
     timm = pytest.importorskip("timm")
@@ -222,6 +224,7 @@ def test_a_vision_transformer(spec):
     assert names == ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["rw", "layerscale", "gate"])
 def test_layerscale_of_the_model_takes_the_factor(spec):
     timm = pytest.importorskip("timm")
@@ -235,6 +238,7 @@ def test_layerscale_of_the_model_takes_the_factor(spec):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("spec", ["rw", "rw+lr@4", "rw+lr+pa@4", "layerscale"])
 def test_language_models(name, spec):

@@ -110,6 +110,7 @@ def without_epsilons(model: nn.Module) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
