@@ -14,6 +14,10 @@ _NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<k
 _OUTSIDE = re.compile(
     r"Invalid value for '(?P<option>--[\w-]+)'.* (?P<kind>greater|less) than or equal to (?P<bound>[\w.+-]*\w)"
 )
+_RANGE = re.compile(
+    r"Invalid value for '(?P<option>--[\w-]+)': (?P<value>\S+) is not in the range "
+    r"((?P<low>[\d.]+)<=)?x(>=(?P<least>[\d.]+\d|\d))?(<=(?P<most>[\d.]+\d|\d))?"
+)
 
 
 def complaint_of(error: Any, argv: Sequence[str]) -> UsageError:
@@ -30,6 +34,13 @@ def complaint_of(error: Any, argv: Sequence[str]) -> UsageError:
     if "unexpected extra argument" in said:
         return UsageError(
             said if said.endswith(".") else said + ".", hint="Join the items of a list: --arms rw,lr,rw+lr."
+        )
+    if found := _RANGE.match(said):  # as older versions say it
+        option, least, most = found["option"], found["low"] or found["least"], found["most"]
+        below = least is not None and float(found["value"]) < float(least)
+        words = f"below {least}, the least" if below else f"above {most}, the largest"
+        return UsageError(
+            f"{option} {_typed(option, argv)} is {words}.", hint=f"Write {option} {least if below else most}."
         )
     possible = getattr(error, "possibilities", None) or ()
     what, _, hint = (str(getattr(error, "message", "")) if possible else said).partition(" Did you mean ")
