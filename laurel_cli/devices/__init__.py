@@ -149,7 +149,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     said = message(error)
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
     return isinstance(error, kinds) or any(
-        sign in said for sign in ("out of memory", "not enough memory", "RESOURCE_EXHAUSTED")
+        sign in said for sign in ("out of memory", "not enough memory", "can't allocate memory", "RESOURCE_EXHAUSTED")
     )
 
 

@@ -16,11 +16,11 @@ from torch import nn
 
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.latency.job import Job
-from laurel_cli.models.build import first_line
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.own import of_module, with_inputs
 from laurel_cli.models.tensors import held
+from laurel_cli.text import first_line
 
 HELD, PLACES = "held.pt", "places.json"
 HINT = "Put the function that builds it into a file, and name that in its place: FILE.py:FACTORY."

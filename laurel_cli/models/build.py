@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from laurel_cli.devices import is_out_of_memory
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
 from laurel_cli.models.sealed import sealed
 from laurel_cli.text import first_line, message
 
 MODULES = 1_000_000  # the largest mixture of experts that is published has some 120,000
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, tuple[str, ...]]:
@@ -28,10 +28,8 @@ def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, 
         ResourceError: it can only be built for real and does not fit.
     """
     try:
-        with warnings.catch_warnings(), _counted():
-            warnings.simplefilter("ignore")
-            with torch.device("meta"):
-                return construct().eval(), True, ()
+        with _building(), torch.device("meta"):
+            return construct().eval(), True, ()
     except LaurelError:
         raise
     except Exception as error:  # any constructor may read its weights, in any way
@@ -50,13 +48,20 @@ def build_for_real(construct: Callable[[], nn.Module]) -> nn.Module:
         ResourceError: it does not fit into memory.
     """
     try:
-        with warnings.catch_warnings(), sealed("The model"), _counted():
-            warnings.simplefilter("ignore")
+        with _building():
             return construct().eval()
     except LaurelError:
         raise
     except Exception as error:
         raise _cannot_be_built(error) from error
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """Around every constructor: its warnings are not shown, it reaches no network, and its modules are counted."""
+    with warnings.catch_warnings(), sealed("The model"), _counted():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
@@ -92,6 +97,6 @@ def _is_about_meta(error: Exception) -> bool:
 
 
 def _cannot_be_built(error: Exception) -> LaurelError:
-    if isinstance(error, MemoryError) or any(said in message(error) for said in OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return ResourceError("The model does not fit into memory.", first_line(error), "Name a smaller one.")
     return ModelError("The model cannot be built.", first_line(error), "Check its `model_args`.")

@@ -104,6 +104,12 @@ def test_out_of_memory(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 
+def test_the_processor_s_own_error_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 45)  # 128 TiB
+    assert is_out_of_memory(caught.value)
+
+
 class FakeGpu:
     """Stands in for `torch.cuda`: a clock that each recorded event and each call of `work` moves on."""
 

@@ -198,3 +198,12 @@ def test_memory_that_cannot_be_had_is_a_lack_of_memory():
 
     with pytest.raises(ResourceError, match="does not fit"):
         build.build_for_real(lambda: torch.nn.Linear(1 << 26, 1 << 30))
+
+
+def test_a_model_that_is_built_to_be_looked_at_alone_reaches_no_network_either():
+    def construct():
+        socket.create_connection(("127.0.0.1", 9), timeout=5)
+
+    for how in (build.build_on_meta, build.build_for_real):
+        with pytest.raises(UsageError, match="on the network"):
+            how(construct)
