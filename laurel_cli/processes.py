@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 POLL = 0.1  # seconds between two looks at whether a process is still there
 GRACE = 2.0  # seconds for a process to end by itself once it says nothing more
@@ -34,6 +36,17 @@ def lines(pid: int, descriptor: int) -> Iterator[bytes | None]:
                 return
             *whole, pending = (pending + chunk).split(b"\n")
             yield from whole
+
+
+def message_in(line: bytes) -> dict[str, Any] | None:
+    """What a line says: a JSON object that names its "kind"; None where something else has come between."""
+    try:
+        message = json.loads(line)
+        if isinstance(message["kind"], str):
+            return dict(message)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def wait(pid: int, seconds: float) -> None:

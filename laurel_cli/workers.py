@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import IO, Any
 
-from laurel_cli.errors import LaurelError, ModelError, lacking
+from laurel_cli.errors import LaurelError, ModelError, heard, lacking, told
 from laurel_cli.models import guard
-from laurel_cli.processes import has_ended, kill_group, lines, wait
+from laurel_cli.processes import has_ended, kill_group, lines, message_in, wait
 from laurel_cli.text import first_line
 
 SILENCE = 1800.0  # seconds without a message after which a worker is taken to hang; a first compilation may be long
@@ -138,7 +138,7 @@ class Worker:
         if not self._send(job):
             return
         while (line := self._line()) is not None:
-            message = _message(line)
+            message = message_in(line)
             if message is None:
                 kill_group(self.process.pid)  # it is at work still
                 message = failed(ModelError("A model writes to files that are not its own.", DISTURBS))
@@ -193,16 +193,6 @@ class Worker:
         return None
 
 
-def _message(line: bytes) -> Message | None:
-    try:
-        message = json.loads(line)
-        if isinstance(message["kind"], str):
-            return dict(message)
-    except (ValueError, KeyError, TypeError):
-        pass
-    return None
-
-
 def raised(message: Mapping[str, Any], why: str = "") -> LaurelError | None:
     """The error of a "failed" message where it is one of ours, its cause the traceback in the worker; else None.
 
@@ -212,18 +202,9 @@ def raised(message: Mapping[str, Any], why: str = "") -> LaurelError | None:
     ours = message["ours"]
     if ours is None:
         return None
-    error = _kinds()[message["error"]](ours["what"], ours["why"] + why, ours["hint"])
+    error = heard({**ours, "why": ours["why"] + why})
     error.__cause__ = RemoteTraceback(message["traceback"])
     return error
-
-
-def _kinds() -> dict[str, type[LaurelError]]:
-    found, left = {}, [LaurelError]
-    while left:
-        kind = left.pop()
-        found[kind.__name__] = kind
-        left += kind.__subclasses__()
-    return found
 
 
 def failed(error: BaseException) -> Message:
@@ -234,14 +215,13 @@ def failed(error: BaseException) -> Message:
     theirs = guard.is_kept_apart() and guard.is_from_user(error)
     ours, reason = None, guard.said(error) if guard.is_kept_apart() else first_line(error)
     if isinstance(error, LaurelError) and not theirs:
-        ours, reason = {"what": error.what, "why": error.why, "hint": error.hint}, str(error)
+        ours, reason = told(error), str(error)
     elif isinstance(error, LaurelError) or not isinstance(error, Exception):
         raised_by_user = guard.as_ours("The model", error)
         reason = f"{raised_by_user.what} {raised_by_user.why}".strip()
-    known = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == LaurelError.__module__]
     return {
         "kind": "failed",
-        "error": known[0] if ours else type(error).__name__,
+        "error": ours["type"] if ours else type(error).__name__,
         "reason": reason,
         "ours": ours,
         "about": about,

@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 from laurel_cli.cli import stdio
 from laurel_cli.errors import LaurelError, ModelError, heard, told
 from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
-from laurel_cli.processes import GRACE, has_ended, how, kill_group, lines, wait
+from laurel_cli.processes import GRACE, has_ended, how, kill_group, lines, message_in, wait
 
 Step = Callable[[str], None]
 ALONE = "Run the model by itself to see what it does."
@@ -91,7 +91,10 @@ def _heard(pid: int, receive: int, name: str, limit: float, on_progress: Step, c
         now = time.monotonic()
         if line is not None:
             last = now
-            message = _message(line, name)
+            message = message_in(line)
+            if message is None:
+                what = f"{name} disturbs the process that runs it."
+                raise ModelError(what, "It wrote to a file that is not its own.", ALONE)
             match message["kind"]:
                 case "step":
                     on_progress(message["text"])
@@ -111,16 +114,6 @@ def _heard(pid: int, receive: int, name: str, limit: float, on_progress: Step, c
                 f"Set {LIMIT_VARIABLE} to allow it more seconds.",
             )
     raise _ended(pid, name, crash)
-
-
-def _message(line: bytes, name: str) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-        if isinstance(message["kind"], str):
-            return dict(message)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ModelError(f"{name} disturbs the process that runs it.", "It wrote to a file that is not its own.", ALONE)
 
 
 def _ended(pid: int, name: str, crash: IO[bytes]) -> LaurelError:
