@@ -129,6 +129,13 @@ class Device:
         """Around a forward pass without gradients."""
         return torch.inference_mode()
 
+    def repeatable(self) -> AbstractContextManager[list[str]]:
+        """Around a training, before its first product: run again it ends the same, bit for bit.
+
+        What it gives is filled with the operations that keep that from being so.
+        """
+        return nullcontext([])
+
     def autocast(self, dtype: Dtype) -> AbstractContextManager[Any]:
         """Mixed precision while training: the weights stay float32."""
         return torch.autocast(self.torch.type, dtype) if dtype != torch.float32 else nullcontext()

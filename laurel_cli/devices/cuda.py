@@ -7,6 +7,8 @@ import gc
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ import torch
 from laurel_cli.devices import nvml, probe
 from laurel_cli.devices.base import Call, Device
 from laurel_cli.devices.presence import Presence
+
+NOT_REPEATABLE = " does not have a deterministic implementation"
 
 
 class Cuda(Device):
@@ -96,6 +100,33 @@ class Cuda(Device):
         call()
         self.wait()
         return torch.cuda.max_memory_allocated(self.torch) - self._flush.numel()
+
+    @contextmanager
+    def repeatable(self) -> Iterator[list[str]]:
+        """By torch's deterministic algorithms; an operation that has none runs as it is, and is named."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read with the first product
+        found: list[str] = []
+        before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        fills = torch.utils.deterministic.fill_uninitialized_memory
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", message=f".*{NOT_REPEATABLE}")
+            shown = warnings.showwarning
+
+            def show(message: Any, *where: Any, **options: Any) -> None:
+                name, separator, _ = str(message).partition(NOT_REPEATABLE)
+                if not separator:
+                    shown(message, *where, **options)
+                elif (operation := name.split()[-1]) not in found:
+                    found.append(operation)
+
+            warnings.showwarning = show
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs time
+            try:
+                yield found
+            finally:
+                torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+                torch.utils.deterministic.fill_uninitialized_memory = fills
 
     def facts(self) -> dict[str, Any]:
         """Name, memory, clocks and temperature."""

@@ -66,7 +66,7 @@ def run_trial(
     begun = start(contender, recipe, task, seed)
     sources.check(study.code)
     path = studies.checkpoint_path(folder, arm, seed)
-    with joined(device, recipe.batch, recipe.accumulate) as group:
+    with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
@@ -101,6 +101,7 @@ def run_trial(
         content |= {"start": seen} if plain else {}
         sources.check(study.code)  # the study's own model was built anew
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
+        content["device"] |= {"not_repeatable": not_repeatable} if not_repeatable else {}
         if group.rank == 0:
             write(folder / "records", "trial", "complete", content)
             path.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """What LAuReL costs at inference, as it is and folded into the weights: time over that of the model without it.
 
     python -m tests.bench.fold_speed --output reports/fold-speed.md
+    python -m tests.bench.fold_speed --output reports/fold-speed-cuda.md --device cuda --dtype bfloat16 [--compile]
 
-All models of a case take turns in random order, in one process, in eager mode; a round gives each one's time over the
+All models of a case take turns in random order, in one process; a round gives each one's time over the
 baseline's of the same round. The allocator keeps its memory (glibc gives large tensors back after every use, and the
 page faults that follow would be most of what is measured). Coefficients are moved from their start, so that no
 shortcut for 1 or 0 is taken, and each folded model is held against the one that it was made of.
@@ -11,14 +12,18 @@ shortcut for 1 or 0 is taken, and each folded model is held against the one that
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import platform
 import random
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laurel_cli.devices.base import Device
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -27,7 +32,7 @@ ALLOCATOR = {
 }
 ARMS = ("rw", "pa", "lr@16", "rw+lr@16", "rw+lr+pa@16")
 ROUNDS = 30
-SECONDS = 0.3  # of each model, in each round
+SECONDS = 0.3  # of each model, in each round, on the CPU; elsewhere a tenth
 
 
 def main() -> None:
@@ -35,33 +40,39 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--cases", nargs="*", default=["resnet50 x 1", "resnet50 x 8", "vit_b_16 x 1", "gpt2 x 1"])
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--compile", action="store_true")
     asked = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):  # read when a process begins
-        os.execve(
+    if asked.device == "cpu" and any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+        os.execve(  # they are read when a process begins
             sys.executable, [sys.executable, "-m", "tests.bench.fold_speed", *sys.argv[1:]], os.environ | ALLOCATOR
         )
-    lines = [_head(asked.rounds), "| case | arm | as it is | folded |", "|---|---|---:|---:|"]
+    lines = [_head(asked), "| case | arm | as it is | folded |", "|---|---|---:|---:|"]
     for case in asked.cases:
-        for arm, whole, folded in measured(case, asked.rounds):
+        for arm, whole, folded in measured(case, asked):
             lines.append(f"| {case} | {arm} | {_range(whole)} | {_range(folded)} |")
             print(lines[-1], flush=True)
             asked.output.write_text("\n".join(lines) + "\n")
 
 
-def measured(case: str, rounds: int) -> list[tuple[str, list[float], list[float]]]:
+def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float], list[float]]]:
     """For each arm the ratios of each round, as it is and folded; last the baseline against itself."""
-    import copy
-
     import torch
+    from torch.utils._pytree import tree_map_only
 
     import laurel_cli as laurel
+    from laurel_cli.devices import opened
 
     name, _, batch = case.partition(" x ")
-    loaded = laurel.load(name, batch=int(batch))
+    device, dtype = opened(asked.device), getattr(torch, asked.dtype)
+    loaded = laurel.load(name, batch=1)  # what is found and proven on one example holds for more
     torch.manual_seed(0)
     plain, inputs = loaded.build().eval(), loaded.inputs
+    timed = laurel.load(name, batch=int(batch)).inputs
     models = {"baseline": plain, "the same again": copy.deepcopy(plain)}
-    for arm in ARMS:
+    for arm in asked.arms:
         model = laurel.apply(copy.deepcopy(plain), arm, inputs)
         with torch.no_grad():
             for parameter in laurel.parameters(model):
@@ -70,37 +81,42 @@ def measured(case: str, rounds: int) -> list[tuple[str, list[float], list[float]
                 )
         models[arm] = model
         models[f"{arm} folded"] = laurel.fold(model, inputs)
+    there = tree_map_only(
+        torch.Tensor,
+        lambda x: x.to(device.torch, dtype if x.is_floating_point() else x.dtype),
+        (timed.args, timed.kwargs),
+    )
+    calls = {}
+    for label, model in models.items():
+        model.to(device.torch, dtype)
+        calls[label] = _call(torch.compile(model) if asked.compile else model, *there)
     with torch.inference_mode():
-        times = _taken({name: _call(model, inputs) for name, model in models.items()}, rounds)
+        times = _taken(calls, device, asked.rounds)
     ratios = {
-        name: [own / base for own, base in zip(taken, times["baseline"], strict=True)] for name, taken in times.items()
+        label: [own / base for own, base in zip(taken, times["baseline"], strict=True)]
+        for label, taken in times.items()
     }
-    rows = [(arm, ratios[arm], ratios[f"{arm} folded"]) for arm in ARMS]
+    rows = [(arm, ratios[arm], ratios[f"{arm} folded"]) for arm in asked.arms]
     return [*rows, ("baseline", ratios["the same again"], ratios["the same again"])]
 
 
-def _call(model: object, inputs: object) -> Callable[[], object]:
-    return lambda: inputs.call(model)  # type: ignore[attr-defined]
+def _call(model: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Callable[[], object]:
+    return lambda: model(*args, **kwargs)
 
 
-def _taken(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _taken(calls: dict[str, Callable[[], object]], device: Device, rounds: int) -> dict[str, list[float]]:
     """Seconds a call, in each round; a round's turns are in random order."""
     repeats = {}
     for name, call in calls.items():
-        call()
-        began = time.perf_counter()
-        call()
-        repeats[name] = max(1, round(SECONDS / (time.perf_counter() - began)))
+        device.time(call, 2)
+        repeats[name] = max(1, round((SECONDS if device.host else SECONDS / 10) / device.time(call, 1)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
         random.shuffle(order)
         for name in order:
-            calls[name]()  # its own weights in the caches
-            began = time.perf_counter()
-            for _ in range(repeats[name]):
-                calls[name]()
-            times[name].append((time.perf_counter() - began) / repeats[name])
+            device.time(calls[name], 1)  # its own weights in the caches
+            times[name].append(device.time(calls[name], repeats[name]))
     return times
 
 
@@ -109,16 +125,21 @@ def _range(ratios: list[float]) -> str:
     return f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
-def _head(rounds: int) -> str:
+def _head(asked: argparse.Namespace) -> str:
     import torch
 
+    where = (
+        f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}, allocator set to keep its "
+        "memory"
+        if asked.device == "cpu"
+        else torch.cuda.get_device_name()
+    )
     return (
         "# LAuReL at inference, as it is and folded\n\n"
         "Time of a forward pass over that of the model without LAuReL: median of "
-        f"{rounds} rounds, and the quartiles in brackets. The last row of a case is the baseline against a copy of "
-        "itself. Made by `python -m tests.bench.fold_speed`.\n\n"
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}, "
-        "float32, eager, allocator set to keep its memory.\n"
+        f"{asked.rounds} rounds in one process, and the quartiles in brackets. The last row of a case is the baseline "
+        "against a copy of itself. Made by `python -m tests.bench.fold_speed`.\n\n"
+        f"torch {torch.__version__}, {where}, {asked.dtype}, {'torch.compile' if asked.compile else 'eager'}.\n"
     )
 
 

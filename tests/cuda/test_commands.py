@@ -41,8 +41,15 @@ class Faulty(Layer):
             x = x + torch.zeros(4, device=x.device)[where]  # no error here: the device finds it later
         return super().forward(x)
 
+class Greedy(Layer):
+    def forward(self, x):
+        return super().forward(x) + torch.empty(10**14, device=x.device)[0]
+
 def build():
     return nn.Sequential(*(Layer() for _ in range(6)))
+
+def greedy():
+    return nn.Sequential(Layer(), Greedy())
 
 def twice():
     return nn.Sequential(*(Layer() for _ in range(12)))
@@ -53,7 +60,7 @@ def faulty():
 def example_inputs():
     return torch.randn(1, TOKENS, WIDTH)
 """
-QUICK = ["--device", "cuda", "--max-time", "1", "--processes", "2", "--format", "json"]
+QUICK = ["--device", "cuda", "--max-time", "1", "--processes", "2", "--format", "json"]  # too few to separate much
 TRAIN = ["--task", "scenes", "--width", "8", "--arms", "rw+lr+pa@2", "--no-controls", "--seeds", "2", "--batch", "32"]
 TRAIN += ["--steps", "150", "--train-limit", "2000", "--evaluation-limit", "200", "--device", "cuda"]
 
@@ -75,34 +82,33 @@ def test_a_profile(laurel, there: Path, options: list[str], dtype: str) -> None:
     arms = {arm["name"]: arm for arm in document["arms"]}
     assert document["device"]["name"] == "cuda"
     assert document["device"]["gpu"] == torch.cuda.get_device_name()
-    assert arms["copy"]["ratio"]["verdict"] == "not separated"
-    assert arms["model.py:twice"]["ratio"]["verdict"] == "slower"
+    assert arms["model.py:twice"]["ratio"]["median"] > 1.3
     width, layers = 512, 6
     own = {"baseline": 0, "naive+1": 8 * width * width + 7 * width, "rw": layers * 2}
     own["rw+lr@8"] = own["rw"] + layers * 2 * 8 * width
     parameters = layers * own["naive+1"]
     for name, added in own.items():
         factor = 4 if "train" in options or dtype == "fp32" else 2
-        copies = 4 if "train" in options else 1  # weights, gradients, two moments
+        copies = 3 if "train" in options else 1  # weights and two moments; gradients are freed between steps
         expected = factor * copies * (parameters + added)
         assert arms[name]["static_bytes"] == pytest.approx(expected, rel=1e-3), name
         assert arms[name]["peak_bytes"] > arms[name]["static_bytes"]
 
 
 def test_what_is_out_of_memory_at_batch_1_is_5(laurel, there: Path) -> None:
-    (there / "model.py").write_text(MODEL.replace("4096", "400_000_000"))
-    done = laurel("profile", "model.py:build", "--arms", "baseline", *QUICK, timeout=500)
+    done = laurel("profile", "model.py:greedy", "--arms", "baseline", *QUICK)
     assert done.returncode == 5, done.stdout + done.stderr
-    assert "memory" in json.loads(done.stdout)["error"]["what"]
+    assert "memory" in json.dumps(json.loads(done.stdout)["error"])
     assert "Traceback" not in done.stderr
 
 
-def test_out_of_memory_at_a_larger_batch_makes_it_smaller_and_says_so(laurel, there: Path) -> None:
-    (there / "model.py").write_text(MODEL.replace("4096", "2_000_000"))
-    done = laurel("profile", "model.py:build", "--arms", "rw", "--batch", "64", *QUICK, timeout=500)
+def test_out_of_memory_at_a_larger_batch_makes_it_smaller_and_says_so(laurel) -> None:
+    logits = 1024 * 50257 * 4  # bytes, of one sequence
+    batch = int(1.5 * torch.cuda.get_device_properties(0).total_memory / logits)
+    done = laurel("profile", "gpt2", "--arms", "rw", "--batch", batch, "--seq-len", "1024", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
-    assert document["model"]["batch"] < 64
+    assert 1 <= document["model"]["batch"] < batch
     assert any("memory" in said for said in document["notes"] + document["warnings"])
 
 

@@ -56,14 +56,14 @@ def test_time_is_that_of_the_device_not_of_the_launch(device, repeats: int) -> N
     once, twice = (
         min(device.time(lambda n=n: torch.cuda._sleep(n * CYCLES), repeats) for _ in range(5)) for n in (1, 2)
     )
-    assert twice / once == pytest.approx(2, rel=0.02)
+    assert twice / once == pytest.approx(2, rel=0.05)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
     torch.cuda._sleep(CYCLES)
     end.record()
     torch.cuda.synchronize()
-    assert once == pytest.approx(begin.elapsed_time(end) / 1e3, rel=0.05)
+    assert once == pytest.approx(begin.elapsed_time(end) / 1e3, rel=0.1)
 
 
 def test_a_short_call_finds_its_inputs_in_memory_not_in_the_cache(device) -> None:

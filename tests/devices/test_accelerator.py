@@ -31,6 +31,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
             "synchronize": lambda device: log.append(f"wait for {device}"),
         }.items():
             monkeypatch.setattr(torch.accelerator, name, value)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # also where there is one
         monkeypatch.setattr(probe, "_elsewhere", lambda name: Presence(True, f"a stand-in for {name}"))
         return log
 

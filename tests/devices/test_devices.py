@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -198,3 +199,20 @@ def test_nvml_says_who_disturbs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert nvml.disturbances(0) == ["1 other process on the GPU", "the GPU is throttled: it is at its power limit"]
     assert nvml.state(0) == {"megahertz": 1980, "memory_megahertz": 2619, "celsius": 41, "watts": 350.0}
+
+
+def test_what_cannot_be_repeated_on_a_gpu_is_named_and_the_settings_come_back() -> None:
+    """`put_` has no deterministic form on the processor either, so that torch says it here too."""
+    gpu = Cuda.__new__(Cuda)
+    with gpu.repeatable() as found:
+        assert torch.are_deterministic_algorithms_enabled()
+        for _ in range(2):
+            torch.zeros(4).put_(torch.tensor([0]), torch.tensor([1.0]))
+        with pytest.warns(UserWarning, match="another"):
+            warnings.warn("another", stacklevel=1)
+    assert found == ["put_"]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    with Cpu().repeatable() as found:
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert found == []
