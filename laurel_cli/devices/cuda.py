@@ -107,7 +107,8 @@ class Cuda(Device):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read with the first product
         found: list[str] = []
         before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-        fills = torch.utils.deterministic.fill_uninitialized_memory
+        settings: Any = torch.utils.deterministic
+        fills = settings.fill_uninitialized_memory
         with warnings.catch_warnings():
             warnings.filterwarnings("always", message=f".*{NOT_REPEATABLE}")
             shown = warnings.showwarning
@@ -121,12 +122,12 @@ class Cuda(Device):
 
             warnings.showwarning = show
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs time
+            settings.fill_uninitialized_memory = False  # a safeguard that costs time
             try:
                 yield found
             finally:
                 torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-                torch.utils.deterministic.fill_uninitialized_memory = fills
+                settings.fill_uninitialized_memory = fills
 
     def facts(self) -> dict[str, Any]:
         """Name, memory, clocks and temperature."""

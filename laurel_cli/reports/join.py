@@ -7,8 +7,8 @@ different studies never stands on one axis: each of these is a `Setting` or a co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from laurel_cli.reports.arms import options_of
 
 _BATCH = re.compile(r"\[\d+(?=[,\]])")
 KINDS = ("analyze", "profile", "trial")
+TOLD = ("model", "task", "device")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Model:
 def usable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """The records that hold what their kind must hold, and a sentence for each that does not."""
     good, said = [], []
-    for record in records:
+    for record in _told_by_their_study(list(records)):
         lacking = _lacking(record)
         if lacking:
             said.append(f"{str(record.path)!r} is left out: {lacking}")
@@ -146,13 +147,36 @@ def sample_input(text: str) -> str:
     return _BATCH.sub("[N", text)
 
 
+def _told_by_their_study(records: Sequence[Record]) -> list[Record]:
+    """A trial that failed knows its place in the study; model, task and device others tell: first the same one anew."""
+    known: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for record in records:
+        if record.kind == "trial" and set(TOLD) <= set(record.content):
+            for place in _places(record):
+                known.setdefault(place, {name: record.content[name] for name in TOLD} | {"hashes": _data(record)})
+    found = []
+    for record in records:
+        told = next((known[place] for place in _places(record) if place in known), {}) if record.kind == "trial" else {}
+        found.append(replace(record, content={**told, **record.content}))
+    return found
+
+
+def _data(trial: Record) -> dict[str, Any]:
+    return {name: value for name, value in (trial.content.get("hashes") or {}).items() if name == "data"}
+
+
+def _places(trial: Record) -> list[tuple[str, ...]]:
+    study = str((trial.content.get("study") or {}).get("sha256"))
+    return [(study, str((trial.content.get("arm") or {}).get("name")), str(trial.content.get("seed"))), (study,)]
+
+
 def _lacking(record: Record) -> str:
     """What a report needs beyond what reading a record has checked; "" where nothing is wrong."""
     content = record.content
     if record.kind not in KINDS:
         return f"records of kind {record.kind!r} are not known to this version."
     if record.kind == "trial" and not {"model", "task"} <= set(content):
-        return "it holds no model and no task."  # one that failed
+        return f"its trial failed ({content.get('reason')}), and no other of its study tells the model and the task."
     try:
         _ = read(content["arm"]["name"], content["arm"], {}) if record.kind == "trial" else arms_of(record)
     except (LaurelError, KeyError, TypeError, ValueError) as error:

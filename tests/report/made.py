@@ -48,6 +48,28 @@ def spec_of(name):
     }
 
 
+FAILURE = [
+    "schema",
+    "command",
+    "study",
+    "arm",
+    "seed",
+    "versions",
+    "status",
+    "reason",
+    "metric",
+    "final",
+    "curve",
+    "evaluations",
+]
+
+
+def failed(name="rw", kind="laurel", seed=0, **more):
+    """As the command writes of a trial that ended in its process: of model, task and device it knows nothing."""
+    whole = trial(name, kind, seed, **more) | {"status": "failed", "reason": "killed", "final": None}
+    return {key: value for key, value in whole.items() if key in FAILURE} | {"curve": [], "evaluations": []}
+
+
 def trial(name="rw", kind="laurel", seed=0, loss=1.0, added=0, study="s", **more):
     final = {"step": 600, "loss": loss, "accuracy": max(0.0, min(1.0, 1 - loss / 3))}
     steps = range(100, 601, 100)

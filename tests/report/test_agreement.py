@@ -12,7 +12,7 @@ from laurel_cli.reports.rows import rows
 from laurel_cli.verdict.document import document as judge
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import GAINS
-from tests.report.made import ARMS, POSITIVE, RATES, definition, document, put, trial
+from tests.report.made import ARMS, POSITIVE, RATES, definition, document, failed, put, trial
 
 ARM_KINDS = {name: (kind, added) for name, kind, added, _ in [*ARMS, POSITIVE, *RATES, ("pa", "laurel", 12, 0)]}
 LOSSES = [0.8, 0.9, 0.95, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.05]
@@ -50,7 +50,7 @@ def generated(number):
             if fate < 0.004:
                 content |= {"status": "diverged", "final": None, "reason": "loss became NaN"}
             elif fate < 0.008:
-                content |= {"status": "failed", "final": None, "reason": "killed"}
+                content = failed(name, kind, content["seed"]) | {"study": content["study"]}
             elif fate < 0.012:
                 content["final"] = content["final"] | {"loss": None}
             if fate < 0.995:

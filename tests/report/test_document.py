@@ -9,6 +9,7 @@ from laurel_cli.arms import KINDS, Arm
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
 from laurel_cli.reports.arms import labels
+from laurel_cli.reports.join import usable
 from tests.report.made import (
     ARMS,
     HOSTILE,
@@ -17,6 +18,7 @@ from tests.report.made import (
     arm_of,
     controlled,
     document,
+    failed,
     paper,
     profile,
     put,
@@ -245,7 +247,7 @@ def test_trials_that_failed_are_counted_and_said(tmp_path):
     study(tmp_path, ARMS[:4], seeds=4)
     for seed in (4, 5):
         put(tmp_path, trial("rw", "laurel", seed, final=None, status="diverged", reason="loss became NaN at step 40"))
-    put(tmp_path, trial("pa", "laurel", 0, final=None, status="failed", reason="killed"), status="failed")
+    put(tmp_path, failed("pa"), status="failed")
     (body,) = document(tmp_path)["comparisons"]
     rw, pa = arm_of(body, "rw"), arm_of(body, "pa")
     assert rw["trials"] == {"complete": 4, "diverged": 2, "failed": 0}
@@ -259,7 +261,7 @@ def test_trials_that_failed_are_counted_and_said(tmp_path):
 
 def test_a_trial_that_was_run_again_counts_once(tmp_path):
     study(tmp_path, ARMS[:2], seeds=3)
-    put(tmp_path, trial("baseline", "baseline", 1, final=None, status="failed", reason="killed"), status="failed")
+    put(tmp_path, failed("baseline", "baseline", 1), status="failed")
     (body,) = document(tmp_path)["comparisons"]
     assert arm_of(body, "baseline")["trials"] == {"complete": 3, "diverged": 0, "failed": 0}
     put(tmp_path, trial("baseline", "baseline", 1, loss=0.5))
@@ -377,3 +379,9 @@ def test_two_arms_never_get_one_label():
     kind = KINDS["naive"]
     arms = [Arm("naive+2", kind, blocks=1), Arm("naive+2", kind, blocks=2), Arm("rw", KINDS["laurel"])]
     assert list(labels(arms).values()) == ["naive+2 (naive, 1)", "naive+2 (naive, 2)", "rw"]
+
+
+def test_a_study_of_which_every_trial_failed_says_why(tmp_path):
+    put(tmp_path, failed("rw", reason="killed"), status="failed")
+    (said,) = usable(gather([tmp_path]).records)[1]
+    assert "its trial failed (killed)" in said

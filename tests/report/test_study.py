@@ -18,6 +18,7 @@ from tests.report.made import (
     controlled,
     definition,
     document,
+    failed,
     profile,
     put,
     study,
@@ -190,7 +191,7 @@ def test_a_record_is_a_source_only_where_it_was_used(tmp_path):
 
 def test_records_that_were_not_compared_are_not_counted(tmp_path):
     study(tmp_path, ARMS[:4], seeds=2)
-    put(tmp_path, trial("rw", "laurel", 0, final=None, status="failed", reason="killed"), status="failed")
+    put(tmp_path, failed("rw"), status="failed")
     for name in ("baseline", "rw"):
         sought = trial(name, "baseline" if name == "baseline" else "laurel", 2_000_000)
         put(tmp_path, sought | {"study": {"name": "s", "sha256": "9" * 64, "definition": {}}})
