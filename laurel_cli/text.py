@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from math import floor, isfinite, log10
 
 NOTHING = "-"
+_ENDLESS = re.compile(r"\S{401,}")  # longer than paths are
 
 
 def visible(text: str) -> str:
@@ -27,6 +29,26 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in message(error).splitlines() if line.strip()]
     said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def whole_number(text: str) -> int | None:
+    """The number that digits write out, spaces around them or not; None where it is none that anything is counted by.
+
+    Of digits of other scripts and of superscripts, which `str.isdigit` takes, `int` reads some; of more than 18 digits
+    nothing here has as many.
+    """
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text.lstrip("0")) <= 18 else None
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """`text` where it has so many characters at most, else its beginning."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def readable(sentence: str) -> str:
+    """A sentence without its endless words: what was typed or is a file's name may have thousands of characters."""
+    return _ENDLESS.sub(lambda word: f"{shortened(word[0])} ({len(word[0]):,} characters)", sentence)
 
 
 def ascii_only(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.arms.base import About, Arm, Kind, Site
 from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,10 +24,10 @@ DEPTHS = re.compile(r"^(num|n)_?(hidden_|decoder_|encoder_)?(layers?|blocks?)$|^
 def _parse(name: str, options: Mapping[str, Any]) -> Arm | None:
     if not name.startswith("naive"):
         return None
-    number = re.fullmatch(r"naive\+0*([1-9]\d*)", name)
-    if number is None:
+    blocks = whole_number(name.removeprefix("naive+"))
+    if not blocks:
         raise UsageError(f"Arm {name!r} is unknown.", "Naive scaling adds whole blocks.", "Try naive+1.")
-    return Arm(f"naive+{number[1]}", NAIVE, blocks=int(number[1]))
+    return Arm(f"naive+{blocks}", NAIVE, blocks=blocks)
 
 
 def _build(arm: Arm, site: Site) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from laurel_cli.errors import UsageError
+from laurel_cli.text import shortened
 
-SHOWN = 60  # characters of what was typed
 # Typer's words, of older versions and of newer: "is not a valid integer", "should be a valid number, unable to ...".
 _NO_NUMBER = re.compile(r"Invalid value for '(?P<option>--[\w-]+)'.* valid (?P<kind>integer|float|number)")
 _OUTSIDE = re.compile(
@@ -60,4 +60,4 @@ def _typed(option: str, argv: Sequence[str]) -> str:
             typed = after
         elif word.startswith(option + "="):
             typed = word.partition("=")[2]
-    return typed if len(typed) <= SHOWN else typed[:SHOWN] + "..."
+    return shortened(typed)

@@ -13,6 +13,7 @@ from laurel_cli.cli.typed import document_in_options
 from laurel_cli.records.files import check_writable, write_whole
 from laurel_cli.render import FORMATS, Look, render
 from laurel_cli.settings.read import one_of
+from laurel_cli.text import whole_number
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def terminal_look() -> Look:
     terminal = stdio.stdout_is_terminal()
     dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
     columns = os.environ.get("COLUMNS", "")
-    bounded = terminal or (columns.isdecimal() and int(columns) > 0)
+    bounded = terminal or bool(whole_number(columns))
     return Look(
         width=shutil.get_terminal_size().columns if bounded else None,
         color=terminal and not dumb and not os.environ.get("NO_COLOR"),

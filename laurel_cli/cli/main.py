@@ -6,6 +6,7 @@ one that the command would have had.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,10 +16,11 @@ from typing import NoReturn
 
 from laurel_cli.cli import stdio
 from laurel_cli.cli.complaints import complaint_of
-from laurel_cli.errors import LaurelError, ModelError, lacking
-from laurel_cli.text import message
+from laurel_cli.errors import LaurelError, ModelError, UsageError, lacking
+from laurel_cli.text import message, readable, whole_number
 
 INTERRUPTED, TERMINATED = 130, 143
+WIDEST = 10_000  # columns of a terminal
 
 
 class Terminated(SystemExit):
@@ -28,6 +30,9 @@ class Terminated(SystemExit):
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """Run `laurel` with `args` (default: the process's own) and exit with its code."""
     argv = list(sys.argv[1:] if args is None else args)
+    for name in ("COLUMNS", "LINES"):  # rich reads them too, and takes a superscript for a number
+        if not 0 < (whole_number(os.environ.get(name, "")) or 0) <= WIDEST:
+            os.environ.pop(name, None)
     try:
         code = _guarded(argv)
     except KeyboardInterrupt:  # a second Ctrl-C while the first is being reported
@@ -81,6 +86,8 @@ def _as_ours(argv: Sequence[str], error: BaseException) -> LaurelError:
     """What no one foresaw: a bug of ours, said in a sentence; memory and disks that fill up can be met anywhere."""
     if resource := lacking(error):
         return resource
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError("A file's name is too long.", f"{error.strerror}: {error.filename!r}.", "Check the path.")
     summary = (message(error).splitlines() or [""])[0][:200]
     why = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
     hint = "Please report it with what --debug prints." if debugging(argv) else "Run again with --debug to see where."
@@ -91,7 +98,7 @@ def _as_typed(error: LaurelError) -> LaurelError:
     """With options in the place of Python's arguments, of which the library speaks."""
     from laurel_cli.cli.typed import in_options
 
-    return LaurelError(in_options(error.what), in_options(error.why), in_options(error.hint))
+    return LaurelError(*(readable(in_options(part)) for part in (error.what, error.why, error.hint)))
 
 
 def _stopped(argv: list[str], code: int) -> int:

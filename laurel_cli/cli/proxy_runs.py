@@ -10,6 +10,7 @@ import typer
 from laurel_cli.cli.apart import apart
 from laurel_cli.cli.options import command_line
 from laurel_cli.cli.typed import in_options
+from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +67,8 @@ def run_one(trial: str, folder: Path | None) -> None:
     from laurel_cli.errors import UsageError
 
     arm, colon, seed = trial.rpartition(":")
-    if not colon or not seed.isdecimal():
+    number = whole_number(seed)
+    if not colon or number is None:
         raise UsageError(f"--trial {trial!r} is not ARM:SEED.", hint="Try --trial rw:0.")
     if folder is None:
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
@@ -77,9 +79,9 @@ def run_one(trial: str, folder: Path | None) -> None:
 
     model = model_of(folder, arm)
     if runs_users_code(model):
-        content = apart(lambda step: _run(folder, arm, int(seed)), model, patience=PATIENCE)
+        content = apart(lambda step: _run(folder, arm, number), model, patience=PATIENCE)
     else:
-        content = _run(folder, arm, int(seed))
+        content = _run(folder, arm, number)
     stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 

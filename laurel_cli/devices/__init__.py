@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from laurel_cli.devices.presence import Presence
 from laurel_cli.errors import ResourceError, UsageError
-from laurel_cli.text import first_line, message
+from laurel_cli.text import first_line, message, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def resolve(name: str, on_note: Callable[[str], None] = lambda text: None) -> st
     kind, colon, index = name.partition(":")
     if kind == AUTO or not _is_kind(kind):
         raise UsageError(f"Device {name!r} is unknown.", f"It is one of {', '.join(words())}.", "Try `device='auto'`.")
-    if colon and (not index.isdecimal() or not kind_of(kind).numbered):
+    if colon and (whole_number(index) is None or not kind_of(kind).numbered):
         what = "is no number" if kind_of(kind).numbered else f"follows {kind}, of which there is one"
         raise UsageError(f"Device {name!r} is unknown.", f"{index!r} {what}.", f"Try `device={kind!r}`.")
     found = presence(name)

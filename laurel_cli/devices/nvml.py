@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from laurel_cli.text import whole_number
+
 HOT = {  # why a clock is lower than it could be
     "nvmlClocksThrottleReasonSwThermalSlowdown": "it is too hot",
     "nvmlClocksThrottleReasonHwThermalSlowdown": "it is too hot",
@@ -59,4 +61,5 @@ def _handle(index: int) -> Iterator[tuple[Any, Any]]:
 def _physical(index: int) -> int:
     """The driver's number of a GPU that CUDA_VISIBLE_DEVICES may have renumbered."""
     visible = [item.strip() for item in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    return int(visible[index]) if index < len(visible) and visible[index].isdecimal() else index
+    number = whole_number(visible[index]) if index < len(visible) else None
+    return index if number is None else number

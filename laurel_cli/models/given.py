@@ -12,6 +12,7 @@ from laurel_cli.errors import UsageError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.reference import Request, did_you_mean
 from laurel_cli.models.samples import sample
+from laurel_cli.text import whole_number
 
 EXAMPLE = "`inputs='x=float32:1x3x32x32'` or `inputs='input_ids=int64:1x128'`"
 DTYPES = {
@@ -42,7 +43,12 @@ def parse_inputs(texts: Sequence[str], high: int = 2) -> Inputs:
         dtype = match["dtype"] or "float32"
         if dtype not in DTYPES:
             raise UsageError(f"Dtype {dtype!r} is unknown.", hint=did_you_mean(dtype, DTYPES) or f"Try {EXAMPLE}.")
-        shape = () if match["shape"] == "scalar" else tuple(int(size) for size in re.split("[xX,]", match["shape"]))
+        sizes = [] if match["shape"] == "scalar" else re.split("[xX,]", match["shape"])
+        shape = tuple(size for item in sizes if (size := whole_number(item)) is not None)
+        if len(shape) != len(sizes):
+            raise UsageError(
+                f"Input {text!r} cannot be read.", "One of its sizes is no whole number.", f"Try {EXAMPLE}."
+            )
         if 0 in shape:
             raise UsageError(f"Input {text!r} is empty.", "One of its sizes is 0.", f"Try {EXAMPLE}.")
         tensor = sample(shape, DTYPES[dtype], high)

@@ -6,13 +6,27 @@ from typing import Any
 
 import torch
 
+from laurel_cli.errors import ResourceError
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.text import first_line
 
 SEED = 0
 
 
 def sample(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, high: int = 2) -> torch.Tensor:
-    """A tensor of `shape`: normal numbers for a floating dtype, whole numbers in [0, high) for the others."""
+    """A tensor of `shape`: normal numbers for a floating dtype, whole numbers in [0, high) for the others.
+
+    Raises:
+        ResourceError: it does not fit into memory.
+    """
+    try:
+        return _drawn(shape, dtype, high)
+    except (RuntimeError, TypeError) as error:  # of sizes beyond 64 bits torch raises a TypeError
+        what = f"An input of shape {'x'.join(map(str, shape))} does not fit into memory."
+        raise ResourceError(what, f"{first_line(error)}.", "Try a smaller one, or a smaller `batch`.") from error
+
+
+def _drawn(shape: tuple[int, ...], dtype: torch.dtype, high: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(SEED)
     if dtype.is_floating_point or dtype.is_complex:
         drawn = torch.complex64 if dtype.is_complex else torch.float32

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+from laurel_cli.errors import UsageError
 
 TASK, MODELS_TASK = "stdlib", "scenes"  # without a model, and with one
 ARMS = "baseline,naive+1,rw,rw+lr,rw+lr+pa"
@@ -52,9 +55,14 @@ def steps_of(epochs: float, batch: int, data: Any, on_progress: Callable[[str], 
         batch: examples a step.
         data: a `TaskChoice`.
         on_progress: told what is done.
+
+    Raises:
+        UsageError: passes without end.
     """
     from laurel_cli.tasks import open_task
 
+    if not math.isfinite(epochs):
+        raise UsageError(f"`epochs={epochs:g}` has no end.", hint="Try `epochs=8`.")
     task = open_task(**vars(data), on_progress=on_progress)
     examples = len(task.train) // max(1, getattr(task.train, "seq_len", 1))
     return max(1, round(epochs * examples / batch))

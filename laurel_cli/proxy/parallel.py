@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from laurel_cli.devices import kind_of, opened
 from laurel_cli.devices.base import Device
 from laurel_cli.errors import UsageError
+from laurel_cli.text import whole_number
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Group:
 
 def launched() -> bool:
     """Whether torchrun, or what works like it, has started this process together with others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _given("WORLD_SIZE") > 1
 
 
 def own_device(name: str, threads: int | None) -> Device:
@@ -82,7 +83,7 @@ def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     if not launched():
         yield Group(device)
         return
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world = _given("RANK"), _given("WORLD_SIZE")
     if batch % (world * accumulate):
         raise UsageError(
             f"`batch={batch}` cannot be parted among {world} processes.", hint="Make it a multiple of them."
@@ -110,3 +111,12 @@ def synchronised(model: nn.Module, group: Group) -> nn.Module:
             "Train it in one process.",
         )
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def _given(variable: str) -> int:
+    """The number that torchrun has put into the environment; 1 process, or the first of them, where it has not."""
+    usual = "1" if variable == "WORLD_SIZE" else "0"
+    number = whole_number(os.environ.get(variable, usual))
+    if number is None:
+        raise UsageError(f"{variable}={os.environ[variable]!r} is no whole number.", hint="Leave it to torchrun.")
+    return number

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from laurel_cli.arms import KINDS, Arm
+from laurel_cli.text import whole_number
 
 FAMILIES = ("identity", "rw", "lr", "pa", "rw+lr", "rw+pa", "lr+pa", "rw+lr+pa")
 _OPTIONS = {
@@ -33,7 +34,7 @@ def options_of(content: Mapping[str, Any]) -> dict[str, Any]:
         if option in _OPTIONS:
             found[_OPTIONS[option]] = value
     if "lags" in found:
-        found["lags"] = None if found["lags"] == "all" else int(found["lags"]) if found["lags"].isdigit() else 3
+        found["lags"] = None if found["lags"] == "all" else whole_number(found["lags"]) or 3
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from laurel_cli.arms import kind_of
 from laurel_cli.errors import UsageError
 from laurel_cli.reports.rows import columns, is_of_studies
+from laurel_cli.text import shortened
 
 OPERATORS = {
     ">": operator.gt,
@@ -23,7 +24,6 @@ OPERATORS = {
     "!=": operator.ne,
 }
 _SIGN = re.compile(">=|<=|==|!=|>|<")
-SHOWN = 60  # characters of a condition that is none
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FailCondition:
         arm, colon, column = left.rpartition(":")
         arm, column, limit = arm.strip(), column.strip(), _number(right.strip().removesuffix("%"))
         if limit is None or not re.fullmatch(r"\w+", column) or (colon and not arm):
-            shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
+            shown = shortened(text)
             raise UsageError(
                 f"`fail_if={shown!r}` is no condition.",
                 "It is COLUMN OPERATOR NUMBER, with ARM: before it for one arm alone.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from laurel_cli.errors import UsageError
 from laurel_cli.rivals.static import Static
+from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
     from laurel_cli.residual.find import Connection
@@ -57,10 +58,11 @@ def number_of(what: str, title: str, setting: str, usual: int, least: int = 1) -
     """
     if not setting:
         return usual
-    if not (setting.isascii() and setting.isdigit() and int(setting) >= least):
+    number = whole_number(setting)
+    if number is None or number < least:
         raise UsageError(
             f"Arm {title}@{setting} is unknown.",
             f"Behind the @ stands how many {what} it has, a whole number from {least}.",
             f"Try {title}, which has {usual}.",
         )
-    return int(setting)
+    return number

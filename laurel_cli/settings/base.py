@@ -12,6 +12,7 @@ from laurel_cli.errors import UsageError
 
 KEY = "option"
 P = ParamSpec("P")
+MOST = 10**15
 S = TypeVar("S")
 R = TypeVar("R")
 
@@ -76,6 +77,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
+            if isinstance(value, int) and abs(value) > MOST:
+                raise UsageError(f"`{name}={value!r}` is out of range.", f"Nothing here is as large as {MOST:,}.")
             if (option.low is not None and not value >= option.low) or (
                 option.high is not None and not value <= option.high
             ):

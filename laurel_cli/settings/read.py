@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from laurel_cli.errors import UsageError
+from laurel_cli.text import whole_number
 
 
 def items(option: str, values: str | Sequence[str] | None) -> list[str]:
@@ -37,10 +38,11 @@ def whole(option: str, text: str, example: int) -> int:
     Raises:
         UsageError: it is none.
     """
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not a whole number.", hint=f"Try {option} {example}.") from None
+    digits = text.strip()
+    number = whole_number(digits.removeprefix("-"))
+    if number is None:
+        raise UsageError(f"{option} {text!r} is not a whole number.", hint=f"Try {option} {example}.")
+    return -number if digits.startswith("-") else number
 
 
 def ranks(option: str, values: Sequence[str] | None) -> list[int]:
@@ -77,9 +79,10 @@ def dimensions(option: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     sizes = text.lower().replace(",", "x").split("x")
-    if not all(item.strip().isdecimal() and int(item) > 0 for item in sizes):
+    found = tuple(size for item in sizes if (size := whole_number(item)))
+    if len(found) != len(sizes):
         raise UsageError(f"{option} {text!r} is not a shape.", hint=f"Try {option} 1x3x224x224.")
-    return tuple(int(item) for item in sizes)
+    return found
 
 
 def keywords(option: str, values: Sequence[str] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
 from laurel_cli.tasks.reading.sources import file_hash
+from laurel_cli.text import whole_number
 
 DEFAULT_VOCABULARY = 8192
 LEARN_FROM = 1 << 25  # bytes of text that a byte-pair encoding is learned from, taken evenly from all of it
@@ -73,11 +74,11 @@ def parse(text: str) -> Choice:
     if text.endswith(".json"):
         path = Path(text).expanduser()
         return Choice("file", 0, path, {"kind": "file", "sha256": file_hash(path), "version": _package().__version__})
-    if kind != "bpe" or (rest and not rest.isdecimal()):
+    vocabulary = whole_number(rest) if rest else DEFAULT_VOCABULARY
+    if kind != "bpe" or vocabulary is None:
         raise UsageError(
             f"Tokenizer {text!r} is unknown.", "There are bytes, bpe, bpe:N and FILE.json.", "Try bpe:8192."
         )
-    vocabulary = int(rest or DEFAULT_VOCABULARY)
     if not SMALLEST <= vocabulary <= 1 << 24:
         raise UsageError(
             f"A vocabulary of {vocabulary} is no byte-pair encoding.", "Bytes alone are 256 tokens.", "Try bpe:8192."
