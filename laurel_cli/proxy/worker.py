@@ -101,7 +101,8 @@ def run_trial(
         content |= {"start": seen} if plain else {}
         sources.check(study.code)  # the study's own model was built anew
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
-        content["device"] |= {"not_repeatable": not_repeatable} if not_repeatable else {}
+        known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
+        content["device"] |= {name: value for name, value in known.items() if value}
         if group.rank == 0:
             write(folder / "records", "trial", "complete", content)
             path.unlink(missing_ok=True)

@@ -125,12 +125,16 @@ class TrialHashes(TypedDict):
 
 
 class TrialDevice(TypedDict):
-    """Where it ran, with so many threads a process and so many processes."""
+    """Where it ran, with so many threads a process and so many processes.
+
+    `not_repeatable` names operations without a deterministic form: run again, the trial ends a little otherwise.
+    """
 
     name: str
     gpu: NotRequired[str]
     threads: int | None
     processes: NotRequired[int]
+    not_repeatable: NotRequired[list[str]]
 
 
 class _Trial(TypedDict):

@@ -105,6 +105,12 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
                 f"{name}, seed {seed}, has {len(different) + 1} records that differ ({_result(kept)} and "
                 f"{', '.join(map(str, different))}): the first is used"
             )
+    unsteady = {name for trial in trials for name in (trial.get("device") or {}).get("not_repeatable") or ()}
+    if unsteady:
+        warnings.append(
+            f"trials that are run again end a little otherwise: on their device {', '.join(sorted(unsteady))} "
+            f"{'has' if len(unsteady) == 1 else 'have'} no deterministic form"
+        )
     blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
         ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), blocks))

@@ -443,3 +443,13 @@ def test_branches_that_start_at_zero_are_named():
     assert said["start"]["zero"] == ["layer1:0"]
     assert any("1 of 3 branches start at zero" in line and "layer1:0" in line for line in said["warnings"])
     assert not any("start at zero" in line for line in document(*controlled({"rw": 0.0}))["warnings"])
+
+
+def test_operations_that_cannot_be_repeated_are_said_once():
+    trials = [trial("baseline", seed, 1.0 + seed / 100) for seed in range(3)]
+    trials += [trial("rw", seed, 0.9 + seed / 90) for seed in range(3)]
+    plain = document(definition(["rw"], 3), trials)["warnings"]
+    for item, names in zip(trials, (["put_"], ["put_", "scatter_add_cuda"]), strict=False):
+        item["device"] = {"name": "cuda", "threads": None, "not_repeatable": names}
+    (said,) = set(document(definition(["rw"], 3), trials)["warnings"]) - set(plain)
+    assert "put_, scatter_add_cuda have no deterministic form" in said
