@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 POLL = 0.1  # seconds between two looks at whether a process is still there
+LOOK = 2.0  # seconds that one look may last; what is longer is time in which this process did not run
 GRACE = 2.0  # seconds for a process to end by itself once it says nothing more
 
 
@@ -36,6 +37,27 @@ def lines(pid: int, descriptor: int) -> Iterator[bytes | None]:
                 return
             *whole, pending = (pending + chunk).split(b"\n")
             yield from whole
+
+
+class Silence:
+    """How long a child process has said nothing while this one could have heard it.
+
+    Stopped by Ctrl-Z or by a scheduler, both stand still; that is not held against the child when they go on.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self._looked = 0.0, time.monotonic()
+
+    def broken(self) -> None:
+        """It has said something."""
+        self.seconds, self._looked = 0.0, time.monotonic()
+
+    def lasts(self) -> float:
+        """Seconds until now; asked at every look."""
+        now = time.monotonic()
+        self.seconds += min(now - self._looked, LOOK)
+        self._looked = now
+        return self.seconds
 
 
 def message_in(line: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from typing import IO, Any
 
 from laurel_cli.errors import LaurelError, ModelError, heard, lacking, told
 from laurel_cli.models import guard
-from laurel_cli.processes import has_ended, kill_group, lines, message_in, wait
+from laurel_cli.processes import Silence, has_ended, kill_group, lines, message_in, wait
 from laurel_cli.text import first_line
 
 SILENCE = 1800.0  # seconds without a message after which a worker is taken to hang; a first compilation may be long
@@ -182,11 +181,11 @@ class Worker:
 
     def _line(self) -> bytes | None:
         """The next line; None where the process has ended or says nothing for too long."""
-        last = time.monotonic()
+        silence = Silence()
         for line in self._said:
             if line is not None:
                 return line
-            if time.monotonic() - last > self.silence:
+            if silence.lasts() > self.silence:
                 self.hung = True
                 return None
         self.unheard = not has_ended(self.process.pid)

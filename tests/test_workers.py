@@ -59,6 +59,11 @@ def sleeps(say, job):
     say({"kind": "begun", "pid": os.getpid()})
     time.sleep(600)
 
+def counts(say, job):
+    say({"kind": "begun", "pid": os.getpid()})
+    time.sleep(1)
+    return {"value": 3}
+
 def hangs(say, job):  # in C, and lets no other thread of Python run
     say({"kind": "begun", "pid": os.getpid()})
     ctypes.PyDLL(None).sleep(600)
@@ -71,6 +76,13 @@ import sys
 from laurel_cli.workers import Worker
 for message in Worker("planted_jobs").run({"do": sys.argv[1]}):
     print(message["pid"], flush=True)
+"""
+
+
+PATIENT = """
+from laurel_cli.workers import Worker
+for message in Worker("planted_jobs", silence=4).run({"do": "counts"}):
+    print(message.get("pid", message.get("value")), flush=True)
 """
 
 
@@ -265,3 +277,16 @@ def test_one_whose_parent_has_gone_before_it_began_ends_at_once() -> None:
     os.close(receive)
     assert process.stdin is not None
     process.stdin.close()
+
+
+def test_time_in_which_both_were_stopped_is_no_silence() -> None:
+    """As by a scheduler that suspends a job: for longer than a worker may be silent."""
+    with subprocess.Popen([sys.executable, "-c", PATIENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for process in (parent.pid, pid):
+                os.kill(process, number)
+            time.sleep(6)
+        assert parent.stdout.readline() == "3\n"
+        assert parent.wait(60) == 0

@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
@@ -23,7 +22,7 @@ from typing import IO, Any, NoReturn
 from laurel_cli.cli import stdio
 from laurel_cli.errors import LaurelError, ModelError, heard, told
 from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
-from laurel_cli.processes import GRACE, has_ended, how, kill_group, lines, message_in, wait
+from laurel_cli.processes import GRACE, Silence, has_ended, how, kill_group, lines, message_in, wait
 
 Step = Callable[[str], None]
 ALONE = "Run the model by itself to see what it does."
@@ -86,11 +85,10 @@ def apart(
 
 def _heard(pid: int, receive: int, name: str, limit: float, on_progress: Step, crash: IO[bytes]) -> Any:
     """What the process says last."""
-    inside, resting, last = 0, 0, time.monotonic()
+    inside, resting, silence = 0, 0, Silence()
     for line in lines(pid, receive):
-        now = time.monotonic()
         if line is not None:
-            last = now
+            silence.broken()
             message = message_in(line)
             if message is None:
                 what = f"{name} disturbs the process that runs it."
@@ -107,7 +105,7 @@ def _heard(pid: int, receive: int, name: str, limit: float, on_progress: Step, c
                 case "done":
                     wait(pid, GRACE)
                     return message["value"]
-        elif limit and not resting and now - last > (limit + GRACE if inside else limit * OUTSIDE):
+        elif silence.lasts() > (limit + GRACE if inside else limit * OUTSIDE) and limit and not resting:
             raise ModelError(
                 f"{name} did not return within {limit if inside else limit * OUTSIDE:g} s.",
                 "It could not be interrupted, and was killed.",

@@ -25,6 +25,7 @@ from laurel_cli.models.limit import LIMIT_VARIABLE, time_limit
 from laurel_cli.text import first_line, message
 
 _ALARMS_IGNORED = 5
+STRETCHES = 4
 _MISSING = re.compile(r"missing \d+ required \S+ arguments?: '(\w+)'")
 _LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _PACKAGES = ("site-packages", "dist-packages")
@@ -290,14 +291,23 @@ def _passed() -> Iterator[None]:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_TimedOut` after `seconds`; only the main thread can be interrupted, others run unlimited."""
+    """Raise `_TimedOut` after `seconds`; only the main thread can be interrupted, others run unlimited.
+
+    The alarm rings four times on the way: time in which the process was stopped, by Ctrl-Z or a scheduler, is not the
+    model's, and counts as one such stretch at most.
+    """
     if not seconds or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
-    alarms = 0
+    alarms, rang, stretch = 0, 0, seconds / STRETCHES
 
     def alarm(number: int, frame: FrameType | None) -> None:
-        nonlocal alarms
+        nonlocal alarms, rang
+        rang += 1
+        if rang < STRETCHES:
+            return
+        if rang == STRETCHES:
+            signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
         alarms += 1
         if alarms > _ALARMS_IGNORED:  # it catches everything, so nothing but the end of the process stops it
             os.write(2, b"The model's code did not return within its time limit and could not be interrupted.\n")
@@ -305,7 +315,7 @@ def _limited(seconds: float) -> Iterator[None]:
         raise _TimedOut
 
     before = signal.signal(signal.SIGALRM, alarm)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    timer = signal.setitimer(signal.ITIMER_REAL, stretch, stretch)
     try:
         yield
     finally:

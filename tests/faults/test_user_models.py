@@ -1,7 +1,12 @@
 """Whatever a user's file does, the command ends with one answer or one error, and leaves nobody behind."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -55,6 +60,28 @@ def test_what_a_model_does_to_python_is_3_and_named(analyze, name, told, line):
     assert error["hint"]
 
 
+SLOW = """
+import pathlib, time, torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+    def forward(self, x):
+        return x + self.f(x)
+
+def build():
+    pathlib.Path("begun").write_text("")
+    for _ in range(20):
+        time.sleep(0.1)
+    return nn.Sequential(Block(), Block())
+
+def example_inputs():
+    return torch.randn(2, 8)
+"""
+
+
 def test_an_exit_while_inputs_are_tried_is_the_same(analyze):
     assert "exits Python" in error_of(analyze("exits", given=("--input-shape", "2x8", "--arms", "rw")))["what"]
 
@@ -96,3 +123,20 @@ def test_no_record_of_a_failure(analyze, tmp_path):
 
 def test_the_traceback_is_that_of_the_models_own_process(analyze):
     assert 'models.py", line' in analyze("odd", "--debug").stderr
+
+
+def test_time_in_which_it_was_stopped_is_not_the_models(laurel_env, tmp_path):
+    """Ctrl-Z, and later `fg`: the model has done nothing wrong."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "laurel_cli", "analyze", "slow.py:build", "--format", "json", "--no-check"]
+    env = laurel_env | {"LAUREL_MODEL_TIMEOUT": "4"}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, start_new_session=True) as running:
+        until = time.monotonic() + 100
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGSTOP)
+        time.sleep(9)
+        os.killpg(running.pid, signal.SIGCONT)
+        out, _ = running.communicate(timeout=200)
+    assert running.returncode == 0, out
