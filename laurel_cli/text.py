@@ -41,6 +41,13 @@ def whole_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text.lstrip("0")) <= 18 else None
 
 
+def signed_number(text: str) -> int | None:
+    """As `whole_number`, with a minus before it or not."""
+    digits = text.strip()
+    number = whole_number(digits.removeprefix("-"))
+    return -number if number is not None and digits.startswith("-") else number
+
+
 def shortened(text: str, most: int = 60) -> str:
     """`text` where it has so many characters at most, else its beginning."""
     return text if len(text) <= most else text[:most] + "..."

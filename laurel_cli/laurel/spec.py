@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel import closed_form
 from laurel_cli.laurel.formula import Added, Starts, has_channels
-from laurel_cli.text import whole_number
+from laurel_cli.text import signed_number
 
 if TYPE_CHECKING:
     from laurel_cli.laurel.layers import LaurelLayer
@@ -100,12 +100,12 @@ class Spec:
         if unknown or len(set(parts)) != len(parts):
             why = f"{unknown[0]!r} is no part of it." if unknown else "A part stands in it twice."
             raise UsageError(f"Variant {text!r} is unknown.", why, f"Did you mean {_nearest(names)}?")
-        number = whole_number(rank.strip().removeprefix("-"))
+        number = signed_number(rank)
         if at and number is None:
             raise UsageError(f"Rank {rank!r} is not a whole number.", hint=f"Try {names}@{DEFAULT_RANK}.")
         flags = {part: part in parts for part in PARTS}
         spec = cls(**flags, **options)  # type: ignore[arg-type]
-        return spec if number is None else replace(spec, rank=-number if rank.strip().startswith("-") else number)
+        return spec if number is None else replace(spec, rank=number)
 
     @property
     def variant(self) -> str:

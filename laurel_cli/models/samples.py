@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from laurel_cli.devices import is_out_of_memory
 from laurel_cli.errors import ResourceError
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.text import first_line
+from laurel_cli.text import first_line, message
 
 SEED = 0
 
@@ -22,6 +23,8 @@ def sample(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, high: int
     try:
         return _drawn(shape, dtype, high)
     except (RuntimeError, TypeError) as error:  # of sizes beyond 64 bits torch raises a TypeError
+        if not (is_out_of_memory(error) or "verflow" in message(error)):
+            raise
         what = f"An input of shape {'x'.join(map(str, shape))} does not fit into memory."
         raise ResourceError(what, f"{first_line(error)}.", "Try a smaller one, or a smaller `batch`.") from error
 

@@ -156,8 +156,10 @@ def _told_by_their_study(records: Sequence[Record]) -> list[Record]:
                 known.setdefault(place, {name: record.content[name] for name in TOLD} | {"hashes": _data(record)})
     found = []
     for record in records:
-        told = next((known[place] for place in _places(record) if place in known), {}) if record.kind == "trial" else {}
-        found.append(replace(record, content={**told, **record.content}))
+        if record.kind == "trial" and record.content.get("status") == "failed":
+            told = next((known[place] for place in _places(record) if place in known), {})
+            record = replace(record, content={**told, **record.content})
+        found.append(record)
     return found
 
 
@@ -176,6 +178,8 @@ def _lacking(record: Record) -> str:
     if record.kind not in KINDS:
         return f"records of kind {record.kind!r} are not known to this version."
     if record.kind == "trial" and not {"model", "task"} <= set(content):
+        if content.get("status") != "failed":
+            return "it holds no model and no task."
         return f"its trial failed ({content.get('reason')}), and no other of its study tells the model and the task."
     try:
         _ = read(content["arm"]["name"], content["arm"], {}) if record.kind == "trial" else arms_of(record)

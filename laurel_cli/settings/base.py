@@ -12,7 +12,7 @@ from laurel_cli.errors import UsageError
 
 KEY = "option"
 P = ParamSpec("P")
-MOST = 10**15
+MOST = 10**15  # more of anything overflows further on
 S = TypeVar("S")
 R = TypeVar("R")
 

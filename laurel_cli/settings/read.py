@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from laurel_cli.errors import UsageError
-from laurel_cli.text import whole_number
+from laurel_cli.text import signed_number, whole_number
 
 
 def items(option: str, values: str | Sequence[str] | None) -> list[str]:
@@ -38,11 +38,10 @@ def whole(option: str, text: str, example: int) -> int:
     Raises:
         UsageError: it is none.
     """
-    digits = text.strip()
-    number = whole_number(digits.removeprefix("-"))
+    number = signed_number(text)
     if number is None:
         raise UsageError(f"{option} {text!r} is not a whole number.", hint=f"Try {option} {example}.")
-    return -number if digits.startswith("-") else number
+    return number
 
 
 def ranks(option: str, values: Sequence[str] | None) -> list[int]:

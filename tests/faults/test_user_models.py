@@ -60,25 +60,12 @@ def test_what_a_model_does_to_python_is_3_and_named(analyze, name, told, line):
     assert error["hint"]
 
 
-SLOW = """
-import pathlib, time, torch
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.f = nn.Linear(8, 8)
-    def forward(self, x):
-        return x + self.f(x)
-
-def build():
-    pathlib.Path("begun").write_text("")
+NAPS = """
+def naps():
+    open("begun", "w").close()
     for _ in range(20):
         time.sleep(0.1)
-    return nn.Sequential(Block(), Block())
-
-def example_inputs():
-    return torch.randn(2, 8)
+    return Net()
 """
 
 
@@ -127,8 +114,8 @@ def test_the_traceback_is_that_of_the_models_own_process(analyze):
 
 def test_time_in_which_it_was_stopped_is_not_the_models(laurel_env, tmp_path):
     """Ctrl-Z, and later `fg`: the model has done nothing wrong."""
-    (tmp_path / "slow.py").write_text(SLOW)
-    command = [sys.executable, "-m", "laurel_cli", "analyze", "slow.py:build", "--format", "json", "--no-check"]
+    (tmp_path / "models.py").write_text(MODELS + NAPS)
+    command = [sys.executable, "-m", "laurel_cli", "analyze", "models.py:naps", *GIVEN, "--format", "json"]
     env = laurel_env | {"LAUREL_MODEL_TIMEOUT": "4"}
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, start_new_session=True) as running:
         until = time.monotonic() + 100
