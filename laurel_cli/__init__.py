@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from laurel_cli.analysis import analyze
     from laurel_cli.api.counted import count
+    from laurel_cli.api.opened import load
     from laurel_cli.api.places import apply, residual_map
     from laurel_cli.api.profiled import profile
     from laurel_cli.api.reported import report
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
     from laurel_cli.models.inputs import as_inputs
-    from laurel_cli.models.load import load
     from laurel_cli.residual import find_connections
     from laurel_cli.rivals import add_arms
 
@@ -62,7 +62,7 @@ _HOMES = {
     "count": "laurel_cli.api.counted",
     "find_connections": "laurel_cli.residual",
     "fold": "laurel_cli.laurel.fold",
-    "load": "laurel_cli.models.load",
+    "load": "laurel_cli.api.opened",
     "parameters": "laurel_cli.laurel.keep",
     "profile": "laurel_cli.api.profiled",
     "remove": "laurel_cli.laurel.keep",

@@ -72,6 +72,11 @@ class GateError(LaurelError):
     exit_code = 7
 
 
+def of_code(code: int) -> type[LaurelError]:
+    """The class of error that a command of ours ends with that exit code for; the base for any other code."""
+    return next((kind for kind in LaurelError.__subclasses__() if kind.exit_code == code), LaurelError)
+
+
 def told(error: LaurelError) -> dict[str, str]:
     """An error as JSON, for another process; of a class that is not listed here the nearest one that is."""
     kind = next(kind.__name__ for kind in type(error).__mro__ if globals().get(kind.__name__) is kind)

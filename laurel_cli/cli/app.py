@@ -10,12 +10,14 @@ import typer
 
 from laurel_cli.cli.analyze import analyze
 from laurel_cli.cli.arms import arms
+from laurel_cli.cli.convert import convert
 from laurel_cli.cli.env import env
 from laurel_cli.cli.models import models
 from laurel_cli.cli.profile import profile
 from laurel_cli.cli.recommend import recommend
 from laurel_cli.cli.records import records
 from laurel_cli.cli.report import report
+from laurel_cli.cli.reproduce import reproduce
 from laurel_cli.cli.signature import from_fields
 from laurel_cli.cli.train_proxy import train_proxy
 
@@ -66,6 +68,8 @@ app.command()(from_fields(profile))
 app.command("train-proxy")(from_fields(train_proxy))
 app.command()(from_fields(report))
 app.command()(from_fields(recommend))
+app.command()(reproduce)
+app.command()(from_fields(convert))
 app.command()(records)
 app.command()(from_fields(arms))
 app.command()(models)

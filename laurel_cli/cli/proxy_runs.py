@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from laurel_cli.cli.destination import Destination
     from laurel_cli.proxy.compare import Prepared, StudyPlan
+    from laurel_cli.settings.train import TrainSettings
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
@@ -55,6 +56,32 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
         stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
+
+
+def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
+    """Write the study that is asked for, or that its folder holds, as a file of settings.
+
+    Raises:
+        UsageError, ResourceError: the file is there already, or cannot be written.
+    """
+    from laurel_cli.cli import stdio
+    from laurel_cli.proxy import study, written
+    from laurel_cli.proxy.asked import plan_of
+    from laurel_cli.records.files import check_writable, write_whole
+    from laurel_cli.settings import files
+    from laurel_cli.settings.train import TrainSettings
+
+    check_writable(path, force)
+    folder = None if asked.study is None else Path(asked.study)
+    if folder is not None and (folder / "study.json").exists():
+        stdio.say(f"note: as {folder / 'study.json'} has it; options beside --study are not looked at")
+        found = written.of_study(study.load(folder))
+    else:
+        found = written.of_plan(plan_of(asked, command=command_line(), versions={}))
+    found |= {"arm_file": asked.arm_file}
+    write_whole(path, files.text({"train-proxy": found}, {"train-proxy": [TrainSettings]}), force)
+    stdio.settle()
+    stdio.say(f"wrote {path}")
 
 
 def run_one(trial: str, folder: Path | None) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from laurel_cli.settings.base import ARGUMENT, Option, Settings, flag, options
+from laurel_cli.errors import UsageError
+from laurel_cli.settings import files
+from laurel_cli.settings.base import ARGUMENT, Option, Settings, flag, options, typed_as
+
+CONFIG, CONTEXT = "config", "context"  # names of parameters
 
 
 def from_fields(command: Callable[..., None]) -> Callable[..., None]:
     """The command as typer takes it: each parameter that is of a settings class becomes that class's options.
 
     Args:
-        command: its parameters are settings, and options that the command line alone has.
+        command: its parameters are settings, and options that the command line alone has. With `config` among them
+            a file stands in for what is not typed.
     """
     hints = get_type_hints(command, include_extras=True)
     hints.pop("return", None)
@@ -27,13 +32,33 @@ def from_fields(command: Callable[..., None]) -> Callable[..., None]:
         own = given.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         parameters += _options(hints[name]) if _is_settings(hints[name]) else [own]
 
+    if CONFIG in hints:
+        parameters.append(inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+
     @wraps(command)
     def run(**typed: Any) -> None:
+        if typed.get(CONFIG) is not None:
+            typed |= _configured(typed[CONFIG], typed[CONTEXT], [hint for hint in hints.values() if _is_settings(hint)])
         command(**{name: _read(hint, typed) if _is_settings(hint) else typed[name] for name, hint in hints.items()})
 
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _configured(path: Path, context: typer.Context, settings: list[type[Settings]]) -> dict[str, Any]:
+    """What a file says of options that are not typed."""
+    command = str(context.info_name)
+    tables = files.read(path)
+    if command not in tables:
+        raise UsageError(f"{str(path)!r} has no table [{command}].", hint=f"Write [{command}] above its options.")
+    found = files.typed(tables[command], settings, f"{path} {command}")
+    return {name: value for name, value in found.items() if not _is_typed(context, name)}
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _is_settings(hint: Any) -> bool:
@@ -48,7 +73,7 @@ def _options(settings: type[Settings]) -> list[inspect.Parameter]:
             item.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=_default(item, known[item.name]),
-            annotation=Annotated[_type(settings, item, known[item.name]), _info(item.name, known[item.name])],
+            annotation=Annotated[typed_as(settings, item.name, known[item.name]), _info(item.name, known[item.name])],
         )
         for item in fields(settings)
         if item.name in known
@@ -61,14 +86,6 @@ def _default(item: Field[Any], option: Option) -> Any:
     if option.read is not None:
         return option.typed
     return item.default
-
-
-def _type(settings: type[Settings], item: Field[Any], option: Option) -> Any:
-    """What typer takes it for: as the option says, else the field's own type, which it was written with as text."""
-    if option.text is not None:
-        return option.text
-    home = next(one for one in settings.__mro__ if item.name in vars(one).get("__annotations__", {}))
-    return eval(str(item.type), dict(vars(sys.modules[home.__module__])))
 
 
 def _info(name: str, option: Option) -> Any:

@@ -47,6 +47,23 @@ def train_proxy(
     ] = None,
     *,
     at_once: ProcessSettings,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take from the table [train-proxy] of a TOML file what is not typed.",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the study as a file for --config, every default in it, and train nothing: the one asked for, "
+            "or the one that --study holds.",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
     tensorboard: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write scalars there as well.", rich_help_panel=OUTPUT),
@@ -72,6 +89,8 @@ def train_proxy(
         laurel train-proxy gpt2 --layers 4 --width 128 --task text:books.txt --seeds 5 --steps 2000 --resume
 
         laurel train-proxy --trial rw+lr@4:3 --study DIR
+
+        laurel train-proxy --write-config study.toml && laurel train-proxy --config study.toml --seeds 9
     """
     from laurel_cli.cli import proxy_runs, stdio
     from laurel_cli.cli.destination import Destination
@@ -92,6 +111,9 @@ def train_proxy(
         from laurel_cli.proxy.asked import plan_of
 
         asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
+        if write_config is not None:
+            proxy_runs.write_config(write_config, asked, force)
+            return
         plan = plan_of(asked, command=command_line(), versions=versions())
         if training.device == "auto" and not is_host(plan.recipe.device):
             stdio.say(f"device: {plan.recipe.device}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.wrapped import refuse_wrapped
+from laurel_cli.records.files import write_whole
 from laurel_cli.schemas.check import fault
 from laurel_cli.schemas.model import ModelJSON
 
@@ -123,11 +125,28 @@ def save(model: nn.Module, folder: str | Path) -> None:
     describe(model, folder)
 
 
-def describe(model: nn.Module, folder: str | Path) -> None:
-    """Write `laurel.json` alone: where LAuReL stands in `model`."""
+def describe(model: nn.Module, folder: str | Path, built: Mapping[str, Any] | None = None) -> None:
+    """Write `laurel.json` alone: where LAuReL stands in `model`; `built` is what builds it, where that is known."""
     layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
-    (Path(folder) / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n")
+    document |= {} if built is None else {"built": dict(built)}
+    write_whole(Path(folder) / DESCRIPTION, json.dumps(document, indent=1) + "\n", force=True)
+
+
+def built(folder: Path) -> dict[str, Any]:
+    """The reference and the options by which the model in a folder is built.
+
+    Raises:
+        RecordError: the folder does not say, or holds no such model.
+    """
+    found = _document(folder).get("built")
+    if found is None:
+        raise RecordError(
+            f"{folder} does not say how its model is built.",
+            "laurel_cli.save cannot know it.",
+            "Build the model and call restore(model, folder).",
+        )
+    return {"reference": found["reference"], "options": dict(found["options"])}
 
 
 def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:
@@ -158,8 +177,8 @@ def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) ->
     if laurel_layers(model):
         raise ModelError("This model has LAuReL already.", hint="Restore into one that has none.")
     folder = Path(folder)
-    layouts = _read(folder)
-    weights = _weights(folder)
+    layouts = _layouts(folder)
+    weights = read_weights(folder)
     with ExitStack() as undo:
         for path, layout in layouts.items():
             part = _part(model, path, folder)
@@ -170,7 +189,7 @@ def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) ->
             except (CannotRewriteError, KeyError) as reason:
                 undo.close()
                 return _anew(folder, model, layouts, weights, example_inputs, str(reason))
-        _load(model, weights, folder)
+        load_weights(model, weights, folder)
         undo.pop_all()
     return model
 
@@ -189,7 +208,7 @@ def _anew(
         )
     apply_laurel(model, layouts[""].spec, inputs)
     try:
-        _load(model, weights, folder)
+        load_weights(model, weights, folder)
     except RecordError:
         remove(model)
         raise
@@ -224,36 +243,59 @@ def _is_laurels(value: object) -> bool:
     return isinstance(value, LearnedSum | PartialSum)
 
 
-def _read(folder: Path) -> dict[str, Layout]:
+def _layouts(folder: Path) -> dict[str, Layout]:
+    document = _document(folder)
+    try:
+        return {name: Layout.read(layout) for name, layout in document["layouts"].items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unsaid(folder / DESCRIPTION, error) from None
+
+
+def _document(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        document = json.loads(path.read_text())
+        document: dict[str, Any] = json.loads(path.read_text())
         if document["schema"] != SCHEMA:
             raise RecordError(f"{path} has schema {document['schema']!r}.", f"This version reads {SCHEMA!r}.")
         wrong = fault(document, ModelJSON)
         if wrong:
             raise ValueError(wrong)
-        return {name: Layout.read(layout) for name, layout in document["layouts"].items()}
+        return document
     except OSError as error:
         raise RecordError(f"{path} cannot be read.", str(error), "Write it with laurel_cli.save(model, DIR).") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} does not say where LAuReL stands.", f"{type(error).__name__}: {error}") from None
+        raise _unsaid(path, error) from None
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _unsaid(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path} does not say where LAuReL stands.", f"{type(error).__name__}: {error}")
+
+
+def read_weights(place: Path) -> dict[str, Tensor]:
+    """The tensors of a file of safetensors, or of all such files in a folder.
+
+    Raises:
+        RecordError: there is none, or one cannot be read.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     weights: dict[str, Tensor] = {}
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:
-        raise RecordError(f"{folder} holds no weights.", "There is no file *.safetensors in it.")
+        raise RecordError(f"{place} holds no weights.", "There is no file *.safetensors in it.")
     for file in files:
         try:
             weights |= load_file(file)
         except (SafetensorError, OSError) as error:
             raise RecordError(f"{file} cannot be read.", str(error)) from None
     return weights
+
+
+def dtype_of(weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype of all weights that are no whole numbers, float32 where they have several."""
+    found = {value.dtype for value in weights.values() if value.is_floating_point()}
+    return found.pop() if len(found) == 1 else torch.float32
 
 
 def _part(model: nn.Module, path: str, folder: Path) -> nn.Module:
@@ -263,8 +305,12 @@ def _part(model: nn.Module, path: str, folder: Path) -> nn.Module:
         raise RecordError(f"{folder} holds another model.", f"This one has no part {path!r}.") from None
 
 
-def _load(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    """Load all weights; those that are one tensor with others may be missing."""
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: Path) -> None:
+    """Load all weights, in place; those that are one tensor with others may be missing.
+
+    Raises:
+        RecordError: they are another model's; `place` is where they come from.
+    """
     state = model.state_dict(keep_vars=True)
     wrong = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
     kept = {_memory(state[name]): name for name in weights if name in state}
@@ -272,8 +318,8 @@ def _load(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
     missing = [name for name in state if name not in weights and name not in tied]
     if wrong or missing:
         name = (wrong or missing)[0]
-        what = "is not in this model, or has another shape" if wrong else "is not in the folder"
-        raise RecordError(f"{folder} holds another model.", f"{name!r} {what}.")
+        what = "is not in this model, or has another shape" if wrong else "is not there"
+        raise RecordError(f"{place} holds another model.", f"{name!r} {what}.")
     empty = any(value.is_meta for value in state.values())
     model.load_state_dict(weights, strict=False, assign=empty)
     for name, other in tied.items() if empty else ():

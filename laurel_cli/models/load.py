@@ -26,26 +26,7 @@ def load(
     inputs: Sequence[str] = (),
     model_args: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
-    """Build the model that `reference` names, in eval mode, without memory where that is possible.
-
-    >>> import laurel_cli as laurel
-    >>> loaded = laurel.load("resnet18", model_args={"num_classes": 10}, image_size=64)
-    >>> loaded.module.fc.out_features, loaded.input_description
-    (10, 'x: float32 [1, 3, 64, 64]')
-
-    Args:
-        reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
-            `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`.
-        batch: samples in the example inputs.
-        seq_len: tokens a sample; 128 at most by default.
-        image_size: pixels along each side of an image.
-        input_shape: shape of the one input, e.g. (1, 3, 224, 224); without the batch, (3, 224, 224), `batch` leads.
-        inputs: strings such as `x=float32:1x3x32x32` (batch first) that replace the inferred inputs.
-        model_args: keyword arguments for the constructor or configuration.
-
-    Returns:
-        The module, on the meta device where `on_meta`, the inputs that it is called with, and `build`, which builds
-        it again with memory and weights.
+    """Build the model that `reference` names; `laurel_cli.load` says what all of this is.
 
     Raises:
         UsageError: an option that does not apply, a reference that cannot be read, inputs that cannot be inferred.

@@ -10,6 +10,7 @@ from typing import Any
 
 from laurel_cli.schemas.analyze import Analyze
 from laurel_cli.schemas.arms import Arms
+from laurel_cli.schemas.convert import Convert
 from laurel_cli.schemas.count import CountedModel, CountedModules
 from laurel_cli.schemas.env import Env
 from laurel_cli.schemas.error import ErrorJSON
@@ -20,6 +21,7 @@ from laurel_cli.schemas.recommend import Recommend
 from laurel_cli.schemas.record import RecordJSON
 from laurel_cli.schemas.records import Records
 from laurel_cli.schemas.report import ReportJSON
+from laurel_cli.schemas.reproduce import Experiments, Reproduce
 from laurel_cli.schemas.residual_map import FoundConnections
 from laurel_cli.schemas.study import StudyOne, StudyTwo
 from laurel_cli.schemas.train_proxy import TrainProxy
@@ -28,9 +30,11 @@ from laurel_cli.schemas.trial import Trial
 DOCUMENTS: dict[str, Any] = {
     "laurel.analyze/1": Analyze,
     "laurel.arms/1": Arms,
+    "laurel.convert/1": Convert,
     "laurel.count/1": CountedModel,
     "laurel.env/1": Env,
     "laurel.error/1": ErrorJSON,
+    "laurel.experiments/1": Experiments,
     "laurel.model/1": ModelJSON,
     "laurel.models/1": Models,
     "laurel.modules/1": CountedModules,
@@ -39,6 +43,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.record/1": RecordJSON,
     "laurel.records/1": Records,
     "laurel.report/2": ReportJSON,
+    "laurel.reproduce/1": Reproduce,
     "laurel.residual-map/1": FoundConnections,
     "laurel.study/1": StudyOne,
     "laurel.study/2": StudyTwo,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import LaurelSpec, RivalSpec
-from laurel_cli.schemas.marks import Count
+from laurel_cli.schemas.marks import Count, Needed
 
 Formula = LaurelSpec | RivalSpec
 
@@ -67,9 +67,17 @@ class LayoutJSON(TypedDict):
     checkpoints: list[tuple[str, list[SpotJSON]]]
 
 
+class BuiltJSON(TypedDict):
+    """What builds the model: a reference, and options of `laurel_cli.load`."""
+
+    reference: Needed[str]
+    options: Needed[dict[str, Any]]
+
+
 class ModelJSON(TypedDict):
     """Where LAuReL stands, by the path of the part ("" for the whole model), and the torch that wrote it."""
 
     schema: Literal["laurel.model/1"]
     torch: str
     layouts: dict[str, LayoutJSON]
+    built: NotRequired[BuiltJSON]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -62,6 +63,14 @@ def options(settings: type) -> dict[str, Option]:
 def flag(name: str, option: Option) -> str:
     """What is typed: "--seq-len"; of a switch its positive form."""
     return option.name.partition("/")[0] or "--" + name.replace("_", "-")
+
+
+def typed_as(settings: type, name: str, option: Option) -> Any:
+    """The type of a field as it is typed: as its option says, else the field's own, which stands there as text."""
+    if option.text is not None:
+        return option.text
+    home = next(one for one in settings.__mro__ if name in vars(one).get("__annotations__", {}))
+    return eval(str(home.__annotations__[name]), dict(vars(sys.modules[home.__module__])))
 
 
 @dataclass(frozen=True)

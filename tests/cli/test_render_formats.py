@@ -10,10 +10,14 @@ import re
 import shutil
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from laurel_cli.arms import KINDS
+from laurel_cli.experiments import Experiment, Scale, Unwritten
+from laurel_cli.experiments.beside import document as reproduced_document
+from laurel_cli.experiments.run import commands, on_a_cluster
 from laurel_cli.render import FORMATS, Look, render
 from laurel_cli.reports.recommend import recommend
 from laurel_cli.verdict.document import document as study_document
@@ -23,7 +27,7 @@ from ..verdict.studies import study  # noqa: TID252  # tests are no installed pa
 
 HOSTILE = made.HOSTILE + " & 100 % $x$ #1 ~^ =cmd()"
 TEX = shutil.which("pdflatex")
-COMMANDS = ("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env")
+COMMANDS = ("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env", "reproduce")
 
 
 def ratio(median):
@@ -76,6 +80,27 @@ def reported(folder):
     return made.document(folder)
 
 
+def reproduced():
+    trained = study_document(*study({"naive+1": -0.06, "rw": -0.07, HOSTILE: 0.08}), command=f"laurel {HOSTILE}")
+    figures = {"quality": 3.0, "parameters": 1_000_000, "step": 0.1, "memory": 11.65}
+    step = {"width": 8, "steps": 3}
+    experiment = Experiment(
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        "loss",
+        {"baseline": figures, HOSTILE: figures | {"quality": 2.9}},
+        Unwritten(768, {HOSTILE: 2}, HOSTILE),
+        {"paper": Scale("paper", {"train-proxy": step}, HOSTILE, beside={HOSTILE: HOSTILE}, cluster=step)},
+        (HOSTILE,),
+    )
+    answers = {"profile": profiled(), "train-proxy": trained}
+    scale, folder = experiment.scales["paper"], Path(HOSTILE)
+    lines = [one.line for one in commands(scale, folder, {})]
+    more = {"folder": str(folder), "command": HOSTILE, "lines": lines, "cluster": on_a_cluster(scale, folder, {})}
+    return reproduced_document(experiment, scale, answers=answers, **more)
+
+
 @pytest.fixture
 def said(request, document, tmp_path):
     """The document of a command, with hostile names in it."""
@@ -105,6 +130,8 @@ def said(request, document, tmp_path):
         return {"schema": "laurel.arms/1", "arms": [*about, about[0] | {"name": HOSTILE, "needs": HOSTILE}]}
     if command == "models":
         return {"schema": "laurel.models/1", "pattern": None, "models": [{"reference": HOSTILE, "source": HOSTILE}]}
+    if command == "reproduce":
+        return reproduced()
     devices = [{"name": "cpu", "available": True, "detail": HOSTILE}]
     return {"schema": "laurel.env/1", "versions": {HOSTILE: HOSTILE, "torch": None}, "devices": devices}
 

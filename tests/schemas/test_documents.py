@@ -235,6 +235,7 @@ def test_what_quick_commands_print(laurel: Any, tmp_path: Path) -> None:
     made.everything(tmp_path / "reports")
     for words in (
         ["arms"],
+        ["reproduce", "--list"],
         ["models", "resnet1*"],
         ["records"],
         ["report"],

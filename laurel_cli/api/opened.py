@@ -1,0 +1,87 @@
+"""A model by its reference, or with its weights and its LAuReL from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laurel_cli.errors import ModelError
+from laurel_cli.laurel import keep
+from laurel_cli.models import load as load_named
+from laurel_cli.models.reference import runs_users_code
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from laurel_cli.models.loaded import LoadedModel
+
+CONFIG = "config.json"  # what `save_pretrained` writes beside the weights
+
+
+def load(
+    reference: str,
+    *,
+    batch: int = 1,
+    seq_len: int | None = None,
+    image_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    inputs: Sequence[str] = (),
+    model_args: Mapping[str, Any] | None = None,
+) -> LoadedModel:
+    """Build the model that `reference` names, in eval mode, without memory where that is possible.
+
+    >>> import laurel_cli as laurel
+    >>> loaded = laurel.load("resnet18", model_args={"num_classes": 10}, image_size=64)
+    >>> loaded.module.fc.out_features, loaded.input_description
+    (10, 'x: float32 [1, 3, 64, 64]')
+
+    Args:
+        reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
+            `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`; or a folder that `laurel convert` wrote, with its weights.
+        batch: samples in the example inputs.
+        seq_len: tokens a sample; 128 at most by default.
+        image_size: pixels along each side of an image.
+        input_shape: shape of the one input, e.g. (1, 3, 224, 224); without the batch, (3, 224, 224), `batch` leads.
+        inputs: strings such as `x=float32:1x3x32x32` (batch first) that replace the inferred inputs.
+        model_args: keyword arguments for the constructor or configuration.
+
+    Returns:
+        The module, on the meta device where `on_meta`, the inputs that it is called with, and `build`, which builds
+        it again with memory and weights.
+
+    Raises:
+        UsageError: an option that does not apply, a reference that cannot be read, inputs that cannot be inferred.
+        ModelError: the model does not exist or cannot be built.
+        RecordError: a folder that does not hold what it says.
+    """
+    asked: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": input_shape}
+    asked |= {"inputs": inputs, "model_args": model_args}
+    if not (Path(reference) / keep.DESCRIPTION).is_file():
+        return load_named(reference, **asked)
+    folder = Path(reference)
+    built = keep.built(folder)
+    if runs_users_code(built["reference"]):
+        raise ModelError(
+            f"{reference!r} is a model of {built['reference']!r}.",
+            "A folder does not get code of yours to run.",
+            "Build the model and call restore(model, folder).",
+        )
+    home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
+    options = built["options"] | {key: value for key, value in asked.items() if value not in (None, (), [], 1)}
+    opened = load_named(home, **_shaped(options))
+    build = partial(_again, opened, folder)
+    return replace(opened, reference=reference, module=build(), build=build, on_meta=False)
+
+
+def _again(opened: LoadedModel, folder: Path) -> nn.Module:
+    model = opened.build().to(keep.dtype_of(keep.read_weights(folder)))
+    return keep.restore(model, folder, opened.inputs).eval()
+
+
+def _shaped(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON had them, as `load` takes them."""
+    shape = options.get("input_shape")
+    return {**options, **({"input_shape": tuple(shape)} if shape else {})}

@@ -1,0 +1,156 @@
+"""An experiment is run by the commands that users have, one after the other, each as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laurel_cli.errors import LaurelError, UsageError, of_code
+from laurel_cli.experiments import COMMANDS, Experiment, Scale
+from laurel_cli.records.files import read_whole
+from laurel_cli.settings import files
+
+SOME_FAILED = 6  # the exit code of a study in which some trials failed: its answer is there
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of an experiment.
+
+    Attributes:
+        name: "analyze", "profile", "train-proxy" or "report".
+        words: what is typed after `laurel`.
+        answer: the file that it writes.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    answer: Path
+
+    @property
+    def line(self) -> str:
+        """As it is typed."""
+        return shlex.join(["laurel", *self.words])
+
+
+def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Command]:
+    """What a scale comes to.
+
+    Args:
+        scale: of an experiment.
+        folder: where everything goes.
+        asked: options by field that are to be the user's own: "task", "device", "processes"; None for the scale's.
+
+    Raises:
+        UsageError: it needs data that are not named.
+    """
+    if scale.data and asked.get("task") is None and "train-proxy" in scale.steps:
+        raise UsageError(f"The scale {scale.name} needs data.", hint=f"Add `task={scale.data!r}` with your folder.")
+    found = []
+    for name, options in scale.steps.items():
+        answer = folder / f"{name}.json"
+        own = _with(options, asked, name)
+        more = {"analyze": ["--save"], "train-proxy": ["--study", str(folder / "study"), "--resume"]}.get(name, [])
+        kept = [] if name == "train-proxy" else ["--records", str(folder / "records")]
+        written = ["--format", "json", "--output", str(answer), "--force"]
+        found.append(Command(name, (name, *files.words(own, COMMANDS[name]), *more, *kept, *written), answer))
+    told = ["--study", str(folder / "study")] if "train-proxy" in scale.steps else []
+    told += ["--records", str(folder / "records")] if {"analyze", "profile"} & set(scale.steps) else []
+    page = folder / "report.md"
+    return [
+        *found,
+        Command("report", ("report", *told, "--format", "markdown", "--output", str(page), "--force"), page),
+    ]
+
+
+def on_a_cluster(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[str]:
+    """The lines that make a scale's study on other machines: write it down, then a job for each of its trials."""
+    if scale.cluster is None:
+        return []
+    own = _with({"task": scale.data or None} | dict(scale.cluster), {"task": asked.get("task")}, "train-proxy")
+    study = ["--study", str(folder / "cluster")]
+    prepare = shlex.join(["laurel", "train-proxy", *files.words(own, COMMANDS["train-proxy"]), *study, "--prepare"])
+    trial = shlex.join(["laurel", "train-proxy", *study, "--trial"])
+    return [f"{prepare} > trials.txt", f'{trial} "$TRIAL"    # for every line TRIAL of trials.txt, a job']
+
+
+def run(
+    experiment: Experiment,
+    planned: list[Command],
+    *,
+    again: bool,
+    on_line: Callable[[str], None],
+    on_note: Callable[[str], None],
+) -> dict[str, Document]:
+    """Run the commands; their documents by name, but for the report's.
+
+    Args:
+        experiment: whose they are; `planned` its commands.
+        again: time anew what was timed by the same command before.
+        on_line: told each command as it starts; `on_note` what to know of it.
+
+    Raises:
+        LaurelError: a command failed; of the class that its exit code says.
+        KeyboardInterrupt: after the command under way has ended.
+    """
+    found: dict[str, Document] = {}
+    for command in planned:
+        before = None if again or command.name != "profile" else _answered(command)
+        if before is not None:
+            on_note(f"as it was timed before: {command.answer}; `again=True` times it anew")
+            found[command.name] = before
+            continue
+        on_line(command.line)
+        code = _call(command.words)
+        if code not in (0, SOME_FAILED):
+            raise of_code(code)(
+                f"{experiment.name}: {command.name} ended with exit code {code}.", "What it said is above."
+            )
+        if command.name != "report":
+            document = _read(command.answer)
+            if document is None:
+                raise LaurelError(f"{experiment.name}: {command.name} left no answer in {str(command.answer)!r}.")
+            found[command.name] = document
+    return found
+
+
+def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """The options of a command, with the user's own in their place."""
+    known = {item for one in COMMANDS[command] for item in one.__dataclass_fields__}
+    return {**options, **{key: value for key, value in asked.items() if value is not None and key in known}}
+
+
+def _call(words: tuple[str, ...]) -> int:
+    """The exit code of a command, which speaks on our standard error; Ctrl-C reaches it too, and it is waited for."""
+    process = subprocess.Popen([sys.executable, "-m", "laurel_cli", *words], stdin=subprocess.DEVNULL, stdout=2)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal sent it to both: the command writes its checkpoints
+        process.wait()
+        raise
+    except BaseException:  # SIGTERM came to us alone
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _answered(command: Command) -> Document | None:
+    """What the very command answered before, in full."""
+    document = _read(command.answer)
+    complete = document is not None and document.get("status") == "complete"
+    return document if document is not None and complete and document.get("command") == command.line else None
+
+
+def _read(path: Path) -> Document | None:
+    try:
+        document = json.loads(read_whole(path))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

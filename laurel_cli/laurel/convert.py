@@ -1,0 +1,102 @@
+"""A model with its trained weights, given LAuReL or a rival, in a folder that `load` opens again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from laurel_cli.laurel import keep
+from laurel_cli.laurel.apply import place
+from laurel_cli.laurel.formula import Formula
+from laurel_cli.models import load
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.run import running
+from laurel_cli.residual import find_connections
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` wrote.
+
+    Attributes:
+        connections: that are learned now.
+        parameters: of the whole model; `added` of its learned sums.
+        dtype: of the weights.
+        difference: largest difference of an output over the largest output, on the example inputs, in that dtype.
+        warnings: what stays ordinary, and what else is to be known.
+    """
+
+    connections: int
+    parameters: int
+    added: int
+    dtype: str
+    difference: float
+    warnings: tuple[str, ...]
+
+
+def convert(
+    reference: str, weights: Path, spec: Formula, folder: Path, *, options: Mapping[str, Any] | None = None
+) -> Converted:
+    """Build a model, give it its weights, put a formula in the place of its additions, write all of it to a folder.
+
+    The folder holds the weights as safetensors, `laurel.json`, and what `save_pretrained` writes for models that have
+    it. `load(folder)` opens it, or `restore(model, folder)` where the model is built by code of your own.
+
+    Args:
+        reference: of the model; `options` those of `load`.
+        weights: a file of safetensors, or a folder of them.
+        spec: the formula.
+        folder: made where there is none.
+
+    Raises:
+        RecordError: weights that cannot be read, or are another model's.
+        ModelError: the model cannot be built, or none of its additions can be replaced.
+        ResourceError: the folder cannot be written.
+    """
+    loaded = load(reference, **(options or {}))
+    model = loaded.build().eval()
+    read = keep.read_weights(weights)
+    dtype = keep.dtype_of(read)
+    model.to(dtype)
+    keep.load_weights(model, read, weights)
+    before = _outputs(model, loaded.inputs)
+    placed = place(model, spec, find_connections(model, loaded.inputs), loaded.inputs)
+    difference = _difference(before, _outputs(model, loaded.inputs))
+    own = keep.parameters(model)
+    built = {"reference": reference, "options": {key: value for key, value in (options or {}).items() if value}}
+    keep.save(model, folder)
+    keep.describe(model, folder, built)
+    return Converted(
+        connections=len(placed.layers),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        added=sum(parameter.numel() for parameter in own),
+        dtype=str(dtype).removeprefix("torch."),
+        difference=difference,
+        warnings=placed.warnings,
+    )
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+    def like_weights(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    own = Inputs(*tree_map(like_weights, (inputs.args, inputs.kwargs)))
+    with running(model, own, real=True) as given:
+        found = given.call(model)
+    return [leaf.detach().clone() for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+
+
+def _difference(before: list[Tensor], after: list[Tensor]) -> float:
+    """The largest difference over the largest value."""
+    pairs = [(a.double(), b.double()) for a, b in zip(before, after, strict=True) if a.numel()]
+    most = max((float(a.abs().max()) for a, _ in pairs), default=0.0)
+    far = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    return far / most if most else far

@@ -1,0 +1,25 @@
+"""laurel.convert/1: a trained model that was given a formula, as `laurel convert` prints it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from laurel_cli.schemas.marks import Count
+
+
+class Convert(TypedDict):
+    """What was written to `folder`. `difference` is the largest of an output over the largest output, on the example
+    inputs and in `dtype`; `added` counts the parameters of the learned sums."""
+
+    schema: Literal["laurel.convert/1"]
+    command: str
+    model: str
+    arm: str
+    weights: str
+    folder: str
+    connections: Count
+    parameters: Count
+    added: Count
+    dtype: str
+    difference: float
+    warnings: list[str]
