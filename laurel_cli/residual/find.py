@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from laurel_cli.errors import ModelError
+from laurel_cli.residual import around
 from laurel_cli.residual.accept import accept
 from laurel_cli.residual.channels import ChannelMap, Knowledge
 from laurel_cli.residual.graph import Addition, Call, Node, Trace
@@ -49,6 +50,7 @@ class Connection:
         branches: nodes of the branches that are added, one for each site.
         frames: all calls that were running, from the addition outwards to the model's forward.
         weights: names of the parameters and buffers that the branch reads.
+        scale: what multiplies the terms, "branch by layer1.gamma"; `norm` where norms stand; both "" for nothing.
         alternatives: other expressions of the same module that make the same sum in other passes.
     """
 
@@ -71,6 +73,8 @@ class Connection:
     branches: tuple[int, ...]
     frames: tuple[Call, ...]
     weights: tuple[str, ...] = ()
+    scale: str = ""
+    norm: str = ""
     alternatives: tuple[AdditionSite, ...] = ()
 
     @property
@@ -130,7 +134,7 @@ class ResidualMap(Result[Connection]):
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON values, schema "laurel.residual-map/1"."""
-        said = ("name", "kind", "width", "shape", "stream", "block")
+        said = ("name", "kind", "scale", "norm", "width", "shape", "stream", "block")
         connections = [
             {key: getattr(c, key) for key in said} | {"module": c.owner, "file": c.line[0], "line": c.line[1]}
             for c in self.connections
@@ -151,11 +155,10 @@ class ResidualMap(Result[Connection]):
         """A row a connection, then a row a refused addition with the reason why it is none; in notebooks a table."""
         from pandas import DataFrame
 
-        columns = ("name", "kind", "width", "shape", "stream", "block", "file", "line", "reason")
-        rows: list[tuple[Any, ...]] = []
-        for c in self.connections:
-            rows.append((c.name, c.kind, c.width, c.shape, c.stream, c.block, *c.line, None))
-        rows += [(entry.name, None, None, None, None, None, None, None, entry.reason) for entry in self.refused]
+        said = ("name", "kind", "scale", "norm", "width", "shape", "stream", "block")
+        columns = (*said, "module", "file", "line", "reason")
+        rows = [(*(getattr(c, key) for key in said), c.owner, *c.line, None) for c in self.connections]
+        rows += [(entry.name, *[None] * (len(columns) - 2), entry.reason) for entry in self.refused]
         return DataFrame(rows, columns=list(columns))
 
     @property
@@ -213,12 +216,14 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
     paths = dict(model.named_modules())
     sites = Sites(trace)
     ordinals: Counter[str] = Counter()
+    readers = around.readers_of(nodes)
     connections = []
     for item, (stream, position) in zip(found, streams(found, nodes), strict=True):
         node, relation = nodes[item.addition.node], item.relation
         standing = tuple(sites.of(part.addition, part.relation.skip) for part in (*item.partial, item))
         owner = standing[-1].owner
         held = channels.of(item.skip, node.index)
+        block = block_of(item, owner, nodes, paths)
         connections.append(
             Connection(
                 name=f"{owner or '(root)'}:{ordinals[owner]}",
@@ -231,7 +236,7 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 branch_shape=nodes[item.addition.operands[relation.branch_end]].shape,
                 stream=stream,
                 position=position,
-                block=block_of(item, owner, nodes, paths),
+                block=block,
                 sites=standing,
                 node=node.index,
                 skip=item.skip,
@@ -240,6 +245,8 @@ def find(trace: Trace, model: nn.Module) -> ResidualMap:
                 branches=tuple(part.addition.operands[1 - part.relation.skip] for part in (*item.partial, item)),
                 frames=item.addition.calls,
                 weights=_weights(item, nodes),
+                scale=around.scale(item, nodes),
+                norm=around.norms(item, found, block, nodes, readers),
             )
         )
         ordinals[owner] += 1

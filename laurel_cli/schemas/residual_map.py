@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.analyze import RefusedJSON
 from laurel_cli.schemas.marks import Count
 
 
 class FoundConnection(TypedDict):
-    """A residual connection: width D, shape of its sum, number of its stream, block; the module and line that add."""
+    """A residual connection: width D, shape of its sum, number of its stream, block; the module and line that add.
+
+    `scale` names what multiplies its terms, `norm` where norms stand; both are empty for nothing.
+    """
 
     name: str
     kind: Literal["identity", "projection"]
+    scale: NotRequired[str]
+    norm: NotRequired[str]
     width: Count
     shape: list[Count]
     stream: Count | None
