@@ -139,7 +139,8 @@ def _figure_folder(destination: Destination, figures: Path | None) -> Path | Non
 
     folder = figures
     if folder is None and destination.path is not None and FORMATS[destination.format].pictures:
-        folder = destination.path.with_name(destination.path.stem + "-figures")
+        named = destination.path.stem
+        folder = destination.path.with_name("figures" if named == "report" else f"{named}-figures")
     if folder is not None and destination.format == "latex" and not re.fullmatch(r"[\w./ +@,=-]*", str(folder)):
         raise UsageError(f"LaTeX cannot include figures from {str(folder)!r}.", hint="Name a plain --figures folder.")
     return folder

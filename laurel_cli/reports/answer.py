@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
@@ -35,7 +36,13 @@ def answer(body: Item) -> list[str]:
     elif study["cannot_tell"]:
         said = [_cannot_tell(study)]
     else:
-        said = [*_lead(study, judged), *_gains(judged), *_losses(judged), *_excluded(judged), *_worth(study, judged)]
+        said = [
+            *_lead(study, judged, _single(body)),
+            *_gains(judged),
+            *_losses(judged),
+            *_excluded(judged),
+            *_worth(study, judged),
+        ]
         said += [*_at_equal_quality(study, judged), *_unestablished(body)]
     said += _left_out(judged)
     if study["shown"] != study["metric"]:
@@ -59,8 +66,8 @@ def _cannot_tell(study: Item) -> str:
     )
 
 
-def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
-    """What is better; without any such arm, that none is."""
+def _lead(study: Item, judged: Sequence[Item], priced: Collection[str]) -> Iterator[str]:
+    """What is better, for what (of the costs in `priced`); without any such arm, that none is."""
     task, by_metric = study["task"]["title"], f" by {study['metric']}" if study["shown"] != study["metric"] else ""
     rivals = [arm for arm in judged if not kind_of(arm["kind"]).is_scaling]
     better = [arm for arm in rivals if arm["verdict"] == BETTER]
@@ -69,11 +76,12 @@ def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
         yield f"The study {study['name']} on {task} has no arm beside naive scaling."
     elif better:
         beaten = "the baseline and than every control of its recipe"
-        yield f"On {task} {_with_evidence(better, study)} better than {beaten}{by_metric}."
+        yield f"On {task} {_with_evidence(better, study, priced)} better than {beaten}{by_metric}."
     elif bare:
         yield (
-            f"On {task} {_with_evidence(bare, study)} better than the baseline{by_metric}, but without controls: "
-            f"{_reasons(bare)}, and the baseline with another learning rate or start might have the gain as well."
+            f"On {task} {_with_evidence(bare, study, priced)} better than the baseline{by_metric}, but without "
+            f"controls: {_reasons(bare)}, and the baseline with another learning rate or start might have the gain as "
+            "well."
         )
     elif any(arm["verdict"] == REPAIRS for arm in rivals):
         beaten = "the baseline and the controls of its recipe"
@@ -81,23 +89,22 @@ def _lead(study: Item, judged: Sequence[Item]) -> Iterator[str]:
     else:
         yield f"On {task} no arm is established to be better than the baseline{by_metric}."
     if better and bare:
-        yield f"{_with_evidence(bare, study)} better than the baseline, but without controls: {_reasons(bare)}."
+        yield f"{_with_evidence(bare, study, priced)} better than the baseline, but without controls: {_reasons(bare)}."
     if len(rivals) > 1 and (better or bare):
         count = len(better) + len(bare)
         said = f"{count} of {len(rivals)}" if count < len(rivals) else f"All {count}"
         yield f"{said} arms beside naive scaling {'is' if count == 1 else 'are'} better."
 
 
-def _with_evidence(arms: Sequence[Item], study: Item) -> str:
+def _with_evidence(arms: Sequence[Item], study: Item, priced: Collection[str]) -> str:
     """`rw (+0.03 nats [0.01, 0.05], 98.8 %, n = 5, p = 0.004) for +0.0003 % parameters is`."""
     parts = []
     for arm in arms[:SHOWN]:
         gain = arm["gain"]
         trend = f"; {arm['trend']}" if arm["trend"] in (gates.FADING, gates.GROWING) else ""
         evidence = f"{words.gain_at(gain, study['metric'])}, n = {gain['n']}"
-        parts.append(
-            f"{arm['name']} ({evidence}, {words.p_value(gain['p_holm'])}{trend}){_price(arm) if len(arms) == 1 else ''}"
-        )
+        price = _price(arm, priced) if len(arms) == 1 else ""
+        parts.append(f"{arm['name']} ({evidence}, {words.p_value(gain['p_holm'])}{trend}){price}")
     more = [f"{len(arms) - SHOWN} more"] if len(arms) > SHOWN else []
     return f"{words.listed([*parts, *more])} {'is' if len(arms) == 1 else 'are'}"
 
@@ -189,10 +196,19 @@ def _both(order: Item) -> str:
     return f"{alone}, {words.short_p(order['p_holm'])} corrected" if corrected else alone
 
 
-def _price(arm: Item) -> str:
+PRICES = {"parameters": "parameters", "flops": "FLOPs", "latency": "latency", "step": "step time"}
+
+
+def _single(body: Item) -> set[str]:
+    """The costs that were recorded in one setting: a sentence has no room to tell several apart."""
+    counts = Counter(str(setting["name"]).partition("_")[0] for setting in body["settings"])
+    return {name for name, number in counts.items() if number == 1}
+
+
+def _price(arm: Item, priced: Collection[str]) -> str:
     parts = []
-    for name, said in (("parameters", "parameters"), ("flops", "FLOPs"), ("latency", "latency"), ("step", "step time")):
-        paid = arm["costs"].get(name)
+    for name, said in PRICES.items():
+        paid = arm["costs"].get(name) if name in priced else None
         if paid is not None:
             parts.append(f"{words.price(paid, said)}{_elementwise(paid)}")
     return f" for {words.listed(parts)}" if parts else ""
@@ -213,9 +229,14 @@ def _costs_alone(body: Item) -> list[str]:
         return [f"Of {name} the baseline alone was measured."]
     said = [f"Of {name} the costs are recorded, no trained quality: what the arms bring is not known yet."]
     timed = [arm for arm in arms if {"latency", "step"} & set(arm["costs"])] or arms
-    parts = [f"{arm['name']}{_price(arm).replace(' for ', ' ', 1)}" for arm in timed[:SHOWN]]
+    single = _single(body)
+    prices = [(arm["name"], _price(arm, single).removeprefix(" for ")) for arm in timed[:SHOWN]]
+    parts = [f"{name} {price}" for name, price in prices if price]
     more = "; the others are in the tables." if len(arms) > len(parts) else "."
-    return [*said, "Beyond the baseline: " + "; ".join(parts) + more]
+    said += ["Beyond the baseline: " + "; ".join(parts) + more] if parts else []
+    names = {str(setting["name"]).partition("_")[0] for setting in body["settings"]} - single
+    several = [title for name, title in PRICES.items() if name in names]
+    return said + ([f"In several settings, which the tables tell apart: {words.listed(several)}."] if several else [])
 
 
 def _capital(text: str) -> str:

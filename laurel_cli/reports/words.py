@@ -9,6 +9,7 @@ from laurel_cli import text
 
 UNITS = {"loss": "nats", "accuracy": "points"}
 UNKNOWN = "not known"
+NO_INTERVAL = "(no interval)"  # measured, but in too few processes to tell how far off it is
 
 
 def scaled(value: float, metric: str) -> float:
@@ -57,11 +58,12 @@ def visible(found: Mapping[str, float], metric: str) -> str:
 
 
 def ratio(found: Mapping[str, Any] | None) -> str:
-    """`0.981 [0.962, 0.999]`: of times."""
+    """`0.981 [0.962, 0.999]`, `0.981 (no interval)`: of times."""
     if found is None:
         return text.NOTHING
     low, high = found["low"], found["high"]
-    return f"{found['median']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+    ends = f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else NO_INTERVAL
+    return f"{found['median']:.3f} {ends}"
 
 
 def gain_at(effect: Mapping[str, Any] | None, metric: str) -> str:
@@ -84,7 +86,7 @@ def short_p(p: float | None, equals: str = "") -> str:
 
 
 def cost(found: Mapping[str, Any] | None) -> str:
-    """`+1.6800 %`, with `[0.12, 3.40]` where it was measured."""
+    """`+1.6800 %` of what is exact; `+1.7 % [0.1, 3.4]` of what was measured, `+1.7 % (no interval)` in one process."""
     if found is None or found.get("percent") is None:
         return text.NOTHING
     middle = float(found["percent"])
@@ -92,7 +94,7 @@ def cost(found: Mapping[str, Any] | None) -> str:
     if low == middle == high:
         return signed_percent(middle)
     if low is None or high is None:
-        return f"{middle:+.2f} %"
+        return f"{middle:+.2f} % {NO_INTERVAL}"
     middle_text, *ends = (text.significant(value, (high - low) / 2) for value in (middle, low, high))
     return f"{_sign(middle)}{middle_text} % [{', '.join(ends)}]"
 
@@ -100,7 +102,9 @@ def cost(found: Mapping[str, Any] | None) -> str:
 def price(found: Mapping[str, Any], name: str) -> str:
     """`+1.6800 % parameters`, `+6.1 % latency ([3.1, 9.1] at 95 %)`."""
     middle, bracket, ends = cost(found).partition(" [")
-    return f"{middle} {name}" + (f" ([{ends} at {level(found['level'])})" if bracket else "")
+    if bracket:
+        return f"{middle} {name} ([{ends} at {level(found['level'])})"
+    return f"{middle.removesuffix(f' {NO_INTERVAL}')} {name}" + f" {NO_INTERVAL}" * middle.endswith(NO_INTERVAL)
 
 
 def signed_percent(value: float | None) -> str:

@@ -8,6 +8,7 @@ import pytest
 from laurel_cli.arms import KINDS, Arm
 from laurel_cli.errors import UsageError
 from laurel_cli.records.folder import gather
+from laurel_cli.render import render
 from laurel_cli.reports.arms import labels
 from laurel_cli.reports.join import usable
 from tests.report.made import (
@@ -385,3 +386,25 @@ def test_a_study_of_which_every_trial_failed_says_why(tmp_path):
     put(tmp_path, failed("rw", reason="killed"), status="failed")
     (said,) = usable(gather([tmp_path]).records)[1]
     assert "its trial failed (killed)" in said
+
+
+def test_a_time_of_one_process_has_no_interval_and_says_so(tmp_path):
+    profile(tmp_path, {"rw": (1.2878, None, None), "naive+1": (1.03, 1.02, 1.04)})
+    body = document(tmp_path)["comparisons"][0]
+    assert "rw +28.78 % latency (no interval)" in " ".join(body["answer"])
+    assert "naive+1 +3.0 % latency ([2.0, 4.0] at 95 %)" in " ".join(body["answer"])
+    page = render(document(tmp_path), "markdown")
+    assert "| `rw` | 103 | +28.78 % (no interval) | - |" in page
+    assert "| `naive+1` | 82.4 | +3.0 % [2.0, 4.0] | 95 % |" in page
+
+
+def test_times_of_several_devices_are_never_one_figure_in_a_sentence(tmp_path):
+    """Which of two settings comes first is a matter of the alphabet: neither is told without its name."""
+    profile(tmp_path, {"rw": (0.967, 0.885, 1.057)})
+    profile(tmp_path, {"rw": (1.2878, 1.20, 1.31)}, device={"name": "cuda", "gpu": "NVIDIA H200"})
+    body = document(tmp_path)["comparisons"][0]
+    said = " ".join(body["answer"])
+    assert "28.78" not in said
+    assert "-3.3" not in said
+    assert "In several settings, which the tables tell apart: latency." in said
+    assert len([setting for setting in body["settings"] if setting["title"] == "latency added"]) == 2

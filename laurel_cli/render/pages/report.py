@@ -112,7 +112,7 @@ def _frontiers(body: Item) -> list[Block]:
         for point in panel["arms"]:
             said = {"percent": point["cost_percent"], "low": point["cost_low"], "high": point["cost_high"]}
             row: list[Any] = [point["name"], words.cost(said)]
-            row += [point["level"]] if measured else []
+            row += [_level(said | {"level": point["level"]})] if measured else []
             row += [point["elementwise_added"]] if counted else []
             row.append(point["status"])
             if saves:
@@ -231,7 +231,7 @@ def _costs(body: Item) -> list[Block]:
         for arm in arms:
             paid = arm["costs"][name]
             row = [arm["name"], *(paid[key] for key in keys), words.cost(paid)]
-            rows.append((*row, *([paid["level"]] if measured else [])))
+            rows.append((*row, *([_level(paid)] if measured else [])))
         said = f" ({setting['setting']})" if setting["setting"] else ""
         blocks.append(Table(f"Cost: {setting['title']}{said}", tuple(columns), tuple(rows)))
     return [Heading(3, "What the arms cost"), *blocks] if blocks else []
@@ -242,13 +242,18 @@ def _to_naive(body: Item) -> list[Block]:
     blocks: list[Block] = []
     for panel in body["latencies"]:
         rows = tuple(
-            (arm["arm"], words.ratio(arm["to_naive"]), arm["to_naive"]["level"], arm["to_naive"]["verdict"])
+            (arm["arm"], words.ratio(arm["to_naive"]), _level(arm["to_naive"]), arm["to_naive"]["verdict"])
             for arm in panel["arms"]
             if arm["to_naive"]
         )
         columns = (ARM, right("time over naive+1's"), right("level", words.level), Column("verdict"))
         blocks += [Table(f"Time against naive+1 ({panel['setting']})", columns, rows)] if rows else []
     return blocks
+
+
+def _level(found: Item) -> float | None:
+    """Of an interval, where there is one."""
+    return None if found["low"] is None or found["high"] is None else found["level"]
 
 
 _UNITS = {"parameters": "parameters", "flops": "FLOPs", "memory": "peak", "latency": "ms", "step": "ms"}
