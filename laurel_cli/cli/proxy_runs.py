@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.proxy.compare import Prepared, StudyPlan
+    from laurel_cli.study.compare import Prepared, StudyPlan
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
@@ -26,8 +26,8 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
         typer.Exit: 6, some trials failed.
     """
     from laurel_cli.cli.live import Live
-    from laurel_cli.proxy import compare as proxy
-    from laurel_cli.proxy import study
+    from laurel_cli.study import compare as proxy
+    from laurel_cli.study import folder as study
 
     with Live(debug=debug, tensorboard=tensorboard) as live:
         prepared = _prepared(plan, live.step)
@@ -47,7 +47,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     """Write the study down and list its missing trials, ARM:SEED a line."""
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
-    from laurel_cli.proxy import study
+    from laurel_cli.study import folder as study
 
     with Progress(debug) as progress:
         prepared = _prepared(plan, progress)
@@ -74,8 +74,8 @@ def run_one(trial: str, folder: Path | None) -> None:
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
     from laurel_cli.cli import stdio
     from laurel_cli.models.reference import runs_users_code
-    from laurel_cli.proxy.run import PATIENCE
-    from laurel_cli.proxy.worker import model_of
+    from laurel_cli.study.run import PATIENCE
+    from laurel_cli.study.worker import model_of
 
     model = model_of(folder, arm)
     if runs_users_code(model):
@@ -90,7 +90,7 @@ def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     import signal
 
     from laurel_cli.proxy.trial import Stopped
-    from laurel_cli.proxy.worker import run_trial
+    from laurel_cli.study.worker import run_trial
 
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,9 +104,9 @@ def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
 def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
     """The plan's study, prepared; in a process of its own where it has a user's model."""
     from laurel_cli.models.reference import runs_users_code
-    from laurel_cli.proxy import study
-    from laurel_cli.proxy.compare import Prepared, prepare
-    from laurel_cli.proxy.run import PATIENCE
+    from laurel_cli.study import folder as study
+    from laurel_cli.study.compare import Prepared, prepare
+    from laurel_cli.study.run import PATIENCE
 
     users = [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
     if not users:

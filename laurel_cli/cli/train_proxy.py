@@ -89,7 +89,7 @@ def train_proxy(
     with Progress(debug, every=30.0) as progress:
         progress("starting")
         from laurel_cli.devices import is_host
-        from laurel_cli.proxy.asked import plan_of
+        from laurel_cli.study.asked import plan_of
 
         asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
         plan = plan_of(asked, command=command_line(), versions=versions())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli import arms
 from laurel_cli.proxy.recipe import Contender
-from laurel_cli.proxy.study import Study
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
     from laurel_cli.proxy.start import Start
     from laurel_cli.proxy.trial import State
+    from laurel_cli.study.folder import Study
     from laurel_cli.tasks import Task
 
 SCHEMA = "laurel.trial/1"

@@ -12,7 +12,7 @@ from typing import Any
 
 from laurel_cli.arms import AGAINST, Arm, Kind, parse_arm
 from laurel_cli.errors import UsageError
-from laurel_cli.records.store import sha256_of
+from laurel_cli.records.canonical import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it

@@ -21,7 +21,7 @@ from laurel_cli.settings.shared import (
 )
 
 if TYPE_CHECKING:
-    from laurel_cli.proxy.run import Happening
+    from laurel_cli.study.run import Happening
 
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
 IMAGE, TEXT = defaults.BUDGETS["image"], defaults.BUDGETS["text"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import UsageError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import StudyPlan, prepare
 
 STEPS = 8
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, ResourceError
-from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
+from laurel_cli.study import folder as studies
 from laurel_cli.workers import Worker, raised
 
 PATIENCE = 30.0  # seconds for the step that a stopped trial is at, and its checkpoint
@@ -108,7 +108,7 @@ class _Slot:
 
     def _trial(self, arm: str, seed: int) -> None:
         if self.worker is None:
-            self.worker = Worker("laurel_cli.proxy.worker", keep=[self.lock])
+            self.worker = Worker("laurel_cli.study.worker", keep=[self.lock])
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
         reason, error = None, None

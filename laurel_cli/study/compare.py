@@ -12,14 +12,16 @@ from laurel_cli.arms import foreign
 from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
-from laurel_cli.proxy import controls, run, sources, study
-from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
-from laurel_cli.proxy.run import Event, Key
-from laurel_cli.proxy.study import Study
-from laurel_cli.records.provenance import code_sha256
-from laurel_cli.records.store import read, sha256_of, write
+from laurel_cli.records.canonical import sha256_of
+from laurel_cli.records.provenance import trained_by
+from laurel_cli.records.store import read, write
+from laurel_cli.study import controls, run, sources
+from laurel_cli.study import folder as study
+from laurel_cli.study.declaration import Declaration
+from laurel_cli.study.folder import Study
+from laurel_cli.study.run import Event, Key
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
@@ -28,8 +30,6 @@ from laurel_cli.verdict.paired import looks
 if TYPE_CHECKING:
     from laurel_cli.arms import Arm
 
-# What a trial's outcome depends on.
-ROOMS = ("arms", "devices", "laurel", "models", "proxy", "residual", "rivals", "tasks")
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
@@ -46,7 +46,7 @@ class StudyPlan:
         rates: learning rates to try for every arm before the study, 0 for none.
         most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
             every arm is separated.
-        controls: whether the study carries any; see `laurel_cli.proxy.controls`.
+        controls: whether the study carries any; see `laurel_cli.study.controls`.
         positive: an arm to take for the positive control, None for a wider baseline.
         control_seeds: blocks of the other controls, at most `seeds`.
         steps_saved: whether the baseline is trained with a second budget, to measure steps saved.
@@ -385,5 +385,5 @@ def _at(name: str, factor: float, plan: StudyPlan) -> str:
 def _code(plan: StudyPlan) -> dict[str, str]:
     """What else an outcome depends on, but for the files of the user's models: versions, our sources, outside arms."""
     found = {name: version for name, version in plan.versions.items() if version is not None}
-    found["code"] = code_sha256(ROOMS)
+    found["code"] = trained_by()
     return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))

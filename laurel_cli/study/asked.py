@@ -8,8 +8,8 @@ from typing import Any
 
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import defaults
-from laurel_cli.proxy.compare import StudyPlan
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study.compare import StudyPlan
 
 
 def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | None]) -> StudyPlan:

@@ -15,8 +15,6 @@ import torch
 
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
-from laurel_cli.proxy import sources
-from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, own_device, synchronised
@@ -25,6 +23,8 @@ from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
+from laurel_cli.study import folder as studies
+from laurel_cli.study import sources
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
 

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import LaurelError, RecordError, UsageError
-from laurel_cli.proxy import sources
-from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
 from laurel_cli.records.store import load as load_record
 from laurel_cli.records.store import make_folder
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
+from laurel_cli.study import sources
+from laurel_cli.study.declaration import Declaration
 from laurel_cli.text import visible
 
 SCHEMA = "laurel.study/2"
