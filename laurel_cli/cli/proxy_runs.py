@@ -13,7 +13,7 @@ from laurel_cli.cli.typed import in_options
 from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from laurel_cli.cli.destination import Destination
     from laurel_cli.study.compare import Prepared, StudyPlan
@@ -57,7 +57,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
 
 
-def run_one(trial: str, folder: Path | None) -> None:
+def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> None:
     """Run one trial for a scheduler, or as one of the processes that torchrun has started for it.
 
     Raises:
@@ -79,14 +79,14 @@ def run_one(trial: str, folder: Path | None) -> None:
 
     model = model_of(folder, arm)
     if runs_users_code(model):
-        content = apart(lambda step: _run(folder, arm, number), model, patience=PATIENCE)
+        content = apart(lambda step: _run(folder, arm, number, allowed), model, patience=PATIENCE)
     else:
-        content = _run(folder, arm, number)
+        content = _run(folder, arm, number, allowed)
     stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 
-def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
+def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
     import signal
 
     from laurel_cli.proxy.trial import Stopped
@@ -96,7 +96,7 @@ def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
     try:
-        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked))
+        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), allowed=allowed)
     except Stopped:
         raise typer.Exit(128 + asked[0]) from None
 

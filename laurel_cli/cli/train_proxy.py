@@ -82,7 +82,8 @@ def train_proxy(
     if trial is not None:
         stdio.reserve(debug)
         files.bring()
-        proxy_runs.run_one(trial, None if declared.study is None else Path(declared.study))
+        folder = None if declared.study is None else Path(declared.study)
+        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions))
         return
     parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)

@@ -25,7 +25,7 @@ def plan() -> Study:
 
 
 def put(folder: Path, plan: Study, arm: str, seed: int, status: str = "complete", loss: float = 1.0) -> None:
-    content = failure(plan, plan.contender(arm), seed, "it crashed", command="")
+    content = failure(plan, plan.contender(arm), seed, "it crashed", command="", code=plan.code)
     if status != "failed":
         content |= {"status": status, "reason": None, "final": {"step": 12, "loss": loss, "accuracy": 0.5}}
     write(folder / "records", "trial", "failed" if status == "failed" else "complete", content)
