@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from laurel_cli.records.store import plain
+from laurel_cli.records.canonical import plain
 
 if TYPE_CHECKING:
     from dataclasses import Field

@@ -19,8 +19,8 @@ import laurel_cli as laurel
 from laurel_cli.api.trained import StudyResult
 from laurel_cli.arms import parse_arm
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import Prepared, judged
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import Prepared, judged
 from tests.rivals.shown import shown
 
 ROOT = Path(__file__).parents[1]

@@ -144,9 +144,9 @@ def train(asked: TrainSettings) -> StudyResult:
         ResourceError: the device is absent, or the folder cannot be written.
         TypeError: a module in the place of a reference.
     """
-    from laurel_cli.proxy.asked import plan_of
-    from laurel_cli.proxy.compare import compare, prepare
     from laurel_cli.records.provenance import versions
+    from laurel_cli.study.asked import plan_of
+    from laurel_cli.study.compare import compare, prepare
 
     plan = plan_of(asked, command=called("train", asked), versions=versions())
     prepared = prepare(plan, asked.on_progress)

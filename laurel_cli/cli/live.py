@@ -17,7 +17,7 @@ from laurel_cli.text import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from laurel_cli.proxy.run import Happening
+    from laurel_cli.study.run import Happening
 
 EVERY = 30.0  # seconds between two lines where there is no terminal
 Key = tuple[str, int]

@@ -13,11 +13,11 @@ from laurel_cli.cli.typed import in_options
 from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from laurel_cli.cli.destination import Destination
-    from laurel_cli.proxy.compare import Prepared, StudyPlan
     from laurel_cli.settings.train import TrainSettings
+    from laurel_cli.study.compare import Prepared, StudyPlan
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
@@ -27,8 +27,8 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
         typer.Exit: 6, some trials failed.
     """
     from laurel_cli.cli.live import Live
-    from laurel_cli.proxy import compare as proxy
-    from laurel_cli.proxy import study
+    from laurel_cli.study import compare as proxy
+    from laurel_cli.study import folder as study
 
     with Live(debug=debug, tensorboard=tensorboard) as live:
         prepared = _prepared(plan, live.step)
@@ -48,7 +48,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     """Write the study down and list its missing trials, ARM:SEED a line."""
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
-    from laurel_cli.proxy import study
+    from laurel_cli.study import folder as study
 
     with Progress(debug) as progress:
         prepared = _prepared(plan, progress)
@@ -65,17 +65,18 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
         UsageError, ResourceError: the file is there already, or cannot be written.
     """
     from laurel_cli.cli import stdio
-    from laurel_cli.proxy import study, written
-    from laurel_cli.proxy.asked import plan_of
     from laurel_cli.records.files import check_writable, write_whole
     from laurel_cli.settings import files
     from laurel_cli.settings.train import TrainSettings
+    from laurel_cli.study import folder as study
+    from laurel_cli.study import written
+    from laurel_cli.study.asked import plan_of
 
     check_writable(path, force)
-    folder = None if asked.study is None else Path(asked.study)
-    if folder is not None and (folder / "study.json").exists():
-        stdio.say(f"note: as {folder / 'study.json'} has it; options beside --study are not looked at")
-        found = written.of_study(study.load(folder))
+    place = None if asked.study is None else Path(asked.study)
+    if place is not None and (place / "study.json").exists():
+        stdio.say(f"note: as {place / 'study.json'} has it; options beside --study are not looked at")
+        found = written.of_study(study.load(place))
     else:
         found = written.of_plan(plan_of(asked, command=command_line(), versions={}))
     found |= {"arm_file": asked.arm_file}
@@ -84,7 +85,7 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
     stdio.say(f"wrote {path}")
 
 
-def run_one(trial: str, folder: Path | None) -> None:
+def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> None:
     """Run one trial for a scheduler, or as one of the processes that torchrun has started for it.
 
     Raises:
@@ -101,29 +102,29 @@ def run_one(trial: str, folder: Path | None) -> None:
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
     from laurel_cli.cli import stdio
     from laurel_cli.models.reference import runs_users_code
-    from laurel_cli.proxy.run import PATIENCE
-    from laurel_cli.proxy.worker import model_of
+    from laurel_cli.study.run import PATIENCE
+    from laurel_cli.study.worker import model_of
 
     model = model_of(folder, arm)
     if runs_users_code(model):
-        content = apart(lambda step: _run(folder, arm, number), model, patience=PATIENCE)
+        content = apart(lambda step: _run(folder, arm, number, allowed), model, patience=PATIENCE)
     else:
-        content = _run(folder, arm, number)
+        content = _run(folder, arm, number, allowed)
     stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 
-def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
+def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
     import signal
 
     from laurel_cli.proxy.trial import Stopped
-    from laurel_cli.proxy.worker import run_trial
+    from laurel_cli.study.worker import run_trial
 
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
     try:
-        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked))
+        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), allowed=allowed)
     except Stopped:
         raise typer.Exit(128 + asked[0]) from None
 
@@ -131,9 +132,9 @@ def _run(folder: Path, arm: str, seed: int) -> dict[str, Any]:
 def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
     """The plan's study, prepared; in a process of its own where it has a user's model."""
     from laurel_cli.models.reference import runs_users_code
-    from laurel_cli.proxy import study
-    from laurel_cli.proxy.compare import Prepared, prepare
-    from laurel_cli.proxy.run import PATIENCE
+    from laurel_cli.study import folder as study
+    from laurel_cli.study.compare import Prepared, prepare
+    from laurel_cli.study.run import PATIENCE
 
     users = [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
     if not users:

@@ -101,14 +101,15 @@ def train_proxy(
     if trial is not None:
         stdio.reserve(debug)
         files.bring()
-        proxy_runs.run_one(trial, None if declared.study is None else Path(declared.study))
+        folder = None if declared.study is None else Path(declared.study)
+        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions))
         return
     parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)
     with Progress(debug, every=30.0) as progress:
         progress("starting")
         from laurel_cli.devices import is_host
-        from laurel_cli.proxy.asked import plan_of
+        from laurel_cli.study.asked import plan_of
 
         asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
         if write_config is not None:

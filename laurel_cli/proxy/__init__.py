@@ -1,1 +1,1 @@
-"""Short training runs whose differences mean something: recipes, the training loop, studies."""
+"""One trial: its recipe, where it starts, its training, its checkpoint, what it leaves."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli import arms
 from laurel_cli.proxy.recipe import Contender
-from laurel_cli.proxy.study import Study
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
     from laurel_cli.proxy.start import Start
     from laurel_cli.proxy.trial import State
+    from laurel_cli.study.folder import Study
     from laurel_cli.tasks import Task
 
 SCHEMA = "laurel.trial/1"
@@ -31,6 +32,7 @@ def outcome(
     seeds: dict[str, int],
     coefficients: list[dict[str, Any]],
     command: str,
+    code: Mapping[str, str],
 ) -> dict[str, Any]:
     """Of a trial that came to its end, or diverged.
 
@@ -40,13 +42,13 @@ def outcome(
         baseline: the study's own model, on the meta device where that is possible.
         seeds: of the model, the data and the evaluation.
         coefficients: what LAuReL learned.
-        command: that ran it.
+        command: that ran it; `code` what it ran, measured by the process that trained.
     """
     from laurel_cli.models.fingerprint import architecture
 
     diverged = state.diverged is not None
     total, usual = (_counted(model) for model in (begun.model, baseline.module))
-    return _identity(study, contender, seed, command) | {
+    return _identity(study, contender, seed, command, code) | {
         "model": {
             "reference": baseline.reference,
             "source": baseline.source,
@@ -75,13 +77,15 @@ def outcome(
         "coefficients": coefficients,
         "seconds": state.seconds,
         "seeds": seeds,
-        "hashes": {"data": task.sha256, "code": study.code.get("code"), "start": begun.sha256},
+        "hashes": {"data": task.sha256, "code": code.get("code"), "start": begun.sha256},
     }
 
 
-def failure(study: Study, contender: Contender, seed: int, reason: str, *, command: str) -> dict[str, Any]:
+def failure(
+    study: Study, contender: Contender, seed: int, reason: str, *, command: str, code: Mapping[str, str]
+) -> dict[str, Any]:
     """Of a trial that crashed, hung or was killed."""
-    return _identity(study, contender, seed, command) | {
+    return _identity(study, contender, seed, command, code) | {
         "status": "failed",
         "reason": reason,
         "metric": "loss",
@@ -95,7 +99,9 @@ def _counted(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _identity(study: Study, contender: Contender, seed: int, command: str) -> dict[str, Any]:
+def _identity(study: Study, contender: Contender, seed: int, command: str, code: Mapping[str, str]) -> dict[str, Any]:
+    others = sorted(name for name in study.code.keys() | code.keys() if study.code.get(name) != code.get(name))
+    changed = {name: {"study": study.code.get(name), "here": code.get(name)} for name in others}
     return {
         "schema": SCHEMA,
         "command": command,
@@ -108,5 +114,6 @@ def _identity(study: Study, contender: Contender, seed: int, command: str) -> di
             "init": contender.init or None,
         },
         "seed": seed,
-        "versions": dict(study.code),
+        "versions": dict(code),
+        **({"versions_changed": changed} if changed else {}),
     }

@@ -58,7 +58,12 @@ class Group:
 
 def launched() -> bool:
     """Whether torchrun, or what works like it, has started this process together with others."""
-    return _given("WORLD_SIZE") > 1
+    return world() > 1
+
+
+def world() -> int:
+    """How many processes train together."""
+    return _given("WORLD_SIZE")
 
 
 def own_device(name: str, threads: int | None) -> Device:
@@ -83,14 +88,14 @@ def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     if not launched():
         yield Group(device)
         return
-    rank, world = _given("RANK"), _given("WORLD_SIZE")
-    if batch % (world * accumulate):
+    rank, count = _given("RANK"), world()
+    if batch % (count * accumulate):
         raise UsageError(
-            f"`batch={batch}` cannot be parted among {world} processes.", hint="Make it a multiple of them."
+            f"`batch={batch}` cannot be parted among {count} processes.", hint="Make it a multiple of them."
         )
     dist.init_process_group(device.collective(device.torch.type))
     try:
-        yield Group(device, rank, world)
+        yield Group(device, rank, count)
     finally:
         dist.destroy_process_group()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from laurel_cli.arms import AGAINST, Arm, Kind, parse_arm
 from laurel_cli.errors import UsageError
-from laurel_cli.records.store import sha256_of
+from laurel_cli.records.canonical import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
@@ -75,6 +75,7 @@ class Recipe:
         compile: through `torch.compile`.
         device: where it trains; `threads` of a process on the CPU.
         spec: fields of every LAuReL spec.
+        world: processes that train a trial together.
     """
 
     model: ModelChoice
@@ -98,9 +99,10 @@ class Recipe:
     device: str = "cpu"
     threads: int | None = 1
     spec: Mapping[str, Any] = field(default_factory=dict)
+    world: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "evaluations", "evaluation_batch"):
+        for name in ("steps", "batch", "accumulate", "evaluations", "evaluation_batch", "world"):
             if getattr(self, name) < 1:
                 raise UsageError(f"`{name}={getattr(self, name)}` is not a positive number.")
         if self.batch % self.accumulate:
@@ -124,8 +126,11 @@ class Recipe:
             )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        """As JSON values; one process alone goes without saying, as before there could be several."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.world == 1:
+            del plain["world"]
+        return plain
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Recipe:

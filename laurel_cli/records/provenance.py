@@ -6,23 +6,30 @@ import hashlib
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import laurel_cli
+from laurel_cli.records.imports import file_of, reached
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "fvcore", "thop", "torch_xla")
 
 
-def code_sha256(parts: Sequence[str] = ("",)) -> str:
-    """SHA-256 over the package's Python files: their paths within it and their bytes, in sorted order.
+def code_sha256() -> str:
+    """Of all of the package."""
+    return _sha256(Path(laurel_cli.__file__).parent.rglob("*.py"))
 
-    Args:
-        parts: folders and files of the package; all of it by default.
-    """
+
+def trained_by() -> str:
+    """Of the code that a trial's outcome depends on: that of the room that trains, and all that it imports."""
+    return _sha256(file for name in reached("proxy") if (file := file_of(name)) is not None)
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """SHA-256 over Python files of the package: their paths within it and their bytes, in sorted order."""
     root = Path(laurel_cli.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted({file for part in parts for file in _files(root / part)}):
+    for path in sorted(files):
         data = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode())
         digest.update(data)
@@ -41,7 +48,3 @@ def version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _files(place: Path) -> list[Path]:
-    return [place] if place.is_file() else list(place.rglob("*.py"))

@@ -9,17 +9,16 @@ records have none); it is no part of the content, so that the same content twice
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from laurel_cli.errors import LaurelError, RecordError, ResourceError
+from laurel_cli.records.canonical import plain, sha256_of
 from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.records.places import Places
 from laurel_cli.schemas import KINDS
@@ -159,18 +158,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rstrip(".") or type(error).__name__
-
-
-def sha256_of(content: Any) -> str:
-    """SHA-256 of plain JSON in canonical form: sorted keys, no spaces, ASCII."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """JSON values: keys are text, tuples lists, NaN and infinity None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

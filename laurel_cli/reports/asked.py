@@ -55,10 +55,11 @@ def gathered(studies: Sequence[Path], records: Sequence[Path] | None) -> Gathere
     both = {record.name: record for record in rest.records if record.kind != "trial"}
     both |= {record.name: record for record in trials.records}
     good, _ = usable(both.values())
+    known = {record.name for record in good}
     joined = {record.name for model in models(good) if model.trials for record in model.records}
     # What cannot be used is kept: the report says why.
-    bad = {name for name in both if name not in {record.name for record in good}}
-    kept = tuple(both[name] for name in sorted(both) if name in joined | bad)
+    wanted = joined | (both.keys() - known)
+    kept = tuple(both[name] for name in sorted(both) if name in wanted)
     return replace(trials, records=kept, problems=(*trials.problems, *rest.problems))
 
 

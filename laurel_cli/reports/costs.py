@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
 from laurel_cli.reports.frontier import AddedCost
-from laurel_cli.reports.join import Model, Setting, arms_of, sample_input, settings
+from laurel_cli.reports.join import Model, Setting, arms_of, newest_first, sample_input, settings
 from laurel_cli.reports.studies import Trials
 from laurel_cli.verdict.paired import CONFIDENCE
 
@@ -97,7 +98,7 @@ def axes(model: Model, trials: Trials | None, kinds: Sequence[str] = COSTS) -> t
 
 def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
     ledger = _Ledger()
-    for arm, item, name in _counted(model.analyses):
+    for arm, item, name, _ in model.once(_counted):
         if item.get("added_parameters") is not None and arm.form not in ledger.paid:
             ledger.put(arm.form, _exact(item["parameters"], item["added_parameters"]), name)
     for arm, records in (trials.by_arm if trials else {}).items():
@@ -120,16 +121,16 @@ def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
 
 def _flops(model: Model, trials: Trials | None, found: _Found) -> None:
     wanted = sample_input(str(trials.content["model"].get("input", ""))) if trials else None
-    by_input: dict[str, list[Any]] = {}
-    for record in model.analyses:
-        by_input.setdefault(sample_input(str(record.content["model"].get("input", ""))), []).append(record)
+    by_input: dict[str, list[tuple[Arm, Mapping[str, Any], str]]] = {}
+    for arm, item, name, described in model.once(_counted):
+        by_input.setdefault(described, []).append((arm, item, name))
     if wanted is not None and by_input and wanted not in by_input:
         found.notes.append(
             f"FLOPs were counted for {', '.join(sorted(by_input))} alone, the study's input is {wanted}: not shown"
         )
     for described in sorted(by_input) if wanted is None else [wanted] if wanted in by_input else []:
         ledger = _Ledger()
-        for arm, item, name in _counted(by_input[described]):
+        for arm, item, name in by_input[described]:
             if item.get("added_flops") is not None and item.get("flops") and arm.form not in ledger.paid:
                 ledger.put(arm.form, _operations(arm, item), name)
                 if item.get("uncounted"):
@@ -146,7 +147,7 @@ def _operations(arm: Arm, item: Mapping[str, Any]) -> Paid:
 
 
 def _timed(model: Model, kinds: Sequence[str], found: _Found) -> None:
-    for setting, records in settings(model).items():
+    for setting, records in model.once(settings).items():
         kind = "step" if setting.mode == "train" else "latency"
         times, peaks = _Ledger(), _Ledger()
         for record in records:
@@ -167,16 +168,25 @@ def _timed(model: Model, kinds: Sequence[str], found: _Found) -> None:
 
 def _warn_of_versions(model: Model, found: _Found) -> None:
     by_text: dict[str, list[Setting]] = {}
-    for setting in settings(model):
+    for setting in model.once(settings):
         by_text.setdefault(setting.text, []).append(setting)
     for text, alike in by_text.items():
         if len(alike) > 1:
             found.notes.append(f"profiles with torch {', '.join(s.torch or '?' for s in alike)} stand apart ({text})")
 
 
-def _counted(records: Iterable[Any]) -> Iterable[tuple[Arm, Mapping[str, Any], str]]:
-    newest_first = sorted(records, key=lambda record: (record.recorded, record.sha256), reverse=True)
-    return ((arm, item, record.name) for record in newest_first for arm, item in arms_of(record).items())
+def _counted(model: Model) -> list[tuple[Arm, Mapping[str, Any], str, str]]:
+    """(arm, what was counted, the record's name, one sample of the input) of every count, the newest first.
+
+    Every study leaves a count of its own. Of those that say the same of an arm the newest stands for all.
+    """
+    found: dict[str, tuple[Arm, Mapping[str, Any], str, str]] = {}
+    for record in newest_first(model.analyses):
+        described = sample_input(str(record.content["model"].get("input", "")))
+        for arm, item in arms_of(record).items():
+            said = json.dumps([repr(arm), item, described], sort_keys=True)
+            found.setdefault(said, (arm, item, record.name, described))
+    return list(found.values())
 
 
 def _exact(total: float, added: float) -> Paid:

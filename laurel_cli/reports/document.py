@@ -96,7 +96,7 @@ def _comparison(model: Model, trials: Trials | None, costs: Sequence[str], metri
     drawn = [panels.panel(axis, found) for axis in paid] if found is not None and found.drawn else []
     described = study.document(found) if found is not None else None
     body: dict[str, Any] = {
-        "model": _model(model),
+        "model": model.once(_model),
         "study": described,
         "partial": any(record.status == "partial" for record in model.profiles)
         or (described is not None and _is_unfinished(described)),
@@ -135,14 +135,18 @@ def _sources(body: Mapping[str, Any]) -> list[str]:
 
 def _arms(model: Model, trials: Trials | None) -> list[Arm]:
     """The study's arms, and those that were counted or timed without being trained."""
-    found = dict.fromkeys(trials.findings if trials is not None else ())
+    found = list(trials.findings if trials is not None else ())
     forms = {arm.form for arm in found}
+    return order([*found, *(arm for form, arm in model.once(_untrained).items() if form not in forms)])
+
+
+def _untrained(model: Model) -> dict[tuple[Any, ...], Arm]:
+    """The arms that were counted or timed, by form: of several of one form the first."""
+    found: dict[tuple[Any, ...], Arm] = {}
     for record in (*model.analyses, *model.profiles):
         for arm in arms_of(record):
-            if arm.form not in forms:
-                forms.add(arm.form)
-                found[arm] = None
-    return order(found)
+            found.setdefault(arm.form, arm)
+    return found
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -7,10 +7,10 @@ different studies never stands on one axis: each of these is a `Setting` or a co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from laurel_cli.arms import Arm, read
 from laurel_cli.errors import LaurelError
@@ -20,6 +20,7 @@ from laurel_cli.reports.arms import options_of
 _BATCH = re.compile(r"\[\d+(?=[,\]])")
 KINDS = ("analyze", "profile", "trial")
 TOLD = ("model", "task", "device")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,25 @@ class Setting:
 
 @dataclass
 class Model:
-    """All that was recorded of one architecture."""
+    """All that was recorded of one architecture; `known` is what was found of it already."""
 
     architecture: str
     analyses: list[Record] = field(default_factory=list)
     profiles: list[Record] = field(default_factory=list)
     trials: list[Record] = field(default_factory=list)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, find: Callable[[Model], Found]) -> Found:
+        """What `find` says of the model, found once however many studies ask; asked when all records are in."""
+        if find not in self.known:
+            self.known[find] = find(self)
+        found: Found = self.known[find]
+        return found
 
     @cached_property
     def records(self) -> list[Record]:
         """Every record, those that describe the model best first, the newest of them first; asked when all are in."""
-        return [record for group in (self.analyses, self.profiles, self.trials) for record in _newest_first(group)]
+        return [record for group in (self.analyses, self.profiles, self.trials) for record in newest_first(group)]
 
     @property
     def reference(self) -> str:
@@ -118,7 +127,7 @@ def settings(model: Model) -> dict[Setting, list[Record]]:
             torch=str((content.get("versions") or {}).get("torch", "")),
         )
         groups.setdefault(setting, []).append(record)
-    return {key: _newest_first(groups[key]) for key in sorted(groups, key=lambda s: (s.text, s.torch))}
+    return {key: newest_first(groups[key]) for key in sorted(groups, key=lambda s: (s.text, s.torch))}
 
 
 def arms_of(record: Record) -> dict[Arm, Mapping[str, Any]]:
@@ -196,7 +205,8 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _newest_first(records: Iterable[Record]) -> list[Record]:
+def newest_first(records: Iterable[Record]) -> list[Record]:
+    """By when they were written, those of one moment by their hash."""
     return sorted(records, key=lambda record: (record.recorded, record.sha256), reverse=True)
 
 

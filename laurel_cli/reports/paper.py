@@ -11,7 +11,7 @@ from typing import Any
 
 from laurel_cli.arms import Arm, kind_of
 from laurel_cli.reports.arms import order
-from laurel_cli.reports.join import Model, arms_of
+from laurel_cli.reports.join import Model, arms_of, newest_first
 
 # Top-1 accuracy in percent, its standard deviation over 5 trials, parameters added in percent.
 TABLE_1 = {
@@ -31,13 +31,18 @@ REMARK = (
 
 def printed(model: Model, names: Mapping[Arm, str]) -> list[dict[str, Any]]:
     """What the paper prints as added parameters beside what was counted, for the models of its tables."""
+    found = model.once(_printed)
+    return [{"arm": names.get(arm, arm.name), **found[arm]} for arm in order(list(found))]
+
+
+def _printed(model: Model) -> dict[Arm, dict[str, Any]]:
     found: dict[Arm, dict[str, Any]] = {}
-    for record in sorted(model.analyses, key=lambda record: (record.recorded, record.sha256), reverse=True):
+    for record in newest_first(model.analyses):
         for arm, item in arms_of(record).items():
             if item.get("paper") and arm not in found:
                 figures = {"paper_percent": item["paper"]["added_percent"], "percent": item["added_parameters_percent"]}
-                found[arm] = {"arm": names.get(arm, arm.name), **figures, "remark": item["paper"]["remark"]}
-    return [found[arm] for arm in order(list(found))]
+                found[arm] = figures | {"remark": item["paper"]["remark"]}
+    return found
 
 
 def beside(body: Mapping[str, Any]) -> dict[str, Any] | None:

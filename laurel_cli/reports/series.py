@@ -12,7 +12,7 @@ from laurel_cli.arms import Arm
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.reports.arms import order
 from laurel_cli.reports.costs import level
-from laurel_cli.reports.join import Model, arms_of, settings
+from laurel_cli.reports.join import Model, arms_of, newest_first, settings
 from laurel_cli.reports.quality import CONTROLS, Quality
 from laurel_cli.verdict import paired
 from laurel_cli.verdict.findings import Finding
@@ -62,7 +62,7 @@ def sweeps(quality: Quality, labels: Named) -> list[dict[str, Any]]:
 def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
     """For each setting and arm the ratio to the baseline, and the median ratio of each placement."""
     found = []
-    for setting, records in settings(model).items():
+    for setting, records in model.once(settings).items():
         arms = []
         seen: set[Arm] = set()
         for record in records:
@@ -87,16 +87,20 @@ def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
 
 def where(model: Model, labels: Named) -> list[dict[str, Any]]:
     """For each arm that was counted how many parameters stand at which connection, in the order of execution."""
+    stands = model.once(_stands)
+    return [{"arm": labels.get(arm, arm.name), **stands[arm]} for arm in order(list(stands))]
+
+
+def _stands(model: Model) -> dict[Arm, dict[str, Any]]:
     found: dict[Arm, dict[str, Any]] = {}
-    for record in sorted(model.analyses, key=lambda record: (record.recorded, record.sha256), reverse=True):
+    for record in newest_first(model.analyses):
         stands = record.content.get("where") or {}
         streams = {item["name"]: item.get("stream") for item in record.content.get("connections") or ()}
         for arm, item in arms_of(record).items():
             if item["name"] in stands and arm not in found:
                 places = [place | {"stream": streams.get(place["connection"])} for place in stands[item["name"]]]
-                found[arm] = {"arm": labels.get(arm, arm.name), "family": arm.family, "places": places}
-                found[arm] |= {"source": record.name}
-    return [found[arm] for arm in order(list(found))]
+                found[arm] = {"family": arm.family, "places": places, "source": record.name}
+    return found
 
 
 def coefficients(quality: Quality, labels: Named) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ class RecipePlain(TypedDict):
     """All that a trial's outcome depends on but arm and seed.
 
     `steps` are updates, `batch` examples an update, `warmup` a share of the steps, `laurel_lr` a factor on the rate of
-    LAuReL's parameters, `clip` the largest norm of the gradient, `evaluations` how many there are.
+    LAuReL's parameters, `clip` the largest norm of the gradient, `evaluations` how many there are, `world` the
+    processes that train a trial together.
     """
 
     model: ModelChoiceJSON
@@ -59,6 +60,7 @@ class RecipePlain(TypedDict):
     device: str
     threads: int | None
     spec: SpecOptions
+    world: NotRequired[int]
 
 
 class DeclaredJSON(TypedDict):

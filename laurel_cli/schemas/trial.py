@@ -137,8 +137,16 @@ class TrialDevice(TypedDict):
     not_repeatable: NotRequired[list[str]]
 
 
+class Changed(TypedDict):
+    """What the study began with and what trained here; null where it was not there."""
+
+    study: str | None
+    here: str | None
+
+
 class _Trial(TypedDict):
-    """What every trial holds."""
+    """What every trial holds; `versions` is what the process that trained has measured, `versions_changed` what of it
+    is not the study's and was allowed."""
 
     schema: Literal["laurel.trial/1"]
     command: str
@@ -146,6 +154,7 @@ class _Trial(TypedDict):
     arm: Needed[TrialArm]
     seed: Needed[int]
     versions: Versions
+    versions_changed: NotRequired[dict[str, Changed]]
     reason: str | None
     metric: Metric
     curve: Unread[list[PointJSON]]

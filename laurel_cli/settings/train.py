@@ -21,7 +21,7 @@ from laurel_cli.settings.shared import (
 )
 
 if TYPE_CHECKING:
-    from laurel_cli.proxy.run import Happening
+    from laurel_cli.study.run import Happening
 
 TASK, TRAINING, STUDY = "Task", "Training", "Study"
 IMAGE, TEXT = defaults.BUDGETS["image"], defaults.BUDGETS["text"]
@@ -206,6 +206,12 @@ class TrainingSettings(Settings):
         ),
     )
     evaluations: int = field(default=4, metadata=_count("How often to evaluate; the last time at the end.", TRAINING))
+    world: int = field(
+        default=1,
+        metadata=_count(
+            "Processes that train each trial together: with --prepare, for torchrun to start each --trial.", TRAINING
+        ),
+    )
     device: str = field(default="auto", metadata=says(DEVICE_HELP, TRAINING, metavar="NAME", known=device_names))
 
 
@@ -289,6 +295,16 @@ class StudySettings(Settings):
     study: str | Path | None = field(
         default=None,
         metadata=says("Where the study lies.", STUDY, metavar="DIR", shown="reports/studies/NAME", text=Path | None),
+    )
+    allow_versions: Sequence[str] = field(
+        default=(),
+        metadata=says(
+            "A package that may have another version than when the study began; the record says so. Repeat it.",
+            STUDY,
+            metavar="NAME",
+            text=list[str] | None,
+            read=read.once,
+        ),
     )
     resume: bool = field(
         default=False,

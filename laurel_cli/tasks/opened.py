@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from laurel_cli.errors import UsageError
-from laurel_cli.records.store import sha256_of
+from laurel_cli.records.canonical import sha256_of
 from laurel_cli.tasks.base import Task
 from laurel_cli.tasks.draws import key, permutation
 from laurel_cli.tasks.examples import Images, Tokens

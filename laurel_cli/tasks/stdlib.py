@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError
-from laurel_cli.records.store import sha256_of
+from laurel_cli.records.canonical import sha256_of
 from laurel_cli.tasks.base import TaskKind
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts

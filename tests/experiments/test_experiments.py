@@ -11,12 +11,12 @@ from laurel_cli import experiments
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.experiments.beside import document
 from laurel_cli.experiments.run import commands, on_a_cluster
-from laurel_cli.proxy.asked import plan_of
 from laurel_cli.proxy.recipe import parse_contenders
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import WHOLE, fault
 from laurel_cli.settings.base import flag, options
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study.asked import plan_of
 from laurel_cli.verdict.document import document as study_document
 
 from ..verdict.studies import study  # noqa: TID252  # tests are no installed package

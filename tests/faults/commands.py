@@ -14,7 +14,7 @@ import time
 def serve():
     import laurel_cli.analysis
     import laurel_cli.models.user
-    import laurel_cli.proxy.compare  # noqa: F401
+    import laurel_cli.study.compare  # noqa: F401
     from laurel_cli.cli.main import run
 
     for line in sys.stdin:

@@ -12,9 +12,10 @@ import pytest
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
 from laurel_cli.records import files
+from laurel_cli.records.canonical import sha256_of
 from laurel_cli.records.files import UNFINISHED, replacing, write_whole
 from laurel_cli.records.folder import gather, merge
-from laurel_cli.records.store import read, sha256_of, write
+from laurel_cli.records.store import read, write
 from tests.report import made
 
 MERGES, RECORDS = 16, 60

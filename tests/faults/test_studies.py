@@ -11,13 +11,15 @@ import torch
 
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import LaurelError, RecordError
-from laurel_cli.proxy import checkpoint, compare, study
-from laurel_cli.proxy.compare import StudyPlan, prepare
+from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Contender, ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import Stopped, train
-from laurel_cli.proxy.worker import run_trial
+from laurel_cli.study import compare
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.worker import run_trial
 from tests.proxy.small import decoder_recipe, text_task
 
 HELPER = """

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import UsageError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import StudyPlan, prepare
 
 STEPS = 8
 
 
-def prepared(folder: Path, reference: str = "paper-c4", task: str = "stdlib") -> Path:
+def prepared(folder: Path, reference: str = "paper-c4", task: str = "stdlib", world: int = 1) -> Path:
     text = task == "stdlib"
     model = ModelChoice(reference, layers=(2,), width=32) if text else ModelChoice(reference, width=4)
     limits = {"train_limit": 20_000, "evaluation_limit": 2_000, "seq_len": 32} if text else {"train_limit": 64}
-    recipe = Recipe(model, TaskChoice(task, **limits), steps=STEPS, batch=8, accumulate=2, evaluations=1)
+    recipe = Recipe(model, TaskChoice(task, **limits), steps=STEPS, batch=8, accumulate=2, evaluations=1, world=world)
     return prepare(StudyPlan(recipe, "baseline,rw+lr", folder=folder, controls=False)).folder
 
 
@@ -33,7 +33,7 @@ def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) 
 
 
 def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cache: Path) -> None:
-    alone, together = prepared(tmp_path / "alone"), prepared(tmp_path / "together")
+    alone, together = prepared(tmp_path / "alone"), prepared(tmp_path / "together", world=2)
     env = {"LAUREL_CACHE": str(cache)}
     done = laurel("train-proxy", "--trial", "rw+lr@16:0", "--study", alone, env=env)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cach
 
 
 def test_batch_norms_on_the_cpu_are_refused(laurel_env, tmp_path: Path, cache: Path) -> None:
-    folder = prepared(tmp_path / "norms", "timm:resnet18", "scenes")
+    folder = prepared(tmp_path / "norms", "timm:resnet18", "scenes", world=2)
     done = torchrun(laurel_env, folder, "baseline:0", cache)
     assert done.returncode != 0
     assert "batch norms" in done.stderr

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.study import Study
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import load, write
 from laurel_cli.render import render
 from laurel_cli.reports.document import report
 from laurel_cli.reports.recommend import recommend
+from laurel_cli.study import folder as study
+from laurel_cli.study.folder import Study
 from tests.proxy.small import cnn_recipe
 from tests.report import made
 from tests.schemas.mutated import mutated

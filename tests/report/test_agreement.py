@@ -142,7 +142,7 @@ def _page_agrees(document_, theirs):
 
 def test_of_two_records_of_one_trial_every_command_takes_the_same(tmp_path):
     """The one with the smaller hash, as `laurel train-proxy` judges them."""
-    from laurel_cli.proxy.study import trials as read_by_train_proxy
+    from laurel_cli.study.folder import trials as read_by_train_proxy
     from laurel_cli.verdict.trials import gather
 
     for seed in range(12):

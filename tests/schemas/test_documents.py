@@ -15,7 +15,6 @@ import pytest
 
 import laurel_cli
 from laurel_cli.errors import LaurelError, RecordError
-from laurel_cli.proxy.study import trials
 from laurel_cli.records.folder import gather
 from laurel_cli.render.json import document_text, error_text
 from laurel_cli.reports.document import report
@@ -23,6 +22,7 @@ from laurel_cli.reports.recommend import recommend
 from laurel_cli.schemas import DOCUMENTS, KINDS, named
 from laurel_cli.schemas.check import READING, WHOLE, fault
 from laurel_cli.schemas.json_schema import json_schema
+from laurel_cli.study.folder import trials
 from laurel_cli.verdict.document import document as judgement
 from tests.proxy.small import MODELS
 from tests.report import made

@@ -10,11 +10,12 @@ import pytest
 
 from laurel_cli.errors import UsageError
 from laurel_cli.experiments import COMMANDS
-from laurel_cli.proxy import study, written
-from laurel_cli.proxy.asked import plan_of
 from laurel_cli.settings import files
 from laurel_cli.settings.base import flag, options
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study import folder as study
+from laurel_cli.study import written
+from laurel_cli.study.asked import plan_of
 
 from .test_settings import asked_by
 

@@ -29,7 +29,7 @@ def asked_by(command, monkeypatch, capsys):
         found.append(asked)
         raise SeenError
 
-    room = "latency" if words[0] == "profile" else "proxy"
+    room = "latency" if words[0] == "profile" else "study"
     monkeypatch.setattr(f"laurel_cli.{room}.asked.plan_of", seen)
     monkeypatch.setattr("laurel_cli.cli.stdio.reserve", lambda debug=False: None)  # stdout stays the test runner's
     with pytest.raises(SystemExit):
@@ -93,7 +93,7 @@ def test_a_number_out_of_range_is_refused_in_python_too(wrong):
 
 def test_the_default_study_is_within_reach_of_python():
     from laurel_cli.proxy import defaults
-    from laurel_cli.proxy.asked import plan_of
+    from laurel_cli.study.asked import plan_of
 
     plan = plan_of(TrainSettings(), command="", versions={})
     assert (plan.arms, plan.seeds, plan.controls) == (defaults.ARMS, defaults.SEEDS, True)

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError
-from laurel_cli.records.store import sha256_of
+from laurel_cli.records.canonical import sha256_of
 
 SCHEMA = "laurel.arrays/1"
 SUFFIX = ".arrays"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import StudyPlan, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-from laurel_cli.proxy.worker import Compiled, run_trial
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.worker import Compiled, run_trial
 
 
 @pytest.fixture

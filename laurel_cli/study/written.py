@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from laurel_cli.errors import UsageError
-from laurel_cli.proxy.compare import StudyPlan
 from laurel_cli.proxy.recipe import Recipe
-from laurel_cli.proxy.study import Study
+from laurel_cli.study.compare import StudyPlan
+from laurel_cli.study.folder import Study
 
 OF_TASK = ("image_size", "seq_len", "tokenizer", "tokens", "train_limit", "evaluation_limit")
 OF_RECIPE = (

@@ -12,14 +12,17 @@ from laurel_cli.arms import foreign
 from laurel_cli.devices import kind_of
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
-from laurel_cli.proxy import controls, run, sources, study
-from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
-from laurel_cli.proxy.run import Event, Key
-from laurel_cli.proxy.study import Study
-from laurel_cli.records.provenance import code_sha256
-from laurel_cli.records.store import read, sha256_of, write
+from laurel_cli.records.canonical import sha256_of
+from laurel_cli.records.provenance import trained_by, versions
+from laurel_cli.records.store import read, write
+from laurel_cli.study import controls, run, sources
+from laurel_cli.study import folder as study
+from laurel_cli.study.declaration import Declaration
+from laurel_cli.study.folder import Study
+from laurel_cli.study.measured import check_names
+from laurel_cli.study.run import Event, Key
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
@@ -28,8 +31,6 @@ from laurel_cli.verdict.paired import looks
 if TYPE_CHECKING:
     from laurel_cli.arms import Arm
 
-# What a trial's outcome depends on.
-ROOMS = ("arms", "devices", "laurel", "models", "proxy", "residual", "rivals", "tasks")
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
@@ -46,12 +47,13 @@ class StudyPlan:
         rates: learning rates to try for every arm before the study, 0 for none.
         most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
             every arm is separated.
-        controls: whether the study carries any; see `laurel_cli.proxy.controls`.
+        controls: whether the study carries any; see `laurel_cli.study.controls`.
         positive: an arm to take for the positive control, None for a wider baseline.
         control_seeds: blocks of the other controls, at most `seeds`.
         steps_saved: whether the baseline is trained with a second budget, to measure steps saved.
         worth: the gain that would be worth having, in nats, declared beforehand.
         processes: trials at once; None for the device's default.
+        allowed: packages whose versions may be others than those that the study began with.
         command: for the records; `versions` of what is installed, by name.
     """
 
@@ -70,8 +72,9 @@ class StudyPlan:
     steps_saved: bool = True
     worth: float | None = None
     processes: int | None = None
+    allowed: tuple[str, ...] = ()
     command: str = ""
-    versions: Mapping[str, str | None] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=versions)
 
     @property
     def at_once(self) -> int:
@@ -95,6 +98,7 @@ def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: N
         UsageError, ModelError, RecordError, ResourceError: as the data, the models and the study's folder say.
     """
     _check(plan)
+    check_names(plan.allowed)
     on_progress(f"opening {plan.recipe.task.reference}")
     with unlimited():
         task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
@@ -125,7 +129,7 @@ def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: N
     wanted, left_out = _built(wanted, task, known, on_progress)
     wanted = _costed(wanted, task, old, on_progress)
     wanted = _with_sources(wanted, old)
-    begun = study.begin(folder, wanted, resume=plan.resume)
+    begun = study.begin(folder, wanted, resume=plan.resume, allowed=plan.allowed)
     if not _is_counted(begun, folder):
         _counted(begun, task, folder, plan, on_progress)
     return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
@@ -149,11 +153,14 @@ def compare(
         KeyboardInterrupt: after the trials under way have written their checkpoints.
     """
     folder = prepared.folder
+    if plan.recipe.world > 1:
+        what = f"`world={plan.recipe.world}` processes train one trial, which this command does not start."
+        raise UsageError(what, hint="Write the study down by --prepare, and let torchrun start each --trial.")
     for count in _stops(prepared.study) or [plan.seeds]:
         with study.locked(folder, plan.command) as lock:
             blocks = range(plan.first_seed, plan.first_seed + count)
             wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
-            wanted = study.begin(folder, wanted, resume=True)
+            wanted = study.begin(folder, wanted, resume=True, allowed=plan.allowed)
             on_trials(wanted.keys, study.trials(folder))
             names = [one.name for one in wanted.contenders]
             run.run(
@@ -161,6 +168,7 @@ def compare(
                 run.ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
                 processes=plan.at_once,
                 command=plan.command,
+                allowed=plan.allowed,
                 lock=lock,
                 on_event=on_event,
             )
@@ -349,7 +357,7 @@ def _searched(
     place = folder / "search"
     old = study.load(place) if (place / "study.json").exists() else None
     search = _with_sources(_built(search, task, set(), on_progress)[0], old)
-    search = study.begin(place, search, resume=True)
+    search = study.begin(place, search, resume=True, allowed=plan.allowed)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
     with unlimited(), study.locked(place, plan.command) as lock:
         run.run(
@@ -357,6 +365,7 @@ def _searched(
             keys,
             processes=plan.at_once,
             command=plan.command,
+            allowed=plan.allowed,
             lock=lock,
             on_event=lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
         )
@@ -385,5 +394,5 @@ def _at(name: str, factor: float, plan: StudyPlan) -> str:
 def _code(plan: StudyPlan) -> dict[str, str]:
     """What else an outcome depends on, but for the files of the user's models: versions, our sources, outside arms."""
     found = {name: version for name, version in plan.versions.items() if version is not None}
-    found["code"] = code_sha256(ROOMS)
+    found["code"] = trained_by()
     return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))

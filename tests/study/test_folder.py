@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy import study
-from laurel_cli.proxy.compare import Prepared, judged
-from laurel_cli.proxy.declaration import Controls, Declaration
 from laurel_cli.proxy.outcome import failure
-from laurel_cli.proxy.study import Study
 from laurel_cli.records.store import write
+from laurel_cli.study import folder as study
+from laurel_cli.study.compare import Prepared, judged
+from laurel_cli.study.declaration import Controls, Declaration
+from laurel_cli.study.folder import Study
 from laurel_cli.verdict.trials import gather
 from tests.proxy.small import cnn_recipe
 
@@ -25,7 +25,7 @@ def plan() -> Study:
 
 
 def put(folder: Path, plan: Study, arm: str, seed: int, status: str = "complete", loss: float = 1.0) -> None:
-    content = failure(plan, plan.contender(arm), seed, "it crashed", command="")
+    content = failure(plan, plan.contender(arm), seed, "it crashed", command="", code=plan.code)
     if status != "failed":
         content |= {"status": status, "reason": None, "final": {"step": 12, "loss": loss, "accuracy": 0.5}}
     write(folder / "records", "trial", "failed" if status == "failed" else "complete", content)

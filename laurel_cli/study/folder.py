@@ -13,21 +13,21 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import LaurelError, RecordError, UsageError
-from laurel_cli.proxy import sources
-from laurel_cli.proxy.declaration import Declaration
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
 from laurel_cli.records.store import load as load_record
 from laurel_cli.records.store import make_folder
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
+from laurel_cli.study import sources
+from laurel_cli.study.declaration import Declaration
 from laurel_cli.text import visible
 
 SCHEMA = "laurel.study/2"
@@ -154,13 +154,14 @@ def load(folder: Path) -> Study:
         raise RecordError(f"{str(path)!r} is no study that can be read.", f"{why[:1].upper()}{why[1:]}.") from error
 
 
-def begin(folder: Path, study: Study, *, resume: bool) -> Study:
+def begin(folder: Path, study: Study, *, resume: bool, allowed: Collection[str] = ()) -> Study:
     """Write the study down, or add to the one that is there; returns what is in force.
 
     Args:
         folder: made where it is missing.
         study: what is asked for.
         resume: go on with trials that were begun and not ended.
+        allowed: packages whose versions may be others than those that the study began with, and stays with.
 
     Raises:
         RecordError: the folder holds a study of another recipe, data, code or declaration: the differences are named.
@@ -172,7 +173,7 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
         sweep(part)
     if (folder / "study.json").exists():
         old = load(folder)
-        changed = differences(old, study)
+        changed = differences(old, study, allowed)
         if changed:
             raise RecordError(
                 f"The study in {str(folder)!r} is another one.",
@@ -190,7 +191,8 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
             tuple(dict.fromkeys((*before, *now)))
             for before, now in ((old.arms, study.arms), (old.against, study.against), (old.seeds, study.seeds))
         )
-        declared, code = old.declared, {**old.code, **study.code}
+        declared = old.declared
+        code = {**old.code, **{name: now for name, now in study.code.items() if name not in allowed}}
         study = replace(
             study,
             name=old.name,
@@ -207,17 +209,17 @@ def begin(folder: Path, study: Study, *, resume: bool) -> Study:
     return study
 
 
-def differences(old: Study, new: Study) -> list[str]:
-    """What fixes a trial and is not the same, in words."""
+def differences(old: Study, new: Study, allowed: Collection[str] = ()) -> list[str]:
+    """What fixes a trial and is not the same, in words; versions of packages in `allowed` are let be."""
     wanted = new.declared.begun(old.declared.first)
     # Arms from outside may come and go, each as it was.
     code = {key: value for key, value in old.code.items() if not key.startswith("arm ") or key in new.code}
     code |= {key: value for key, value in new.code.items() if key.startswith("arm ") and key not in old.code}
     before = _flat({**_fixed(replace(old, code=code)), "declared": old.declared.fixed()})
     now = _flat({**_fixed(new), "declared": wanted.fixed()})
-    added: set[str] = set()
+    added = {f"code.{name}" for name in allowed}
     if not set(new.against) <= set(old.against):  # a further model brings its files
-        added = {f"code.{name}" for name in new.code.keys() - old.code.keys() if name.endswith(sources.ENDING)}
+        added |= {f"code.{name}" for name in new.code.keys() - old.code.keys() if name.endswith(sources.ENDING)}
     return [
         f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}"
         for key in sorted((before.keys() | now.keys()) - added)

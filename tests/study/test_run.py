@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from laurel_cli.proxy import run, study
-from laurel_cli.proxy.compare import StudyPlan, compare, prepare
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-from laurel_cli.proxy.run import Happening, ordered
+from laurel_cli.study import folder as study
+from laurel_cli.study import run
+from laurel_cli.study.compare import StudyPlan, compare, prepare
+from laurel_cli.study.run import Happening, ordered
 from tests.proxy.small import MODELS
 
 LIMITS = {"train_limit": 128, "evaluation_limit": 64}

@@ -8,8 +8,8 @@ from typing import Any
 
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import defaults
-from laurel_cli.proxy.compare import StudyPlan
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study.compare import StudyPlan
 
 
 def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | None]) -> StudyPlan:
@@ -78,6 +78,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
         device=device,
         threads=asked.threads if is_host(device) else None,
         spec=asked.of_spec | {"rank": asked.rank},
+        world=asked.world,
     )
     return StudyPlan(
         recipe,
@@ -95,6 +96,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
         steps_saved=asked.steps_saved,
         worth=asked.worth,
         processes=asked.processes,
+        allowed=tuple(asked.allow_versions),
         command=command,
         versions=versions,
     )

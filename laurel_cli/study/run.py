@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, ResourceError
-from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
+from laurel_cli.study import folder as studies
+from laurel_cli.study.measured import code_of
 from laurel_cli.workers import Worker, raised
 
 PATIENCE = 30.0  # seconds for the step that a stopped trial is at, and its checkpoint
@@ -30,7 +31,16 @@ class Happening:
     message: dict[str, Any] = field(default_factory=dict)
 
 
-def run(folder: Path, keys: Sequence[Key], *, processes: int, command: str, lock: int, on_event: Event) -> None:
+def run(
+    folder: Path,
+    keys: Sequence[Key],
+    *,
+    processes: int,
+    command: str,
+    lock: int,
+    on_event: Event,
+    allowed: Sequence[str] = (),
+) -> None:
     """Run trials of the study in `folder`, `processes` at a time; each leaves its record, a crashed one too.
 
     Args:
@@ -40,6 +50,7 @@ def run(folder: Path, keys: Sequence[Key], *, processes: int, command: str, lock
         command: for the records.
         lock: file descriptor of the study's lock, which the processes hold as well.
         on_event: told what happens, in this thread.
+        allowed: packages whose versions may be others than the study's.
 
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
@@ -49,7 +60,8 @@ def run(folder: Path, keys: Sequence[Key], *, processes: int, command: str, lock
     for key in keys:
         todo.put(key)
     happened: queue.SimpleQueue[Happening | BaseException | None] = queue.SimpleQueue()
-    slots = [_Slot(folder, command, lock, todo, happened) for _ in range(min(processes, len(keys)))]
+    asked = {"command": command, "allowed": list(allowed)}
+    slots = [_Slot(folder, asked, lock, todo, happened) for _ in range(min(processes, len(keys)))]
     for slot in slots:
         slot.thread.start()
     working = len(slots)
@@ -75,12 +87,12 @@ class _Slot:
     def __init__(
         self,
         folder: Path,
-        command: str,
+        asked: dict[str, Any],
         lock: int,
         todo: queue.SimpleQueue[Key],
         happened: queue.SimpleQueue[Happening | BaseException | None],
     ) -> None:
-        self.folder, self.command, self.lock, self.todo, self.happened = folder, command, lock, todo, happened
+        self.folder, self.asked, self.lock, self.todo, self.happened = folder, asked, lock, todo, happened
         self.worker: Worker | None = None
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
@@ -108,11 +120,11 @@ class _Slot:
 
     def _trial(self, arm: str, seed: int) -> None:
         if self.worker is None:
-            self.worker = Worker("laurel_cli.proxy.worker", keep=[self.lock])
+            self.worker = Worker("laurel_cli.study.worker", keep=[self.lock])
         if self.stopping.is_set():  # asked between the two: nobody has told this worker
             return
         reason, error = None, None
-        for message in self.worker.run({"folder": str(self.folder), "arm": arm, "seed": seed, "command": self.command}):
+        for message in self.worker.run({"folder": str(self.folder), "arm": arm, "seed": seed, **self.asked}):
             if message["kind"] == "failed":
                 reason, error = message["reason"], raised(message)
             else:
@@ -127,7 +139,8 @@ class _Slot:
             raise error
         reason = reason or str(ended)
         study = studies.load(self.folder)
-        content = failure(study, study.contender(arm), seed, reason, command=self.command)
+        command = self.asked["command"]
+        content = failure(study, study.contender(arm), seed, reason, command=command, code=code_of(study))
         write(self.folder / "records", "trial", "failed", content)
         self.happened.put(Happening(arm, seed, "failed", {"reason": reason}))
 

@@ -5,7 +5,7 @@ checkpoint.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,16 +15,16 @@ import torch
 
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
-from laurel_cli.proxy import sources
-from laurel_cli.proxy import study as studies
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, own_device, synchronised
+from laurel_cli.proxy.parallel import joined, own_device, synchronised, world
 from laurel_cli.proxy.recipe import Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
+from laurel_cli.study import folder as studies
+from laurel_cli.study import measured, sources
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
 
@@ -41,6 +41,7 @@ def run_trial(
     stop: Callable[[], bool] = lambda: False,
     on_event: Say = lambda event: None,
     compiled: Compiled | None = None,
+    allowed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run one trial of the study in `folder`, or go on with it, and leave its record: its content is returned.
 
@@ -52,19 +53,23 @@ def run_trial(
         stop: asked after every step.
         on_event: told what happens.
         compiled: models that were compiled before, to be used again for other seeds.
+        allowed: packages whose versions may be others than the study's.
 
     Raises:
         Stopped: `stop` said so.
-        RecordError: the study, its data, its models' code or a checkpoint cannot be read or has changed.
+        RecordError: the study or a checkpoint cannot be read; data, code, versions, a file of a model's or the number
+            of processes are not the study's.
         ModelError, UsageError, ResourceError: as building and training say.
     """
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
+    code = measured.check(study, world=world(), allowed=allowed)
     device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
-    sources.check(study.code)
+    references = {recipe.model.reference, study.recipe.model.reference}
+    measured.check_loaded(study, references)
     path = studies.checkpoint_path(folder, arm, seed)
     with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
@@ -97,9 +102,11 @@ def run_trial(
             seeds={"model": numbers, "data": numbers, "evaluation": 0},
             coefficients=coefficients(begun.model),
             command=command,
+            code=code,
         )
         content |= {"start": seen} if plain else {}
         sources.check(study.code)  # the study's own model was built anew
+        measured.check_loaded(study, references)
         content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
         known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
         content["device"] |= {name: value for name, value in known.items() if value}
@@ -158,6 +165,7 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
             stop=lambda: bool(_asked),
             on_event=say,
             compiled=_compiled_here,
+            allowed=job.get("allowed", ()),
         )
     except Stopped:
         raise Leave from None
