@@ -7,7 +7,8 @@ checkpoint; 5 a device or resource; 6 finished, some trials failed; 7 a gate tri
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from laurel_cli.text import message
 
@@ -82,6 +83,28 @@ def heard(parts: Mapping[str, str]) -> LaurelError:
     """The error that `told` told of."""
     error: LaurelError = globals()[parts["type"]](parts["what"], parts["why"], parts["hint"])
     return error
+
+
+def too_long(error: BaseException) -> UsageError | None:
+    """A file's name that no file system takes, which is asked for in many places, as wrong usage; None of any other."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError("A file's name is too long.", f"{error.strerror}: {error.filename!r}.", "Check the path.")
+    return None
+
+
+@contextmanager
+def fitting_names() -> Iterator[None]:
+    """Where users name files.
+
+    Raises:
+        UsageError: a name is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        if named := too_long(error):
+            raise named from error
+        raise
 
 
 def lacking(error: BaseException) -> ResourceError | None:
