@@ -108,9 +108,11 @@ def fitting_names() -> Iterator[None]:
 
 
 def lacking(error: BaseException) -> ResourceError | None:
-    """Memory or a disk that ran out, wherever it was met, as one of ours; None of any other error."""
+    """Memory or a disk that ran out or fails, wherever it was met, as one of ours; None of any other error."""
     if isinstance(error, MemoryError):
         return ResourceError("Memory ran out.", message(error), "Try a smaller `batch`.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("The disk is full.", f"{error}.", "Free some space.")
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return ResourceError("The disk fails.", f"{error}.", "Use another one.")
     return None
