@@ -18,6 +18,7 @@ from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.wrapped import refuse_wrapped
+from laurel_cli.records.files import write_whole
 from laurel_cli.schemas.check import fault
 from laurel_cli.schemas.model import ModelJSON
 
@@ -127,7 +128,7 @@ def describe(model: nn.Module, folder: str | Path) -> None:
     """Write `laurel.json` alone: where LAuReL stands in `model`."""
     layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
-    (Path(folder) / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n")
+    write_whole(Path(folder) / DESCRIPTION, json.dumps(document, indent=1) + "\n", force=True)
 
 
 def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:
