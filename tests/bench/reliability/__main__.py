@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -33,21 +34,20 @@ def part_of(name: str) -> Part:
     return found
 
 
-def share(name: str, chosen: argparse.Namespace, number: int) -> Tally:
-    """What one of the processes finds in its part of the rounds."""
+def share(name: str, chosen: argparse.Namespace, number: int, place: Path) -> Tally:
+    """What one of the processes finds in its part of the rounds; what parts lay out alike is laid out once."""
     part = part_of(name)
     total = sum(part_of(other).share for other in chosen.only or NAMES)
     rounds = itertools.count(number, chosen.processes) if chosen.round is None else iter([chosen.round])
-    with tempfile.TemporaryDirectory(prefix="laurel-reliability-") as folder:
-        seconds = 60 * chosen.minutes * part.share / total
-        return worked(part, Path(folder) / name, seed=chosen.seed, seconds=seconds, numbers=rounds)
+    seconds = 60 * chosen.minutes * part.share / total
+    return worked(part, place / str(number) / name, seed=chosen.seed, seconds=seconds, numbers=rounds)
 
 
-def all_shares(name: str, chosen: argparse.Namespace) -> Tally:
+def all_shares(name: str, chosen: argparse.Namespace, place: Path) -> Tally:
     """The same of all processes."""
     words = [sys.executable, "-m", "tests.bench.reliability", "--only", name, "--minutes", str(chosen.minutes)]
     words += ["--seed", str(chosen.seed), "--processes", str(chosen.processes)]
-    words += ["--of", ",".join(chosen.only or NAMES)]
+    words += ["--of", ",".join(chosen.only or NAMES), "--place", str(place)]
     running = [
         subprocess.Popen([*words, "--share", str(number)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for number in range(chosen.processes)
@@ -83,7 +83,7 @@ def page(found: dict[str, Tally], chosen: argparse.Namespace) -> str:
     ]
     for name, said in found.items():
         part = part_of(name)
-        lines += [f"## {part.title}", "", part.what, "", *table(part, said), ""]
+        lines += [f"## {part.title}", "", textwrap.fill(part.what, 118), "", *table(part, said), ""]
         lines += [*(f"- {note}" for note in said.notes), ""] if said.notes else []
     return "\n".join(lines).rstrip() + "\n"
 
@@ -102,22 +102,25 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--round", type=int, metavar="N", help="this round alone, of one part")
     parser.add_argument("--output", type=Path, metavar="FILE")
     parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--of", help=argparse.SUPPRESS)
     chosen = parser.parse_args(args)
     names = chosen.only or list(NAMES)
     if chosen.share is not None:  # one of the processes of this page
         (name,), chosen.only = names, chosen.of.split(",")
         with contextlib.redirect_stdout(sys.stderr):
-            said = share(name, chosen, chosen.share)
+            said = share(name, chosen, chosen.share, chosen.place)
         print(said.text())
         return 0
     found = {}
-    for name in names:
-        found[name] = share(name, chosen, 0) if chosen.processes == 1 else all_shares(name, chosen)
-        for problem in found[name].problems:
-            print(problem, file=sys.stderr)
-        if chosen.output is not None and chosen.round is None:
-            chosen.output.write_text(page(found, chosen), encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="laurel-reliability-") as folder:
+        for name in names:
+            alone = chosen.processes == 1
+            found[name] = share(name, chosen, 0, Path(folder)) if alone else all_shares(name, chosen, Path(folder))
+            for problem in found[name].problems:
+                print(problem, file=sys.stderr)
+            if chosen.output is not None and chosen.round is None:
+                chosen.output.write_text(page(found, chosen), encoding="utf-8")
     print(page(found, chosen))
     return int(any(said.problems for said in found.values()))
 

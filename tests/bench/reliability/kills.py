@@ -24,8 +24,7 @@ def opened(place: Path, said: Tally) -> Iterator[Round]:
             # Long commands seldom: a fifth of the rounds.
             case = draw.choice(list((LONG if draw.random() < 0.2 else CASES).values()))
             folder, whole, seconds = bench.folder(case, number)
-            # A study is killed again and again; what leaves nothing to go on from, once.
-            for _ in range(draw.randint(1, CHAIN) if "train-proxy" in case.name else 1):
+            for _ in range(draw.randint(1, CHAIN)):
                 after = draw.uniform(0, seconds)
                 done = bench.run(case, folder, limit=after)
                 killed = done.returncode is None
@@ -50,10 +49,10 @@ PART = Part(
     name="kills",
     title="Commands killed",
     what="Each command runs in a process that is killed with signal 9 at a moment drawn evenly from its usual "
-    "duration; a study again and again. Then every record, study, checkpoint and prepared array must be whole or "
-    "absent, every file that was to be replaced as it was or as it should be, and no process be left. At last the "
-    "command runs to its end: it must leave what one that was never killed leaves (records by their content but "
-    "for times, so figures bit for bit; other files byte for byte) and no temporary file.",
+    "duration, up to twelve times in one folder. After each kill every record, study, checkpoint and prepared array "
+    "must be whole or absent, every file that was to be replaced as it was or as it should be, and no process be left. "
+    "At last the command runs to its end: it must leave what one that was never killed leaves (records by their "
+    "content but for times, so figures bit for bit; other files byte for byte) and no temporary file.",
     columns=(
         ("kills", "kills"),
         ("early", "ended before the signal"),
