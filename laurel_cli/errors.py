@@ -7,7 +7,8 @@ checkpoint; 5 a device or resource; 6 finished, some trials failed; 7 a gate tri
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from laurel_cli.text import message
 
@@ -89,10 +90,34 @@ def heard(parts: Mapping[str, str]) -> LaurelError:
     return error
 
 
+def too_long(error: BaseException) -> UsageError | None:
+    """A file's name that no file system takes, which is asked for in many places, as wrong usage; None of any other."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError("A file's name is too long.", f"{error.strerror}: {error.filename!r}.", "Check the path.")
+    return None
+
+
+@contextmanager
+def fitting_names() -> Iterator[None]:
+    """Where users name files.
+
+    Raises:
+        UsageError: a name is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        if named := too_long(error):
+            raise named from error
+        raise
+
+
 def lacking(error: BaseException) -> ResourceError | None:
-    """Memory or a disk that ran out, wherever it was met, as one of ours; None of any other error."""
+    """Memory or a disk that ran out or fails, wherever it was met, as one of ours; None of any other error."""
     if isinstance(error, MemoryError):
         return ResourceError("Memory ran out.", message(error), "Try a smaller `batch`.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("The disk is full.", f"{error}.", "Free some space.")
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return ResourceError("The disk fails.", f"{error}.", "Use another one.")
     return None

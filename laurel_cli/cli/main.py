@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from laurel_cli.cli import stdio
 from laurel_cli.cli.complaints import complaint_of
-from laurel_cli.errors import LaurelError, ModelError, UsageError, lacking
+from laurel_cli.errors import LaurelError, ModelError, ResourceError, lacking, too_long
 from laurel_cli.text import message, readable, whole_number
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -86,8 +86,10 @@ def _as_ours(argv: Sequence[str], error: BaseException) -> LaurelError:
     """What no one foresaw: a bug of ours, said in a sentence; memory and disks that fill up can be met anywhere."""
     if resource := lacking(error):
         return resource
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return UsageError("A file's name is too long.", f"{error.strerror}: {error.filename!r}.", "Check the path.")
+    if named := too_long(error):
+        return named
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ResourceError("A file cannot be read or written.", f"{error}.", "Check whose it is.")
     summary = (message(error).splitlines() or [""])[0][:200]
     why = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
     hint = "Please report it with what --debug prints." if debugging(argv) else "Run again with --debug to see where."

@@ -121,7 +121,12 @@ def save(model: nn.Module, folder: str | Path) -> None:
     else:
         from safetensors.torch import save_model
 
-        save_model(model, str(folder / WEIGHTS))
+        part = folder / f".{WEIGHTS}.part"  # the weights that are there stay until these are whole
+        try:
+            save_model(model, str(part))
+            part.replace(folder / WEIGHTS)
+        finally:
+            part.unlink(missing_ok=True)
     describe(model, folder)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.errors import ModelError, UsageError, fitting_names
 from laurel_cli.models import names, shapes
 from laurel_cli.models.reference import Request, did_you_mean, parse
 from laurel_cli.models.sealed import bounded, sealed
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
 
 
+@fitting_names()
 def load(
     reference: str,
     *,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from laurel_cli.errors import LaurelError, ModelError, UsageError
+from laurel_cli.errors import LaurelError, ModelError, UsageError, fitting_names
 
 Kind = Literal["name", "torchvision", "timm", "hf", "shape", "file", "module"]
 
@@ -89,6 +89,7 @@ class Request:
                 )
 
 
+@fitting_names()
 def parse(text: str) -> Reference:
     """Take a reference apart without looking anything up.
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from laurel_cli.errors import LaurelError, ResourceError, UsageError
 
 _USER_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
+_DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 UNFINISHED = re.compile(r"\.laurel-\d+-[0-9a-f]+\.tmp")
 SETTLED = 2.0  # seconds after which whoever has made a temporary file has locked it too
 
@@ -172,13 +173,16 @@ def _target(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The name is on disk only when its folder is; some systems cannot open a folder, and then nothing is lost.
-    with contextlib.suppress(OSError):
+    # The name is on disk only when its folder is; some systems cannot do that to a folder, and then nothing is lost.
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise
 
 
 def _failure(path: Path, error: OSError | ValueError) -> LaurelError:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from laurel_cli.errors import RecordError
+from laurel_cli.errors import RecordError, fitting_names
 from laurel_cli.records.files import UNFINISHED, read_whole, write_whole
 from laurel_cli.records.store import Record, is_whole, load, make_folder
 
@@ -41,6 +41,7 @@ class Gathered:
     leftovers: tuple[Path, ...] = ()
 
 
+@fitting_names()
 def gather(folders: Iterable[Path]) -> Gathered:
     """Read every record under `folders`. Takes no lock: a record is there whole or not at all.
 
@@ -49,6 +50,7 @@ def gather(folders: Iterable[Path]) -> Gathered:
 
     Raises:
         RecordError: a folder is missing or cannot be listed.
+        UsageError: its name is too long.
     """
     found: dict[str, Record] = {}
     problems: list[Problem] = []

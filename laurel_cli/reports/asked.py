@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import RecordError
+from laurel_cli.errors import RecordError, fitting_names
 from laurel_cli.records.folder import Gathered, gather
 from laurel_cli.reports.costs import COSTS
 from laurel_cli.reports.join import models, usable
@@ -35,6 +35,7 @@ def chosen_metric(quality: str | None) -> str | None:
     return None if quality is None else one_of("quality", quality, METRICS)
 
 
+@fitting_names()
 def gathered(studies: Sequence[Path], records: Sequence[Path] | None) -> Gathered:
     """What is asked for; with `studies` alone their trials, and what else is known of their models.
 

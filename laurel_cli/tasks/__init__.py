@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.errors import RecordError, UsageError, fitting_names
 from laurel_cli.tasks.base import Asked, Task, TaskKind
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def is_text(reference: str) -> bool:
     return name in FILES and kind_of(name).what == "text"
 
 
+@fitting_names()
 def open_task(
     reference: str,
     *,

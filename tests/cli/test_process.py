@@ -182,6 +182,21 @@ def test_no_memory_is_5(laurel_env):
     assert run_planted("raise MemoryError", env=laurel_env).returncode == 5
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no /proc here")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("os.pread(os.open('/proc/self/mem', os.O_RDONLY), 1, 0)", "Input/output error"),
+        ("open('/proc/sys/kernel/ostype', 'w')", "ermission denied"),
+    ],
+)
+def test_a_file_that_fails_or_is_not_ours_is_5_and_no_bug(laurel_env, body, said):
+    done = run_planted(body, env=laurel_env)
+    assert done.returncode == 5
+    assert said in done.stderr
+    assert "bug" not in done.stderr
+
+
 def test_what_others_print_never_reaches_stdout(laurel_env):
     noise = (
         "print('python noise')\nos.write(1, b'descriptor noise\\n')\nos.system('echo child noise')\n"

@@ -1,20 +1,94 @@
 """Runs `laurel` in copies of a process that has imported torch already: a command costs what it does, not its imports.
 
-`python commands.py` reads a JSON line for each command and answers with its exit code. A copy runs the command as
-`python -m laurel_cli` does, up to the end of the interpreter, in a session of its own.
+`python commands.py [MODULE]...` reads a JSON line for each command and answers with its exit code. A copy runs the
+command as `python -m laurel_cli` does, up to the end of the interpreter, in a session of its own.
 """
 
+import atexit
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections import namedtuple
+from importlib import import_module
+from pathlib import Path
+
+Done = namedtuple("Done", "returncode stdout stderr")
+CALLERS = ("COLUMNS", "LAUREL_DEBUG", "NO_COLOR")  # settings of whoever runs the tests
 
 
-def serve():
-    import laurel_cli.analysis
-    import laurel_cli.models.user
-    import laurel_cli.study.compare  # noqa: F401
+class Commands:
+    """The process that runs commands, from the side of those who ask it to.
+
+    Args:
+        modules: imported beforehand too.
+        env: of the process and of every command.
+    """
+
+    def __init__(self, *modules, **env):
+        import laurel_cli
+
+        kept = {name: value for name, value in os.environ.items() if name not in CALLERS}
+        kept |= {"PYTHONPATH": os.pathsep.join([str(Path(laurel_cli.__file__).parents[1]), *kept_paths()])}
+        command = [sys.executable, __file__, *modules]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | env
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def run(self, words, folder, limit, env=None, constants=None, whole=True):
+        """`laurel *words` in `folder`. Its code is None where it had to be killed after `limit` seconds.
+
+        Args:
+            env: variables of this command.
+            constants: numbers to put in the place of those of a module: {"laurel_cli.proxy.trial": {"NAME": 0.1}}.
+            whole: whether the interpreter is taken down at the end, which costs seconds: it touches all of its memory.
+        """
+        out, err = folder / ".stdout", folder / ".stderr"
+        for path in (out, err):
+            path.write_text("")
+        asked = {
+            "words": [str(word) for word in words],
+            "cwd": str(folder),
+            "limit": limit,
+            "env": env or {},
+            "whole": whole,
+        }
+        asked |= {"stdout": str(out), "stderr": str(err), "constants": constants or {}}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        code = json.loads(self.process.stdout.readline())["code"]
+        return Done(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
+
+
+def kept_paths():
+    """Where this process finds packages that are not installed."""
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def left_in(folder):
+    """Processes that work in `folder`."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if place.readlink() == folder:
+                found.append(int(place.parent.name))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+def serve(modules):
+    for name in ("laurel_cli.analysis", "laurel_cli.models.user", "laurel_cli.study.compare", *modules):
+        import_module(name)
     from laurel_cli.cli.main import run
 
     for line in sys.stdin:
@@ -23,14 +97,23 @@ def serve():
         if pid == 0:
             os.setsid()
             os.chdir(asked["cwd"])
-            os.environ.update(asked["env"])
             streams = ((os.devnull, os.O_RDONLY), (asked["stdout"], os.O_WRONLY), (asked["stderr"], os.O_WRONLY))
             for number, (path, mode) in enumerate(streams):
                 opened = os.open(path, mode | os.O_CREAT, 0o600)
                 os.dup2(opened, number)
                 os.close(opened)
+            os.environ.update(asked["env"])
+            for module, values in asked["constants"].items():
+                vars(import_module(module)).update(values)
             sys.argv = ["laurel", *asked["words"]]
-            run(asked["words"])
+            try:
+                run(asked["words"])
+            except SystemExit as end:
+                if asked["whole"]:
+                    raise
+                atexit._run_exitfuncs()
+                sys.stderr.flush()
+                os._exit(end.code)
         answer = {"code": ended(pid, asked["limit"])}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -39,15 +122,15 @@ def serve():
 def ended(pid, limit):
     """Its exit code; None where it had to be killed."""
     until = time.monotonic() + limit
-    while time.monotonic() < until:
+    while (left := until - time.monotonic()) > 0:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+        time.sleep(min(0.02, left))
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return None
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

@@ -6,7 +6,10 @@ import shlex
 
 import pytest
 
+import laurel_cli as laurel
 from laurel_cli.cli import main
+from laurel_cli.errors import LaurelError
+from laurel_cli.tasks import open_task
 from laurel_cli.text import readable, shortened, whole_number
 
 D = "@@@"
@@ -74,6 +77,34 @@ def test_inputs_that_no_memory_holds_are_5(words: str, size: str, capsys) -> Non
     said = capsys.readouterr().err
     assert code == 5, said
     assert "does not fit into memory" in said
+
+
+LONG = "n" * 5000
+NAMED = {
+    "a factory": lambda: laurel.load(f"{LONG}:build"),
+    "a file": lambda: laurel.load(f"{LONG}.py:build"),
+    "a folder of a file": lambda: laurel.load(f"{LONG}/a.py:build"),
+    "a hub id": lambda: laurel.load(f"hf:{LONG}"),
+    "a path of many parts": lambda: laurel.load(f"hf:{'a/' * 3000}"),
+    "a task": lambda: open_task(LONG),
+    "a text": lambda: open_task(f"text:{LONG}"),
+    "texts": lambda: open_task(f"text:*{LONG}"),
+    "images": lambda: open_task(f"imagefolder:{LONG}"),
+    "a data set": lambda: open_task(f"hf:{LONG}"),
+    "a tokenizer": lambda: open_task(f"text:{__file__}", tokenizer="\0.json"),
+    "records": lambda: laurel.report(LONG),
+    "a study": lambda: laurel.report(study=LONG),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_name_that_no_file_can_have_is_an_error_of_ours_in_python_too(name: str, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LAUREL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(LaurelError) as caught:
+        NAMED[name]()
+    assert caught.value.exit_code in (2, 3, 4)
 
 
 @pytest.mark.parametrize("columns", ["²", "1" * 5000, "-3", "many"])

@@ -1,5 +1,6 @@
 """Records among hostile files, in hostile places, written by many at once: nothing is lost, nothing waits for ever."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
+from laurel_cli.laurel.keep import describe
 from laurel_cli.records import files
 from laurel_cli.records.canonical import sha256_of
 from laurel_cli.records.files import UNFINISHED, replacing, write_whole
@@ -112,6 +115,18 @@ def test_what_a_library_makes_of_a_full_disk_is_said_as_it_is(mounted):
         fill(place / "old")
     assert (place / "old").read_text() == "old"
     assert [path.name for path in place.iterdir()] == ["old"]
+
+
+def test_a_full_disk_leaves_the_old_description_of_a_model(mounted):
+    place = mounted("size=64k")
+    (place / "laurel.json").write_text("old")
+    with contextlib.suppress(OSError), (place / "rest").open("wb", buffering=0) as file:
+        for _ in range(2000):
+            file.write(b"x" * 64)
+    with pytest.raises(ResourceError, match="disk is full"):
+        describe(nn.Linear(1, 1), place)
+    assert (place / "laurel.json").read_text() == "old"
+    assert sorted(path.name for path in place.iterdir()) == ["laurel.json", "rest"]
 
 
 def test_pipes_and_devices_among_records_are_not_read(laurel, tmp_path):

@@ -94,8 +94,9 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 checksum.update(block)
-    except OSError as error:
-        raise RecordError(f"{str(path)!r} cannot be read.", f"{error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError of a name that is none
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{str(path)!r} cannot be read.", f"{why}.") from error
     return checksum.hexdigest()
 
 
