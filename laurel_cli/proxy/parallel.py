@@ -66,6 +66,11 @@ def world() -> int:
     return _given("WORLD_SIZE")
 
 
+def rank() -> int:
+    """Which of them this process is; the first one, 0, writes."""
+    return _given("RANK")
+
+
 def own_device(name: str, threads: int | None) -> Device:
     """Open the device that this process computes on: of several that of its number on this machine.
 
@@ -88,14 +93,14 @@ def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     if not launched():
         yield Group(device)
         return
-    rank, count = _given("RANK"), world()
+    count = world()
     if batch % (count * accumulate):
         raise UsageError(
             f"`batch={batch}` cannot be parted among {count} processes.", hint="Make it a multiple of them."
         )
     dist.init_process_group(device.collective(device.torch.type))
     try:
-        yield Group(device, rank, count)
+        yield Group(device, rank(), count)
     finally:
         dist.destroy_process_group()
 

@@ -73,6 +73,7 @@ def train(
     owner: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_event: Event = lambda event: None,
+    renew: Callable[[], None] = lambda: None,
     compiled: Any = None,
 ) -> State:
     """Train from the start, or from the checkpoint at `path`, to the last step.
@@ -87,6 +88,7 @@ def train(
         owner: whose they are; one of anybody else is refused.
         stop: asked after every step.
         on_event: told points of the curve and evaluations.
+        renew: called after each of them, and before a checkpoint is written; what it raises ends the training.
         compiled: the model through `torch.compile`, where it is.
 
     Raises:
@@ -119,12 +121,15 @@ def train(
             state.step += 1
             if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
                 _point(state, recipe, learning_rate, group, on_event)
+                renew()
             state.seconds["train"] += time.perf_counter() - began
             if state.diverged is None and _is_due(state.step, recipe):
                 _evaluate(state, model, begun, recipe, task, group, on_event)
+                renew()
             stopping = group.any(stop())
             if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
                 with cadence:
+                    renew()
                     checkpoint.save(path, _given(state, model, updaters, scaler), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped

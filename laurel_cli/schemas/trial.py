@@ -144,6 +144,13 @@ class Changed(TypedDict):
     here: str | None
 
 
+class TrialPlace(TypedDict):
+    """Which host, as digits that do not say its name, and the number of the attempt there."""
+
+    host: str
+    attempt: Count
+
+
 class _Trial(TypedDict):
     """What every trial holds; `versions` is what the process that trained has measured, `versions_changed` what of it
     is not the study's and was allowed."""
@@ -154,6 +161,7 @@ class _Trial(TypedDict):
     arm: Needed[TrialArm]
     seed: Needed[int]
     versions: Versions
+    place: NotRequired[TrialPlace]
     versions_changed: NotRequired[dict[str, Changed]]
     reason: str | None
     metric: Metric

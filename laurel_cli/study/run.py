@@ -12,6 +12,7 @@ from typing import Any
 from laurel_cli.errors import RecordError, ResourceError
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
+from laurel_cli.study import claim
 from laurel_cli.study import folder as studies
 from laurel_cli.study.measured import code_of
 from laurel_cli.workers import Worker, raised
@@ -139,8 +140,9 @@ class _Slot:
             raise error
         reason = reason or str(ended)
         study = studies.load(self.folder)
+        place = claim.place(studies.checkpoint_path(self.folder, arm, seed))
         command = self.asked["command"]
-        content = failure(study, study.contender(arm), seed, reason, command=command, code=code_of(study))
+        content = failure(study, study.contender(arm), seed, reason, command=command, code=code_of(study), place=place)
         write(self.folder / "records", "trial", "failed", content)
         self.happened.put(Happening(arm, seed, "failed", {"reason": reason}))
 
