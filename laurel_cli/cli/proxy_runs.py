@@ -58,7 +58,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
 
 
-def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> None:
+def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), device: str | None = None) -> None:
     """Run one trial for a scheduler, or as one of the processes that torchrun has started for it.
 
     A trial that has a result is told of at once. Whatever ends another one leaves a record, but for a process that is
@@ -85,7 +85,7 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> 
     content = studies.finished(folder, study, arm, number)
     if content is None:
         try:
-            content = _ran(folder, arm, number, allowed, model)
+            content = _ran(folder, arm, number, model, allowed=allowed, device=device)
         except (typer.Exit, UsageError, RecordError, HeldError):
             raise
         except Exception as error:
@@ -95,14 +95,14 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> 
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 
-def _ran(folder: Path, arm: str, seed: int, allowed: Sequence[str], model: str) -> dict[str, Any]:
+def _ran(folder: Path, arm: str, seed: int, model: str, **options: Any) -> dict[str, Any]:
     """The trial, run; in a process of its own where the model is a user's."""
     from laurel_cli.models.reference import runs_users_code
     from laurel_cli.study.run import PATIENCE
 
     if not runs_users_code(model):
-        return _run(folder, arm, seed, allowed)
-    ran: dict[str, Any] = apart(lambda step: _run(folder, arm, seed, allowed), model, patience=PATIENCE)
+        return _run(folder, arm, seed, **options)
+    ran: dict[str, Any] = apart(lambda step: _run(folder, arm, seed, **options), model, patience=PATIENCE)
     return ran
 
 
@@ -123,7 +123,7 @@ def _leave_failure(folder: Path, study: Study, arm: str, seed: int, error: Excep
         write(folder / "records", "trial", "failed", content)
 
 
-def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
+def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
     import signal
 
     from laurel_cli.proxy.trial import Stopped
@@ -133,7 +133,7 @@ def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str,
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
     try:
-        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), allowed=allowed)
+        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), **options)
     except Stopped:
         raise typer.Exit(128 + asked[0]) from None
 

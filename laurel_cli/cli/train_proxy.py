@@ -83,7 +83,8 @@ def train_proxy(
         stdio.reserve(debug)
         files.bring()
         folder = None if declared.study is None else Path(declared.study)
-        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions))
+        device = None if training.device == "auto" else training.device
+        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions), device=device)
         return
     parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)
@@ -93,8 +94,10 @@ def train_proxy(
         from laurel_cli.study.asked import plan_of
 
         asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
-        plan = plan_of(asked, command=command_line(), versions=versions())
-        if training.device == "auto" and not is_host(plan.recipe.device):
+        plan = plan_of(asked, command=command_line(), versions=versions(), elsewhere=prepare)
+        if training.device == "auto" and prepare:
+            stdio.say(f"device: {plan.recipe.device}, as this machine has it; for another name it, as --device cuda")
+        elif training.device == "auto" and not is_host(plan.recipe.device):
             stdio.say(f"device: {plan.recipe.device}")
     if prepare:
         proxy_runs.list_trials(plan, debug)

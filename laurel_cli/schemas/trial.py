@@ -125,13 +125,14 @@ class TrialHashes(TypedDict):
 
 
 class TrialDevice(TypedDict):
-    """Where it ran, with so many threads a process and so many processes.
+    """Where it ran, with so many threads a process and so many processes; `index` of several devices of one kind.
 
     `not_repeatable` names operations without a deterministic form: run again, the trial ends a little otherwise.
     """
 
     name: str
     gpu: NotRequired[str]
+    index: NotRequired[int]
     threads: int | None
     processes: NotRequired[int]
     not_repeatable: NotRequired[list[str]]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.devices import family
 from laurel_cli.errors import LaurelError, RecordError, UsageError
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
@@ -196,6 +197,7 @@ def begin(folder: Path, study: Study, *, resume: bool, allowed: Collection[str] 
         study = replace(
             study,
             name=old.name,
+            recipe=old.recipe,  # it may name a device with its number, as it once was
             code=code,
             arms=arms,
             against=against,
@@ -320,7 +322,8 @@ def _holder(content: bytes) -> str:
 
 
 def _fixed(study: Study) -> dict[str, Any]:
-    return {"recipe": study.recipe.plain(), "data": study.data, "code": dict(study.code), "rates": dict(study.rates)}
+    recipe = study.recipe.plain() | {"device": family(study.recipe.device)}
+    return {"recipe": recipe, "data": study.data, "code": dict(study.code), "rates": dict(study.rates)}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -41,6 +41,7 @@ def run(
     lock: int,
     on_event: Event,
     allowed: Sequence[str] = (),
+    device: str | None = None,
 ) -> None:
     """Run trials of the study in `folder`, `processes` at a time; each leaves its record, a crashed one too.
 
@@ -52,6 +53,7 @@ def run(
         lock: file descriptor of the study's lock, which the processes hold as well.
         on_event: told what happens, in this thread.
         allowed: packages whose versions may be others than the study's.
+        device: on which the trials run, of the study's kind.
 
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
@@ -61,7 +63,7 @@ def run(
     for key in keys:
         todo.put(key)
     happened: queue.SimpleQueue[Happening | BaseException | None] = queue.SimpleQueue()
-    asked = {"command": command, "allowed": list(allowed)}
+    asked = {"command": command, "allowed": list(allowed), "device": device}
     slots = [_Slot(folder, asked, lock, todo, happened) for _ in range(min(processes, len(keys)))]
     for slot in slots:
         slot.thread.start()

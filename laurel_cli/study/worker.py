@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from laurel_cli.devices import family
+from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.look import look
@@ -44,6 +46,7 @@ def run_trial(
     on_event: Say = lambda event: None,
     compiled: Compiled | None = None,
     allowed: Sequence[str] = (),
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Run one trial of the study in `folder`, or go on with it, and leave its record: its content is returned.
 
@@ -58,6 +61,7 @@ def run_trial(
         on_event: told what happens.
         compiled: models that were compiled before, to be used again for other seeds.
         allowed: packages whose versions may be others than the study's.
+        device: of the study's kind, "cuda:1"; None for any.
 
     Raises:
         Stopped: `stop` said so.
@@ -69,7 +73,7 @@ def run_trial(
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
-    code = measured.check(study, world=world(), allowed=allowed)
+    code = measured.check(study, world=world(), allowed=allowed, device=device)
     path = studies.checkpoint_path(folder, arm, seed)
     with held(path) if rank() == 0 else nullcontext() as claim:
         done = studies.finished(folder, study, arm, seed)
@@ -77,7 +81,8 @@ def run_trial(
             if claim is not None:
                 claim.end()
             return done
-        return _trained(folder, study, contender, recipe, seed, code, claim, command, stop, on_event, compiled)
+        place = own_device(device or recipe.device, recipe.threads)
+        return _trained(folder, study, contender, recipe, seed, place, code, claim, command, stop, on_event, compiled)
 
 
 def _trained(
@@ -86,6 +91,7 @@ def _trained(
     contender: Contender,
     recipe: Recipe,
     seed: int,
+    device: Device,
     code: Mapping[str, str],
     claim: Claim | None,
     command: str,
@@ -95,7 +101,6 @@ def _trained(
 ) -> dict[str, Any]:
     """Train what this process holds, alone or as the first of several; the others hold nothing and write nothing."""
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
-    device = own_device(recipe.device, recipe.threads)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
     references = {recipe.model.reference, study.recipe.model.reference}
@@ -140,9 +145,11 @@ def _trained(
         content |= {"start": seen} if plain else {}
         sources.check(study.code)  # the study's own model was built anew
         measured.check_loaded(study, references)
-        content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
+        content["device"] = {"name": family(recipe.device), "threads": recipe.threads, "processes": group.world}
         known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
         content["device"] |= {name: value for name, value in known.items() if value}
+        if device.torch.index is not None:
+            content["device"]["index"] = device.torch.index
         if claim is not None:
             claim.renew()
             write(folder / "records", "trial", "complete", content)
@@ -194,7 +201,8 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
             stop=lambda: bool(_asked),
             on_event=say,
             compiled=_compiled_here,
-            allowed=job.get("allowed", ()),
+            allowed=job["allowed"],
+            device=job["device"],
         )
     except Stopped:
         raise Leave from None
