@@ -135,7 +135,7 @@ def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
     try:
         return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), **options)
     except Stopped:
-        raise typer.Exit(128 + asked[0]) from None
+        raise typer.Exit(128 + (asked[0] if asked else signal.SIGTERM)) from None  # the signal came to another process
 
 
 def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:

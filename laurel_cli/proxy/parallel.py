@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from laurel_cli.devices import kind_of, opened
 from laurel_cli.devices.base import Device
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.text import whole_number
 
 
@@ -46,6 +46,30 @@ class Group:
             dist.all_reduce(value)
             value = value / self.world
         return float(value)
+
+    def shared(self, value: Any) -> Any:
+        """What the first process gives, in all of them: plain values and tensors on the CPU."""
+        if self.world == 1:
+            return value
+        given = [value if self.rank == 0 else None]
+        dist.broadcast_object_list(given, src=0)
+        return given[0]
+
+    def agree(self, **said: Any) -> None:
+        """Go on where every process says the same.
+
+        Raises:
+            RecordError: they do not; what differs is named.
+        """
+        if self.world == 1:
+            return
+        every: list[Any] = [None] * self.world
+        dist.all_gather_object(every, said)
+        apart = {name: list(dict.fromkeys(str(one.get(name)) for one in every)) for name in said}
+        differing = [f"{name} is {' and '.join(found)}" for name, found in apart.items() if len(found) > 1]
+        if differing:
+            why = f"Their {'; their '.join(differing)}."
+            raise RecordError("The processes of this trial do not train the same.", why)
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so: all of them stop at one step."""

@@ -101,13 +101,16 @@ def train(
     updaters = optimizers(model, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
-    saved = checkpoint.restore(path, owner or {}) if path is not None else None
+    saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
+    saved = group.shared(saved)  # all of them begin at one step, whatever each of them sees of the folder
     if path is not None and saved is not None:
         try:
             _take(saved, state, recipe, model, updaters, scaler)
         except Exception as error:  # torch's own say in every way that something does not fit
             why = first_line(error)
             raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
+    mine = {key: value for key, value in (owner or {}).items() if key != "token"}
+    group.agree(world=group.world, step=state.step, start=begun.sha256, **mine)
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.train()
