@@ -96,4 +96,4 @@ def _refuse(changed: Iterable[str], versions_alone: Iterable[str] = ()) -> None:
 
 
 def _short(value: str | None) -> str:
-    return "absent" if value is None else value if len(value) <= 24 else f"{value[:12]}..."
+    return "absent" if value is None else value if len(value) <= 24 else value[:12]
