@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from laurel_cli.cli.destination import Destination
     from laurel_cli.settings.train import TrainSettings
     from laurel_cli.study.compare import Prepared, StudyPlan
+    from laurel_cli.study.folder import Study
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
@@ -85,14 +86,17 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
     stdio.say(f"wrote {path}")
 
 
-def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> None:
+def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), device: str | None = None) -> None:
     """Run one trial for a scheduler, or as one of the processes that torchrun has started for it.
+
+    A trial that has a result is told of at once. Whatever ends another one leaves a record, but for a process that is
+    killed, a trial that goes on (stopped by a signal, run by another process) and one that may not be run here.
 
     Raises:
         UsageError: `trial` is not ARM:SEED, or no folder is named.
-        typer.Exit: 128 and the signal that ended it.
+        typer.Exit: 128 and the signal that ended it; its checkpoint is written, and the same command goes on with it.
     """
-    from laurel_cli.errors import UsageError
+    from laurel_cli.errors import RecordError, UsageError
 
     arm, colon, seed = trial.rpartition(":")
     number = whole_number(seed)
@@ -101,20 +105,53 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = ()) -> 
     if folder is None:
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
     from laurel_cli.cli import stdio
-    from laurel_cli.models.reference import runs_users_code
-    from laurel_cli.study.run import PATIENCE
-    from laurel_cli.study.worker import model_of
+    from laurel_cli.study import folder as studies
+    from laurel_cli.study.claim import HeldError
 
-    model = model_of(folder, arm)
-    if runs_users_code(model):
-        content = apart(lambda step: _run(folder, arm, number, allowed), model, patience=PATIENCE)
-    else:
-        content = _run(folder, arm, number, allowed)
+    study = studies.load(folder)
+    model = study.contender(arm).recipe(study.recipe).model.reference
+    content = studies.finished(folder, study, arm, number)
+    if content is None:
+        try:
+            content = _ran(folder, arm, number, model, allowed=allowed, device=device)
+        except (typer.Exit, UsageError, RecordError, HeldError):
+            raise
+        except Exception as error:
+            _leave_failure(folder, study, arm, number, error)
+            raise
     stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 
-def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
+def _ran(folder: Path, arm: str, seed: int, model: str, **options: Any) -> dict[str, Any]:
+    """The trial, run; in a process of its own where the model is a user's."""
+    from laurel_cli.models.reference import runs_users_code
+    from laurel_cli.study.run import PATIENCE
+
+    if not runs_users_code(model):
+        return _run(folder, arm, seed, **options)
+    ran: dict[str, Any] = apart(lambda step: _run(folder, arm, seed, **options), model, patience=PATIENCE)
+    return ran
+
+
+def _leave_failure(folder: Path, study: Study, arm: str, seed: int, error: Exception) -> None:
+    """A record of what ended a trial; of several processes that train it together the first one leaves it."""
+    from laurel_cli.proxy.outcome import failure
+    from laurel_cli.proxy.parallel import rank
+    from laurel_cli.records.store import write
+    from laurel_cli.study import folder as studies
+    from laurel_cli.study.claim import place
+    from laurel_cli.study.measured import code_of
+    from laurel_cli.text import first_line
+
+    if rank() == 0:
+        where = place(studies.checkpoint_path(folder, arm, seed))
+        said, code = first_line(error), code_of(study)
+        content = failure(study, study.contender(arm), seed, said, command=command_line(), code=code, place=where)
+        write(folder / "records", "trial", "failed", content)
+
+
+def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
     import signal
 
     from laurel_cli.proxy.trial import Stopped
@@ -124,9 +161,9 @@ def _run(folder: Path, arm: str, seed: int, allowed: Sequence[str]) -> dict[str,
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number) if not asked else _at_once(number))
     try:
-        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), allowed=allowed)
+        return run_trial(folder, arm, seed, command=command_line(), stop=lambda: bool(asked), **options)
     except Stopped:
-        raise typer.Exit(128 + asked[0]) from None
+        raise typer.Exit(128 + (asked[0] if asked else signal.SIGTERM)) from None  # the signal came to another process
 
 
 def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:

@@ -102,7 +102,8 @@ def train_proxy(
         stdio.reserve(debug)
         files.bring()
         folder = None if declared.study is None else Path(declared.study)
-        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions))
+        device = None if training.device == "auto" else training.device
+        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions), device=device)
         return
     parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)
@@ -115,8 +116,10 @@ def train_proxy(
         if write_config is not None:
             proxy_runs.write_config(write_config, asked, force)
             return
-        plan = plan_of(asked, command=command_line(), versions=versions())
-        if training.device == "auto" and not is_host(plan.recipe.device):
+        plan = plan_of(asked, command=command_line(), versions=versions(), elsewhere=prepare)
+        if training.device == "auto" and prepare:
+            stdio.say(f"device: {plan.recipe.device}, as this machine has it; for another name it, as --device cuda")
+        elif training.device == "auto" and not is_host(plan.recipe.device):
             stdio.say(f"device: {plan.recipe.device}")
     if prepare:
         proxy_runs.list_trials(plan, debug)

@@ -84,11 +84,12 @@ def present() -> list[str]:
     return [name for name in kinds() if presence(name).available]
 
 
-def resolve(name: str, on_note: Callable[[str], None] = lambda text: None) -> str:
+def resolve(name: str, on_note: Callable[[str], None] = lambda text: None, *, elsewhere: bool = False) -> str:
     """The device that a name means; "auto" is the first of those present.
 
     Args:
         on_note: told of a device that "auto" passes over although there is one.
+        elsewhere: it is to be used on another machine, so that it may be absent here.
 
     Raises:
         UsageError: there is no such name.
@@ -107,10 +108,14 @@ def resolve(name: str, on_note: Callable[[str], None] = lambda text: None) -> st
     if colon and (whole_number(index) is None or not kind_of(kind).numbered):
         what = "is no number" if kind_of(kind).numbered else f"follows {kind}, of which there is one"
         raise UsageError(f"Device {name!r} is unknown.", f"{index!r} {what}.", f"Try `device={kind!r}`.")
-    found = presence(name)
-    if not found.available:
+    if not elsewhere and not (found := presence(name)).available:
         raise absent(name, found.detail)
     return name
+
+
+def family(name: str) -> str:
+    """The kind of a device without its number: "cuda" of "cuda:1". Devices of one kind are one to an outcome."""
+    return name.partition(":")[0]
 
 
 def opened(name: str, threads: int | None = None) -> Device:

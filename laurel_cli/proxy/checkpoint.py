@@ -25,6 +25,8 @@ ANEW = "Remove it to begin that trial again."
 def save(path: Path, state: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
     """Replace the checkpoint at `path`.
 
+    `owner["token"]`, where there is one, is the number of the attempt that writes; `restore` refuses a later one's.
+
     Args:
         path: its folder exists.
         state: tensors and plain values.
@@ -71,9 +73,12 @@ def restore(path: Path, owner: Mapping[str, Any]) -> dict[str, Any] | None:
     if changed or not isinstance(whole.get("state"), dict) or not isinstance(whole.get("owner"), dict):
         raise RecordError(f"{str(path)!r} has been changed.", "Its checksum is another.", ANEW)
     theirs = whole["owner"]
-    other = [f"{key} is {theirs.get(key)!r}, not {value!r}" for key, value in owner.items() if theirs.get(key) != value]
+    others = {key: value for key, value in owner.items() if key != "token" and theirs.get(key) != value}
+    other = [f"{key} is {theirs.get(key)!r}, not {value!r}" for key, value in others.items()]
     if other:
         raise RecordError(f"{str(path)!r} is of another trial.", f"Its {'; its '.join(other)}.", ANEW)
+    if int(theirs.get("token", 0)) > int(owner.get("token", 0)) > 0:
+        raise RecordError(f"{str(path)!r} is of a later attempt.", "Another process has taken this trial over.")
     state: dict[str, Any] = whole["state"]
     return state
 

@@ -33,6 +33,7 @@ def outcome(
     coefficients: list[dict[str, Any]],
     command: str,
     code: Mapping[str, str],
+    place: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Of a trial that came to its end, or diverged.
 
@@ -43,12 +44,13 @@ def outcome(
         seeds: of the model, the data and the evaluation.
         coefficients: what LAuReL learned.
         command: that ran it; `code` what it ran, measured by the process that trained.
+        place: the host, as digits that do not say its name, and the number of the attempt.
     """
     from laurel_cli.models.fingerprint import architecture
 
     diverged = state.diverged is not None
     total, usual = (_counted(model) for model in (begun.model, baseline.module))
-    return _identity(study, contender, seed, command, code) | {
+    return _identity(study, contender, seed, command, code, place) | {
         "model": {
             "reference": baseline.reference,
             "source": baseline.source,
@@ -82,10 +84,17 @@ def outcome(
 
 
 def failure(
-    study: Study, contender: Contender, seed: int, reason: str, *, command: str, code: Mapping[str, str]
+    study: Study,
+    contender: Contender,
+    seed: int,
+    reason: str,
+    *,
+    command: str,
+    code: Mapping[str, str],
+    place: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Of a trial that crashed, hung or was killed."""
-    return _identity(study, contender, seed, command, code) | {
+    return _identity(study, contender, seed, command, code, place) | {
         "status": "failed",
         "reason": reason,
         "metric": "loss",
@@ -99,7 +108,9 @@ def _counted(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _identity(study: Study, contender: Contender, seed: int, command: str, code: Mapping[str, str]) -> dict[str, Any]:
+def _identity(
+    study: Study, contender: Contender, seed: int, command: str, code: Mapping[str, str], place: Mapping[str, Any]
+) -> dict[str, Any]:
     others = sorted(name for name in study.code.keys() | code.keys() if study.code.get(name) != code.get(name))
     changed = {name: {"study": study.code.get(name), "here": code.get(name)} for name in others}
     return {
@@ -115,5 +126,6 @@ def _identity(study: Study, contender: Contender, seed: int, command: str, code:
         },
         "seed": seed,
         "versions": dict(code),
+        "place": dict(place),
         **({"versions_changed": changed} if changed else {}),
     }

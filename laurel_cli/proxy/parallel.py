@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from laurel_cli.devices import kind_of, opened
 from laurel_cli.devices.base import Device
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.text import whole_number
 
 
@@ -47,6 +47,30 @@ class Group:
             value = value / self.world
         return float(value)
 
+    def shared(self, value: Any) -> Any:
+        """What the first process gives, in all of them: plain values and tensors on the CPU."""
+        if self.world == 1:
+            return value
+        given = [value if self.rank == 0 else None]
+        dist.broadcast_object_list(given, src=0)
+        return given[0]
+
+    def agree(self, **said: Any) -> None:
+        """Go on where every process says the same.
+
+        Raises:
+            RecordError: they do not; what differs is named.
+        """
+        if self.world == 1:
+            return
+        every: list[Any] = [None] * self.world
+        dist.all_gather_object(every, said)
+        apart = {name: list(dict.fromkeys(str(one.get(name)) for one in every)) for name in said}
+        differing = [f"{name} is {' and '.join(found)}" for name, found in apart.items() if len(found) > 1]
+        if differing:
+            why = f"Their {'; their '.join(differing)}."
+            raise RecordError("The processes of this trial do not train the same.", why)
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so: all of them stop at one step."""
         if self.world == 1:
@@ -64,6 +88,11 @@ def launched() -> bool:
 def world() -> int:
     """How many processes train together."""
     return _given("WORLD_SIZE")
+
+
+def rank() -> int:
+    """Which of them this process is; the first one, 0, writes."""
+    return _given("RANK")
 
 
 def own_device(name: str, threads: int | None) -> Device:
@@ -88,14 +117,14 @@ def joined(device: Device, batch: int, accumulate: int) -> Iterator[Group]:
     if not launched():
         yield Group(device)
         return
-    rank, count = _given("RANK"), world()
+    count = world()
     if batch % (count * accumulate):
         raise UsageError(
             f"`batch={batch}` cannot be parted among {count} processes.", hint="Make it a multiple of them."
         )
     dist.init_process_group(device.collective(device.torch.type))
     try:
-        yield Group(device, rank, count)
+        yield Group(device, rank(), count)
     finally:
         dist.destroy_process_group()
 

@@ -73,6 +73,7 @@ def train(
     owner: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_event: Event = lambda event: None,
+    renew: Callable[[], None] = lambda: None,
     compiled: Any = None,
 ) -> State:
     """Train from the start, or from the checkpoint at `path`, to the last step.
@@ -87,6 +88,7 @@ def train(
         owner: whose they are; one of anybody else is refused.
         stop: asked after every step.
         on_event: told points of the curve and evaluations.
+        renew: called after each of them, and before a checkpoint is written; what it raises ends the training.
         compiled: the model through `torch.compile`, where it is.
 
     Raises:
@@ -99,13 +101,16 @@ def train(
     updaters = optimizers(model, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
-    saved = checkpoint.restore(path, owner or {}) if path is not None else None
+    saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
+    saved = group.shared(saved)  # all of them begin at one step, whatever each of them sees of the folder
     if path is not None and saved is not None:
         try:
             _take(saved, state, recipe, model, updaters, scaler)
         except Exception as error:  # torch's own say in every way that something does not fit
             why = first_line(error)
             raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
+    mine = {key: value for key, value in (owner or {}).items() if key != "token"}
+    group.agree(world=group.world, step=state.step, start=begun.sha256, **mine)
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.train()
@@ -119,12 +124,15 @@ def train(
             state.step += 1
             if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
                 _point(state, recipe, learning_rate, group, on_event)
+                renew()
             state.seconds["train"] += time.perf_counter() - began
             if state.diverged is None and _is_due(state.step, recipe):
                 _evaluate(state, model, begun, recipe, task, group, on_event)
+                renew()
             stopping = group.any(stop())
             if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
                 with cadence:
+                    renew()
                     checkpoint.save(path, _given(state, model, updaters, scaler), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped

@@ -125,13 +125,14 @@ class TrialHashes(TypedDict):
 
 
 class TrialDevice(TypedDict):
-    """Where it ran, with so many threads a process and so many processes.
+    """Where it ran, with so many threads a process and so many processes; `index` of several devices of one kind.
 
     `not_repeatable` names operations without a deterministic form: run again, the trial ends a little otherwise.
     """
 
     name: str
     gpu: NotRequired[str]
+    index: NotRequired[int]
     threads: int | None
     processes: NotRequired[int]
     not_repeatable: NotRequired[list[str]]
@@ -144,6 +145,13 @@ class Changed(TypedDict):
     here: str | None
 
 
+class TrialPlace(TypedDict):
+    """Which host, as digits that do not say its name, and the number of the attempt there."""
+
+    host: str
+    attempt: Count
+
+
 class _Trial(TypedDict):
     """What every trial holds; `versions` is what the process that trained has measured, `versions_changed` what of it
     is not the study's and was allowed."""
@@ -154,6 +162,7 @@ class _Trial(TypedDict):
     arm: Needed[TrialArm]
     seed: Needed[int]
     versions: Versions
+    place: NotRequired[TrialPlace]
     versions_changed: NotRequired[dict[str, Changed]]
     reason: str | None
     metric: Metric

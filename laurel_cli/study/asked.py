@@ -12,12 +12,15 @@ from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study.compare import StudyPlan
 
 
-def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | None]) -> StudyPlan:
+def plan_of(
+    asked: TrainSettings, *, command: str, versions: Mapping[str, str | None], elsewhere: bool = False
+) -> StudyPlan:
     """The plan of a study.
 
     Args:
         asked: the settings.
         command: the command line or call, for the records; `versions` of what is installed.
+        elsewhere: the study is trained on other machines, which have the device that is named.
 
     Raises:
         UsageError: settings that contradict each other, or mean nothing.
@@ -32,7 +35,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
             "train builds the model anew for every seed, so it takes a reference, not a module: "
             "put the function that builds it into a file, and name it FILE.py:FACTORY."
         )
-    from laurel_cli.devices import is_host, kind_of, resolve
+    from laurel_cli.devices import family, is_host, kind_of, resolve
     from laurel_cli.latency.workload import Workload
     from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
     from laurel_cli.tasks import is_text
@@ -44,7 +47,8 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
     budget |= {"lr": defaults.SGD["lr"]} if asked.optimizer == "sgd" else {}
     usual = defaults.SGD["weight_decay"] if asked.optimizer == "sgd" else defaults.WEIGHT_DECAY
     batch = asked.batch or budget["batch"]
-    device = resolve(asked.device, asked.on_note)
+    place = resolve(asked.device, asked.on_note, elsewhere=elsewhere)
+    device = family(place)
     data = TaskChoice(
         reference=task,
         image_size=asked.image_size,
@@ -96,6 +100,7 @@ def plan_of(asked: TrainSettings, *, command: str, versions: Mapping[str, str | 
         steps_saved=asked.steps_saved,
         worth=asked.worth,
         processes=asked.processes,
+        place=place,
         allowed=tuple(asked.allow_versions),
         command=command,
         versions=versions,

@@ -53,6 +53,7 @@ class StudyPlan:
         steps_saved: whether the baseline is trained with a second budget, to measure steps saved.
         worth: the gain that would be worth having, in nats, declared beforehand.
         processes: trials at once; None for the device's default.
+        place: the device on which this run trains, "cuda:1"; None for the recipe's, of which any will do.
         allowed: packages whose versions may be others than those that the study began with.
         command: for the records; `versions` of what is installed, by name.
     """
@@ -72,6 +73,7 @@ class StudyPlan:
     steps_saved: bool = True
     worth: float | None = None
     processes: int | None = None
+    place: str | None = None
     allowed: tuple[str, ...] = ()
     command: str = ""
     versions: Mapping[str, str | None] = field(default_factory=versions)
@@ -169,6 +171,7 @@ def compare(
                 processes=plan.at_once,
                 command=plan.command,
                 allowed=plan.allowed,
+                device=plan.place,
                 lock=lock,
                 on_event=on_event,
             )
@@ -366,6 +369,7 @@ def _searched(
             processes=plan.at_once,
             command=plan.command,
             allowed=plan.allowed,
+            device=plan.place,
             lock=lock,
             on_event=lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
         )

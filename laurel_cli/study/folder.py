@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.devices import family
 from laurel_cli.errors import LaurelError, RecordError, UsageError
 from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
@@ -196,6 +197,7 @@ def begin(folder: Path, study: Study, *, resume: bool, allowed: Collection[str] 
         study = replace(
             study,
             name=old.name,
+            recipe=old.recipe,  # it may name a device with its number, as it once was
             code=code,
             arms=arms,
             against=against,
@@ -238,10 +240,34 @@ def trials(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda content: (content["arm"]["name"], content["seed"]))
 
 
+def finished(folder: Path, study: Study, arm: str, seed: int) -> dict[str, Any] | None:
+    """What a trial has left that has a result; None where it has none. Reads no other trial's record.
+
+    Raises:
+        RecordError: its record cannot be read.
+    """
+    signs = (f'"name": {json.dumps(arm)}'.encode(), f'"seed": {seed}'.encode())
+    for path in sorted((folder / "records").glob("trial-*.json")):
+        data = read_whole(path)
+        if not all(sign in data for sign in signs):
+            continue
+        content = load_record(path).content
+        found = (content["study"]["sha256"], content["arm"]["name"], content["seed"])
+        if found == (study.sha256, arm, seed) and content["status"] != "failed":
+            return content
+    return None
+
+
 def missing(folder: Path, study: Study) -> list[tuple[str, int]]:
     """(arm, seed) of every trial of the study without a result, block by block; failed ones are among them."""
     done = {(trial["arm"]["name"], trial["seed"]) for trial in trials(folder) if trial["status"] != "failed"}
     return [key for key in study.keys if key not in done]
+
+
+def model_of(folder: Path, arm: str) -> str:
+    """The reference of an arm's model."""
+    study = load(folder)
+    return study.contender(arm).recipe(study.recipe).model.reference
 
 
 def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:
@@ -296,7 +322,8 @@ def _holder(content: bytes) -> str:
 
 
 def _fixed(study: Study) -> dict[str, Any]:
-    return {"recipe": study.recipe.plain(), "data": study.data, "code": dict(study.code), "rates": dict(study.rates)}
+    recipe = study.recipe.plain() | {"device": family(study.recipe.device)}
+    return {"recipe": recipe, "data": study.data, "code": dict(study.code), "rates": dict(study.rates)}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 
 from laurel_cli.arms import foreign
+from laurel_cli.devices import family
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.records.provenance import trained_by, versions
 from laurel_cli.study import sources
@@ -22,13 +23,14 @@ def code_of(study: Study) -> dict[str, str]:
     return found | foreign(one.arm for one in study.contenders) | sources.now(study.code)
 
 
-def check(study: Study, *, world: int, allowed: Collection[str] = ()) -> dict[str, str]:
+def check(study: Study, *, world: int, allowed: Collection[str] = (), device: str | None = None) -> dict[str, str]:
     """`code_of` a study that may be trained here.
 
     Args:
         study: as it lies on disk.
         world: processes that train the trial together.
         allowed: packages whose versions may differ.
+        device: on which it is to train; None for one of the study's kind.
 
     Raises:
         RecordError: something is not the study's; every difference is named.
@@ -37,6 +39,8 @@ def check(study: Study, *, world: int, allowed: Collection[str] = ()) -> dict[st
     check_names(allowed)
     found = code_of(study)
     changed = [f"{name} was {was}, is {now}" for name, (was, now) in differing(study.code, found, allowed).items()]
+    if device is not None and family(device) != family(study.recipe.device):
+        changed.append(f"device was {family(study.recipe.device)}, is {family(device)}")
     if world != study.recipe.world:
         changed.append(f"processes were {study.recipe.world}, are {world}")
     _refuse(changed, [name for name in versions() if any(one.startswith(f"{name} was") for one in changed)])
@@ -92,4 +96,4 @@ def _refuse(changed: Iterable[str], versions_alone: Iterable[str] = ()) -> None:
 
 
 def _short(value: str | None) -> str:
-    return "absent" if value is None else value if len(value) <= 24 else f"{value[:12]}..."
+    return "absent" if value is None else value if len(value) <= 24 else value[:12]

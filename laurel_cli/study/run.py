@@ -12,6 +12,7 @@ from typing import Any
 from laurel_cli.errors import RecordError, ResourceError
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
+from laurel_cli.study import claim
 from laurel_cli.study import folder as studies
 from laurel_cli.study.measured import code_of
 from laurel_cli.workers import Worker, raised
@@ -40,6 +41,7 @@ def run(
     lock: int,
     on_event: Event,
     allowed: Sequence[str] = (),
+    device: str | None = None,
 ) -> None:
     """Run trials of the study in `folder`, `processes` at a time; each leaves its record, a crashed one too.
 
@@ -51,6 +53,7 @@ def run(
         lock: file descriptor of the study's lock, which the processes hold as well.
         on_event: told what happens, in this thread.
         allowed: packages whose versions may be others than the study's.
+        device: on which the trials run, of the study's kind.
 
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
@@ -60,7 +63,7 @@ def run(
     for key in keys:
         todo.put(key)
     happened: queue.SimpleQueue[Happening | BaseException | None] = queue.SimpleQueue()
-    asked = {"command": command, "allowed": list(allowed)}
+    asked = {"command": command, "allowed": list(allowed), "device": device}
     slots = [_Slot(folder, asked, lock, todo, happened) for _ in range(min(processes, len(keys)))]
     for slot in slots:
         slot.thread.start()
@@ -139,8 +142,9 @@ class _Slot:
             raise error
         reason = reason or str(ended)
         study = studies.load(self.folder)
+        place = claim.place(studies.checkpoint_path(self.folder, arm, seed))
         command = self.asked["command"]
-        content = failure(study, study.contender(arm), seed, reason, command=command, code=code_of(study))
+        content = failure(study, study.contender(arm), seed, reason, command=command, code=code_of(study), place=place)
         write(self.folder / "records", "trial", "failed", content)
         self.happened.put(Happening(arm, seed, "failed", {"reason": reason}))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,18 +14,21 @@ from typing import Any
 
 import torch
 
+from laurel_cli.devices import family
+from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, own_device, synchronised, world
-from laurel_cli.proxy.recipe import Recipe, TaskChoice
+from laurel_cli.proxy.parallel import joined, own_device, rank, synchronised, world
+from laurel_cli.proxy.recipe import Contender, Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
 from laurel_cli.study import folder as studies
 from laurel_cli.study import measured, sources
+from laurel_cli.study.claim import Claim, held, host
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
 
@@ -42,8 +46,11 @@ def run_trial(
     on_event: Say = lambda event: None,
     compiled: Compiled | None = None,
     allowed: Sequence[str] = (),
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Run one trial of the study in `folder`, or go on with it, and leave its record: its content is returned.
+
+    A trial that has a result is not run again.
 
     Args:
         folder: with `study.json`.
@@ -54,23 +61,52 @@ def run_trial(
         on_event: told what happens.
         compiled: models that were compiled before, to be used again for other seeds.
         allowed: packages whose versions may be others than the study's.
+        device: of the study's kind, "cuda:1"; None for any.
 
     Raises:
         Stopped: `stop` said so.
         RecordError: the study or a checkpoint cannot be read; data, code, versions, a file of a model's or the number
             of processes are not the study's.
+        HeldError: another process runs this trial; LostError: another has taken it over.
         ModelError, UsageError, ResourceError: as building and training say.
     """
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
-    code = measured.check(study, world=world(), allowed=allowed)
-    device = own_device(recipe.device, recipe.threads)
+    code = measured.check(study, world=world(), allowed=allowed, device=device)
+    path = studies.checkpoint_path(folder, arm, seed)
+    with held(path) if rank() == 0 else nullcontext() as claim:
+        done = studies.finished(folder, study, arm, seed)
+        if done is not None:  # since somebody asked whether it is
+            if claim is not None:
+                claim.end()
+            return done
+        place = own_device(device or recipe.device, recipe.threads)
+        return _trained(folder, study, contender, recipe, seed, place, code, claim, command, stop, on_event, compiled)
+
+
+def _trained(
+    folder: Path,
+    study: studies.Study,
+    contender: Contender,
+    recipe: Recipe,
+    seed: int,
+    device: Device,
+    code: Mapping[str, str],
+    claim: Claim | None,
+    command: str,
+    stop: Callable[[], bool],
+    on_event: Say,
+    compiled: Compiled | None,
+) -> dict[str, Any]:
+    """Train what this process holds, alone or as the first of several; the others hold nothing and write nothing."""
+    arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
     references = {recipe.model.reference, study.recipe.model.reference}
+    sources.check(study.code)
     measured.check_loaded(study, references)
-    path = studies.checkpoint_path(folder, arm, seed)
+    token = 0 if claim is None else claim.number
     with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
         plain = contender.arm.kind.is_baseline  # with settings or without
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
@@ -78,7 +114,7 @@ def run_trial(
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
         numbers = seed_of(contender, seed)
-        owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256}
+        owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256, "token": token}
         state = train(
             begun,
             recipe,
@@ -89,6 +125,7 @@ def run_trial(
             owner=owner,
             stop=stop,
             on_event=on_event,
+            renew=(lambda: None) if claim is None else claim.renew,
             compiled=call,
         )
         content = outcome(
@@ -103,16 +140,21 @@ def run_trial(
             coefficients=coefficients(begun.model),
             command=command,
             code=code,
+            place={"host": host(), "attempt": token},
         )
         content |= {"start": seen} if plain else {}
         sources.check(study.code)  # the study's own model was built anew
         measured.check_loaded(study, references)
-        content["device"] = {"name": recipe.device, "threads": recipe.threads, "processes": group.world}
+        content["device"] = {"name": family(recipe.device), "threads": recipe.threads, "processes": group.world}
         known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
         content["device"] |= {name: value for name, value in known.items() if value}
-        if group.rank == 0:
+        if device.torch.index is not None:
+            content["device"]["index"] = device.torch.index
+        if claim is not None:
+            claim.renew()
             write(folder / "records", "trial", "complete", content)
             path.unlink(missing_ok=True)
+            claim.end()
     return content
 
 
@@ -134,12 +176,6 @@ def _compiled(
     return replace(begun, model=compiled[arm][0])
 
 
-def model_of(folder: Path, arm: str) -> str:
-    """The reference of an arm's model."""
-    study = studies.load(folder)
-    return study.contender(arm).recipe(study.recipe).model.reference
-
-
 _asked: list[int] = []
 _compiled_here: Compiled = {}
 
@@ -153,7 +189,7 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda number, _: _asked.append(number))
     if _asked:  # after the last trial
         raise Leave
-    if runs_users_code(model_of(Path(job["folder"]), job["arm"])):
+    if runs_users_code(studies.model_of(Path(job["folder"]), job["arm"])):
         guard.keep_apart(lambda word: None)
     say({"kind": "begun"})
     try:
@@ -165,7 +201,8 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
             stop=lambda: bool(_asked),
             on_event=say,
             compiled=_compiled_here,
-            allowed=job.get("allowed", ()),
+            allowed=job["allowed"],
+            device=job["device"],
         )
     except Stopped:
         raise Leave from None

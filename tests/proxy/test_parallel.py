@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,23 +16,31 @@ from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
 from laurel_cli.study.compare import StudyPlan, prepare
+from tests.study.test_killed import children
 
 STEPS = 8
 
 
-def prepared(folder: Path, reference: str = "paper-c4", task: str = "stdlib", world: int = 1) -> Path:
+def prepared(
+    folder: Path, reference: str = "paper-c4", task: str = "stdlib", world: int = 1, steps: int = STEPS
+) -> Path:
     text = task == "stdlib"
     model = ModelChoice(reference, layers=(2,), width=32) if text else ModelChoice(reference, width=4)
     limits = {"train_limit": 20_000, "evaluation_limit": 2_000, "seq_len": 32} if text else {"train_limit": 64}
-    recipe = Recipe(model, TaskChoice(task, **limits), steps=STEPS, batch=8, accumulate=2, evaluations=1, world=world)
+    recipe = Recipe(model, TaskChoice(task, **limits), steps=steps, batch=8, accumulate=2, evaluations=1, world=world)
     return prepare(StudyPlan(recipe, "baseline,rw+lr", folder=folder, controls=False)).folder
 
 
-def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) -> subprocess.CompletedProcess[str]:
+def torchrun_command(folder: Path, trial: str) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "laurel_cli", "train-proxy", "--trial", trial, "--study", str(folder)]
+    return [*command, "-m", "laurel_cli", "train-proxy", "--trial", trial, "--study", str(folder)]
+
+
+def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) -> subprocess.CompletedProcess[str]:
     env = laurel_env | {"LAUREL_CACHE": str(cache)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        torchrun_command(folder, trial), env=env, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cache: Path) -> None:
@@ -45,6 +56,75 @@ def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cach
     assert [p["loss"] for p in two["curve"]] == pytest.approx([p["loss"] for p in one["curve"]], rel=1e-4)
     assert two["final"]["loss"] == pytest.approx(one["final"]["loss"], rel=1e-3)
     assert len(one["curve"]) == STEPS
+
+
+TWO = """
+import sys
+import torch.distributed as dist
+from laurel_cli.errors import RecordError
+from laurel_cli.proxy.parallel import Group
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+group = Group(None, rank, 2)
+print(group.shared({"step": 143 + rank}))
+group.agree(step=143, study="a")
+try:
+    group.agree(step=143 * rank, study="a")
+except RecordError as error:
+    print(error.why)
+"""
+
+
+def test_processes_begin_where_the_first_one_does_and_only_if_they_agree(laurel_env, tmp_path: Path) -> None:
+    """As was seen: one had restored step 143, the other none."""
+    commands = [[sys.executable, "-c", TWO, str(tmp_path / "store"), str(rank)] for rank in (0, 1)]
+    both = [subprocess.Popen(command, env=laurel_env, stdout=subprocess.PIPE, text=True) for command in commands]
+    answers = [process.communicate(timeout=300)[0].splitlines() for process in both]
+    assert answers == [["{'step': 143}", "Their step is 0 and 143."]] * 2
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_both_with_a_checkpoint(laurel_env, tmp_path: Path, cache: Path) -> None:
+    """To the second one, which writes nothing; the trial goes on where the first one has left it."""
+    folder = prepared(tmp_path / "together", world=2, steps=400)
+    command = torchrun_command(folder, "baseline:0")
+    env = laurel_env | {"LAUREL_CACHE": str(cache)}
+    running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    second = None
+    while second is None and running.poll() is None:
+        time.sleep(0.2)
+        ranks = {rank_of(pid): pid for pid in children(running.pid)}
+        begun = list((folder / "checkpoints").glob("*.claim-1"))
+        if begun and "1" in ranks and is_training(begun[0]):  # so the handler is there
+            second = ranks["1"]
+    assert second is not None, running.communicate()[1]
+    os.kill(second, signal.SIGTERM)
+    errors = running.communicate(timeout=300)[1]
+    assert running.returncode != 0
+    assert "exitcode  : 143" in errors or "exitcode: 143" in errors, errors
+    assert [path.suffix for path in sorted((folder / "checkpoints").iterdir())] == [".claim-1", ".pt"]
+    assert not study.trials(folder)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    (trial,) = study.trials(folder)
+    assert trial["place"]["attempt"] == 2
+    assert [point["step"] for point in trial["curve"]] == list(range(8, 401, 8))
+
+
+def rank_of(pid: int) -> str | None:
+    """What torchrun has told a process."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((word[5:].decode() for word in words if word.startswith(b"RANK=")), None)
+
+
+def is_training(claim: Path) -> bool:
+    """Whether it was renewed since it was made."""
+    before = claim.stat().st_mtime
+    time.sleep(2)
+    return claim.exists() and claim.stat().st_mtime > before
 
 
 def test_batch_norms_on_the_cpu_are_refused(laurel_env, tmp_path: Path, cache: Path) -> None:

@@ -25,7 +25,15 @@ def plan() -> Study:
 
 
 def put(folder: Path, plan: Study, arm: str, seed: int, status: str = "complete", loss: float = 1.0) -> None:
-    content = failure(plan, plan.contender(arm), seed, "it crashed", command="", code=plan.code)
+    content = failure(
+        plan,
+        plan.contender(arm),
+        seed,
+        "it crashed",
+        command="",
+        code=plan.code,
+        place={"host": "0" * 16, "attempt": 1},
+    )
     if status != "failed":
         content |= {"status": status, "reason": None, "final": {"step": 12, "loss": loss, "accuracy": 0.5}}
     write(folder / "records", "trial", "failed" if status == "failed" else "complete", content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_every_difference_is_named(folder: Path) -> None:
     rewritten(folder, torch="1.0", code="0" * 64)
     with pytest.raises(RecordError) as found:
         check(study.load(folder), world=2)
-    for said in ("torch was 1.0, is ", "code was 000000000000..., is ", "processes were 1, are 2"):
+    for said in ("torch was 1.0, is ", "code was 000000000000, is ", "processes were 1, are 2"):
         assert said in found.value.why
     with pytest.raises(RecordError, match="code was"):
         check(study.load(folder), world=1, allowed=["torch"])
@@ -87,3 +88,34 @@ def test_a_model_that_is_found_elsewhere_is_another_model(laurel, tmp_path: Path
             assert "zoo_of_mine.py was" not in done.stderr
         else:
             assert done.returncode == 0, done.stderr
+
+
+def test_a_study_for_another_machines_device_is_prepared_here_and_not_run(laurel, tmp_path: Path, cache: Path) -> None:
+    """No machine of these tests has a TPU; the index is no part of what is written down."""
+    words = ["train-proxy", "--task", "stdlib", "--arms", "rw", "--no-controls", "--seeds", "1", "--layers", "1"]
+    words += ["--width", "16", "--train-limit", "2048", "--evaluation-limit", "64", "--study", "study"]
+    done = laurel(*words, "--prepare", "--device", "tpu:1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "baseline:0\nrw:0\n"
+    begun = study.load(tmp_path / "study")
+    assert (begun.recipe.device, begun.recipe.threads) == ("tpu", None)
+    assert laurel(*words, "--prepare", "--resume", "--device", "tpu:0").returncode == 0
+    assert study.load(tmp_path / "study") == begun
+    trial = ["train-proxy", "--trial", "rw:0", "--study", "study"]
+    done = laurel(*trial)
+    assert done.returncode == 5
+    done = laurel(*trial, "--device", "cpu")
+    assert done.returncode == 4
+    assert "device was tpu, is cpu" in done.stderr
+
+
+def test_an_older_study_that_names_a_number_is_the_same_on_another_one(folder: Path) -> None:
+    """`cuda:1`, as it was once written down; nothing is run."""
+    begun = study.load(folder)
+    old = replace(begun, recipe=replace(begun.recipe, device="cuda:1"))
+    asked = replace(begun, recipe=replace(begun.recipe, device="cuda"))
+    place = folder.parent / "older"
+    study.begin(place, old, resume=False)
+    assert not study.differences(old, asked)
+    assert study.begin(place, asked, resume=True).sha256 == old.sha256
+    assert study.differences(old, begun) == ["recipe.device was cuda, is cpu"]
