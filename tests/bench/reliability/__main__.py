@@ -72,7 +72,7 @@ def page(found: dict[str, Tally], chosen: argparse.Namespace) -> str:
         "# What was done to laurel, and what was lost",
         "",
         f"Made by `python -m tests.bench.reliability --minutes {chosen.minutes:g} --processes {chosen.processes} "
-        f"--seed {chosen.seed}`;",
+        f"--seed {chosen.seed}{''.join(f' --only {name}' for name in chosen.only or ())}`;",
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch "
         f"{str(torch.__version__).partition('+')[0]}, {os.cpu_count()} cores; it took {minutes:.0f} minutes.",
         "",
