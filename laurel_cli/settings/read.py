@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -115,6 +116,8 @@ def percentage(option: str, text: str) -> float:
 
 def _literal(text: str) -> Any:
     try:
-        return ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what only looks like a number: it is text then
+            return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

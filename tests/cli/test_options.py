@@ -40,6 +40,11 @@ def test_a_model_argument_runs_no_code(tmp_path):
     assert not target.exists()
 
 
+def test_what_only_looks_like_a_number_is_text_and_python_says_nothing_of_it(recwarn):
+    assert read.keywords("--model-arg", ["x=1or", "y=[1if 2else 3]"]) == {"x": "1or", "y": "[1if 2else 3]"}
+    assert not list(recwarn)
+
+
 def test_dimensions():
     assert read.dimensions("--input-shape", "1x3x224x224") == (1, 3, 224, 224)
     assert read.dimensions("--input-shape", "3, 32,32") == (3, 32, 32)

@@ -141,6 +141,24 @@ def test_pipes_and_devices_among_records_are_not_read(laurel, tmp_path):
     assert [problem["what"].count("no regular file") for problem in document["problems"]] == [1, 1]
 
 
+def enveloped(content):
+    said = {"schema": "laurel.record/1", "kind": "wonder", "status": "complete", "sha256": sha256_of(content)}
+    return f"wonder-{said['sha256'][:16]}.json", json.dumps(said | {"content": content})
+
+
+@pytest.mark.slow
+def test_ten_thousand_records_and_one_of_100_mb_are_read(laurel, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for content in (*({"number": number} for number in range(10_000)), {"text": "x" * 100_000_000}):
+        name, text = enveloped(content)
+        (folder / name).write_text(text)
+    done = laurel("records", "records", "--verify", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (len(document["records"]), document["problems"]) == (10_001, [])
+
+
 def test_a_record_names_no_other_folder(tmp_path):
     """Its kind is part of its file's name."""
     content = {"a": 1}

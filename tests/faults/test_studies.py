@@ -251,3 +251,14 @@ def test_a_pipe_in_a_checkpoint_s_place_is_4(tmp_path):
     os.mkfifo(tmp_path / "a.pt")
     with pytest.raises(RecordError, match="no regular file"):
         checkpoint.restore(tmp_path / "a.pt", OWNER)
+
+
+def test_another_trial_s_checkpoint_in_its_place_is_4(plan, saved):
+    prepare(plan)
+    path = study.checkpoint_path(plan.folder, "rw", 0)
+    path.write_bytes(saved.read_bytes())
+    with pytest.raises(RecordError, match=r"of another trial.*Its study is") as caught:
+        run_trial(plan.folder, "rw", 0, command="")
+    assert caught.value.exit_code == 4
+    assert path.read_bytes() == saved.read_bytes()
+    assert not study.trials(plan.folder)

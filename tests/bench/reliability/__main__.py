@@ -72,7 +72,7 @@ def page(found: dict[str, Tally], chosen: argparse.Namespace) -> str:
         "# What was done to laurel, and what was lost",
         "",
         f"Made by `python -m tests.bench.reliability --minutes {chosen.minutes:g} --processes {chosen.processes} "
-        f"--seed {chosen.seed}`;",
+        f"--seed {chosen.seed}{''.join(f' --only {name}' for name in chosen.only or ())}`;",
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch "
         f"{str(torch.__version__).partition('+')[0]}, {os.cpu_count()} cores; it took {minutes:.0f} minutes.",
         "",
@@ -95,7 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=20.0, help="in all; each part has its share of them")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of rounds in all; each part has its share of them")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="at once, each with rounds of its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=NAMES, help="this part alone; repeat it")

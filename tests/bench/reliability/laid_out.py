@@ -135,6 +135,7 @@ def lay_out(folder: Path) -> None:
     folder.mkdir(parents=True)
     made.everything(folder / "made")
     made.analysis(folder / "counted", made.ARMS[:3])
+    made.study(folder / "counted", made.ARMS[:3], seeds=2)  # few arms: few figures
     (folder / "models.py").write_text(MODELS)
     (folder / "words.txt").write_text(TEXT * 200)
 

@@ -76,22 +76,26 @@ def worked(part: Part, place: Path, *, seed: int, seconds: float, numbers: Itera
     """Rounds of a part until the time is over, each with a seed of its own.
 
     Args:
-        numbers: of the rounds; none is begun once `seconds` are over, but for the first.
+        numbers: of the rounds; none is begun once they have taken `seconds`, but for the first.
     """
-    said, began = Tally(), time.monotonic()
+    said, opening = Tally(), time.monotonic()
     place.mkdir(parents=True, exist_ok=True)
     with part.opened(place, said) as one:
+        began = time.monotonic()
         for number in numbers:
             if part.most is not None and number >= part.most:
                 break
             before = len(said.problems)
-            one(number, random.Random(f"{part.name} {seed} {number}"), said)
+            try:
+                one(number, random.Random(f"{part.name} {seed} {number}"), said)
+            except Exception as error:  # noqa: BLE001 - what no round foresees is a finding too
+                said.problems.append(f"the round itself fails: {type(error).__name__}: {str(error)[:500]}")
             said.problems[before:] = [
                 f"`--only {part.name} --seed {seed} --round {number}`: {text}" for text in said.problems[before:]
             ]
             if time.monotonic() - began > seconds:
                 break
-    said.seconds = time.monotonic() - began
+    said.seconds = time.monotonic() - opening
     return said
 
 
