@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from laurel_cli.study.folder import Study
 
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import RecordError
-from laurel_cli.proxy import checkpoint, study, trial
+from laurel_cli.proxy import checkpoint, trial
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.records.store import sha256_of
+from laurel_cli.study import folder as study
+from laurel_cli.study.folder import Study
 from tests.bench.reliability.laid_out import MODULES, alone
 from tests.bench.reliability.tally import Part, Round, Tally
 from tests.faults.commands import Commands

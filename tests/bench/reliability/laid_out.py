@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from laurel_cli.errors import LaurelError
-from laurel_cli.proxy import checkpoint, study
+from laurel_cli.proxy import checkpoint
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import sha256_of
+from laurel_cli.study import folder as study
 from laurel_cli.tasks.reading.cache import open_arrays
 from tests.faults.commands import Commands, Done, left_in
 from tests.faults.hostile import MODELS
