@@ -77,7 +77,9 @@ def load(
 
 
 def _again(opened: LoadedModel, folder: Path) -> nn.Module:
-    model = opened.build().to(keep.dtype_of(keep.read_weights(folder)))
+    model = opened.build()
+    own = model.state_dict()  # a learned sum may be kept in another dtype than the model
+    model.to(keep.dtype_of({name: value for name, value in keep.read_weights(folder).items() if name in own}))
     return keep.restore(model, folder, opened.inputs).eval()
 
 
