@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -59,7 +60,7 @@ def load(
     """
     asked: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": input_shape}
     asked |= {"inputs": inputs, "model_args": model_args}
-    if not (Path(reference) / keep.DESCRIPTION).is_file():
+    if not os.path.isfile(Path(reference, keep.DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
         return load_named(reference, **asked)
     folder = Path(reference)
     built = keep.built(folder)
