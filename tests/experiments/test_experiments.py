@@ -59,6 +59,7 @@ def test_what_an_experiment_asks_for_can_be_asked(name, scale, tmp_path):
     assert set(size.beside.values()) <= set(experiments.find(name).printed)
 
 
+@pytest.mark.slow
 def test_the_paper_scale_of_table_5_counts_what_the_paper_prints(laurel):
     """The formula, the paper, and what it seems to count besides."""
     done = laurel("reproduce", "table5", "--dry-run", "--scale", "paper")
@@ -183,6 +184,7 @@ processes = 1
 """
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own_runs_and_costs_nothing_the_second_time(laurel, tmp_path):
     (tmp_path / "mine.toml").write_text(TINY)
     done = laurel("reproduce", "mine.toml", "--format", "json")

@@ -66,6 +66,7 @@ def test_the_function_is_kept_and_the_folder_opens(resnet, laurel, tmp_path, mon
         laurel_cli.load("made")
 
 
+@pytest.mark.slow
 def test_half_weights_stay_half_and_nothing_moves(resnet, laurel, tmp_path, monkeypatch):
     weights = {
         k: v.bfloat16() if v.is_floating_point() else v for k, v in load_file(tmp_path / "trained.safetensors").items()
@@ -90,6 +91,7 @@ def test_half_weights_stay_half_and_nothing_moves(resnet, laurel, tmp_path, monk
     assert torch.equal(opened.fc.weight, weights["fc.weight"])
 
 
+@pytest.mark.slow
 def test_a_start_that_is_not_the_baselines_is_said(resnet, laurel):
     words = ["--weights", "trained.safetensors", "--variant", "rw", "--normalize", "softmax", "--output", "made"]
     done = laurel("convert", "resnet18", *words, "--model-arg", "num_classes=10")
@@ -97,6 +99,7 @@ def test_a_start_that_is_not_the_baselines_is_said(resnet, laurel):
     assert "function      changed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers_opens_by_its_folder(laurel, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=64, n_positions=32)

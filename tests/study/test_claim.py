@@ -144,6 +144,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_two_of_one_trial_leave_one_record_and_a_third_is_told_without_torch(
     folder: Path, laurel_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_two_of_one_trial_leave_one_record_and_a_third_is_told_without_torch(
     assert third.stderr.splitlines() == [f"rw:0: complete, loss {trial['final']['loss']}", "[]"]
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_a_record_with_its_attempt(laurel, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "net.py").write_text(MODELS)
     words = ["train-proxy", "net.py:bad", "--task", "scenes", "--arms", "rw", "--no-controls", "--seeds", "1"]

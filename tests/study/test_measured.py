@@ -49,6 +49,7 @@ def test_every_difference_is_named(folder: Path) -> None:
         check(study.load(folder), world=1, allowed=["numpyy"])
 
 
+@pytest.mark.slow
 def test_another_version_is_refused_unless_allowed_and_then_recorded(laurel, folder: Path) -> None:
     rewritten(folder, torch="1.0")
     words = ["train-proxy", "--trial", "rw:0", "--study", folder]
@@ -65,6 +66,7 @@ def test_another_version_is_refused_unless_allowed_and_then_recorded(laurel, fol
     assert study.load(folder).code["torch"] == "1.0"
 
 
+@pytest.mark.slow
 def test_a_model_that_is_found_elsewhere_is_another_model(laurel, tmp_path: Path, cache: Path) -> None:
     """A module by its name, of which another copy stands first on the path when the trial runs."""
     helper = "WIDTH = 16\n"
@@ -90,6 +92,7 @@ def test_a_model_that_is_found_elsewhere_is_another_model(laurel, tmp_path: Path
             assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_study_for_another_machines_device_is_prepared_here_and_not_run(laurel, tmp_path: Path, cache: Path) -> None:
     """No machine of these tests has a TPU; the index is no part of what is written down."""
     words = ["train-proxy", "--task", "stdlib", "--arms", "rw", "--no-controls", "--seeds", "1", "--layers", "1"]
