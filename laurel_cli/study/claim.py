@@ -70,10 +70,10 @@ class Claim:
         os.utime(self.path)
 
     def give_back(self) -> None:
-        """Let others go on with the trial; no error where it was lost."""
+        """Let others go on with the trial; no error where it was lost. A full disk cannot stand in the way of it."""
         with suppress(OSError):
             if _newest(self.stem) == self.number:
-                self.path.write_text(json.dumps({"given_back": True}))
+                os.utime(self.path, (0, 0))  # long expired
 
     def end(self) -> None:
         """The record is written: nobody needs a claim any more."""
@@ -115,8 +115,12 @@ def take(checkpoint: Path) -> Claim:
         ) from error
     except OSError as error:
         raise ResourceError(f"{str(claim.path)!r} cannot be written.", f"{error.strerror}.") from error
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(place, file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(place, file)
+    except OSError as error:  # an empty claim would hold the trial for nobody
+        claim.give_back()
+        raise ResourceError(f"{str(claim.path)!r} cannot be written.", f"{error.strerror}.") from error
     _remove(stem, newest)
     return claim
 
@@ -176,8 +180,6 @@ def _has_expired(path: Path) -> bool:
     """Whether nobody can be at work: given back, not renewed for long, or its process on this machine has ended."""
     try:
         plain = _read(path)
-        if plain.get("given_back"):
-            return True
         if plain and plain.get("machine") == _machine() and _started(plain.get("pid")) != plain.get("started"):
             return True
         with tempfile.TemporaryFile(dir=path.parent) as file:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from laurel_cli.records.folder import gather
+from laurel_cli.study.claim import take
 from tests.faults.hostile import MODELS, error_of
 
 TIMED = ("--input", "float32:2x8", "--arms", "baseline", "--processes", "1", "--max-time", "1", "--format", "json")
@@ -119,9 +120,11 @@ def test_a_full_disk_at_a_checkpoint_is_5_and_says_so(command, cache, mounted):
     assert done.returncode == 5
     assert "checkpoints" in error["what"]
     assert "disk is full" in error["why"]
-    assert not list((folder / "checkpoints").iterdir())
+    left = [path for path in (folder / "checkpoints").iterdir() if ".claim-" not in path.name]
+    assert not left
     assert not list((folder / "records").glob("trial-*"))
     assert not gather([folder]).problems
+    assert take(folder / "checkpoints" / "baseline-0.pt").number == 2  # nobody holds the trial that failed
 
 
 @pytest.mark.slow

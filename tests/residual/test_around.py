@@ -39,7 +39,8 @@ def test_convolutional_networks():
     ],
 )
 def test_transformers_say_where_their_norms_are(name, where):
-    transformers = pytest.importorskip("transformers")
+    # Of OLMo 2 older versions cannot build the configuration.
+    transformers = pytest.importorskip("transformers", minversion="5.20" if name == "Olmo2" else None)
     more = {"num_key_value_heads": 2, "head_dim": 16} if name == "Gemma2" else {}
     config = getattr(transformers, f"{name}Config")(**SMALL, **more)
     norms, scales = said(getattr(transformers, f"{name}Model")(config), IDS)
