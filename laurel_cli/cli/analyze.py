@@ -85,9 +85,7 @@ def analyze(
     files.bring()
     names, spec = arm_names(arms, variants, formula.of_spec)
     say_unused(arms, variants)
-    built = {"batch": example.batch, "seq_len": example.seq_len, "image_size": example.image_size}
-    said: dict[str, Any] = built | {"input_shape": example.shape, "inputs": list(example.inputs)}
-    said |= {"model_args": model_args.model_args}
+    said = example.sizes | {"inputs": list(example.inputs), "model_args": model_args.model_args}
     stdio.reserve(debug)
     reference = str(model.model)
 

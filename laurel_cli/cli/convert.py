@@ -58,6 +58,7 @@ def convert(
 
         laurel convert hf:./my-gpt2 --weights ./my-gpt2 --arms layerscale --output my-gpt2-layerscale
     """
+    from laurel_cli.arms import parse_arms
     from laurel_cli.cli import stdio
     from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
@@ -69,11 +70,11 @@ def convert(
     destination = Destination.checked(format, None, False)
     files.bring()
     names, spec = arm_names(arms, variants, formula.of_spec)
-    wanted = [name for name in names.split(",") if name not in ("baseline", "naive+1")]
-    if len(wanted) != 1:
-        raise UsageError(
-            "One formula is needed.", f"These are {len(wanted)}: {', '.join(wanted)}.", "Try --variant rw+lr."
-        )
+    placed = [arm.spec for arm in parse_arms(names, **spec) if arm.kind.is_placed and arm.spec is not None]
+    if len(placed) != 1:
+        why = f"These are {len(placed)}: {', '.join(one.name for one in placed) or 'none'}."
+        raise UsageError("One formula is needed.", why, "Try --variant rw+lr.")
+    chosen = placed[0]
     if weights.suffix.lower() in PICKLES:
         why = "Reading a pickle could run code."
         raise UsageError(
@@ -86,21 +87,16 @@ def convert(
     make_folder(output, "output")
     stdio.reserve(debug)
     reference = str(model.model)
-    options: dict[str, Any] = {"batch": example.batch, "seq_len": example.seq_len, "image_size": example.image_size}
-    options |= {"input_shape": example.shape, "inputs": list(example.inputs), "model_args": model_args.model_args}
+    options = example.sizes | {"inputs": list(example.inputs), "model_args": model_args.model_args}
 
     def work(progress: Callable[[str], None]) -> dict[str, Any]:
-        from laurel_cli.arms import parse_arm
         from laurel_cli.laurel.convert import convert as make
 
-        formula = parse_arm(wanted[0], **spec).spec
-        if formula is None:
-            raise UsageError(f"{wanted[0]} is no formula that could be learned.", hint="Try --variant rw+lr.")
-        made = make(reference, weights, formula, output, options=options)
+        made = make(reference, weights, chosen, output, options=options)
         return vars(made) | {"warnings": list(made.warnings)}
 
     with Progress(debug) as progress:
         progress(f"converting {reference}")
         made = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
-    about = {"schema": "laurel.convert/1", "command": command_line(), "model": reference, "arm": wanted[0]}
+    about = {"schema": "laurel.convert/1", "command": command_line(), "model": reference, "arm": chosen.name}
     destination.write(about | {"weights": str(weights), "folder": str(output)} | made)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from laurel_cli.cli.destination import Destination
     from laurel_cli.settings.train import TrainSettings
-    from laurel_cli.study.compare import Prepared, StudyPlan
+    from laurel_cli.study.compare import Prepared
     from laurel_cli.study.folder import Study
+    from laurel_cli.study.plan import StudyPlan
 
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def run(
 
 def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:
     """The options of a command, with the user's own in their place."""
-    known = {item for one in COMMANDS[command] for item in one.__dataclass_fields__}
+    known = {item.name for one in COMMANDS[command] for item in fields(one)}
     return {**options, **{key: value for key, value in asked.items() if value is not None and key in known}}
 
 

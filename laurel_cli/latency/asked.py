@@ -36,14 +36,7 @@ def plan_of(asked: ProfileSettings, folder: Path | None = None) -> ProfilePlan:
 
     parse_arms(names, **spec)
     texts, held = _texts(asked.inputs)
-    options: dict[str, Any] = {
-        "batch": asked.batch,
-        "seq_len": asked.seq_len,
-        "image_size": asked.image_size,
-        "input_shape": asked.shape,
-        "inputs": texts,
-        "model_args": dict(asked.model_args or {}),
-    }
+    options = asked.sizes | {"inputs": texts, "model_args": dict(asked.model_args or {})}
     job = Job(
         task="time",
         model=asked.model if isinstance(asked.model, str) else type(asked.model).__name__,

@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
-
 from laurel_cli.laurel import keep
 from laurel_cli.laurel.apply import place
+from laurel_cli.laurel.fold_check import distance, in_dtype, outputs
 from laurel_cli.laurel.formula import Formula
 from laurel_cli.models import load
-from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.run import running
 from laurel_cli.residual import find_connections
 
 
@@ -28,7 +23,7 @@ class Converted:
         connections: that are learned now.
         parameters: of the whole model; `added` of its learned sums.
         dtype: of the weights.
-        difference: largest difference of an output over the largest output, on the example inputs, in that dtype.
+        difference: largest difference of an output over its largest value, on the example inputs, in that dtype.
         warnings: what stays ordinary, and what else is to be known.
     """
 
@@ -65,9 +60,10 @@ def convert(
     dtype = keep.dtype_of(read)
     model.to(dtype)
     keep.load_weights(model, read, weights)
-    before = _outputs(model, loaded.inputs)
-    placed = place(model, spec, find_connections(model, loaded.inputs), loaded.inputs)
-    difference = _difference(before, _outputs(model, loaded.inputs))
+    inputs = in_dtype(loaded.inputs, dtype)
+    before = outputs(model, inputs)
+    placed = place(model, spec, find_connections(model, inputs), inputs)
+    difference = distance(before, outputs(model, inputs))
     own = keep.parameters(model)
     built = {"reference": reference, "options": {key: value for key, value in (options or {}).items() if value}}
     keep.save(model, folder)
@@ -80,23 +76,3 @@ def convert(
         difference=difference,
         warnings=placed.warnings,
     )
-
-
-def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-    def like_weights(value: Any) -> Any:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    own = Inputs(*tree_map(like_weights, (inputs.args, inputs.kwargs)))
-    with running(model, own, real=True) as given:
-        found = given.call(model)
-    return [leaf.detach().clone() for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
-
-
-def _difference(before: list[Tensor], after: list[Tensor]) -> float:
-    """The largest difference over the largest value."""
-    pairs = [(a.double(), b.double()) for a, b in zip(before, after, strict=True) if a.numel()]
-    most = max((float(a.abs().max()) for a, _ in pairs), default=0.0)
-    far = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
-    return far / most if most else far

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 from laurel_cli.errors import LaurelError
+from laurel_cli.records.canonical import plain
 from laurel_cli.render.page import Look, Page
 
 
@@ -18,18 +18,10 @@ def text(page: Page, _look: Look) -> str:
 
 def document_text(document: Mapping[str, Any]) -> str:
     """The document as indented ASCII JSON: whatever a name holds, the terminal sees letters."""
-    return json.dumps(_plain(document), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(plain(document), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def error_text(error: LaurelError, code: int) -> str:
     """An error as its one document."""
     body = {"code": code, "what": error.what, "why": error.why, "hint": error.hint}
     return document_text({"schema": "laurel.error/1", "error": body})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -199,10 +199,14 @@ def _both(order: Item) -> str:
 PRICES = {"parameters": "parameters", "flops": "FLOPs", "latency": "latency", "step": "step time"}
 
 
+def _settings(body: Item) -> Counter[str]:
+    """In how many settings each cost was recorded."""
+    return Counter(str(setting["name"]).partition("_")[0] for setting in body["settings"])
+
+
 def _single(body: Item) -> set[str]:
     """The costs that were recorded in one setting: a sentence has no room to tell several apart."""
-    counts = Counter(str(setting["name"]).partition("_")[0] for setting in body["settings"])
-    return {name for name, number in counts.items() if number == 1}
+    return {name for name, number in _settings(body).items() if number == 1}
 
 
 def _price(arm: Item, priced: Collection[str]) -> str:
@@ -234,8 +238,7 @@ def _costs_alone(body: Item) -> list[str]:
     parts = [f"{name} {price}" for name, price in prices if price]
     more = "; the others are in the tables." if len(arms) > len(parts) else "."
     said += ["Beyond the baseline: " + "; ".join(parts) + more] if parts else []
-    names = {str(setting["name"]).partition("_")[0] for setting in body["settings"]} - single
-    several = [title for name, title in PRICES.items() if name in names]
+    several = [title for name, title in PRICES.items() if _settings(body)[name] > 1]
     return said + ([f"In several settings, which the tables tell apart: {words.listed(several)}."] if several else [])
 
 

@@ -89,22 +89,28 @@ def cost(found: Mapping[str, Any] | None) -> str:
     """`+1.6800 %` of what is exact; `+1.7 % [0.1, 3.4]` of what was measured, `+1.7 % (no interval)` in one process."""
     if found is None or found.get("percent") is None:
         return text.NOTHING
-    middle = float(found["percent"])
-    low, high = found.get("low"), found.get("high")
-    if low == middle == high:
-        return signed_percent(middle)
-    if low is None or high is None:
-        return f"{middle:+.2f} % {NO_INTERVAL}"
-    middle_text, *ends = (text.significant(value, (high - low) / 2) for value in (middle, low, high))
-    return f"{_sign(middle)}{middle_text} % [{', '.join(ends)}]"
+    return " ".join(filter(None, _cost(found)))
 
 
 def price(found: Mapping[str, Any], name: str) -> str:
-    """`+1.6800 % parameters`, `+6.1 % latency ([3.1, 9.1] at 95 %)`."""
-    middle, bracket, ends = cost(found).partition(" [")
-    if bracket:
-        return f"{middle} {name} ([{ends} at {level(found['level'])})"
-    return f"{middle.removesuffix(f' {NO_INTERVAL}')} {name}" + f" {NO_INTERVAL}" * middle.endswith(NO_INTERVAL)
+    """`+1.6800 % parameters`, `+6.1 % latency ([3.1, 9.1] at 95 %)`, `+29 % latency (no interval)`."""
+    if found.get("percent") is None:
+        return f"{text.NOTHING} {name}"
+    middle, ends = _cost(found)
+    ends = f"({ends} at {level(found['level'])})" if ends.startswith("[") else ends
+    return " ".join(filter(None, (middle, name, ends)))
+
+
+def _cost(found: Mapping[str, Any]) -> tuple[str, str]:
+    """A figure in percent, and its interval: "" of what is exact."""
+    middle = float(found["percent"])
+    low, high = found.get("low"), found.get("high")
+    if low == middle == high:
+        return signed_percent(middle), ""
+    if low is None or high is None:
+        return f"{middle:+.2f} %", NO_INTERVAL
+    middle_text, *ends = (text.significant(value, (high - low) / 2) for value in (middle, low, high))
+    return f"{_sign(middle)}{middle_text} %", f"[{', '.join(ends)}]"
 
 
 def signed_percent(value: float | None) -> str:

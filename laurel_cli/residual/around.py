@@ -27,7 +27,7 @@ def readers_of(nodes: Sequence[Node]) -> dict[int, list[int]]:
 
 
 def scale(item: Found, nodes: Sequence[Node]) -> str:
-    """What multiplies the terms of a sum: `branch by layer1.gamma`, `skip by 0.5`; "" where nothing does."""
+    """What multiplies the terms of a sum: `branch by layer1.gamma`, `skip by 0.5`; "" where nothing is recognised."""
     skip, end = item.skip, item.addition.operands[item.relation.branch_end]
     found = [f"branch by {by}" for by in _factors(end, item.relation.branch, nodes)]
     found += [f"skip by {by}" for by in _factors(skip, range(item.relation.fork + 1, skip + 1), nodes)]
@@ -36,7 +36,8 @@ def scale(item: Found, nodes: Sequence[Node]) -> str:
 
 def norms(item: Found, others: Sequence[Found], block: str, nodes: Sequence[Node], readers: Readers) -> str:
     """Where norms stand: before the branch (its first work), after the branch (its last), after the sum (post-norm:
-    the next connection goes on from the normed sum; of the last one the norm is the block's own); "" where none does.
+    the next connection goes on from the normed sum; of the last one the norm is the block's own). "" where none is
+    recognised.
     """
     branch = item.relation.branch
     end = item.addition.operands[item.relation.branch_end]

@@ -50,7 +50,8 @@ class Connection:
         branches: nodes of the branches that are added, one for each site.
         frames: all calls that were running, from the addition outwards to the model's forward.
         weights: names of the parameters and buffers that the branch reads.
-        scale: what multiplies the terms, "branch by layer1.gamma"; `norm` where norms stand; both "" for nothing.
+        scale: what multiplies the terms, "branch by layer1.gamma"; `norm` where norms stand; both "" where none
+            is recognised.
         alternatives: other expressions of the same module that make the same sum in other passes.
     """
 

@@ -8,7 +8,7 @@ from laurel_cli.schemas.marks import Count
 
 
 class Convert(TypedDict):
-    """What was written to `folder`. `difference` is the largest of an output over the largest output, on the example
+    """What was written to `folder`. `difference` is the largest of an output over its largest value, on the example
     inputs and in `dtype`; `added` counts the parameters of the learned sums."""
 
     schema: Literal["laurel.convert/1"]

@@ -11,7 +11,7 @@ from laurel_cli.schemas.marks import Count
 class FoundConnection(TypedDict):
     """A residual connection: width D, shape of its sum, number of its stream, block; the module and line that add.
 
-    `scale` names what multiplies its terms, `norm` where norms stand; both are empty for nothing.
+    `scale` names what multiplies its terms, `norm` where norms stand; both are empty where none is recognised.
     """
 
     name: str

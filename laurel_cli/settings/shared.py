@@ -242,6 +242,12 @@ class ExampleSettings(Settings):
         """`input_shape` as a tuple."""
         return None if self.input_shape is None else tuple(self.input_shape)
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Of the inputs, as `laurel_cli.load` takes them."""
+        sizes = {"batch": self.batch, "seq_len": self.seq_len, "image_size": self.image_size}
+        return {**sizes, "input_shape": self.shape}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings(Settings):

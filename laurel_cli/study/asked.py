@@ -9,7 +9,7 @@ from typing import Any
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import defaults
 from laurel_cli.settings.train import TrainSettings
-from laurel_cli.study.compare import StudyPlan
+from laurel_cli.study.plan import StudyPlan
 
 
 def plan_of(

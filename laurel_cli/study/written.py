@@ -6,8 +6,8 @@ from typing import Any
 
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy.recipe import Recipe
-from laurel_cli.study.compare import StudyPlan
 from laurel_cli.study.folder import Study
+from laurel_cli.study.plan import StudyPlan
 
 OF_TASK = ("image_size", "seq_len", "tokenizer", "tokens", "train_limit", "evaluation_limit")
 OF_RECIPE = (

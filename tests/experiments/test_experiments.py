@@ -39,6 +39,12 @@ def settings(found):
     return TrainSettings(**{n: read[n][0](read[n][1], v) if read[n][0] else v for n, v in found.items()})
 
 
+def beside(experiment, scale, answers):
+    """The document of a run of which these are the answers."""
+    run = {"folder": "x", "command": "laurel reproduce", "lines": [], "cluster": []}
+    return document(experiment, experiment.scales[scale], **run, answers=answers)
+
+
 @pytest.mark.parametrize(("name", "scale"), EVERY)
 def test_what_an_experiment_asks_for_can_be_asked(name, scale, tmp_path):
     """Its studies become plans; every arm that it sets beside another one is one of its arms."""
@@ -80,15 +86,7 @@ def test_the_paper_scale_of_table_5_counts_what_the_paper_prints(laurel):
     }
     assert counted == plain
     experiment = experiments.find("table5")
-    found = document(
-        experiment,
-        experiment.scales["paper"],
-        folder="",
-        command="",
-        lines=[],
-        cluster=[],
-        answers={"analyze": json.loads(answer.stdout)},
-    )
+    found = beside(experiment, "paper", {"analyze": json.loads(answer.stdout)})
     shown = {row["arm"]: row["with_unwritten"] for row in found["arms"]}
     assert {row["arm"]: row["paper"]["parameters"] for row in found["arms"]} == {
         arm: pytest.approx(1e6 * millions) for arm, millions in TABLE_5.items()
@@ -106,15 +104,7 @@ def test_the_paper_and_this_run_stand_side_by_side():
     """Gains are differences from each one's own baseline; verdicts are the study's, word for word."""
     experiment = experiments.find("table5")
     trained = study_document(*study({"naive+1": -0.06, "rw": -0.07, "lr@4": 0.01}), command="laurel train-proxy")
-    found = document(
-        experiment,
-        experiment.scales["cpu"],
-        folder="x",
-        command="laurel reproduce table5",
-        lines=[],
-        cluster=[],
-        answers={"train-proxy": trained},
-    )
+    found = beside(experiment, "cpu", {"train-proxy": trained})
     rows = {row["arm"]: row for row in found["arms"]}
     for arm in trained["arms"]:
         assert rows[arm["name"]]["quality"] == arm["mean"]

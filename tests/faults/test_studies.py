@@ -18,7 +18,8 @@ from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import Stopped, train
 from laurel_cli.study import compare
 from laurel_cli.study import folder as study
-from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import run_trial
 from tests.proxy.small import decoder_recipe, text_task
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import Task
 from laurel_cli.tasks.examples import Images, Tokens
 
@@ -146,3 +150,15 @@ def decoder_recipe(**changes) -> Recipe:
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """A copy of everything that is trained or remembered."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def one_layer(folder: Path, steps: int, evaluations: int) -> Path:
+    """A study of the baseline and rw, one seed, that is written down and not run."""
+    recipe = Recipe(
+        ModelChoice("paper-c4", layers=(1,), width=16),
+        TaskChoice("stdlib", seq_len=8, train_limit=2048, evaluation_limit=64),
+        steps=steps,
+        batch=2,
+        evaluations=evaluations,
+    )
+    return prepare(StudyPlan(recipe, "rw", seeds=1, folder=folder, controls=False)).folder

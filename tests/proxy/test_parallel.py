@@ -15,7 +15,8 @@ from laurel_cli.errors import UsageError
 from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
-from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from tests.study.test_killed import children
 
 STEPS = 8

@@ -12,7 +12,8 @@ import pytest
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.records.imports import file_of, reached
 from laurel_cli.records.provenance import trained_by
-from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 
 TRIAL = """
 import json, sys

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from laurel_cli.errors import UsageError
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
 from laurel_cli.study.claim import VARIABLE, Claim, HeldError, LostError, held, take
-from laurel_cli.study.compare import StudyPlan, prepare
-from tests.proxy.small import MODELS
+from tests.proxy.small import MODELS, one_layer
 
 HOLD = """
 import sys, time
@@ -111,14 +109,7 @@ def test_minutes_that_are_none(minutes: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def folder(tmp_path: Path, cache: Path) -> Path:
-    recipe = Recipe(
-        ModelChoice("paper-c4", layers=(1,), width=16),
-        TaskChoice("stdlib", seq_len=8, train_limit=2048, evaluation_limit=64),
-        steps=4,
-        batch=2,
-        evaluations=2,
-    )
-    return prepare(StudyPlan(recipe, "rw", seeds=1, folder=tmp_path / "study", controls=False)).folder
+    return one_layer(tmp_path / "study", steps=4, evaluations=2)
 
 
 def test_a_trial_that_was_taken_over_writes_nothing_more(folder: Path) -> None:

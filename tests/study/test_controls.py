@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.study import controls
-from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import Task
 from tests.proxy.small import image_task, text_task
 

@@ -9,25 +9,16 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
-from laurel_cli.study.compare import StudyPlan, prepare
 from laurel_cli.study.measured import check
-from tests.proxy.small import MODELS
+from tests.proxy.small import MODELS, one_layer
 
 LIMITS = {"train_limit": 64, "evaluation_limit": 16}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, cache: Path) -> Path:
-    recipe = Recipe(
-        ModelChoice("paper-c4", layers=(1,), width=16),
-        TaskChoice("stdlib", seq_len=8, train_limit=2048, evaluation_limit=64),
-        steps=2,
-        batch=2,
-        evaluations=1,
-    )
-    return prepare(StudyPlan(recipe, "rw", seeds=1, folder=tmp_path / "study", controls=False)).folder
+    return one_layer(tmp_path / "study", steps=2, evaluations=1)
 
 
 def rewritten(folder: Path, **code: str) -> None:

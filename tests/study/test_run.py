@@ -15,7 +15,8 @@ import pytest
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
 from laurel_cli.study import run
-from laurel_cli.study.compare import StudyPlan, compare, prepare
+from laurel_cli.study.compare import compare, prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.run import Happening, ordered
 from tests.proxy.small import MODELS
 

@@ -10,7 +10,8 @@ import pytest
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
-from laurel_cli.study.compare import StudyPlan, prepare
+from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import Compiled, run_trial
 
 
