@@ -114,10 +114,10 @@ def _reasons(arms: Sequence[Item]) -> str:
 
 
 def _gains(judged: Sequence[Item]) -> Iterator[str]:
-    """Arms that only repair the recipe, and naive scaling."""
+    """Arms whose gain may be the recipe's, and naive scaling."""
     for arm in judged:
-        if arm["verdict"] == REPAIRS:
-            yield f"{arm['name']} is {arm['words']}: it repairs the recipe."
+        if arm["repair"]:
+            yield f"{arm['repair']}."
     for arm in judged:
         if kind_of(arm["kind"]).is_scaling and arm["verdict"] not in (UNSTABLE, FAILED):
             whom = " than the baseline" if arm["verdict"] in (BETTER, WORSE) else ""

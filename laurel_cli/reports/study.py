@@ -70,7 +70,7 @@ def arm(one: Arm, name: str, found: Quality | None) -> dict[str, Any]:
     if found is None or finding is None:
         nothing = ("quality", "gain", "to_naive", "excluded", "smallest_visible", "worth", "share_of_naive")
         described |= {"trials": dict.fromkeys(STATES, 0), "reasons": [], "verdict": "not trained"}
-        described |= dict.fromkeys(("words", "reason", "within"), "")
+        described |= dict.fromkeys(("words", "repair", "reason", "within"), "")
         return described | dict.fromkeys((*nothing, "steps_saved", "trend")) | {"controls": [], "gains": []}
     judgement, trials = found.judgement, finding.arm.trials.values()
     states = finding.arm.states()
@@ -94,6 +94,7 @@ def arm(one: Arm, name: str, found: Quality | None) -> dict[str, Any]:
         "share_of_naive": _share(finding.share_of_naive, judgement.share_confidence(finding)),
         "verdict": finding.verdict or _role(finding),
         "words": words.verdict(finding, judgement) if finding.verdict else "",
+        "repair": words.repair(finding, judgement),
         "reason": finding.reason,
         "within": words.within(finding, judgement) if finding.role == "arm" else "",
     }

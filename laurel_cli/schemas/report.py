@@ -211,6 +211,7 @@ class ReportedArmJSON(TypedDict):
     share_of_naive: ShareOfNaive | None
     verdict: str
     words: str
+    repair: NotRequired[str]
     reason: str
     within: str
     costs: dict[str, ReportedCost]

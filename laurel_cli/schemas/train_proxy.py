@@ -104,6 +104,14 @@ class ProxyTrial(TypedDict):
     reason: str | None
 
 
+class BitsPerByte(TypedDict):
+    """The mean loss in bits per byte of text, with its 95 % interval; null ends where one trial has none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
 class ProxyArm(TypedDict):
     """One arm: mean loss in nats with its 95 % interval, mean accuracy as a share of 1, what is established of it."""
 
@@ -115,6 +123,7 @@ class ProxyArm(TypedDict):
     high: float | None
     n: Count
     accuracy: float | None
+    bits_per_byte: NotRequired[BitsPerByte | None]
     difference: DifferenceJSON | None
     to_naive: DifferenceJSON | None
     controls: list[ProxyControl]
@@ -132,6 +141,7 @@ class ProxyArm(TypedDict):
     verdict: str | None
     reason: str
     words: str
+    repair: NotRequired[str]
 
 
 class TrainProxy(TypedDict):

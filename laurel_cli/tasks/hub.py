@@ -19,7 +19,7 @@ from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
 from laurel_cli.tasks.reading.sources import open_source
 
-VERSION = 1
+VERSION = 2
 DEFAULT_TOKENS = 20_000_000
 KNOWN = {"c4": "allenai/c4,name=en", "fineweb": "HuggingFaceFW/fineweb,name=sample-10BT"}
 
@@ -93,7 +93,7 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
             on_progress("learning a byte-pair encoding")
         encoder = tokenizers.encoder(choice, lambda: (text for text in learned if not is_held(text)), dataset.path)
         with tempfile.TemporaryFile(dir=folder) as spool:
-            counts, read = _encode(
+            counts, read, sizes = _encode(
                 chain(learned, documents), encoder, wanted, writer, cast("BinaryIO", spool), on_progress
             )
         writer.put("tokenizer", np.frombuffer(encoder.definition.encode(), np.uint8))
@@ -112,6 +112,7 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
                 "split": "by document: its SHA-256, one in twenty for evaluation",
                 "tokenizer": choice.identity,
                 "documents": read,
+                **sizes,
             },
         }
 
@@ -130,15 +131,22 @@ def _encode(
     writer: Writer,
     spool: BinaryIO,
     on_progress: Progress,
-) -> tuple[Counts, dict[str, int]]:
-    """Write both token arrays; those for evaluation wait in `spool`, since arrays are written one after the other."""
+) -> tuple[Counts, dict[str, int], dict[str, dict[str, int]]]:
+    """Write both token arrays; those for evaluation wait in `spool`, since arrays are written one after the other.
+
+    Returns:
+        Frequencies of the tokens to train on; documents of each part; bytes and tokens of the part to evaluate on.
+    """
     counts, read, done = Counts(), {"train": 0, "evaluation": 0}, 0
+    held = {"bytes": 0, "tokens": 0}
     writer.begin("train.tokens", encoder.dtype)
     for document in documents:
         (tokens,) = encoder.encode([document + b"\n"])
         if is_held(document):
             spool.write(tokens.tobytes())
             read["evaluation"] += 1
+            held["bytes"] += len(document) + 1
+            held["tokens"] += len(tokens)
             continue
         tokens = tokens[: wanted - done]
         writer.append(tokens)
@@ -158,7 +166,7 @@ def _encode(
     spool.seek(0)
     while data := spool.read(1 << 20):
         writer.append(np.frombuffer(data, encoder.dtype))
-    return counts, read
+    return counts, read, {"evaluation": held}
 
 
 def _documents(dataset: Dataset) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from laurel_cli.verdict import gates, paired, remarks, saved, words
+from laurel_cli.verdict.bits import bits_per_byte, tokens_per_byte
 from laurel_cli.verdict.declared import declared as read_declared
 from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD, Finding, Judgement
@@ -144,6 +145,7 @@ def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
         "verdict": item.verdict or None,
         "reason": item.reason,
         "words": words.verdict(item, found) if item.verdict else "",
+        "repair": words.repair(item, found),
     }
 
 
@@ -179,7 +181,15 @@ def _loss(arm: ArmTrials) -> dict[str, Any]:
         "high": found and found.high,
         "n": len(losses),
         "accuracy": fmean(accuracies) if accuracies else None,
+        "bits_per_byte": _bits(found, arm.first("task") or {}),
     }
+
+
+def _bits(loss: paired.MeanInterval | None, task: Mapping[str, Any]) -> dict[str, float] | None:
+    tokens = tokens_per_byte(task)
+    if loss is None or tokens is None:
+        return None
+    return {key: bits_per_byte(getattr(loss, key), tokens) for key in ("mean", "low", "high")}
 
 
 def _blocks(arm: ArmTrials, base: ArmTrials, metric: str) -> tuple[list[float], list[float]]:

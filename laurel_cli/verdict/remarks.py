@@ -8,7 +8,7 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.verdict import gates, words
-from laurel_cli.verdict.findings import GAINS, NAIVE, REPAIRS, UNCONTROLLED
+from laurel_cli.verdict.findings import GAINS, NAIVE, UNCONTROLLED
 from laurel_cli.verdict.trials import BASELINE
 
 CAVEAT = "a tiny proxy keeps the sign of such effects better than their size or their order"
@@ -57,8 +57,8 @@ def _gates(document: Document) -> Iterator[str]:
 
 def _controls(document: Document) -> Iterator[str]:
     for arm in document["arms"]:
-        if arm["verdict"] == REPAIRS:
-            yield f"{arm['name']} is {arm['words']}: it repairs the recipe, which one number would repair as well"
+        if arm["repair"]:
+            yield arm["repair"]
         if arm["verdict"] in GAINS and arm["trend"] == gates.FADING:
             yield f"the gain of {arm['name']} fades: it is smaller at the end than half way, a head start"
     gains = [arm for arm in document["arms"] if arm["verdict"] in GAINS]
@@ -169,6 +169,8 @@ def notes(document: Document) -> list[str]:
         )
     if any(arm["role"] == "copy" for arm in document["arms"]):
         said.append("the copy is a control: it is tested alone, outside of the correction")
+    if any(arm["bits_per_byte"] for arm in document["arms"]):
+        said.append("bits per byte: the loss over ln 2, times the tokens that a byte of the held-out text takes")
     if document["noise_floor"]:
         said.append(f"noise floor: {document['noise_floor']['what']}")
     said += _worth(document, arms)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from laurel_cli import text
 from laurel_cli.verdict import gates
-from laurel_cli.verdict.effects import NOT_SEPARATED
+from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
 from laurel_cli.verdict.findings import FAILED, GAINS, REPAIRS, UNCONTROLLED, UNSTABLE, Finding, Judgement
 
 UNITS = {"loss": "nats", "accuracy": "points"}
@@ -31,6 +31,25 @@ def verdict(item: Finding, judgement: Judgement) -> str:
     elif item.verdict == UNCONTROLLED:
         said = f"better than the baseline ({item.reason})"
     return f"{said}, {item.trend}" if item.trend in (gates.FADING, gates.GROWING) else said
+
+
+def repair(item: Finding, judgement: Judgement) -> str:
+    """What becomes of a gain that some control is not known to lack: a sentence; "" for other verdicts.
+
+    A gain is the recipe's where a control is itself established to be better than the baseline. Where none is, as with
+    controls of few seeds, the study has not told the two apart.
+    """
+    if item.verdict != REPAIRS:
+        return ""
+    names = item.reason.split(", ")
+    gained = [name for name in names if (gain := judgement.finding(name).gain) and gain.verdict == BETTER]
+    said = f"{item.name} is {verdict(item, judgement)}: "
+    if gained:
+        return f"{said}it repairs the recipe, which one number would repair as well"
+    fewest = min(len(judgement.finding(name).scores) for name in names)
+    trials = f"{fewest} trial{'' if fewest == 1 else 's'}"
+    controls = "the control" if len(names) == 1 else "each control"
+    return f"{said}whether its gain is more than the recipe's is open, which {trials} of {controls} did not tell"
 
 
 def within(item: Finding, judgement: Judgement) -> str:

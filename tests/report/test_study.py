@@ -57,7 +57,7 @@ def test_a_gain_that_another_rate_has_as_well_is_a_repair(tmp_path):
     body = only(tmp_path)
     rw = arm_of(body, "rw")
     assert rw["words"] == "better than the baseline, not than the baseline at twice the rate"
-    assert f"rw is {rw['words']}: it repairs the recipe." in body["answer"]
+    assert f"rw is {rw['words']}: it repairs the recipe, which one number would repair as well." in body["answer"]
     assert "rw (" not in body["answer"][0]
     # What only repairs the recipe is established to be better than nobody, so it is on no frontier.
     status = {point["name"]: point["status"] for point in body["panels"][0]["arms"]}

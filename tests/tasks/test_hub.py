@@ -54,6 +54,9 @@ def test_byte_pairs(place: Path) -> None:
     tokenizer = tokenizers.Tokenizer.from_str(arrays.arrays["tokenizer"].tobytes().decode())
     decoded = tokenizer.decode(arrays.arrays["train.tokens"].tolist(), skip_special_tokens=False)
     assert decoded.encode() == exact.arrays["train.tokens"].tobytes()
+    held = arrays.facts["provenance"]["evaluation"]
+    assert held["bytes"] == len(exact.arrays["evaluation.tokens"])
+    assert held["tokens"] == len(arrays.arrays["evaluation.tokens"])
 
 
 def test_change_is_noticed(place: Path) -> None:

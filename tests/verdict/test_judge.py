@@ -352,6 +352,22 @@ def test_an_arm_that_only_repairs_the_rate_is_not_better():
     assert any("repairs the recipe" in line for line in said["warnings"])
 
 
+def test_a_gain_that_few_seeds_of_the_controls_cannot_tell_is_no_repair():
+    """The controls are worse than the baseline, but so unevenly that two trials establish nothing of them."""
+    defined, trials = controlled({"rw": -0.08}, half=0.1, twice=0.1)
+    few = [item for item in trials if not item["arm"]["name"].startswith("baseline:lr") or item["seed"] < 2]
+    for item in few:
+        if item["arm"]["name"].startswith("baseline:lr"):
+            item["final"]["loss"] += 0.2 * item["seed"]
+    said = document(defined, few)
+    found = arm(said, "rw")
+    assert found["verdict"] == "better than the baseline, not than a control"
+    assert "open" in found["repair"]
+    assert "2 trials of each control" in found["repair"]
+    assert found["repair"] in said["warnings"]
+    assert not any("repairs the recipe" in line for line in said["warnings"])
+
+
 def test_a_blind_study_says_only_that():
     said = document(*controlled({"rw": -0.08}, wider=0.0))
     assert verdicts(said) == {"rw": "cannot tell"}

@@ -212,6 +212,9 @@ def _losses(arms: list[Item]) -> Table:
         _right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"),
     )
     rows = tuple((arm["name"], arm["n"], arm, arm["accuracy"], arm["correlation"]) for arm in arms)
+    if any(arm["bits_per_byte"] for arm in arms):
+        columns = (*columns[:3], _right("bits per byte", _loss), *columns[3:])
+        rows = tuple((*row[:3], arm["bits_per_byte"], *row[3:]) for row, arm in zip(rows, arms, strict=True))
     return Table("Loss at the end (95 % interval), and correlation with the baseline's", columns, rows)
 
 
