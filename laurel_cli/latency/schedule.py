@@ -19,7 +19,7 @@ def fitted(placements: int, seconds: float, left: float, round_seconds: float) -
         placements: wanted.
         seconds: wanted for each.
         left: for all of them, in seconds.
-        round_seconds: of all arms once.
+        round_seconds: of all arms once, with the calls that are not timed.
 
     Returns:
         Placements, at least one, and seconds for each. Fewer placements rather than fewer processes: an interval comes

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
@@ -26,6 +25,7 @@ from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
 from laurel_cli.models import guard
+from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.residual.survey import survey
@@ -35,6 +35,7 @@ from laurel_cli.workers import Say
 SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
 SETTLED = 0.05  # two runs of calls in a row differ by less than this
 LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
+LONGEST_COLD = 0.25  # seconds of a call: beside longer ones what caches have lost is nothing
 BALLAST = 1 << 20  # bytes between tensors at most
 
 
@@ -83,9 +84,10 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
         if name not in arms:
             others = {key: value for key, value in options.items() if key != "model_args"}
             rival = given.opened(job, name, others)
-            yield name, rival.build() if rival.on_meta else rival.module, rival.inputs
+            # A copy, as the other arms are: attributes of copied objects are read a little slower than those of others.
+            yield name, copied(rival.build() if rival.on_meta else rival.module), rival.inputs
             continue
-        model = copy.deepcopy(real)
+        model = copied(real)
         try:
             warnings = build(arms[name], Site(model, found, loaded.inputs)) if found is not None else ()
         except ModelError as error:
@@ -122,12 +124,13 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
         with _named(name), _first(work):
             steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
-    repeats, round_seconds = {}, 0.0
+    repeats, cold, round_seconds = {}, set(), 0.0
     for name, step in steps.items():
         with _named(name):
             first, settled, calls = _warm_up(step, device, work)
         repeats[name] = 1 if step.single else max(1, round(SHORTEST_SAMPLE / settled))
-        round_seconds += repeats[name] * settled
+        cold |= {name} if settled < LONGEST_COLD else set()
+        round_seconds += (repeats[name] + (name in cold)) * settled
         say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
     left = math.inf if job.until is None else job.until - time.monotonic()
     placements, wanted = fitted(job.placements, job.seconds, left, round_seconds)
@@ -138,10 +141,10 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
         if placement and job.until is not None and time.monotonic() + placement_seconds(round_seconds) > job.until:
             break  # slower than it was while warming up
         ballast = [] if device.places else _replace(steps.values(), draw)
-        _round(steps, repeats, device, draw)  # the first one after a move finds cold caches
+        _round(steps, repeats, cold, device, draw)  # the first one after a move finds cold caches
         began, number = time.monotonic(), 0
         while number < FEWEST_ROUNDS or (number < MOST_ROUNDS and time.monotonic() - began < wanted):
-            took = _round(steps, repeats, device, draw)
+            took = _round(steps, repeats, cold, device, draw)
             number += 1
             used = {name: used[name] + took[name] for name in used}
             seconds = {name: took[name].seconds / repeats[name] for name in took}
@@ -156,9 +159,14 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _round(
-    steps: Mapping[str, Step], repeats: Mapping[str, int], device: Device, draw: random.Random
+    steps: Mapping[str, Step], repeats: Mapping[str, int], cold: Collection[str], device: Device, draw: random.Random
 ) -> dict[str, Usage]:
-    """Every arm once, in random order, which is that of the result: what its calls took."""
+    """Every arm once, in random order, which is that of the result: what its calls took.
+
+    A call that is not timed goes before those of `cold` arms, since the arm before has emptied the caches. Arms whose
+    code and inputs other arms use as well would find more there: equal models of their own files read 1.002 of the
+    baseline, its copy 1.000.
+    """
     order = list(steps)
     draw.shuffle(order)
     took = {}
@@ -166,6 +174,9 @@ def _round(
         with _named(name):
             step = steps[name]
             step.reset()
+            if name in cold:
+                device.time(step.run, 1)
+                step.reset()
             faults, system = so_far()
             seconds = device.time(step.run, repeats[name])
             now_faults, now_system = so_far()

@@ -204,18 +204,19 @@ def _moment(moment: Item | None) -> str:
 
 
 def _losses(arms: list[Item]) -> Table:
-    columns = (
-        ARM,
-        _right("n", text.count),
-        _right("loss", _loss),
-        _right("accuracy", lambda share: text.NOTHING if share is None else f"{100 * share:.2f} %"),
-        _right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"),
-    )
-    rows = tuple((arm["name"], arm["n"], arm, arm["accuracy"], arm["correlation"]) for arm in arms)
-    if any(arm["bits_per_byte"] for arm in arms):
-        columns = (*columns[:3], _right("bits per byte", _loss), *columns[3:])
-        rows = tuple((*row[:3], arm["bits_per_byte"], *row[3:]) for row, arm in zip(rows, arms, strict=True))
-    return Table("Loss at the end (95 % interval), and correlation with the baseline's", columns, rows)
+    columns: list[tuple[Column, str | None]] = [
+        (ARM, "name"),
+        (_right("n", text.count), "n"),
+        (_right("loss", _loss), None),
+        (_right("bits per byte", _loss), "bits_per_byte"),
+        (_right("accuracy", lambda share: text.NOTHING if share is None else f"{100 * share:.2f} %"), "accuracy"),
+        (_right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"), "correlation"),
+    ]
+    if not any(arm["bits_per_byte"] for arm in arms):  # of images
+        del columns[3]
+    rows = tuple(tuple(arm if key is None else arm[key] for _, key in columns) for arm in arms)
+    title = "Loss at the end (95 % interval), and correlation with the baseline's"
+    return Table(title, tuple(column for column, _ in columns), rows)
 
 
 def _worth(arms: list[Item]) -> Table:
@@ -272,7 +273,10 @@ def _right(title: str, read: Any) -> Column:
     return Column(title, read, align="right")
 
 
-def _loss(arm: Item) -> str:
+def _loss(arm: Item | None) -> str:
+    """Of an arm, or of its loss in bits."""
+    if arm is None:
+        return text.NOTHING
     middle = text.figure(arm["mean"])
     known = arm["high"] is not None and isfinite(arm["high"])
     return f"{middle} +- {text.figure(arm['high'] - arm['mean'])}" if known else middle
