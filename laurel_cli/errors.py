@@ -67,6 +67,14 @@ class ResourceError(LaurelError):
     exit_code = 5
 
 
+class HeldError(ResourceError):
+    """Another process is at work on the trial."""
+
+
+class LostError(RecordError):
+    """Another process has taken the trial over: this one writes nothing more."""
+
+
 class GateError(LaurelError):
     """A `--fail-if` condition is met."""
 

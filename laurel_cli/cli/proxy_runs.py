@@ -97,7 +97,7 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
         UsageError: `trial` is not ARM:SEED, or no folder is named.
         typer.Exit: 128 and the signal that ended it; its checkpoint is written, and the same command goes on with it.
     """
-    from laurel_cli.errors import RecordError, UsageError
+    from laurel_cli.errors import HeldError, RecordError, UsageError
 
     arm, colon, seed = trial.rpartition(":")
     number = whole_number(seed)
@@ -107,7 +107,6 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
         raise UsageError("--trial needs --study.", "It runs one trial of a study that is written down.")
     from laurel_cli.cli import stdio
     from laurel_cli.study import folder as studies
-    from laurel_cli.study.claim import HeldError
 
     study = studies.load(folder)
     model = study.contender(arm).recipe(study.recipe).model.reference

@@ -123,6 +123,7 @@ def _identity(
             "width_factor": contender.width,
             "steps_factor": contender.steps,
             "init": contender.init or None,
+            **({"train": contender.train} if contender.train else {}),
         },
         "seed": seed,
         "versions": dict(code),

@@ -16,8 +16,9 @@ from laurel_cli.records.canonical import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
-FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm's name, before `init`
+FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm's name, before `CHOICES`
 STARTS = ("zero", "one")
+CHOICES = {"init": STARTS, "train": ("added",)}
 _FACTOR = re.compile(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?")
 
 
@@ -32,6 +33,8 @@ class ModelChoice:
         width: D (of a ResNet, the channels of its first stage); None for the model's own.
         stem: total stride of a ResNet's stem, 1, 2 or 4; None goes by the image size.
         unwidened: of a wider arm, the width whose number of attention heads it keeps; None for `width` itself.
+        weights: trained ones to start from, a file or a folder of safetensors, and their checksum; "" for weights that
+            each seed draws.
     """
 
     reference: str
@@ -40,6 +43,8 @@ class ModelChoice:
     width: int | None = None
     stem: int | None = None
     unwidened: int | None = None
+    weights: str = ""
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,12 @@ class Recipe:
             )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; one process alone goes without saying, as before there could be several."""
+        """As JSON values; one process and drawn weights go without saying, as before there could be others."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.world == 1:
             del plain["world"]
+        if not self.model.weights:
+            del plain["model"]["weights"], plain["model"]["weights_sha256"]
         return plain
 
     @classmethod
@@ -160,6 +167,7 @@ class Contender:
         reference: another model in the baseline's place, else "".
         steps: factor on the number of updates; the rate falls to zero at the arm's own end.
         init: how the last affine map of every branch starts, "zero" or "one"; "" as the model has it.
+        train: "added" where only what the arm adds is trained, and the model's own weights stay; "" for all.
     """
 
     name: str
@@ -169,6 +177,7 @@ class Contender:
     reference: str = ""
     steps: float = 1.0
     init: str = ""
+    train: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -186,9 +195,16 @@ class Contender:
         """The recipe of this arm.
 
         Raises:
-            UsageError: a width is multiplied that is not named, or too few steps are left.
+            UsageError: a width is multiplied that is not named, too few steps are left, or trained weights are to be
+                those of a model of another width, of another model or of another start.
         """
         model = shared.model
+        if model.weights and (self.reference or self.width != 1 or self.init):
+            raise UsageError(
+                f"Arm {self.name!r} cannot start from {model.weights!r}.",
+                "These are the weights of the baseline as it is.",
+                "Leave the arm out, or `weights`.",
+            )
         if self.reference:
             model = replace(model, reference=self.reference, args=(), layers=(), width=None, stem=None)
         if self.width != 1:
@@ -208,7 +224,8 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
 
     Args:
         text: arms, separated by commas. Settings after a name change that arm alone: ":width=FACTOR", ":lr=FACTOR",
-            ":steps=FACTOR", ":init=zero" or ":init=one". An arm has one name, however its settings are typed.
+            ":steps=FACTOR", ":init=zero", ":init=one" or ":train=added". An arm has one name, however its settings
+            are typed.
         against: references of other models.
         spec: fields of every `Spec`.
 
@@ -220,12 +237,14 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         base, *settings = part.strip().lower().split(":")
         if not base:
             continue
-        factors, init = _settings(part.strip(), base, settings)
+        factors, words = _settings(part.strip(), base, settings)
         arm = parse_arm(base, **spec)
-        said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors] + ([f"init={init}"] if init else [])
-        name = ":".join([arm.name, *said])
+        said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors]
+        name = ":".join([arm.name, *said, *(f"{key}={words[key]}" for key in CHOICES if key in words)])
+        if "train" in words and (arm.kind.is_baseline or arm.kind.own_seeds):
+            raise UsageError(f"Arm {name!r} adds nothing that could be trained alone.", hint="Try rw:train=added.")
         lr, width, steps = (factors.get(key, 1.0) for key in ("lr", "width", "steps"))
-        found.setdefault(name, Contender(name, arm, lr, width, steps=steps, init=init))
+        found.setdefault(name, Contender(name, arm, lr, width, steps=steps, **words))
     for reference in against:
         name = f"against:{PurePath(reference).name}"  # where it lies is no part of its name
         if name in found:
@@ -234,23 +253,23 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
     return list(found.values())
 
 
-def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, float], str]:
-    """(factors by name, start) of an arm, its factors as its name gives them."""
+def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+    """(factors, words) of an arm by name, its factors as its name gives them."""
     factors: dict[str, float] = {}
-    init = ""
+    words: dict[str, str] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
-        if key == "init" and value in STARTS:
-            init = value
+        if value in CHOICES.get(key, ()):
+            words[key] = value
         elif key in FACTORS and _FACTOR.fullmatch(value) and 0 < float(f"{float(value):g}") < math.inf:
             factors[key] = float(f"{float(value):g}")  # the name is all that a study on disk has of it
         else:
             raise UsageError(
                 f"Arm {arm!r} cannot be read.",
-                f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero and init=one.",
+                f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero, init=one and train=added.",
                 f"Try {base}:lr=0.5.",
             )
-    return factors, init
+    return factors, words
 
 
 def _tuples(value: Any) -> Any:

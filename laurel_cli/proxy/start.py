@@ -16,13 +16,14 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli import arms
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.guard import called, said
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.proxy import branches, sizes
+from laurel_cli.proxy import branches, sizes, weights
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
@@ -94,7 +95,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     """The model of an arm at the start of its trial.
 
     The baseline's weights are drawn first, from `seed` alone; what the arm adds has a stream of its own. A block that
-    naive scaling adds is one of a baseline drawn from another seed, so it starts as the library starts its blocks.
+    naive scaling adds is one of a baseline drawn from another seed, so it starts as the library starts its blocks,
+    where the others start from trained weights too.
 
     Args:
         contender: the arm; `recipe` its own recipe.
@@ -104,7 +106,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     Raises:
         ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task; a
             LayoutError if it cannot be trained in the recipe's memory format.
-        UsageError: it cannot be compiled for training.
+        UsageError: it cannot be compiled for training, or adds nothing that could be trained alone.
+        RecordError: trained weights are not those of the study, or of another model.
     """
     loaded = opened(recipe, task)
     seed = seed_of(contender, seed)
@@ -118,7 +121,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
             branches.begin(model, loaded.inputs, contender.init)
         return model
 
-    model = fresh("start").to(memory_format=layout)
+    model = fresh("start")
+    if recipe.model.weights:
+        weights.give(model, recipe.model)
+    model.to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
@@ -128,6 +134,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
+    if contender.train:
+        _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     return Start(model, call, shared, loaded.source, weights_sha256(model, shared), loaded.inputs)
 
@@ -140,6 +148,15 @@ def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
         digest.update(name.encode())
         digest.update(parameters[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _train_alone(model: nn.Module, arm: str) -> None:
+    """Leave the model's own weights as they are: only what was put in the place of its sums is trained."""
+    added = {id(parameter) for layer in laurel_layers(model).values() for parameter in layer.parameters()}
+    if not added:
+        raise UsageError(f"Arm {arm!r} adds nothing that could be trained alone.", hint="Leave `:train=added` out.")
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in added)
 
 
 def _again(recipe: Recipe, task: Task) -> nn.Module:

@@ -9,7 +9,10 @@ from laurel_cli.schemas.marks import Blocks, Needed, Unread
 
 
 class ModelChoiceJSON(TypedDict):
-    """Which model, and how it is made smaller: layers, width D, stride of the stem. Null for the model's own."""
+    """Which model, and how it is made smaller: layers, width D, stride of the stem. Null for the model's own.
+
+    `weights` are trained ones that it starts from, where it does.
+    """
 
     reference: str
     args: list[tuple[str, Any]]
@@ -17,6 +20,8 @@ class ModelChoiceJSON(TypedDict):
     width: int | None
     stem: int | None
     unwidened: NotRequired[int | None]
+    weights: NotRequired[str]
+    weights_sha256: NotRequired[str]
 
 
 class TaskChoiceJSON(TypedDict):

@@ -27,7 +27,8 @@ class TrialModel(TypedDict):
 
 
 class TrialArm(TypedDict):
-    """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start."""
+    """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start; "added"
+    where nothing else was trained."""
 
     name: Needed[Name]
     kind: Needed[str]
@@ -37,6 +38,7 @@ class TrialArm(TypedDict):
     width_factor: NotRequired[Unread[float]]
     steps_factor: NotRequired[Unread[float]]
     init: NotRequired[Unread[str | None]]
+    train: NotRequired[Unread[str | None]]
 
 
 class ArmModel(TypedDict):

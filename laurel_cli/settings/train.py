@@ -88,7 +88,7 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SizeSettings(Settings):
-    """How the model is made smaller."""
+    """How the model is made smaller, and what it starts from."""
 
     layers: int | Sequence[int] | None = field(
         default=None,
@@ -114,6 +114,17 @@ class SizeSettings(Settings):
         ),
     )
 
+    weights: str | Path | None = field(
+        default=None,
+        metadata=says(
+            "Start from these trained weights, a file of safetensors or a folder of them.",
+            MODEL,
+            metavar="FILE",
+            shown="weights that each seed draws",
+            text=Path | None,
+        ),
+    )
+
     @property
     def depths(self) -> tuple[int, ...]:
         """`layers` as a tuple."""
@@ -128,7 +139,8 @@ class StudyArms(Settings):
         default=None,
         metadata=says(
             "baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, "
-            ":init=zero or :init=one (how the last map of every branch starts) changes one.",
+            ":init=zero or :init=one (how the last map of every branch starts) changes one, :train=added trains nothing "
+            "but what it adds.",
             ARMS,
             metavar="LIST",
             shown=defaults.ARMS.replace(",", ", "),

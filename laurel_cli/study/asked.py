@@ -24,7 +24,7 @@ def plan_of(
 
     Raises:
         UsageError: settings that contradict each other, or mean nothing.
-        RecordError: data that are asked how many they are (`epochs`) and cannot be read.
+        RecordError: data that are asked how many they are (`epochs`), or weights, that cannot be read.
         ResourceError: the device is absent.
     """
     asked.bring()
@@ -61,6 +61,7 @@ def plan_of(
     recipe = Recipe(
         model=ModelChoice(
             args=tuple((asked.model_args or {}).items()),
+            **_weights(asked.weights),
             **defaults.sizes(model, asked.depths, asked.width, asked.stem, kind),
         ),
         task=data,
@@ -105,6 +106,12 @@ def plan_of(
         command=command,
         versions=versions,
     )
+
+
+def _weights(place: str | Path | None) -> dict[str, str]:
+    from laurel_cli.proxy.weights import checksum
+
+    return {} if place is None else {"weights": str(place), "weights_sha256": checksum(Path(place).expanduser())}
 
 
 def _steps(epochs: float | None, batch: int, data: Any, usual: int, on_progress: Callable[[str], None]) -> int:

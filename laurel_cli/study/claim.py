@@ -22,20 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import RecordError, ResourceError, UsageError
+from laurel_cli.errors import HeldError, LostError, ResourceError, UsageError
 from laurel_cli.text import message, visible
 
 VARIABLE = "LAUREL_CLAIM_MINUTES"
 MINUTES = 30.0
 _NUMBER = re.compile(r"\.claim-(\d{1,9})")
-
-
-class HeldError(ResourceError):
-    """Another process is at work on the trial."""
-
-
-class LostError(RecordError):
-    """Another process has taken the trial over: this one writes nothing more."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def choose(
 
     Args:
         recipe: shared by all arms; `against` the other models that are compared.
-        positive: an arm to take for the positive control; None for the baseline wider, about a quarter dearer.
+        positive: an arm to take for the positive control; None for the baseline wider, about a quarter dearer, or
+            where it starts from trained weights for the baseline with a quarter more steps.
         task: what is trained on.
         steps_saved: whether the baseline is trained with a second budget.
         on_progress: told what is done.
@@ -42,6 +43,8 @@ def choose(
     said: list[str] = []
     if positive is not None:
         name: str | None = _named(positive, against, recipe)
+    elif recipe.model.weights:  # which no wider model could start from
+        name = f"baseline:steps={COST:g}"
     else:
         on_progress("choosing the width of the positive control")
         name = wider(recipe, task)

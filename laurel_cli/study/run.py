@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import RecordError, ResourceError
+from laurel_cli.errors import HeldError, LaurelError, LostError, RecordError, ResourceError
 from laurel_cli.proxy.outcome import failure
 from laurel_cli.records.store import write
 from laurel_cli.study import claim
@@ -17,9 +17,19 @@ from laurel_cli.study import folder as studies
 from laurel_cli.study.measured import code_of
 from laurel_cli.workers import Worker, raised
 
+NAMED = 3  # trials in a message
 PATIENCE = 30.0  # seconds for the step that a stopped trial is at, and its checkpoint
 Key = tuple[str, int]
 Event = Callable[["Happening"], None]
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """A trial that another process runs."""
+
+    arm: str
+    seed: int
+    error: LaurelError
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ def run(
 ) -> None:
     """Run trials of the study in `folder`, `processes` at a time; each leaves its record, a crashed one too.
 
+    A trial that another process holds is left to it, and the others are run.
+
     Args:
         folder: with `study.json`.
         keys: (arm, seed), in the order in which they are begun.
@@ -58,11 +70,13 @@ def run(
     Raises:
         KeyboardInterrupt: after every trial under way has written its checkpoint.
         RecordError, ResourceError: what a trial met that is none of its own: a full disk, data that has changed.
+        HeldError: at the end, other processes are still at work on some.
     """
+    elsewhere: list[_Elsewhere] = []
     todo: queue.SimpleQueue[Key] = queue.SimpleQueue()
     for key in keys:
         todo.put(key)
-    happened: queue.SimpleQueue[Happening | BaseException | None] = queue.SimpleQueue()
+    happened: queue.SimpleQueue[Happening | _Elsewhere | BaseException | None] = queue.SimpleQueue()
     asked = {"command": command, "allowed": list(allowed), "device": device}
     slots = [_Slot(folder, asked, lock, todo, happened) for _ in range(min(processes, len(keys)))]
     for slot in slots:
@@ -75,6 +89,8 @@ def run(
                 working -= 1
             elif isinstance(item, BaseException):
                 raise item
+            elif isinstance(item, _Elsewhere):
+                elsewhere.append(item)
             else:
                 on_event(item)
     finally:
@@ -82,6 +98,21 @@ def run(
             slot.stop()
         for slot in slots:
             slot.thread.join()
+    _refuse_unfinished(folder, elsewhere)
+
+
+def _refuse_unfinished(folder: Path, elsewhere: Sequence[_Elsewhere]) -> None:
+    if not elsewhere:
+        return
+    study = studies.load(folder)
+    left = [one for one in elsewhere if studies.finished(folder, study, one.arm, one.seed) is None]
+    if left:
+        names = ", ".join(f"{one.arm}:{one.seed}" for one in left[:NAMED]) + (", ..." if len(left) > NAMED else "")
+        raise HeldError(
+            f"{len(left)} trial{'s are' if len(left) > 1 else ' is'} being run by other processes: {names}.",
+            f"All others have been run. {left[0].error.why}",
+            "Give the same command again once they have ended; it takes over those of processes that died.",
+        )
 
 
 class _Slot:
@@ -93,7 +124,7 @@ class _Slot:
         asked: dict[str, Any],
         lock: int,
         todo: queue.SimpleQueue[Key],
-        happened: queue.SimpleQueue[Happening | BaseException | None],
+        happened: queue.SimpleQueue[Happening | _Elsewhere | BaseException | None],
     ) -> None:
         self.folder, self.asked, self.lock, self.todo, self.happened = folder, asked, lock, todo, happened
         self.worker: Worker | None = None
@@ -137,6 +168,9 @@ class _Slot:
         ended = self.worker.close(PATIENCE)
         self.worker = None
         if self.stopping.is_set():
+            return
+        if isinstance(error, HeldError | LostError):
+            self.happened.put(_Elsewhere(arm, seed, error))
             return
         if isinstance(error, RecordError | ResourceError):  # a full disk, changed code: every other trial would meet it
             raise error

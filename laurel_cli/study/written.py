@@ -72,6 +72,7 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
         "layers": model.layers,
         "width": model.width,
         "stem": model.stem,
+        "weights": model.weights or None,
         "task": task.reference,
         **{name: getattr(task, name) for name in OF_TASK},
         **{name: getattr(recipe, name) for name in OF_RECIPE},

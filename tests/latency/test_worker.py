@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ import pytest
 
 from laurel_cli.latency.allocator import _libc, variables
 from laurel_cli.latency.job import Job
-from laurel_cli.latency.worker import measure
+from laurel_cli.latency.worker import _round, measure
+from laurel_cli.latency.workload import Step
 
 MODELS = """
 import torch
@@ -146,3 +148,39 @@ def test_a_workers_memory_is_kept() -> None:
         )
         faults[name] = float(done.stdout)
     assert faults["keep"] < 100 < 1000 < faults["default"]
+
+
+class Clock:
+    """In a device's place: writes down which arm was run, and whether its time was taken for the sample."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.timed: list[tuple[str, int]] = []
+
+    def step(self, name: str) -> Step:
+        return Step(lambda: self.runs.append(name), lambda: self.runs.append(f"reset {name}"), lambda: iter(()))
+
+    def time(self, call: Any, repeats: int) -> float:
+        before = len(self.runs)
+        for _ in range(repeats):
+            call()
+        self.timed.append((self.runs[before], repeats))
+        return float(len(self.timed))
+
+
+def test_a_call_that_is_not_timed_goes_before_every_sample_of_a_short_arm() -> None:
+    """Else an arm pays for what the arm before has left in the caches, and arms that share code pay less than others."""
+    clock = Clock()
+    steps = {name: clock.step(name) for name in ("short", "other", "long")}
+    took = _round(steps, {"short": 3, "other": 1, "long": 1}, {"short", "other"}, clock, random.Random(0))  # type: ignore[arg-type]
+    place = {name: clock.timed.index((name, 3 if name == "short" else 1)) for name in steps}
+    assert clock.runs.count("short") == 1 + 3
+    assert clock.runs.count("other") == 1 + 1
+    assert clock.runs.count("long") == 1
+    assert clock.timed[place["short"] - 1] == ("short", 1)  # right before it, no other arm in between
+    # The clock says 1, 2, 3, ... for a call: the sample is the later of an arm's two.
+    for name, repeats in (("short", 3), ("other", 1), ("long", 1)):
+        last = max(i for i, (arm, _) in enumerate(clock.timed) if arm == name)
+        assert took[name].seconds == (last + 1) * repeats
+        assert took[name].calls == repeats
+        assert clock.runs.count(f"reset {name}") == (1 if name == "long" else 2)

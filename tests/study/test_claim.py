@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import HeldError, LostError, UsageError
 from laurel_cli.study import folder as study
-from laurel_cli.study.claim import VARIABLE, Claim, HeldError, LostError, held, take
+from laurel_cli.study.claim import VARIABLE, Claim, held, take
 from tests.proxy.small import MODELS, one_layer
 
 HOLD = """

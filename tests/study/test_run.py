@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from laurel_cli.errors import HeldError
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.study import claim, run
 from laurel_cli.study import folder as study
-from laurel_cli.study import run
 from laurel_cli.study.compare import compare, prepare
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.run import Happening, ordered
@@ -173,3 +174,22 @@ def test_blocks_are_whole_early_and_compiled_arms_together() -> None:
     arms = ["baseline", "rw"]
     assert ordered(keys, arms, by_arm=False) == [("baseline", 0), ("rw", 0), ("baseline", 1), ("rw", 1)]
     assert ordered(keys, arms, by_arm=True) == [("baseline", 0), ("baseline", 1), ("rw", 0), ("rw", 1)]
+
+
+def test_a_trial_that_another_process_holds_is_left_to_it_and_the_others_are_run(plan, tmp_path: Path) -> None:
+    wanted = plan("baseline,rw", seeds=2)
+    prepared = prepare(wanted)
+    folder = prepared.folder
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    with claim.held(study.checkpoint_path(folder, "rw", 0)):  # this very process, which is alive
+        with pytest.raises(HeldError, match="1 trial is being run by other processes: rw:0") as error:
+            compare(wanted, prepared)
+        assert f"Process {os.getpid()}" in error.value.why
+        assert {key for key, (status, _) in statuses(folder).items() if status == "complete"} == {
+            ("baseline", 0),
+            ("baseline", 1),
+            ("rw", 1),
+        }
+    compare(wanted, prepared)  # given back: the same command again
+    assert {status for status, _ in statuses(folder).values()} == {"complete"}
+    assert len(statuses(folder)) == 4

@@ -1,0 +1,47 @@
+"""Trained weights that the trials of a study start from, held against those that it began with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laurel_cli.errors import RecordError
+from laurel_cli.proxy.recipe import ModelChoice
+from laurel_cli.tasks.reading.sources import file_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def checksum(place: Path) -> str:
+    """Of a file of safetensors, or of all such files in a folder, whatever they are called.
+
+    Raises:
+        RecordError: there is none, or one cannot be read.
+    """
+    if not place.is_dir():
+        return file_hash(place)
+    files = sorted(place.glob("*.safetensors"))
+    if not files:
+        raise RecordError(f"{str(place)!r} holds no weights.", "There is no file *.safetensors in it.")
+    return hashlib.sha256(" ".join(map(file_hash, files)).encode()).hexdigest()
+
+
+def give(model: nn.Module, choice: ModelChoice) -> None:
+    """Load the weights of a choice into its model, in place.
+
+    Raises:
+        RecordError: they cannot be read, are another model's, or are not those that the study began with.
+    """
+    from laurel_cli.laurel.keep import load_weights, read_weights
+
+    place = Path(choice.weights).expanduser()
+    found = checksum(place)
+    if found != choice.weights_sha256:
+        raise RecordError(
+            f"The weights in {choice.weights!r} have changed since the study began.",
+            f"Their SHA-256 was {choice.weights_sha256[:12]}, is {found[:12]}.",
+            "Put them back as they were, or begin another `study`.",
+        )
+    load_weights(model, read_weights(place), place)
