@@ -241,7 +241,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         arm = parse_arm(base, **spec)
         said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors]
         name = ":".join([arm.name, *said, *(f"{key}={words[key]}" for key in CHOICES if key in words)])
-        if "train" in words and (arm.kind.is_baseline or arm.kind.own_seeds):
+        if "train" in words and (arm.kind.is_baseline or arm.kind.is_scaling):
             raise UsageError(f"Arm {name!r} adds nothing that could be trained alone.", hint="Try rw:train=added.")
         lr, width, steps = (factors.get(key, 1.0) for key in ("lr", "width", "steps"))
         found.setdefault(name, Contender(name, arm, lr, width, steps=steps, **words))

@@ -139,8 +139,8 @@ class StudyArms(Settings):
         default=None,
         metadata=says(
             "baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, "
-            ":init=zero or :init=one (how the last map of every branch starts) changes one, :train=added trains nothing "
-            "but what it adds.",
+            ":init=zero or :init=one (how the last map of every branch starts) changes one; :train=added trains "
+            "nothing but what it adds.",
             ARMS,
             metavar="LIST",
             shown=defaults.ARMS.replace(",", ", "),

@@ -108,7 +108,7 @@ def plan_of(
     )
 
 
-def _weights(place: str | Path | None) -> dict[str, str]:
+def _weights(place: str | Path | None) -> dict[str, Any]:
     from laurel_cli.proxy.weights import checksum
 
     return {} if place is None else {"weights": str(place), "weights_sha256": checksum(Path(place).expanduser())}

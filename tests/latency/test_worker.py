@@ -169,7 +169,7 @@ class Clock:
 
 
 def test_a_call_that_is_not_timed_goes_before_every_sample_of_a_short_arm() -> None:
-    """Else an arm pays for what the arm before has left in the caches, and arms that share code pay less than others."""
+    """Else an arm pays for what the arm before has left in the caches, and arms that share code pay less."""
     clock = Clock()
     steps = {name: clock.step(name) for name in ("short", "other", "long")}
     took = _round(steps, {"short": 3, "other": 1, "long": 1}, {"short", "other"}, clock, random.Random(0))  # type: ignore[arg-type]

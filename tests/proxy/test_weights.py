@@ -13,9 +13,11 @@ from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.recipe import Recipe, parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.weights import checksum
+from laurel_cli.records.provenance import versions
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study.asked import plan_of
 from laurel_cli.study.compare import prepare
+from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import run_trial
 from laurel_cli.tasks import open_task
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights
@@ -52,6 +54,10 @@ def test_every_arm_and_seed_starts_from_them(tmp_path: Path, recipe: Recipe, tas
     assert not any(torch.equal(drawn[0][name], drawn[1][name]) for name in new)
 
 
+def planned(asked: TrainSettings) -> StudyPlan:
+    return plan_of(asked, command="", versions=versions())
+
+
 @pytest.fixture
 def settings(tmp_path: Path, cache: Path) -> TrainSettings:
     (baseline,) = parse_contenders("")
@@ -70,7 +76,7 @@ def settings(tmp_path: Path, cache: Path) -> TrainSettings:
         device="cpu",
         study=tmp_path / "study",
     )
-    recipe = plan_of(asked, command="", versions={}).recipe
+    recipe = planned(asked).recipe
     given = weights(start(baseline, recipe, open_task(**vars(recipe.task)), 77).model)
     save_file(given, tmp_path / "trained.safetensors")
     return replace(asked, weights=tmp_path / "trained.safetensors")
@@ -82,7 +88,7 @@ def test_what_an_arm_adds_is_trained_alone(settings: TrainSettings, monkeypatch:
     kept = {}
     real = worker.coefficients
     monkeypatch.setattr(worker, "coefficients", lambda model: kept.update(weights(model)) or real(model))
-    folder = prepare(plan_of(settings, command="", versions={})).folder
+    folder = prepare(planned(settings)).folder
     content = run_trial(folder, "rw:train=added", 0, command="")
     before = load_file(settings.weights)
     assert all(torch.equal(kept[name], value) for name, value in before.items())
@@ -95,19 +101,19 @@ def test_what_an_arm_adds_is_trained_alone(settings: TrainSettings, monkeypatch:
 
 def test_the_positive_control_is_a_longer_run(settings: TrainSettings) -> None:
     """A wider baseline could not start from these weights."""
-    begun = prepare(plan_of(settings, command="", versions={})).study
+    begun = prepare(planned(settings)).study
     assert begun.declared.controls.positive == "baseline:steps=1.25"
     assert begun.declared.controls.positive_flops_ratio == pytest.approx(1.25, abs=0.1)  # 6 steps, so 8
 
 
 def test_weights_that_changed_are_refused(settings: TrainSettings) -> None:
-    folder = prepare(plan_of(settings, command="", versions={})).folder
+    folder = prepare(planned(settings)).folder
     other = {name: value + 1 for name, value in load_file(settings.weights).items()}
     save_file(other, settings.weights)
     with pytest.raises(RecordError, match="have changed since the study began"):
         run_trial(folder, "baseline", 0, command="")
     with pytest.raises(RecordError, match="other"):  # nor does the command go on with that study
-        prepare(plan_of(replace(settings, resume=True), command="", versions={}))
+        prepare(planned(replace(settings, resume=True)))
     Path(settings.weights).unlink()
     with pytest.raises(RecordError, match="cannot be read"):
         run_trial(folder, "baseline", 0, command="")
@@ -116,24 +122,24 @@ def test_weights_that_changed_are_refused(settings: TrainSettings) -> None:
 def test_weights_of_another_model_are_refused(settings: TrainSettings) -> None:
     save_file({"strange": torch.zeros(2)}, settings.weights)
     with pytest.raises(RecordError, match="holds another model"):
-        prepare(plan_of(settings, command="", versions={}))
+        prepare(planned(settings))
 
 
 @pytest.mark.parametrize("arms", ["baseline:width=1.5", "baseline:init=zero", "rw:init=one"])
 def test_arms_that_cannot_start_from_them(settings: TrainSettings, arms: str) -> None:
     with pytest.raises(UsageError, match="cannot start from"):
-        prepare(plan_of(replace(settings, arms=arms), command="", versions={}))
+        prepare(planned(replace(settings, arms=arms)))
 
 
 @pytest.mark.parametrize("arms", ["baseline:train=added", "copy:train=added", "naive+1:train=added"])
 def test_arms_that_add_nothing_to_train(settings: TrainSettings, arms: str) -> None:
     with pytest.raises(UsageError, match="adds nothing that could be trained alone"):
-        prepare(plan_of(replace(settings, arms=arms), command="", versions={}))
+        prepare(planned(replace(settings, arms=arms)))
 
 
 def test_a_study_without_them_is_written_as_before(settings: TrainSettings) -> None:
-    recipe = plan_of(replace(settings, weights=None), command="", versions={}).recipe
+    recipe = planned(replace(settings, weights=None)).recipe
     assert not {"weights", "weights_sha256"} & set(recipe.plain()["model"])
     assert Recipe.of(recipe.plain()) == recipe
-    given = plan_of(settings, command="", versions={}).recipe
+    given = planned(settings).recipe
     assert Recipe.of(given.plain()) == given
