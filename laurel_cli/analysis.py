@@ -24,7 +24,7 @@ from laurel_cli.laurel.plan import plan
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.loaded import LoadedModel
-from laurel_cli.residual.depth import multiplicities, shortened
+from laurel_cli.residual.depth import multiplicities, shortened, stood_for
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 from laurel_cli.results import ResultOfArms
@@ -281,8 +281,9 @@ class _Counter:
         paths = {id(layer): names[id(layer)] for _, layer in placed.layers}
         cost = self._cost(model, tuple(paths.values()))
         agree_at_connections(spec, placed, paths, cost)
-        left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
-        whole = plan([c for c in self.found.whole.connections if c.sites[-1].place not in left_out], spec)
+        left_out = {connection.name for connection, _ in placed.skipped}
+        stands = [c for c in self.found.whole.connections if stood_for(c.name, self.found.stacks) not in left_out]
+        whole = plan(stands, spec)
         agree_in_total(spec, whole, cost, baseline)
         warnings.extend(placed.warnings)
         warnings.extend(spec.remarks(whole))
