@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.analysis_document import Figures, arm_document
 from laurel_cli.arms import Arm, Site, build, parse_arms
 from laurel_cli.arms.naive import add_blocks
-from laurel_cli.cost.count import Cost, count
+from laurel_cli.cost.count import Cost, count, kept_for_backward
 from laurel_cli.equations import agree_at_connections, agree_in_total
 from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.laurel import closed_form
@@ -24,7 +24,7 @@ from laurel_cli.laurel.plan import plan
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.loaded import LoadedModel
-from laurel_cli.residual.depth import multiplicities, shortened
+from laurel_cli.residual.depth import multiplicities, shortened, stood_for
 from laurel_cli.residual.find import ResidualMap
 from laurel_cli.residual.survey import KEPT, Survey, survey
 from laurel_cli.results import ResultOfArms
@@ -206,7 +206,13 @@ def _first_count(
         short = copied(model) if found.stacks else model
     counter = _Counter(loaded, found, short, model)
     on_progress("counting baseline")
-    return counter, counter.whole_baseline()
+    baseline = counter.whole_baseline()
+    kept_by_all = kept_for_backward(model, loaded.inputs) if found.stacks and kept is not None else None
+    if kept_by_all != baseline.saved_activation_bytes and kept_by_all is not None:
+        # Layers that work alike in eval mode may keep more or less for the backward pass: by their number they are
+        # checkpointed, run without gradients or drop something. Then none stands for another.
+        return _first_count(loaded, model, None, on_progress)
+    return counter, baseline
 
 
 @dataclass(frozen=True)
@@ -275,8 +281,9 @@ class _Counter:
         paths = {id(layer): names[id(layer)] for _, layer in placed.layers}
         cost = self._cost(model, tuple(paths.values()))
         agree_at_connections(spec, placed, paths, cost)
-        left_out = {connection.sites[-1].place for connection, _ in placed.skipped}
-        whole = plan([c for c in self.found.whole.connections if c.sites[-1].place not in left_out], spec)
+        left_out = {connection.name for connection, _ in placed.skipped}
+        stands = [c for c in self.found.whole.connections if stood_for(c.name, self.found.stacks) not in left_out]
+        whole = plan(stands, spec)
         agree_in_total(spec, whole, cost, baseline)
         warnings.extend(placed.warnings)
         warnings.extend(spec.remarks(whole))

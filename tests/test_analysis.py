@@ -1,6 +1,7 @@
 """Whole analyses of models that are hard to build, to run or to shorten."""
 
 import pytest
+import torch
 from torch import nn
 
 from laurel_cli import analysis
@@ -151,3 +152,33 @@ def test_every_layer_is_counted_before_another_counter_is_said_to_differ(monkeyp
     assert any("counted layer by layer" in warning for warning in checked.warnings)
     fvcore = next(one for one in checked.arms[0].checks if one.counter == "fvcore")
     assert fvcore.agrees
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.f(x).tanh()
+
+
+class OneOfTwo(nn.Module):
+    """Two modules of one class; the second one's method is called as its class has it, so that it cannot change."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Plain(), Plain()
+
+    def forward(self, x):
+        return Plain.forward(self.second, self.first(x))
+
+
+@pytest.mark.parametrize("depth", [1, 12])
+def test_a_place_that_stays_ordinary_leaves_others_of_its_class_counted(depth: int) -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(*(OneOfTwo() for _ in range(depth)))).eval()
+    found = analyze(model, "baseline,rw", torch.randn(2, 8), check=False)
+    rw = found.arms[1].cost
+    assert len(found.residual.connections) == 2 * depth
+    assert rw.parameters - found.baseline.parameters == 2 * depth
+    assert any("second:0" in warning and "ordinary" in warning for warning in found.warnings)

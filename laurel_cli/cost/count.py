@@ -104,6 +104,16 @@ def count(
         raise _failed(error) from error
 
 
+def kept_for_backward(model: nn.Module, inputs: Inputs) -> int | None:
+    """`Cost.saved_activation_bytes` alone, of every module once, without data.
+
+    Raises:
+        Exception: whatever the model's forward raises.
+    """
+    with scoped(model, {}, ()) as scope, running(model, inputs, training=None) as given, FakeAnswers():
+        return _saved(model, given, scope)[0]
+
+
 def _count(
     model: nn.Module,
     inputs: Inputs,
@@ -206,4 +216,4 @@ def _failed(error: Exception) -> ModelError:
     )
 
 
-__all__ = ["Cost", "count"]
+__all__ = ["Cost", "count", "kept_for_backward"]

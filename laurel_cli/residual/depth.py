@@ -74,6 +74,15 @@ def multiplicities(stacks: Sequence[Stack]) -> dict[str, int]:
     return {stack.layer(index): stack.multiplicity for stack in stacks for index in stack.last}
 
 
+def stood_for(name: str, stacks: Sequence[Stack]) -> str:
+    """`name`, of something in the model, in the layer that is kept for it; itself where its own layer is kept."""
+    for stack in stacks:
+        for index in stack.dropped:
+            if name.startswith((f"{stack.layer(index)}.", f"{stack.layer(index)}:")):
+                return stack.layer(stack.stands_for(index)) + name[len(stack.layer(index)) :]
+    return name
+
+
 def candidates(model: nn.Module, kept: int) -> list[Stack]:
     """The containers of `model` deep enough that leaving layers out saves at least half of them.
 

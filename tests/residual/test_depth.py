@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from laurel_cli import analysis
 from laurel_cli.analysis import analyze
 from laurel_cli.arms import parse_arms
+from laurel_cli.cost.count import count
+from laurel_cli.laurel.apply import apply_laurel
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.residual import depth, survey
@@ -123,3 +128,64 @@ def test_layers_are_equal_but_for_their_own_number() -> None:
     assert depth.sign(first, 3) != depth.sign(other, 4)
     second.norm.eps = 1e-3
     assert depth.sign(first, 3) != depth.sign(second, 4)
+
+
+class Stack(nn.Module):
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(block(16, number) for number in range(12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Checkpointed(Stack):
+    """The first six layers are checkpointed, in training mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number, block in enumerate(self.blocks):
+            x = checkpoint(block, x, use_reentrant=False) if self.training and number < 6 else block(x)
+        return x
+
+
+class Frozen(Stack):
+    """The first eight layers run without gradients."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number, block in enumerate(self.blocks):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= 8):
+                x = block(x)
+        return x
+
+
+class Drops(Block):
+    """Dropout in the late layers alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(super().forward(x), 0.1 if self.layer_idx > 6 else 0.0, self.training)
+
+
+@pytest.mark.parametrize("make", [lambda: Checkpointed(Block), lambda: Frozen(Block), lambda: Stack(Drops)])
+def test_what_layers_keep_in_training_is_seen_of_every_layer(make: Any) -> None:
+    model, x = make().eval(), torch.rand(2, 5, 16)
+    found = analyze(model, "baseline,rw", x, check=False)
+    whole = count(model, Inputs((x,)), real=True)
+    assert found.baseline.saved_activation_bytes == whole.saved_activation_bytes
+    apply_laurel(model, "rw", x)
+    with_laurel = found.arms[1].cost
+    assert with_laurel is not None
+    assert with_laurel.saved_activation_bytes == count(model, Inputs((x,)), real=True).saved_activation_bytes
+
+
+def test_a_plain_stack_is_still_looked_at_through_a_few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def surveyed(*args: Any, kept: int | None) -> survey.Survey:
+        asked.append(kept)
+        return survey.survey(*args, kept=kept)
+
+    monkeypatch.setattr(analysis, "survey", surveyed)
+    analyze(Stack(Block).eval(), "baseline,rw", torch.rand(2, 5, 16), check=False)
+    assert asked == [survey.KEPT]
