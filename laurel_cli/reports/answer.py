@@ -119,7 +119,7 @@ def _gains(judged: Sequence[Item]) -> Iterator[str]:
         if arm["repair"]:
             yield f"{arm['repair']}."
     for arm in judged:
-        if kind_of(arm["kind"]).is_scaling and arm["verdict"] not in (UNSTABLE, FAILED):
+        if kind_of(arm["kind"]).is_scaling and arm["verdict"] not in (UNSTABLE, FAILED, REPAIRS):
             whom = " than the baseline" if arm["verdict"] in (BETTER, WORSE) else ""
             yield f"{arm['name']} is {arm['words']}{whom}."
 
