@@ -413,3 +413,44 @@ class RepeatedChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.norm(self.conv(x)) + x.repeat(1, 2, 1, 1))
+
+
+class SpectrallyPooled(nn.Module):
+    """The skip keeps the low frequencies of the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x)[..., [0, 1, -2, -1], :3], s=(4, 4))
+
+
+class Warped(nn.Module):
+    """The skip is sampled on a grid that does not depend on it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        turn = torch.tensor([[[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0]]], dtype=x.dtype).expand(len(x), 2, 3)
+        return F.grid_sample(x, F.affine_grid(turn, (len(x), D, 4, 4), align_corners=False), align_corners=False)
+
+
+def _strided() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(D, D, 3, 2, 1), nn.ReLU(), nn.Conv2d(D, D, 3, 1, 1))
+
+
+@kind(IMAGE, 1, 1)
+def pooled_by_frequency() -> nn.Module:
+    return Shortcut(_strided(), SpectrallyPooled())
+
+
+@kind(IMAGE, 1, 1)
+def sampled_on_a_grid() -> nn.Module:
+    return Shortcut(_strided(), Warped())
+
+
+class SampledWhereItSays(nn.Module):
+    """Where the image is sampled follows from the image: not linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = F.interpolate(x[:, :2], scale_factor=0.5).permute(0, 2, 3, 1)
+        return F.grid_sample(torch.ones_like(x), grid, align_corners=False)
+
+
+def sampled_where_it_says() -> nn.Module:
+    return Shortcut(_strided(), SampledWhereItSays())

@@ -5,7 +5,7 @@ import torch
 
 from laurel_cli.residual import find_connections
 
-from .kinds import KINDS
+from .kinds import KINDS, sampled_where_it_says
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -17,3 +17,7 @@ def test_connections_of(name: str) -> None:
     assert len(found) == kind.connections
     if kind.projections is not None:
         assert sum(connection.kind == "projection" for connection in found) == kind.projections
+
+
+def test_a_skip_that_is_sampled_where_it_says_is_not_linear() -> None:
+    assert not find_connections(sampled_where_it_says().eval(), torch.randn(2, 8, 8, 8)).connections
