@@ -454,3 +454,26 @@ class SampledWhereItSays(nn.Module):
 
 def sampled_where_it_says() -> nn.Module:
     return Shortcut(_strided(), SampledWhereItSays())
+
+
+# ---------------------------------------------------------------- a step towards f(x)
+
+
+class StepByAlpha(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.f(x) - x, alpha=0.5)
+
+
+class StepByFactor(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Parameter(torch.full((D,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(x, self.f(x) - x, self.step)
+
+
+@kind(BATCH, 4)
+def steps_by_one_operator() -> nn.Module:
+    """x + s (f(x) - x) takes a part of the skip away again, no straight-through estimator all of it."""
+    return Stack(StepByAlpha(), StepByFactor(), StepByAlpha(), StepByFactor())
