@@ -477,3 +477,20 @@ class StepByFactor(Block):
 def steps_by_one_operator() -> nn.Module:
     """x + s (f(x) - x) takes a part of the skip away again, no straight-through estimator all of it."""
     return Stack(StepByAlpha(), StepByFactor(), StepByAlpha(), StepByFactor())
+
+
+# ---------------------------------------------------------------- complex numbers
+
+
+class Rotates(Block):
+    def forward(self, z: Tensor) -> Tensor:
+        return z + torch.complex(self.f(z.real), self.f(z.imag))
+
+
+@kind(BATCH, 2, **CANNOT, reason="complex")
+class ComplexStream(Stack):
+    def __init__(self) -> None:
+        super().__init__(Rotates(), Rotates())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(super().forward(torch.complex(x, 0.5 * x)))
