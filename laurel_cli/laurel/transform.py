@@ -279,7 +279,7 @@ def _compiled(code: CodeType, tree: Definition, captured: Collection[str]) -> Co
     body: list[ast.stmt] = [ast.copy_location(ast.Return(tree), tree) if isinstance(tree, ast.Lambda) else tree]
     if isinstance(tree, ast.Lambda):
         body = [ast.copy_location(ast.FunctionDef("__laurel_lambda__", _no_arguments(), body, []), tree)]
-    owner = _class_around(code.co_qualname)
+    owner = _unused(_class_around(code.co_qualname), tree)
     if owner:  # private names and super() need one
         body = [ast.ClassDef(owner, [], [], body, [])]
     names = [ast.arg(name) for name in (*code.co_freevars, *captured) if name != "__class__"]
@@ -300,6 +300,18 @@ def _class_around(qualname: str) -> str:
         if len(names) > 1:
             return names[-2]
     return ""
+
+
+def _unused(owner: str, tree: Definition) -> str:
+    """The name of a class in which private names mean what they mean in `owner`, and that `tree` does not read.
+
+    A method may read its own class, a global, by name: `Block.scale`. Leading underscores do not count for private
+    names.
+    """
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    while owner in read:
+        owner = f"_{owner}"
+    return owner
 
 
 def _instance(function: FunctionType, code: CodeType, captured: dict[str, Any]) -> FunctionType:

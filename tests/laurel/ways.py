@@ -420,3 +420,17 @@ class PrivateName(Block):
             return left + right * self.__scale
 
         return F.relu(x) - F.relu(-x) if self.__scale == 0 else add(x, self.f(x))
+
+
+@way
+class NamesItself(Block):
+    """Its own class is a global that the method reads; private names are mangled all the same."""
+
+    SCALE = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__shift = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + NamesItself.SCALE * (self.f(x) + self.__shift)
