@@ -26,6 +26,7 @@ from laurel_cli.laurel.wrappers import functions_in
 
 NOTHING: frozenset[str] = frozenset()
 TORCH_MODULE = vars(nn.Module)
+FILLING = {"append", "extend", "insert"}
 
 
 @dataclass(frozen=True)
@@ -206,21 +207,40 @@ class _Flow:
                 fixed = self._constant(statement.test)
                 ways = ways if fixed is None else [ways[not fixed]]
                 known = _merged([self.run(way, dict(known)) for way in ways])
+            elif isinstance(statement, ast.Match):
+                reads = self._reads(statement.subject, known)
+                ways_known = [known | dict.fromkeys(_captured(case.pattern), reads) for case in statement.cases]
+                taken = [self.run(case.body, way) for case, way in zip(statement.cases, ways_known, strict=True)]
+                known = _merged([known, *taken])
             elif isinstance(statement, ast.For | ast.While | ast.With | ast.Try):
-                for part in (getattr(statement, "iter", None), getattr(statement, "test", None)):
-                    if part is not None:
-                        reads = self._reads(part, known)
-                        for name in _names(getattr(statement, "target", None)):
-                            known[name] = reads
-                for name in ("body", "orelse", "finalbody"):
-                    known = self.run(getattr(statement, name, []), known)
-                for handler in getattr(statement, "handlers", []):
-                    known = self.run(handler.body, known)
-            elif isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                known = self._around(statement, known)
+            elif isinstance(statement, ast.FunctionDef):
+                self._inner(statement, known)
+            elif isinstance(statement, ast.ClassDef | ast.AsyncFunctionDef):
                 continue
             else:
                 self._step(statement, known)
         return known
+
+    def _around(self, statement: ast.stmt, known: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """What names come from after a statement that holds others."""
+        for part in (getattr(statement, "iter", None), getattr(statement, "test", None)):
+            if part is not None:
+                reads = self._reads(part, known)
+                for name in _names(getattr(statement, "target", None)):
+                    known[name] = reads
+        for block in ("body", "orelse", "finalbody"):
+            known = self.run(getattr(statement, block, []), known)
+        for handler in getattr(statement, "handlers", []):
+            known = self.run(handler.body, known)
+        return known
+
+    def _inner(self, function: ast.FunctionDef, known: dict[str, frozenset[str]]) -> None:
+        """A function of the function, such as a checkpoint is given: it may be called where the example is not."""
+        own = function.args
+        taken = {argument.arg for argument in (*own.posonlyargs, *own.args, *own.kwonlyargs)}
+        if self._scope.own not in taken:
+            self.run(function.body, {name: reads for name, reads in known.items() if name not in taken})
 
     def _step(self, statement: ast.stmt, known: dict[str, frozenset[str]]) -> None:
         value = getattr(statement, "value", None)
@@ -235,6 +255,8 @@ class _Flow:
             reads = self._reads(value, known)
             targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
             known |= {name: reads for target in targets for name in _names(target)}
+            if (filled := _filled(value)) is not None:  # pieces of a branch that runs in chunks
+                known[filled] = known.get(filled, NOTHING) | reads
 
     def _reads(self, node: ast.expr, known: dict[str, frozenset[str]]) -> frozenset[str]:
         """Which parts of the module a value comes from, up to the last sum."""
@@ -242,6 +264,14 @@ class _Flow:
             return known.get(node.id, NOTHING)
         if (name := self._attribute(node)) is not None:
             return frozenset([name])
+        if isinstance(node, ast.NamedExpr):
+            known[node.target.id] = reads = self._reads(node.value, known)
+            return reads
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
+            known = dict(known)
+            for turn in node.generators:
+                known |= dict.fromkeys(_names(turn.target), self._reads(turn.iter, known))
+            return self._reads(node.elt, known)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
             self._add(node, (self._reads(node.left, known), self._reads(node.right, known)))
             return NOTHING
@@ -294,6 +324,20 @@ class _Flow:
 
 def _names(target: ast.expr | None) -> list[str]:
     return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)] if target is not None else []
+
+
+def _captured(pattern: ast.pattern) -> list[str]:
+    """The names that a pattern of `match` binds."""
+    found = (getattr(node, key, None) for node in ast.walk(pattern) for key in ("name", "rest"))
+    return [name for name in found if isinstance(name, str)]
+
+
+def _filled(value: ast.expr) -> str | None:
+    """The name of the list to which a call adds something."""
+    if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
+        return None
+    on = value.func.value
+    return on.id if isinstance(on, ast.Name) and value.func.attr in FILLING else None
 
 
 def _merged(all_known: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:

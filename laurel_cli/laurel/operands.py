@@ -22,6 +22,7 @@ SUBTRACTING = {"sub": -1, "sub_": -1, "subtract": -1, "subtract_": -1, "__sub__"
 REVERSED = {"rsub": -1, "__rsub__": -1, "__radd__": 1}
 SIGNS = ADDING | SUBTRACTING | REVERSED
 ADDERS = (operator.add, operator.iadd, torch.add, torch.Tensor.add, torch.Tensor.__add__)
+SUBTRACTERS = (operator.sub, operator.isub, torch.sub, torch.subtract, torch.Tensor.sub, torch.Tensor.__sub__)
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,10 @@ def operands(node: ast.Call, scope: NameScope) -> Operands | None:
     if name in REVERSED:
         first, second = second, first
     return Operands((first, second), SIGNS[name])
+
+
+def calls_an_unknown(node: ast.Call, scope: NameScope) -> bool:
+    """Whether it calls with two terms what is known only when it runs, or `operator.add` or its like by any name."""
+    called, _ = scope.resolve(node.func)
+    plain = len(node.args) == 2 and not node.keywords and not any(isinstance(one, ast.Starred) for one in node.args)
+    return plain and (called is None or any(called is one for one in (*ADDERS, *SUBTRACTERS)))

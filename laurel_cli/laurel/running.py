@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.laurel.operands import ADDERS, SUBTRACTERS
+
 Copy = tuple[FunctionType, tuple[int, ...]]
 NOTHING: Any = object()
 WITHOUT_FUNCTION = (Tensor, nn.Module, type)  # what is called, but by no function of the model's text
@@ -59,6 +61,18 @@ def reduce(layer: Callable[..., Any], terms: Iterable[Any], start: Any = NOTHING
     """`functools.reduce(operator.add, terms, start)` with `layer` in the place of `+`."""
     rest = iter(terms)
     return fold(layer, rest, next(rest) if start is NOTHING else start)
+
+
+def chosen(layer: Callable[..., Any], function: Callable[..., Any], flip: bool = False) -> Callable[..., Any]:
+    """What stands for `function` where it is known only when it runs: `layer` if it adds, else itself."""
+    for sign, known in ((1, ADDERS), (-1, SUBTRACTERS)):
+        if any(function is one for one in known):
+            return functools.partial(_called, layer, sign, flip)
+    return function
+
+
+def _called(layer: Callable[..., Any], sign: int, flip: bool, left: Any, right: Any) -> Any:
+    return layer(left, right, sign, flip)
 
 
 class Through:

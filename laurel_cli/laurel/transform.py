@@ -17,13 +17,13 @@ from typing import Any
 
 from laurel_cli.laurel import running
 from laurel_cli.laurel.edits import Edit
-from laurel_cli.laurel.operands import FOLD, REDUCE, NameScope, operands
+from laurel_cli.laurel.operands import FOLD, REDUCE, NameScope, calls_an_unknown, operands
 from laurel_cli.laurel.source import FUTURES, CannotRewriteError, Definition, Position, definition_of
 from laurel_cli.laurel.wrappers import like
 
 Waiting = tuple[Edit, ast.expr]
 LAYER, TURNS, PASS, HELPER = "_laurel_layer", "_laurel_turns", "_laurel_pass", "_laurel_helper"
-MAKE_TURNS = "_laurel_make_turns"
+MAKE_TURNS, CHOSEN = "_laurel_make_turns", "_laurel_chosen"
 NO_SUM = "its source line holds no addition: a fused operator or generated code made it"
 
 
@@ -55,7 +55,8 @@ def rewritten(
         (tree.args.posonlyargs or tree.args.args)[:0] = layers
     else:
         _prepare(tree, edits, own, code)
-    captured = {MAKE_TURNS: running.Turns, FOLD: running.fold, REDUCE: running.reduce} | visitor.captured
+    captured = {MAKE_TURNS: running.Turns, CHOSEN: running.chosen, FOLD: running.fold, REDUCE: running.reduce}
+    captured |= visitor.captured
     return _instance(function, _compiled(code, tree, captured), captured)
 
 
@@ -184,7 +185,8 @@ class _Edits(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        here = self._take(node, direct=True) if operands(node, self._scope) is not None else []
+        may_add = operands(node, self._scope) is not None or calls_an_unknown(node, self._scope)
+        here = self._take(node, direct=True) if may_add else []
         inside = [] if here else self._take(node, direct=False)
         self.generic_visit(node)
         if here:
@@ -195,6 +197,10 @@ class _Edits(ast.NodeTransformer):
                 arguments = [here[0][1], *added.arguments]
                 folded = ast.Call(ast.Name(added.function, ast.Load()), arguments, list(added.keywords))
                 return ast.copy_location(folded, node)
+            made, layer = here[0]
+            arguments = [layer, node.func, *([ast.Constant(True)] if made.flip else [])]
+            node.func = ast.copy_location(ast.Call(ast.Name(CHOSEN, ast.Load()), arguments, []), node.func)
+            return node
         if any(edit.kind == "checkpoint" and len(edit.path) == 1 for edit, _ in inside):
             kept = [keyword for keyword in node.keywords if keyword.arg != "use_reentrant"]
             node.keywords = [*kept, ast.keyword("use_reentrant", ast.Constant(False))]
@@ -279,7 +285,7 @@ def _compiled(code: CodeType, tree: Definition, captured: Collection[str]) -> Co
     body: list[ast.stmt] = [ast.copy_location(ast.Return(tree), tree) if isinstance(tree, ast.Lambda) else tree]
     if isinstance(tree, ast.Lambda):
         body = [ast.copy_location(ast.FunctionDef("__laurel_lambda__", _no_arguments(), body, []), tree)]
-    owner = _class_around(code.co_qualname)
+    owner = _unused(_class_around(code.co_qualname), tree)
     if owner:  # private names and super() need one
         body = [ast.ClassDef(owner, [], [], body, [])]
     names = [ast.arg(name) for name in (*code.co_freevars, *captured) if name != "__class__"]
@@ -300,6 +306,18 @@ def _class_around(qualname: str) -> str:
         if len(names) > 1:
             return names[-2]
     return ""
+
+
+def _unused(owner: str, tree: Definition) -> str:
+    """The name of a class in which private names mean what they mean in `owner`, and that `tree` does not read.
+
+    A method may read its own class, a global, by name: `Block.scale`. Leading underscores do not count for private
+    names.
+    """
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    while owner in read:
+        owner = f"_{owner}"
+    return owner
 
 
 def _instance(function: FunctionType, code: CodeType, captured: dict[str, Any]) -> FunctionType:

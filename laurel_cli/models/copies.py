@@ -24,8 +24,9 @@ def copied(module: Module) -> Module:
 
     `copy.deepcopy` alone raises on tensors that were computed from parameters (`weight_norm` and pruning keep the
     weight that they compute in an attribute), and it keeps functions as they are, so that a lambda that closes over
-    a submodule (minGPT's `self.mlpf`) would go on calling the original's. Here computed tensors are copied without
-    their graph, and functions among the attributes, in lists and dicts and among the hooks get closures of their own.
+    a submodule (minGPT's `self.mlpf`) would go on calling the original's. Nor does it know compressed sparse tensors.
+    Here computed and sparse tensors are copied without their graph, and functions among the attributes, in lists and
+    dicts and among the hooks get closures of their own.
 
     Raises:
         ModelError: it holds what cannot be copied, such as a lock or an open file.
@@ -35,7 +36,7 @@ def copied(module: Module) -> Module:
         if isinstance(tensor, UninitializedBuffer):  # the one tensor without a way to be copied
             form = {"device": tensor.data.device, "dtype": tensor.data.dtype}
             memo[id(tensor)] = UninitializedBuffer(**form)  # type: ignore[arg-type]
-        elif not isinstance(tensor, nn.Parameter) and not tensor.is_leaf:
+        elif not isinstance(tensor, nn.Parameter) and (not tensor.is_leaf or tensor.layout is not torch.strided):
             memo[id(tensor)] = tensor.detach().clone()
     try:
         made = copy.deepcopy(module, memo)

@@ -106,8 +106,8 @@ def _taken_away(item: Found, by_node: dict[int, Addition], nodes: tuple[Node, ..
     """Where the terms of the sum, written out, hold the skip as often added as subtracted: all sums written out."""
     addition = item.addition
     signs = (1, -1 if addition.sign == "-" else 1)
-    if len(addition.operands) > 2:
-        return None
+    if len(addition.operands) > 2 or not _adds_plainly(nodes[addition.node]):
+        return None  # x + 0.5 (f(x) - x) in one operator takes a part of the skip away, not all of it
     skip = _same(item.skip, nodes)
     written: set[int] = {addition.node}
     count = signs[item.relation.skip]
@@ -119,12 +119,17 @@ def _taken_away(item: Found, by_node: dict[int, Addition], nodes: tuple[Node, ..
             count += sign
         elif nodes[index].op == "neg":
             waiting.append((nodes[index].inputs[0], -sign, depth))
-        elif nodes[index].op in SUMS and index in by_node and not nodes[index].constants and depth < FARTHEST:
+        elif _adds_plainly(nodes[index]) and index in by_node and depth < FARTHEST:
             written.add(index)
             inner = by_node[index]
             waiting.append((inner.operands[0], sign, depth + 1))
             waiting.append((inner.operands[1], -sign if inner.sign == "-" else sign, depth + 1))
     return written if count == 0 else None
+
+
+def _adds_plainly(node: Node) -> bool:
+    """Whether it adds (or subtracts) its terms as they are: no factor `alpha`, no product of its own."""
+    return node.op in SUMS and all(constant == 1 for constant in node.constants)
 
 
 def _same(index: int, nodes: tuple[Node, ...]) -> int:

@@ -16,7 +16,8 @@ from laurel_cli.residual.graph import Node
 from laurel_cli.residual.operators import CONVOLUTIONS
 
 NORMS_OF_LAST = {"native_layer_norm", "_fused_rms_norm", "rms_norm"}
-LAST = {"linear", "embedding", *NORMS_OF_LAST}
+RECURRENT = {"mkldnn_rnn_layer", "_cudnn_rnn", "lstm", "gru"}  # one operator, where they are fused
+LAST = {"linear", "embedding", *NORMS_OF_LAST, *RECURRENT}
 SECOND = CONVOLUTIONS | {"native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
 MATRIX_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "matmul"}
 SHUFFLES = {"pixel_shuffle", "pixel_unshuffle"}  # channels into positions, and back

@@ -112,6 +112,8 @@ MIXING = (
     }
 )
 TRANSFORMS = {"_fft_r2c", "_fft_c2c", "_fft_c2r"}
+# Linear in their first operand, though they combine positions.
+LINEAR_IN_FIRST = TRANSFORMS | {"cumsum", "grid_sampler_2d", "grid_sampler_3d"}
 NONLINEAR = {
     "relu",
     "relu_",

@@ -18,6 +18,7 @@ from laurel_cli.residual.graph import Addition, Node
 from laurel_cli.residual.linear import is_linear
 from laurel_cli.residual.operators import (
     CONVOLUTIONS,
+    LINEAR_IN_FIRST,
     NORMS,
     PRODUCTS,
     SCALINGS,
@@ -251,6 +252,8 @@ def _passes(node: Node, nodes: tuple[Node, ...], linear: bool) -> _Passed | None
         return _Passed(active, scaled=weighted) if fits and not divides else None
     if node.op in CONVOLUTIONS | NORMS or is_pool(node.op) or _is_linear_layer(node, nodes):
         return _Passed(active, linear=True, weights=own)
+    if node.op in LINEAR_IN_FIRST:
+        return _Passed(active, linear=True) if node.inputs[0] == source else None
     if not is_known(node.op) or node.op == "sum":
         return _Passed(active, linear=True, weights=own) if node.op == "sum" or is_linear(node, nodes) else None
     return None

@@ -16,6 +16,7 @@ GATE = "the weights of its terms depend on the input: a gate, no skip of its own
 STACKED = "torch.stack(...) is summed; write the sum with +, as in x + f(x)"
 LERP = "torch.lerp adds; write (1 - w) * x + w * f(x)"
 PRODUCT = "torch.{} adds a product; write x + a @ b"
+COMPLEX = "its numbers are complex, and LAuReL's are real; write the stream as real numbers (torch.view_as_real)"
 OUT = "it adds with out=; write x + f(x)"
 SCATTERED = "{0} adds to some of the positions; write x + torch.zeros_like(x).{0}(...)"
 

@@ -27,7 +27,7 @@ from laurel_cli.models.tensors import held, tensors_in
 from laurel_cli.residual.frames import Frames
 from laurel_cli.residual.graph import Addition, Node, Operand, Ran, Replay, Trace
 from laurel_cli.residual.operators import is_known
-from laurel_cli.residual.sums import AddedTerms, terms_of
+from laurel_cli.residual.sums import COMPLEX, AddedTerms, terms_of
 
 # What only makes room, or copies a shape without its values, carries no activation onward.
 VALUELESS = {
@@ -110,7 +110,9 @@ class _Recorder(TorchDispatchMode):
             self._remember(output)
             if mutates and (storage := _storage(output)) is not None:
                 self._writers[storage] = len(self._nodes) - 1
-        if terms is not None and outputs and outputs[0].is_floating_point():
+        if terms is not None and outputs and (outputs[0].is_floating_point() or outputs[0].is_complex()):
+            if outputs[0].is_complex():
+                terms = replace(terms, obstacle=terms.obstacle or COMPLEX)
             self._sum(terms, self._known[id(outputs[0])], sys._getframe(1))
         return result
 

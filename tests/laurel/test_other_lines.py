@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from laurel_cli import apply_laurel, find_connections, parameters
 from laurel_cli.laurel.apply import laurel_layers
@@ -63,6 +64,77 @@ class AugmentedThere(Block):
             y += x
             return y
         return torch.add(x, y)
+
+
+class ByMatch(Block):
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        match cache:
+            case None:
+                return x + self.f(x)
+            case _:
+                return self.f(x) + x
+
+
+class InAFunctionOfTheMethod(Block):
+    """What a checkpoint is given, where one is asked for."""
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        def inner(y: Tensor) -> Tensor:
+            return y + self.f(y)
+
+        if cache is not None:
+            return checkpoint(inner, x, use_reentrant=False)
+        return x + self.f(x)
+
+
+class NamedWithin(Block):
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None and (y := self.f(x)) is not None:
+            return y + x
+        return x + self.f(x)
+
+
+class InPieces(Block):
+    """The branch is filled piece by piece there."""
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None:
+            pieces = []
+            for part in x.split(1, 1):
+                pieces.append(self.f(part))
+            return torch.cat(pieces, 1) + x
+        return x + self.f(x)
+
+
+class InAComprehension(Block):
+    """Norm and branch are apart, and the normed pieces are run one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(D)
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        h = self.norm(x)
+        if cache is not None:
+            pieces = torch.cat([self.f(part) for part in h.split(1, 1)], 1)
+            return pieces + x
+        return x + self.f(h)
+
+
+MORE_LINES = [ByMatch, InAFunctionOfTheMethod, NamedWithin, InPieces, InAComprehension]
+
+
+@pytest.mark.parametrize("make", MORE_LINES)
+def test_another_line_however_it_is_written_is_eqs_3_and_5_too(make: Any) -> None:
+    x = given()
+    model, said = stirred(built(make), "rw+lr@2", x)
+    layer = model.laurel0
+    a, b = 2 * torch.softmax(layer.weights, 0)
+    f = model.f(model.norm(x) if make is InAComprehension else x)
+    expected = b * (x + x @ layer.A[0].weight.T @ layer.B.weight.T) + a * f
+    assert not said
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(model(x, cache=x), expected)
 
 
 @pytest.mark.parametrize("make", [TwoPaths, InAnotherMethod, AugmentedThere])

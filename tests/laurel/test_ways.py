@@ -109,7 +109,16 @@ def test_a_copy_is_a_model_of_its_own(name: str) -> None:
     assert torch.equal(copied(x), expected)
 
 
-COMPILED = ("HeldLambda", "HeldPartial", "FromTable", "CallableObject", "Property", "Difference", "InAComprehension")
+COMPILED = (
+    "HeldLambda",
+    "HeldPartial",
+    "FromTable",
+    "CallableObject",
+    "Property",
+    "Difference",
+    "InAComprehension",
+    "HeldOperator",
+)
 
 
 @pytest.mark.parametrize("name", COMPILED)

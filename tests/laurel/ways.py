@@ -420,3 +420,55 @@ class PrivateName(Block):
             return left + right * self.__scale
 
         return F.relu(x) - F.relu(-x) if self.__scale == 0 else add(x, self.f(x))
+
+
+@way
+class NamesItself(Block):
+    """Its own class is a global that the method reads; private names are mangled all the same."""
+
+    SCALE = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__shift = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + NamesItself.SCALE * (self.f(x) + self.__shift)
+
+
+# ---------------------------------------------------------------- functions of PyTorch and Python, by other names
+
+
+@way
+class HeldOperator(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.join = operator.add
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(x, self.f(x))
+
+
+@way
+class OperatorFromTable(Block):
+    JOIN = {"add": torch.add, "multiply": torch.mul}  # noqa: RUF012
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.JOIN["add"](x, self.f(x))
+
+
+@way
+class OperatorAsArgument(Block):
+    def forward(self, x: Tensor, join: Callable[[Tensor, Tensor], Tensor] = torch.Tensor.add) -> Tensor:
+        return join(x, self.f(x))
+
+
+less = operator.sub
+
+
+@way
+class OperatorByAnotherName(Block):
+    SIGN = -1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return less(x, self.f(x))

@@ -142,3 +142,17 @@ def test_what_cannot_be_copied_is_an_error_of_the_model() -> None:
     model.lock = threading.Lock()
     with pytest.raises(ModelError, match="cannot be copied"):
         copied(model)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support")
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr", "to_sparse_csc"])
+def test_sparse_buffers_of_any_layout(layout: str):
+    model = nn.Linear(6, 6)
+    model.register_buffer("edges", getattr(torch.eye(6), layout)())
+    model.held = [model.edges]
+    made = copied(model)
+    assert made.edges is not model.edges
+    assert made.held[0] is made.edges
+    assert torch.equal(made.edges.to_dense(), torch.eye(6))
+    made.edges.values().fill_(2.0) if layout != "to_sparse" else made.edges._values().fill_(2.0)
+    assert torch.equal(model.edges.to_dense(), torch.eye(6))

@@ -413,3 +413,84 @@ class RepeatedChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.norm(self.conv(x)) + x.repeat(1, 2, 1, 1))
+
+
+class SpectrallyPooled(nn.Module):
+    """The skip keeps the low frequencies of the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x)[..., [0, 1, -2, -1], :3], s=(4, 4))
+
+
+class Warped(nn.Module):
+    """The skip is sampled on a grid that does not depend on it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        turn = torch.tensor([[[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0]]], dtype=x.dtype).expand(len(x), 2, 3)
+        return F.grid_sample(x, F.affine_grid(turn, (len(x), D, 4, 4), align_corners=False), align_corners=False)
+
+
+def _strided() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(D, D, 3, 2, 1), nn.ReLU(), nn.Conv2d(D, D, 3, 1, 1))
+
+
+@kind(IMAGE, 1, 1)
+def pooled_by_frequency() -> nn.Module:
+    return Shortcut(_strided(), SpectrallyPooled())
+
+
+@kind(IMAGE, 1, 1)
+def sampled_on_a_grid() -> nn.Module:
+    return Shortcut(_strided(), Warped())
+
+
+class SampledWhereItSays(nn.Module):
+    """Where the image is sampled follows from the image: not linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = F.interpolate(x[:, :2], scale_factor=0.5).permute(0, 2, 3, 1)
+        return F.grid_sample(torch.ones_like(x), grid, align_corners=False)
+
+
+def sampled_where_it_says() -> nn.Module:
+    return Shortcut(_strided(), SampledWhereItSays())
+
+
+# ---------------------------------------------------------------- a step towards f(x)
+
+
+class StepByAlpha(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.f(x) - x, alpha=0.5)
+
+
+class StepByFactor(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Parameter(torch.full((D,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(x, self.f(x) - x, self.step)
+
+
+@kind(BATCH, 4)
+def steps_by_one_operator() -> nn.Module:
+    """x + s (f(x) - x) takes a part of the skip away again, no straight-through estimator all of it."""
+    return Stack(StepByAlpha(), StepByFactor(), StepByAlpha(), StepByFactor())
+
+
+# ---------------------------------------------------------------- complex numbers
+
+
+class Rotates(Block):
+    def forward(self, z: Tensor) -> Tensor:
+        return z + torch.complex(self.f(z.real), self.f(z.imag))
+
+
+@kind(BATCH, 2, **CANNOT, reason="complex")
+class ComplexStream(Stack):
+    def __init__(self) -> None:
+        super().__init__(Rotates(), Rotates())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(super().forward(torch.complex(x, 0.5 * x)))
