@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from laurel_cli.laurel.edits import Path, Spot, method_around, path_of
+from laurel_cli.laurel.edits import TORCH, Path, Spot, method_around, path_of
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.operands import NameScope, operands
 from laurel_cli.laurel.plan import Placement
@@ -26,6 +26,7 @@ from laurel_cli.laurel.wrappers import functions_in
 
 NOTHING: frozenset[str] = frozenset()
 TORCH_MODULE = vars(nn.Module)
+DEEPEST = 2  # functions within functions that are looked into
 FILLING = {"append", "extend", "insert"}
 
 
@@ -34,11 +35,14 @@ class Line:
     """An expression that adds two terms.
 
     Attributes:
-        position: in the file.
+        file: in which it stands; `position` in it.
+        path: from it outwards to the method; longer than one where it stands in a function that the method calls.
         reads: what of the module each term comes from.
     """
 
+    file: str
     position: Position
+    path: Path
     reads: tuple[frozenset[str], frozenset[str]]
 
     def branch(self, term: int) -> frozenset[str]:
@@ -51,13 +55,12 @@ class Sum:
     """A sum that is learned.
 
     Attributes:
-        code: of the method in which it stands; `position` in the file.
+        code: of the method in which it stands.
         skip: which of its operands is the skip.
-        path: of the expression in the method.
+        path: from the expression outwards to the method.
     """
 
     code: CodeType
-    position: Position
     skip: int
     path: Path
 
@@ -97,9 +100,9 @@ def with_alternatives(
         path = path_of(site.place, module)
         for other in placement.connection.alternatives:
             others[site.owner, path].append((path_of(other.place, module), other.skip != site.skip))
-        if len(path) == 1 and not placement.partial:
+        if not placement.partial:
             code = method_around(site.place[-1][0], module)
-            sums[site.owner][Sum(code, site.place[0][1], site.skip, path)] = None
+            sums[site.owner][Sum(code, site.skip, path)] = None
     known: dict[object, OtherSums] = {}
     unlearned: dict[tuple[str, str, int], None] = {}
     for owner, group in sums.items():
@@ -125,22 +128,27 @@ def _alternatives(module: nn.Module, sums: list[Sum], ran: Collection[tuple[str,
     """Look at the methods of `module` for what adds beside `sums`, which it learned."""
     found = OtherSums(defaultdict(list), [])
     known = {one.code for one in sums}
+    named = {one.code for one in sums if len(one.path) == 1}
     lines = {function.__code__: list(_lines(function, module)) for function in _methods(module, known)}
     branches: dict[int, frozenset[str]] = {}
     for number, one in enumerate(sums):
-        own = next((line for line in lines.get(one.code, ()) if _at(line.position, one.position)), None)
-        if own is not None and own.branch(1 - one.skip):
-            branches[number] = own.branch(1 - one.skip)
+        own = [line for group in lines.values() for line in group if _same(line.path[: len(one.path)], one.path)]
+        own_branches = {line.branch(1 - one.skip) for line in own}  # by who calls the method
+        if len(own_branches) == 1 and any(own_branches):
+            branches[number] = own_branches.pop()
+    direct = {(line.file, line.position) for group in lines.values() for line in group if len(line.path) == 1}
     for code, group in lines.items():
         for line in group:
-            if any(file == code.co_filename and _at(line.position, position) for file, position in ran):
+            if any(file == line.file and _at(line.position, position) for file, position in ran):
+                continue
+            if len(line.path) > 1 and (line.file, line.position) in direct:  # changed where it stands, for all callers
                 continue
             like = _like(line, branches)
             if like is not None:
                 one, branch = sums[like[0]], like[1]
-                found.others[one.path].append(((Spot.of(code, line.position),), 1 - branch != one.skip))
-            elif code in known and _looks_residual(line):
-                found.unlearned.append((code.co_filename.rpartition("/")[2], line.position[0]))
+                found.others[one.path].append((line.path, 1 - branch != one.skip))
+            elif code in named and len(line.path) == 1 and _looks_residual(line):
+                found.unlearned.append((line.file.rpartition("/")[2], line.position[0]))
     return found
 
 
@@ -159,6 +167,14 @@ def _looks_residual(line: Line) -> bool:
 def _at(own: Position, other: Position) -> bool:
     """Whether two positions are one expression's; a method call's is told from its name on."""
     return own[1] == other[1] and own[3] == other[3] and (own[0], own[2]) <= (other[0], other[2])
+
+
+def _same(own: Path, other: Path) -> bool:
+    """Whether two paths are those of one expression."""
+    return len(own) == len(other) and all(
+        (a.function, a.text) == (b.function, b.text) and _at(a.position, b.position)
+        for a, b in zip(own, other, strict=True)
+    )
 
 
 def _methods(module: nn.Module, known: set[CodeType]) -> Iterator[FunctionType]:
@@ -193,8 +209,9 @@ def _lines(function: FunctionType, module: nn.Module) -> Iterator[Line]:
 class _Flow:
     """Follows what the values of a function come from, statement by statement."""
 
-    def __init__(self, scope: NameScope, module: nn.Module) -> None:
-        self._scope, self._module = scope, module
+    def __init__(self, scope: NameScope, module: nn.Module, around: Path = ()) -> None:
+        """Of a function that others call on the way from the method, which is the end of `around`."""
+        self._scope, self._module, self._around = scope, module, around
         self.lines: list[Line] = []
         self._seen: set[int] = set()
 
@@ -213,7 +230,7 @@ class _Flow:
                 taken = [self.run(case.body, way) for case, way in zip(statement.cases, ways_known, strict=True)]
                 known = _merged([known, *taken])
             elif isinstance(statement, ast.For | ast.While | ast.With | ast.Try):
-                known = self._around(statement, known)
+                known = self._block(statement, known)
             elif isinstance(statement, ast.FunctionDef):
                 self._inner(statement, known)
             elif isinstance(statement, ast.ClassDef | ast.AsyncFunctionDef):
@@ -222,7 +239,7 @@ class _Flow:
                 self._step(statement, known)
         return known
 
-    def _around(self, statement: ast.stmt, known: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    def _block(self, statement: ast.stmt, known: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
         """What names come from after a statement that holds others."""
         for part in (getattr(statement, "iter", None), getattr(statement, "test", None)):
             if part is not None:
@@ -279,9 +296,34 @@ class _Flow:
         if added is not None and added.terms:
             self._add(node, (self._reads(added.terms[0], known), self._reads(added.terms[1], known)))
             return NOTHING
+        if isinstance(node, ast.Call):
+            self._called(node, known)
         parts = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword))
         inner = (child.value if isinstance(child, ast.keyword) else child for child in parts)
         return frozenset().union(*(self._reads(child, known) for child in inner))
+
+    def _called(self, node: ast.Call, known: dict[str, frozenset[str]]) -> None:
+        """Look into a function that is called by name, with what its arguments come from."""
+        called, is_method = self._scope.resolve(node.func)
+        starred = any(isinstance(one, ast.Starred) for one in node.args)
+        if not isinstance(called, FunctionType) or starred or len(self._around) >= DEEPEST:
+            return
+        code = called.__code__
+        if code.co_filename.startswith(TORCH):
+            return
+        try:
+            tree, spot = definition_of(code), Spot.of(self._scope.function.__code__, _position(node))
+        except CannotRewriteError:
+            return
+        if not isinstance(tree, ast.FunctionDef):
+            return
+        names = [argument.arg for argument in (*tree.args.posonlyargs, *tree.args.args)][is_method:]
+        given = {name: self._reads(one, known) for name, one in zip(names, node.args, strict=False)}
+        given |= {one.arg: self._reads(one.value, known) for one in node.keywords if one.arg is not None}
+        own = code.co_varnames[0] if is_method else ""
+        inner = _Flow(NameScope(called, own, self._scope.cls), self._module, (spot, *self._around))
+        inner.run(tree.body, given)
+        self.lines += inner.lines
 
     def _is_operator(self, node: ast.Call) -> bool:
         """Whether a call is a tensor's method or a function that is known: `add(x, y)` may be anybody's."""
@@ -295,8 +337,9 @@ class _Flow:
         self._seen.add(id(node))
         left, right = (frozenset(name for name in term if self._learns(name)) for term in terms)
         if left or right:
-            end = node.end_lineno or 0, node.end_col_offset or 0
-            self.lines.append(Line((node.lineno, end[0], node.col_offset, end[1]), (left, right)))
+            code, position = self._scope.function.__code__, _position(node)
+            path = (Spot.of(code, position), *self._around)
+            self.lines.append(Line(code.co_filename, position, path, (left, right)))
 
     def _constant(self, test: ast.expr) -> bool | None:
         """What a condition always is: an attribute that its class declares never to change (`__constants__`)."""
@@ -320,6 +363,10 @@ class _Flow:
         if isinstance(value, nn.Module):
             return next(value.parameters(), None) is not None
         return isinstance(value, Tensor) or (callable(value) and name not in TORCH_MODULE)
+
+
+def _position(node: ast.expr | ast.stmt) -> Position:
+    return node.lineno, node.end_lineno or 0, node.col_offset, node.end_col_offset or 0
 
 
 def _names(target: ast.expr | None) -> list[str]:

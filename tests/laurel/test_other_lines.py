@@ -121,7 +121,37 @@ class InAComprehension(Block):
         return x + self.f(h)
 
 
+def scaled_sum(left: Tensor, right: Tensor, scale: float = 1.0) -> Tensor:
+    return left + scale * right
+
+
+class ByFunctionThere(Block):
+    """A function adds there, as in fused dropout and sum."""
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None:
+            return scaled_sum(x, right=self.f(x))
+        return x + self.f(x)
+
+
+class ByFunctionHere(Block):
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None:
+            return self.f(x) + x
+        return scaled_sum(x, self.f(x))
+
+
+class ByMethodOrFunction(Block):
+    def join(self, y: Tensor, residual: Tensor) -> Tensor:
+        return residual + y
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        y = self.f(x)
+        return self.join(y, x) if cache is None else scaled_sum(x, y)
+
+
 MORE_LINES = [ByMatch, InAFunctionOfTheMethod, NamedWithin, InPieces, InAComprehension]
+MORE_LINES += [ByFunctionThere, ByFunctionHere, ByMethodOrFunction]
 
 
 @pytest.mark.parametrize("make", MORE_LINES)
