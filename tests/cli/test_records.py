@@ -47,6 +47,7 @@ def test_analyze_saves_what_it_answers_and_where_every_parameter_stands(laurel, 
         assert arm["name"] not in where or sum(i["parameters"] for i in where[arm["name"]]) == arm["added_parameters"]
 
 
+@pytest.mark.slow
 def test_the_same_model_has_one_architecture_whatever_the_command(laurel, tmp_path):
     (tmp_path / "net.py").write_text(NET)
 

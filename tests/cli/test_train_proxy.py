@@ -89,6 +89,7 @@ def test_a_failed_trial_is_exit_code_6(train) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "models.py").write_text(MODELS)
     words = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "60000", "--study", "s", *ALONE]

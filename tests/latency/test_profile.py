@@ -236,6 +236,7 @@ def test_max_time_keeps_its_word(laurel, models: Path) -> None:
     assert any("fitted in" in warning for warning in document["warnings"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_shows_what_there_is(models: Path, laurel_env: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "laurel_cli", "profile", f"{models}:build", "--arms", "baseline,rw", *SHAPE]
     options = ["--device", "cpu", "--precision", "0.0001%", "--max-time", "100", "--debug", "--threads", "1"]

@@ -44,6 +44,7 @@ def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) 
     )
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cache: Path) -> None:
     alone, together = prepared(tmp_path / "alone"), prepared(tmp_path / "together", world=2)
     env = {"LAUREL_CACHE": str(cache)}

@@ -57,6 +57,7 @@ def test_a_broken_one_is_named_and_stops_nothing_else(laurel, tmp_path, source, 
     assert laurel("analyze", "paper-c4", "--arms", "halved", env=env).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_file_is_an_arm_of_every_command_and_process(laurel, tmp_path):
     (tmp_path / "my_arm.py").write_text(shown() + "\nprint('run')\n")
     arms = ("--arms", "halved", "--arm-file", "my_arm.py", "--format", "json")

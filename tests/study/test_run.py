@@ -84,6 +84,7 @@ def test_a_crash_is_one_trial_s_own(plan, tmp_path: Path) -> None:
     assert failed["bad"] == failed["killed"] == 2
 
 
+@pytest.mark.slow
 def test_stopped_it_leaves_checkpoints_and_resumes_to_the_same_end(plan, tmp_path: Path, monkeypatch) -> None:
     whole, _ = ran(plan(steps=300, seeds=1))
     losses = {key: trial["final"] for key, trial in keyed(tmp_path / "study").items()}
