@@ -154,6 +154,7 @@ class TrainProxy(TypedDict):
     study: ProxyStudy
     task: ProxyTask
     model: ProxyModelJSON
+    starts_from: NotRequired[str | None]
     metric: Metric
     declared: DeclarationJSON
     learned: bool | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from statistics import fmean
 from typing import Any
 
@@ -61,6 +62,7 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "study": {key: definition.get(key) for key in ("name", "steps")} | {"seeds": list(study.seeds)},
         "task": _described(study, definition, "task", "name"),
         "model": _described(study, definition, "model", "reference"),
+        "starts_from": _starts_from(definition),
         "metric": found.metric,
         "declared": _declared(found),
         "learned": found.learned,
@@ -227,6 +229,13 @@ def _declared(found: Judgement) -> dict[str, Any]:
         "controls": asdict(said.controls),
         "looks": [asdict(look) for look in said.first_looks(SHOWN_LOOKS)],
     }
+
+
+def _starts_from(definition: Mapping[str, Any]) -> str | None:
+    """Trained weights, by their file's name and their checksum; None where each seed draws its own."""
+    model = (definition.get("recipe") or {}).get("model") or {}
+    weights = model.get("weights")
+    return f"{PurePath(weights).name}, SHA-256 {model.get('weights_sha256', '')[:12]}" if weights else None
 
 
 def _positive(found: Judgement) -> dict[str, Any] | None:

@@ -118,6 +118,11 @@ def _spread(document: Document) -> Iterator[str]:
 
 
 def _start(document: Document) -> Iterator[str]:
+    if document["starts_from"]:
+        yield (
+            f"all trials start from trained weights ({document['starts_from']}): what is established is of training on "
+            "from them, not of training anew"
+        )
     start = document["start"]
     if start is None:
         return

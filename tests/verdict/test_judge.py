@@ -368,6 +368,14 @@ def test_a_gain_that_few_seeds_of_the_controls_cannot_tell_is_no_repair():
     assert not any("repairs the recipe" in line for line in said["warnings"])
 
 
+def test_a_study_from_trained_weights_says_so():
+    defined, trials = controlled({"rw": 0.0})
+    assert not any("trained weights" in line for line in document(defined, trials)["warnings"])
+    model = {"reference": "paper-c4", "weights": "somewhere/gpt.safetensors", "weights_sha256": "ab" * 32}
+    said = document(defined | {"recipe": {"model": model}}, trials)
+    assert any("trained weights (gpt.safetensors, SHA-256 abababababab)" in line for line in said["warnings"])
+
+
 def test_a_blind_study_says_only_that():
     said = document(*controlled({"rw": -0.08}, wider=0.0))
     assert verdicts(said) == {"rw": "cannot tell"}
