@@ -124,12 +124,14 @@ def _measure_time(say: Say, job: Job, device: Device, work: Workload) -> None:
         with _named(name), _first(work):
             steps[name] = prepared(model, inputs, work, device)
     say({"kind": "built", "order": list(steps)})
-    repeats, cold, round_seconds = {}, set(), 0.0
+    repeats, round_seconds = {}, 0.0
+    cold: set[str] = set()
     for name, step in steps.items():
         with _named(name):
             first, settled, calls = _warm_up(step, device, work)
         repeats[name] = 1 if step.single else max(1, round(SHORTEST_SAMPLE / settled))
-        cold |= {name} if settled < LONGEST_COLD else set()
+        if settled < LONGEST_COLD:
+            cold.add(name)
         round_seconds += (repeats[name] + (name in cold)) * settled
         say({"kind": "warm", "arm": name, "first": first, "settled": settled, "calls": calls})
     left = math.inf if job.until is None else job.until - time.monotonic()
@@ -163,9 +165,8 @@ def _round(
 ) -> dict[str, Usage]:
     """Every arm once, in random order, which is that of the result: what its calls took.
 
-    A call that is not timed goes before those of `cold` arms, since the arm before has emptied the caches. Arms whose
-    code and inputs other arms use as well would find more there: equal models of their own files read 1.002 of the
-    baseline, its copy 1.000.
+    A call that is not timed goes before those of `cold` arms, since the arm before has emptied the caches, less of what
+    both use. Without it equal models of their own files read 1.002 of the baseline, its copy 1.000.
     """
     order = list(steps)
     draw.shuffle(order)

@@ -28,6 +28,11 @@ def laurel_layers(model: nn.Module) -> dict[str, LearnedSum]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LearnedSum)}
 
 
+def learned_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of these layers, each once; none of a model without any."""
+    return list(dict.fromkeys(p for layer in laurel_layers(model).values() for p in layer.parameters()))
+
+
 def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0) -> dict[Member, nn.Module]:
     """Build, start and register all layers of `layout`, and rewrite the methods that call them; `undo` takes it back.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from laurel_cli.errors import ModelError, RecordError
 from laurel_cli.laurel import rewrite
 from laurel_cli.laurel.addition import LearnedSum, PartialSum
-from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers
+from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, learned_parameters
 from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
@@ -46,7 +46,8 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         ModelError: it has no LAuReL.
     """
-    return list(dict.fromkeys(p for layer in _layers(model).values() for p in layer.parameters()))
+    _layers(model)
+    return learned_parameters(model)
 
 
 def remove(model: nn.Module) -> nn.Module:
@@ -286,15 +287,24 @@ def read_weights(place: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     weights: dict[str, Tensor] = {}
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    if not files:
-        raise RecordError(f"{place} holds no weights.", "There is no file *.safetensors in it.")
-    for file in files:
+    for file in weight_files(place):
         try:
             weights |= load_file(file)
         except (SafetensorError, OSError) as error:
             raise RecordError(f"{file} cannot be read.", str(error)) from None
     return weights
+
+
+def weight_files(place: Path) -> list[Path]:
+    """A file itself, or all files of safetensors in a folder.
+
+    Raises:
+        RecordError: there is none in it.
+    """
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    if not files:
+        raise RecordError(f"{place} holds no weights.", "There is no file *.safetensors in it.")
+    return files
 
 
 def dtype_of(weights: Mapping[str, Tensor]) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from laurel_cli.devices import kind_of
-from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy.recipe import Recipe
 
 
@@ -30,7 +30,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     Biases, norms and embeddings have no weight decay. LAuReL's parameters are a group of their own, without decay
     and with their own factor on the learning rate (`factor` in every group).
     """
-    ours = {id(parameter) for layer in laurel_layers(model).values() for parameter in layer.parameters()}
+    ours = set(map(id, learned_parameters(model)))
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "laurel": []}
     for parameter in model.parameters():

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli import arms
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.guard import called, said
 from laurel_cli.models.inputs import Inputs
@@ -152,7 +152,7 @@ def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
 
 def _train_alone(model: nn.Module, arm: str) -> None:
     """Leave the model's own weights as they are: only what was put in the place of its sums is trained."""
-    added = {id(parameter) for layer in laurel_layers(model).values() for parameter in layer.parameters()}
+    added = set(map(id, learned_parameters(model)))
     if not added:
         raise UsageError(f"Arm {arm!r} adds nothing that could be trained alone.", hint="Leave `:train=added` out.")
     for parameter in model.parameters():

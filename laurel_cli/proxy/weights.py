@@ -20,12 +20,10 @@ def checksum(place: Path) -> str:
     Raises:
         RecordError: there is none, or one cannot be read.
     """
-    if not place.is_dir():
-        return file_hash(place)
-    files = sorted(place.glob("*.safetensors"))
-    if not files:
-        raise RecordError(f"{str(place)!r} holds no weights.", "There is no file *.safetensors in it.")
-    return hashlib.sha256(" ".join(map(file_hash, files)).encode()).hexdigest()
+    from laurel_cli.laurel.keep import weight_files
+
+    hashes = [file_hash(file) for file in weight_files(place)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def give(model: nn.Module, choice: ModelChoice) -> None:

@@ -93,7 +93,7 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
             on_progress("learning a byte-pair encoding")
         encoder = tokenizers.encoder(choice, lambda: (text for text in learned if not is_held(text)), dataset.path)
         with tempfile.TemporaryFile(dir=folder) as spool:
-            counts, read, sizes = _encode(
+            counts, read, held = _encode(
                 chain(learned, documents), encoder, wanted, writer, cast("BinaryIO", spool), on_progress
             )
         writer.put("tokenizer", np.frombuffer(encoder.definition.encode(), np.uint8))
@@ -112,7 +112,7 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
                 "split": "by document: its SHA-256, one in twenty for evaluation",
                 "tokenizer": choice.identity,
                 "documents": read,
-                **sizes,
+                "evaluation": held,
             },
         }
 
@@ -131,7 +131,7 @@ def _encode(
     writer: Writer,
     spool: BinaryIO,
     on_progress: Progress,
-) -> tuple[Counts, dict[str, int], dict[str, dict[str, int]]]:
+) -> tuple[Counts, dict[str, int], dict[str, int]]:
     """Write both token arrays; those for evaluation wait in `spool`, since arrays are written one after the other.
 
     Returns:
@@ -166,7 +166,7 @@ def _encode(
     spool.seek(0)
     while data := spool.read(1 << 20):
         writer.append(np.frombuffer(data, encoder.dtype))
-    return counts, read, {"evaluation": held}
+    return counts, read, held
 
 
 def _documents(dataset: Dataset) -> Iterator[bytes]:
