@@ -73,12 +73,13 @@ def load(
     home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
     options = built["options"] | {key: value for key, value in asked.items() if value not in (None, (), [], 1)}
     opened = load_named(home, **_shaped(options))
-    build = partial(_again, opened, folder)
+    build = partial(_again, opened, folder, built)
     return replace(opened, reference=reference, module=build(), build=build, on_meta=False)
 
 
-def _again(opened: LoadedModel, folder: Path) -> nn.Module:
+def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Module:
     model = opened.build()
+    vars(model)[keep.BUILT] = dict(built)  # so that `save` writes it again
     own = model.state_dict()  # a learned sum may be kept in another dtype than the model
     model.to(keep.dtype_of({name: value for name, value in keep.read_weights(folder).items() if name in own}))
     return keep.restore(model, folder, opened.inputs).eval()

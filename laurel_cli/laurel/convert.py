@@ -66,8 +66,8 @@ def convert(
     difference = distance(before, outputs(model, inputs))
     own = keep.parameters(model)
     built = {"reference": reference, "options": {key: value for key, value in (options or {}).items() if value}}
+    vars(model)[keep.BUILT] = built
     keep.save(model, folder)
-    keep.describe(model, folder, built)
     return Converted(
         connections=len(placed.layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),

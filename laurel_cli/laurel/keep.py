@@ -27,6 +27,7 @@ SCHEMA = "laurel.model/1"
 DESCRIPTION = "laurel.json"
 WEIGHTS = "model.safetensors"
 FOLDED = "laurel_folded"  # attribute of a model that `fold` made
+BUILT = "laurel_built"  # attribute of a model that `load` opened: the reference and the options that build it
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -131,8 +132,9 @@ def save(model: nn.Module, folder: str | Path) -> None:
     describe(model, folder)
 
 
-def describe(model: nn.Module, folder: str | Path, built: Mapping[str, Any] | None = None) -> None:
-    """Write `laurel.json` alone: where LAuReL stands in `model`; `built` is what builds it, where that is known."""
+def describe(model: nn.Module, folder: str | Path) -> None:
+    """Write `laurel.json` alone: where LAuReL stands in `model`, and what builds it where it knows (`BUILT`)."""
+    built = vars(model).get(BUILT)
     layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
     document |= {} if built is None else {"built": dict(built)}

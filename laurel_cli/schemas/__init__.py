@@ -12,6 +12,7 @@ from laurel_cli.schemas.analyze import Analyze
 from laurel_cli.schemas.arms import Arms
 from laurel_cli.schemas.convert import Convert
 from laurel_cli.schemas.count import CountedModel, CountedModules
+from laurel_cli.schemas.deploy import Deploy
 from laurel_cli.schemas.env import Env
 from laurel_cli.schemas.error import ErrorJSON
 from laurel_cli.schemas.model import ModelJSON
@@ -32,6 +33,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.arms/1": Arms,
     "laurel.convert/1": Convert,
     "laurel.count/1": CountedModel,
+    "laurel.deploy/1": Deploy,
     "laurel.env/1": Env,
     "laurel.error/1": ErrorJSON,
     "laurel.experiments/1": Experiments,

@@ -60,10 +60,13 @@ def test_the_function_is_kept_and_the_folder_opens(resnet, laurel, tmp_path, mon
         # What LAuReL learned since is there too, and so in another build of the same folder.
         for parameter in laurel_cli.parameters(opened.module):
             parameter.add_(0.1)
-        laurel_cli.save(opened.module, "made")
-    assert "built" not in json.loads(Path("made/laurel.json").read_text())  # `save` cannot know
+        laurel_cli.save(opened.module, "trained")
+        assert torch.equal(laurel_cli.load("trained").module(x), opened.module(x))
+    # Of a model that was built by hand nobody knows how.
+    laurel_cli.save(laurel_cli.apply(model, "rw", x), "by-hand")
+    assert "built" not in json.loads(Path("by-hand/laurel.json").read_text())
     with pytest.raises(RecordError, match="does not say how its model is built"):
-        laurel_cli.load("made")
+        laurel_cli.load("by-hand")
 
 
 @pytest.mark.slow

@@ -1,0 +1,143 @@
+"""A folded model as one file that PyTorch opens by itself: no source of the model, and no laurel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from laurel_cli.errors import ModelError, ResourceError
+from laurel_cli.laurel.fold import AS_IT_WAS, FoldReport, fold
+from laurel_cli.laurel.fold_check import distance, outputs
+from laurel_cli.models.guard import said
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.tensors import tensors_in
+
+PROGRAM = "model.pt2"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What `deploy` wrote.
+
+    Attributes:
+        connections: that are learned, and `folded` how many of them are part of the weights now, wholly or but for b.
+        plain: how many are the ordinary sum again.
+        left: those that stayed as they were, each with the reason.
+        dtype: of the weights.
+        difference: largest difference of an output over its largest value, of the file as PyTorch opens it from the
+            model, on the example inputs.
+        batch: how many samples the file takes, 0 for any.
+    """
+
+    connections: int
+    folded: int
+    plain: int
+    left: tuple[str, ...]
+    dtype: str
+    difference: float
+    batch: int
+
+
+class _Tensors(nn.Module):
+    """A model that returns its tensors alone, so that who opens the file needs no class of the model's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, ...]:
+        found = tuple(tensors_in(self.model(*args, **kwargs)))
+        return found[0] if len(found) == 1 else found
+
+
+def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
+    """Fold a model's LAuReL into its weights and write it as an exported program, `model.pt2`.
+
+    `torch.export.load(folder / "model.pt2").module()` opens it, called as the model is; it returns the model's
+    tensors, one or a tuple.
+
+    Args:
+        model: with LAuReL or a rival, on the CPU; left as it was.
+        inputs: what it is called with, two samples or more where the file is to take any number.
+        folder: there already.
+
+    Raises:
+        ModelError: it has no LAuReL, cannot be folded or exported, or what was written computes something else.
+        ResourceError: the file cannot be written.
+    """
+    folded = fold(model, inputs)
+    report: FoldReport = folded.laurel_folded  # type: ignore[assignment]
+    expected = outputs(model, inputs)
+    program = _exported(_Tensors(folded).eval(), inputs)
+    path = folder / PROGRAM
+    part = folder / f".{PROGRAM}.part"  # what is there stays until this is whole
+    try:
+        torch.export.save(program, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise ResourceError(f"{path} cannot be written.", said(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    opened = torch.export.load(path).module()
+    difference = distance(expected, _called(opened, inputs))
+    if difference > max(check.allowed for check in report.checks):
+        raise ModelError(
+            f"{path} does not compute what the model computes.",
+            f"Its outputs are {difference:.2g} apart, relative to the largest.",
+            "torch.export takes the way that the example inputs take: give those that the model will get.",
+        )
+    left = [one for one in report.connections if one.form == AS_IT_WAS]
+    return Deployed(
+        connections=len(report.connections),
+        folded=len(report.connections) - len(left),
+        plain=sum(one.form == "f + x" for one in report.connections),
+        left=tuple(f"{one.name}: {one.reason}" for one in left),
+        dtype=next(str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()),
+        difference=difference,
+        batch=_batch(opened, model, inputs),
+    )
+
+
+def _exported(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+    """The program, free in the first dimension of every input where the model allows it."""
+    given = (model, inputs.args, dict(inputs.kwargs))
+    sizes = torch.export.ShapesCollection()
+    for tensor in tensors_in((inputs.args, inputs.kwargs)):
+        if tensor.dim():
+            sizes[tensor] = {0: torch.export.Dim.AUTO}
+    try:
+        with torch.no_grad():
+            return torch.export.export(*given, dynamic_shapes=sizes.dynamic_shapes(*given), strict=False)
+    except Exception:  # noqa: BLE001 - a size that the model fixes is refused in several ways: so all are fixed
+        pass
+    try:
+        with torch.no_grad():
+            return torch.export.export(*given, strict=False)
+    except Exception as error:
+        raise ModelError("The folded model cannot be exported.", said(error)) from error
+
+
+@torch.no_grad()
+def _called(opened: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """What an exported program returns; it has no mode to be put into."""
+    return [tensor for tensor in tensors_in(inputs.call(opened)) if tensor.is_floating_point()]
+
+
+def _batch(opened: nn.Module, model: nn.Module, inputs: Inputs) -> int:
+    """How many samples the file takes: 0 where it computes what the model does for one more than the example's."""
+    batch = next((t.shape[0] for t in tensors_in((inputs.args, inputs.kwargs)) if t.dim()), 1)
+
+    def more(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor[:1]]) if tensor.dim() and tensor.shape[0] == batch else tensor
+
+    larger = Inputs(*tree_map_only(Tensor, more, (inputs.args, inputs.kwargs)))
+    try:
+        expected, found = outputs(model, larger), _called(opened, larger)
+    except Exception:  # noqa: BLE001 - the program refuses other sizes in several ways; so may the model
+        return batch
+    return 0 if distance(expected, found) <= 1e-3 else batch

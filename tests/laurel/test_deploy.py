@@ -1,0 +1,113 @@
+"""What a model has learned becomes a part of its weights, in a file that PyTorch opens by itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+import laurel_cli
+
+OPENS = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("laurel_cli", "torchvision", "transformers"):
+            raise ImportError(f"{name} is not to be had here")
+
+sys.meta_path.insert(0, Refuse())
+import torch
+
+given, wanted = torch.load("given.pt"), torch.load("wanted.pt")
+model = torch.export.load("folded/model.pt2").module()
+for x, y in zip(given, wanted):
+    found = model(x)
+    torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, y, rtol=1e-4, atol=1e-4)
+"""
+
+
+def stir(model):
+    """Give what LAuReL learned other values than those of its start."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in laurel_cli.parameters(model):
+            parameter.add_(0.2 * torch.rand(parameter.shape, generator=generator))
+
+
+def opens(given, wanted):
+    """Whether the file gives the same in a process that has PyTorch alone."""
+    torch.save(given, "given.pt")
+    torch.save(wanted, "wanted.pt")
+    done = subprocess.run([sys.executable, "-c", OPENS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arm", ["rw", "rw+lr@4", "layerscale"])
+def test_a_folded_resnet_is_one_file_for_any_number_of_images(arm, laurel, tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    model = torchvision.models.resnet18(num_classes=10)
+    save_file(model.state_dict(), tmp_path / "trained.safetensors")
+    sized = ["--model-arg", "num_classes=10", "--image-size", "64"]
+    words = ["--weights", "trained.safetensors", "--arms", arm, *sized, "--output", "made"]
+    assert laurel("convert", "resnet18", *words).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    trained = laurel_cli.load("made").module
+    stir(trained)
+    laurel_cli.save(trained, "made")
+    done = laurel("convert", "made", "--fold", "--output", "folded", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["schema"], said["batch"], said["left"]) == ("laurel.deploy/1", 0, [])
+    assert said["difference"] < 1e-4
+    given = [torch.randn(n, 3, 64, 64) for n in (1, 2, 5)]
+    with torch.no_grad():
+        wanted = [trained.eval()(x) for x in given]
+        plain = laurel_cli.remove(trained)(given[0])
+    assert not torch.allclose(plain, wanted[0], rtol=1e-2)  # what was learned matters
+    opens(given, wanted)
+    table = laurel("convert", "made", "--fold", "--output", "folded", "--force").stdout
+    assert "torch.export.load('folded/model.pt2').module()" in table
+    assert "any number" in table
+
+
+@pytest.mark.slow
+def test_a_folded_gpt2_needs_no_transformers(laurel, tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        n_layer=3, n_embd=32, n_head=2, vocab_size=64, n_positions=32, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    )
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    words = ["--weights", "gpt2", "--variant", "rw+lr", "--rank", "4", "--output", "made"]
+    assert laurel("convert", "hf:gpt2", *words).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    trained = laurel_cli.load("made")
+    stir(trained.module)
+    laurel_cli.save(trained.module, "made")
+    done = laurel("convert", "made", "--fold", "--output", "folded", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["connections"], said["folded"]) == (6, 6)
+    ids = torch.arange(2 * trained.inputs.kwargs["input_ids"].shape[1]).reshape(2, -1) % 64
+    with torch.no_grad():
+        wanted = trained.module(input_ids=ids, use_cache=False).logits
+    program = torch.export.load("folded/model.pt2").module()
+    found = program(**{**trained.inputs.kwargs, "input_ids": ids})
+    torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_fold_needs_is_said(laurel, tmp_path):
+    plain = laurel("convert", "resnet18", "--fold", "--output", "folded")
+    assert (plain.returncode, "is no folder of a model with LAuReL" in plain.stderr) == (2, True)
+    both = laurel("convert", "resnet18", "--fold", "--variant", "rw", "--output", "folded")
+    assert (both.returncode, "--fold takes no --variant" in both.stderr) == (2, True)
+    nothing = laurel("convert", "resnet18", "--variant", "rw", "--output", "made")
+    assert (nothing.returncode, "There are no weights" in nothing.stderr) == (2, True)
+    assert not (tmp_path / "folded").exists()
+    assert not (tmp_path / "made").exists()
