@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -123,6 +123,11 @@ def _of_equal(runs: Sequence[Line]) -> Iterator[str]:
     wrong = sum(any(line["ratios"][name]["verdict"] != "not separated" for name in EQUAL) for line in runs)
     yield ""
     yield f"Runs that call any equal arm slower or faster: {wrong} of {len(runs)}; 5 % at most are promised."
+    if len(runs) > 1:
+        logs = [[math.log(line["ratios"][name]["median"]) for name in EQUAL] for line in runs]
+        found = paired.mean([fmean(run) for run in logs])
+        middle, low, high = (math.exp(value) for value in (found.mean, found.low, found.high))
+        yield f"Their mean ratio to the baseline: {middle:.4f} [{low:.4f}, {high:.4f}], the 95 % t-interval over runs."
 
 
 def _of_planted(runs: Sequence[Line], hands: Sequence[Line]) -> Iterator[str]:
