@@ -18,7 +18,14 @@ from laurel_cli.residual.graph import Call
 
 Position = tuple[int, int, int, int]
 # Between the interpreter's `+` and a dispatch mode: no code that anybody wrote as part of a model.
-MACHINERY = ("torch._dynamo", "torch._compile", "torch._ops", "torch.utils._python_dispatch", "torch.utils._device")
+MACHINERY = (
+    "torch._dynamo",
+    "torch._compile",
+    "torch._library",
+    "torch._ops",
+    "torch.utils._python_dispatch",
+    "torch.utils._device",
+)
 MODULE_FILE = nn.Module._call_impl.__code__.co_filename
 GENERATED_BY_FX = "<eval_with_key>"
 

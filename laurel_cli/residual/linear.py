@@ -41,7 +41,7 @@ def _tried(replay: Replay, forms: tuple[Form, ...], output: int) -> bool:
 
     def run(active: list[torch.Tensor]) -> torch.Tensor:
         drawn = [a if form[2] else other for a, other, form in zip(active, fixed, forms, strict=True)]
-        result = replay.func(*_filled(replay.args, drawn), **{k: _filled(v, drawn) for k, v in replay.kwargs})
+        result = replay.func(*filled(replay.args, drawn), **{k: filled(v, drawn) for k, v in replay.kwargs})
         return result[output] if isinstance(result, tuple | list) else result
 
     try:
@@ -66,7 +66,8 @@ def _draw(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
     return torch.zeros(shape, dtype=dtype)
 
 
-def _filled(value: Any, tensors: list[torch.Tensor]) -> Any:
+def filled(value: Any, tensors: list[torch.Tensor]) -> Any:
+    """An argument of a replay with the tensors for which its `Operand`s stand."""
     if isinstance(value, Operand):
         return tensors[value.position]
-    return [_filled(item, tensors) for item in value] if isinstance(value, tuple) else value
+    return [filled(item, tensors) for item in value] if isinstance(value, tuple) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ LERP = "torch.lerp adds; write (1 - w) * x + w * f(x)"
 PRODUCT = "torch.{} adds a product; write x + a @ b"
 COMPLEX = "its numbers are complex, and LAuReL's are real; write the stream as real numbers (torch.view_as_real)"
 OUT = "it adds with out=; write x + f(x)"
+LISTS = "torch.{} adds lists of tensors; write x + f(x) for each"
 SCATTERED = "{0} adds to some of the positions; write x + torch.zeros_like(x).{0}(...)"
 
 
@@ -130,6 +131,34 @@ def _over_a_dimension(call: Operator) -> AddedTerms | None:
     return AddedTerms(terms, obstacle=STACKED)
 
 
+def terms_in_lists(
+    func: Any, args: Sequence[Any], tensors: tuple[int, ...], nodes: Sequence[Node]
+) -> list[tuple[tuple[int, ...], AddedTerms | None]]:
+    """For each tensor that an operator on lists makes (`torch._foreach_add`) what it reads, and what it is the sum of.
+
+    Empty for other operators.
+    """
+    name = func._schema.name.partition("::")[2] if isinstance(func, torch._ops.OpOverload) else ""
+    if not name.startswith(LISTED) or not args or not isinstance(args[0], list | tuple):
+        return []
+    own, rest = tensors[: len(args[0])], tensors[len(args[0]) :]
+    others = [rest] * len(own) if len(rest) == 1 else [rest[i :: len(own)] for i in range(len(own))]
+    rule = _RULES_OF_LISTS.get(name.removeprefix(LISTED).rstrip("_"))
+    found = []
+    for one, other in zip(own, others, strict=True):
+        terms = rule(Operator(args, (one, *other), nodes)) if rule is not None else None
+        found.append(((one, *other), terms and replace(terms, obstacle=LISTS.format(name))))
+    return found
+
+
+LISTED = "_foreach_"
+_RULES_OF_LISTS: dict[str, Callable[[Operator], AddedTerms | None]] = {
+    "add": _plus,
+    "sub": _minus,
+    "addcmul": _plus_elementwise_product,
+    "addcdiv": _plus_elementwise_product,
+    "lerp": _lerp,
+}
 _RULES: dict[Any, Callable[[Operator], AddedTerms | None]] = {
     aten.add.Tensor: _plus,
     aten.add_.Tensor: _plus,

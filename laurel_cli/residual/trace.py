@@ -24,10 +24,11 @@ from laurel_cli.models.higher import written_out
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held, tensors_in
+from laurel_cli.residual.foreign import added_by, is_foreign, is_written, replay_of
 from laurel_cli.residual.frames import Frames
-from laurel_cli.residual.graph import Addition, Node, Operand, Ran, Replay, Trace
+from laurel_cli.residual.graph import Addition, Node, Ran, Replay, Trace
 from laurel_cli.residual.operators import is_known
-from laurel_cli.residual.sums import COMPLEX, AddedTerms, terms_of
+from laurel_cli.residual.sums import COMPLEX, LISTED, AddedTerms, terms_in_lists, terms_of
 
 # What only makes room, or copies a shape without its values, carries no activation onward.
 VALUELESS = {
@@ -96,25 +97,59 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         outputs = [leaf for leaf in _leaves((result,)) if isinstance(leaf, torch.Tensor)]
         name, mutates = _named(func)
+        if mutates and (not outputs or is_foreign(func)):  # a norm's running statistics are no results
+            returned = set(map(id, outputs))
+            outputs += [tensor for tensor in _written(func, args, kwargs) if id(tensor) not in returned]
+        constants = tuple(leaf for leaf in leaves if not isinstance(leaf, torch.Tensor))
+        lists = terms_in_lists(func, args, inputs[: len(sources)], self._nodes)
+        if lists and len(lists) == len(outputs):  # one operator for many tensors: each reads its own
+            for output, (read, terms) in zip(outputs, lists, strict=True):
+                self._made(output, name.removeprefix(LISTED), read, constants, self._made_of(read), mutates=mutates)
+                self._maybe_sum(terms, output, sys._getframe(1))
+            return result
         terms = terms_of(func, args, inputs[: len(sources)], self._nodes)
         if terms is not None and terms.product:
             inputs = self._split(terms.product, inputs, outputs[0])
             terms = replace(terms, operands=inputs)
-        constants = tuple(leaf for leaf in leaves if not isinstance(leaf, torch.Tensor))
         read = () if name in VALUELESS else inputs
-        replay = None if mutates or is_known(name) else _replay(func, args, kwargs, sources)
+        replay = None if mutates or is_known(name) else replay_of(func, args, kwargs, sources)
         made_of = self._made_of(read)
         for position, output in enumerate(outputs):
-            form = (tuple(output.shape), output.dtype)
-            self._append(name, read, form, constants, (position, len(outputs)), made_of, replay)
-            self._remember(output)
-            if mutates and (storage := _storage(output)) is not None:
-                self._writers[storage] = len(self._nodes) - 1
-        if terms is not None and outputs and (outputs[0].is_floating_point() or outputs[0].is_complex()):
-            if outputs[0].is_complex():
-                terms = replace(terms, obstacle=terms.obstacle or COMPLEX)
-            self._sum(terms, self._known[id(outputs[0])], sys._getframe(1))
+            place = (position, len(outputs))
+            self._made(output, name, read, constants, made_of, mutates=mutates, output=place, replay=replay)
+        if outputs:
+            self._maybe_sum(terms, outputs[0], sys._getframe(1))
+        if is_foreign(func) and not is_known(name):
+            call = replay or replay_of(func, args, kwargs, sources)
+            nodes = [self._nodes[i] for i in inputs[: len(sources)]]
+            for position, output in enumerate(outputs):
+                self._maybe_sum(added_by(call, nodes, position, output), output, sys._getframe(1))
         return result
+
+    def _made(
+        self,
+        tensor: torch.Tensor,
+        op: str,
+        read: tuple[int, ...],
+        constants: tuple[Any, ...],
+        made_of: tuple[tuple[str, ...], tuple[str, ...]],
+        *,
+        mutates: bool,
+        output: tuple[int, int] = (0, 1),
+        replay: Replay | None = None,
+    ) -> None:
+        """An operator made, or wrote into, a tensor: its node."""
+        self._append(op, read, (tuple(tensor.shape), tensor.dtype), constants, output, made_of, replay)
+        self._remember(tensor)
+        if mutates and (storage := _storage(tensor)) is not None:
+            self._writers[storage] = len(self._nodes) - 1
+
+    def _maybe_sum(self, terms: AddedTerms | None, output: torch.Tensor, frame: Any) -> None:
+        """A tensor is the sum of `terms`, where there are any and it holds no whole numbers."""
+        if terms is not None and (output.is_floating_point() or output.is_complex()):
+            if output.is_complex():
+                terms = replace(terms, obstacle=terms.obstacle or COMPLEX)
+            self._sum(terms, self._known[id(output)], frame)
 
     def trace(self, result: Any, left: Iterable[torch.Tensor]) -> Trace:
         """What was recorded of a pass that ended with `result`, and with tensors `left` in the model."""
@@ -254,17 +289,13 @@ def _leaves(value: Any) -> list[Any]:
     return found
 
 
-def _replay(func: Any, args: Any, kwargs: Any, sources: list[torch.Tensor]) -> Replay | None:
-    if not isinstance(func, torch._ops.OpOverload):
-        return None
-    places = {id(source): position for position, source in reversed(list(enumerate(sources)))}
-
-    def without_tensors(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return Operand(places[id(value)])
-        return tuple(map(without_tensors, value)) if isinstance(value, tuple | list) else value
-
-    return Replay(func, without_tensors(args), tuple((key, without_tensors(value)) for key, value in kwargs.items()))
+def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors that an operator writes into."""
+    schema = getattr(func, "_schema", None)
+    arguments = schema.arguments if schema is not None else ()
+    given = {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
+    found = [given.get(argument.name) for argument in arguments if is_written(argument)]
+    return [leaf for leaf in _leaves(found) if isinstance(leaf, torch.Tensor)]
 
 
 def _names(tensors: dict[str, Any]) -> dict[tuple[str, int], str]:

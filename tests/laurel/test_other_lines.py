@@ -416,6 +416,47 @@ def test_sum_of_three_terms_is_one_connection_with_two_branches(spec: str) -> No
     torch.testing.assert_close(model(x), b * (x + low_rank) + a * (model.f(x) + model.g(x)))
 
 
+class SummedElsewhere(Summed):
+    """Three terms here, by sum(); the same three there, written out."""
+
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None:
+            return (x + self.f(x)) + self.g(x)
+        return sum((x, self.f(x), self.g(x)))  # type: ignore[return-value]
+
+
+class ThreeOnAnotherLine(Summed):
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
+        if cache is not None:
+            y = self.g(x) + x
+            return y + self.f(x)
+        return x + self.f(x) + self.g(x)
+
+
+@pytest.mark.parametrize("make", [SummedElsewhere, ThreeOnAnotherLine])
+def test_three_terms_on_another_line_are_named(make: Any) -> None:
+    x = given()
+    model, said = stirred(built(make), "rw+lr@2", x)
+    assert said
+    assert all("can add on line" in text and "test_other_lines.py" in text for text in said)
+    assert not torch.allclose(model(x), model(x, cache=x))
+
+
+class LoggedBeside(Block):
+    """A number that is read of the branch, and a size, are added to something: no other line of the sum."""
+
+    def forward(self, x: Tensor, log: list[float] | None = None) -> Tensor:
+        for _ in range(len(log or ())):
+            total = log[-1] + self.f(x).abs().mean().item() + float(self.f(x).max()) + self.f(x).shape[0]  # type: ignore[index]
+            log.append(total)  # type: ignore[union-attr]
+        return x + self.f(x)
+
+
+def test_a_number_that_is_read_of_a_branch_is_no_sum_of_it() -> None:
+    _, said = stirred(built(LoggedBeside), "rw", given())
+    assert not said
+
+
 class Cell(nn.Module):
     def __init__(self) -> None:
         super().__init__()
