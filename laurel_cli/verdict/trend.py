@@ -1,0 +1,260 @@
+"""How the compute that an arm saves changes from size to size, with intervals that carry all that the blocks leave open.
+
+At each size k the arm's gain over the baseline, within blocks, is worth u_k = ln of the compute that the baseline would
+need for the arm's loss, over its own (`laurel_cli.verdict.curve`). The arm costs r_k times the baseline, so it saves
+
+    y_k = u_k - ln r_k        exp(y_k) times as much compute for the same loss
+
+A trend is the straight line of y over the logarithm of compute, by least squares: each figure of it is a weighted sum of
+the y_k. Every block moves such a sum linearly (to first order), by its own losses: through the arm's gain at its size,
+and through the baseline's curve at all sizes. So the sum's variance is that of the blocks' influences, size for size,
+which are independent since no two sizes share a seed; degrees of freedom after Satterthwaite, Biometrics Bulletin 2
+(1946) 110-114. What the line leaves of the y_k is held against what the blocks leave open (a lack of fit, by F): where
+it is more, the intervals are those of the scatter about the line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laurel_cli.verdict.curve import Curve, fitted, worth
+from laurel_cli.verdict.trials import BASELINE
+
+Vector = NDArray[np.float64]
+TENFOLD = math.log(10)
+PROCESSES = 4  # degrees of freedom of a profile: it starts five processes at least
+SCATTERED = 0.2  # p of the lack of fit below which the scatter about the line stands for the blocks' own spread
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size of a ladder.
+
+    Attributes:
+        name: "64", "64x4".
+        compute: FLOPs of training the baseline once.
+        losses: in nats at the end, by arm and seed, the baseline's and those of controls among them.
+        ratios: FLOPs of an arm over the baseline's, by arm; 1 for one that is not named.
+    """
+
+    name: str
+    compute: float
+    losses: Mapping[str, Mapping[int, float]]
+    ratios: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the interval of a given level; infinite ends where no spread can be told.
+
+    Attributes:
+        value, low, high: of it.
+        error: its standard error, `degrees` those of freedom.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    degrees: float
+
+    @property
+    def above(self) -> bool:
+        """Whether it is established to be above zero."""
+        return self.low > 0
+
+    @property
+    def below(self) -> bool:
+        """Whether it is established to be below zero."""
+        return self.high < 0
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What an arm saves at each size.
+
+    Attributes:
+        arm: its name.
+        xs: log10 of the compute of the sizes.
+        gains: mean gain over the baseline in nats, by size.
+        saved: y, ln of the compute saved.
+        influences: for each size, (blocks, sizes): by how much each of its blocks moves each y from its mean.
+    """
+
+    arm: str
+    xs: Vector
+    gains: Vector
+    saved: Vector
+    influences: tuple[Vector, ...]
+
+    @property
+    def covariance(self) -> Vector:
+        """Of the y: (sizes, sizes)."""
+        return sum((_covariance(part) for part in self.influences), np.zeros((len(self.xs), len(self.xs))))
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """How the line fits: mean square of what it leaves over that of the blocks, and its p; 1 and 1 of two sizes."""
+
+    ratio: float
+    p: float
+    degrees: int
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the y lie further from the line than blocks explain."""
+        return self.p < SCATTERED
+
+
+def baseline_curve(rungs: Sequence[Rung]) -> Curve | None:
+    """The baseline's loss against compute; None where it does not fall."""
+    means = [float(np.mean(list(rung.losses[BASELINE].values()))) for rung in rungs]
+    return fitted([math.log(rung.compute) for rung in rungs], means)
+
+
+def saving(rungs: Sequence[Rung], arm: str, curve: Curve) -> Saving | None:
+    """What `arm` saves at every size; None where its gain at some size is beyond the baseline's curve.
+
+    Args:
+        rungs: ascending; at each the arm and the baseline share a block at least.
+        curve: of the baseline.
+    """
+    gains, saved, to_gain, to_losses, moves = [], [], [], [], []
+    for rung, x in zip(rungs, curve.xs, strict=True):
+        own, base = rung.losses[arm], rung.losses[BASELINE]
+        blocks = [seed for seed in base if seed in own]
+        losses = np.array([base[seed] for seed in blocks])
+        over = losses - np.array([own[seed] for seed in blocks])
+        found = worth(curve, x, float(over.mean()))
+        if found is None:
+            return None
+        gains.append(float(over.mean()))
+        saved.append(found.saved - math.log(rung.ratios.get(arm, 1.0)))
+        to_gain.append(found.to_gain)
+        to_losses.append(found.to_losses)
+        moves.append((losses - losses.mean(), over - over.mean()))
+    influences = []
+    for number, (losses, over) in enumerate(moves):
+        part = np.outer(losses, [response[number] for response in to_losses])
+        part[:, number] += to_gain[number] * over
+        influences.append(part)
+    xs = np.array([x / TENFOLD for x in curve.xs])
+    return Saving(arm, xs, np.array(gains), np.array(saved), tuple(influences))
+
+
+def weights_at(xs: Vector, x: float) -> Vector:
+    """The line's value at x, as weights of the y."""
+    centred = xs - xs.mean()
+    found: Vector = 1 / len(xs) + (x - xs.mean()) * centred / (centred @ centred)
+    return found
+
+
+def weights_of_slope(xs: Vector) -> Vector:
+    """The line's slope, a tenfold compute further, as weights of the y."""
+    centred = xs - xs.mean()
+    found: Vector = centred / (centred @ centred)
+    return found
+
+
+def at_size(of: Saving, number: int, level: float) -> Estimate:
+    """y as it was measured at one size, without the line."""
+    return _estimate(of, np.eye(len(of.xs))[number], level)
+
+
+def on_line(of: Saving, weights: Vector, level: float, misfit: Misfit) -> Estimate:
+    """A figure of the line. Where the y scatter about it more than blocks explain, its spread is that scatter's."""
+    found = _estimate(of, weights, level)
+    if not misfit.scattered or not math.isfinite(found.high):
+        return found
+    error = found.error * math.sqrt(max(1.0, misfit.ratio))
+    degrees = min(found.degrees, float(misfit.degrees))
+    return _interval(found.value, error, degrees, level)
+
+
+def by_clock(of: Saving, number: int, flops_ratio: float, time: tuple[float, float, float], confidence: float, level: float) -> Estimate:
+    """What the arm saves at one size in time: as many steps of the baseline, at what a step of each takes.
+
+    Args:
+        of: the arm; `number` of the size.
+        flops_ratio: the arm's FLOPs over the baseline's.
+        time: its time over the baseline's, with the ends of an interval of level `confidence`.
+        level: of the interval that is wanted. The time's error is that of its interval, with as few degrees of freedom as
+            five processes have.
+    """
+    from scipy.special import ndtri
+
+    found = at_size(of, number, level)
+    middle, low, high = time
+    value = found.value + math.log(flops_ratio / middle)
+    if not (0 < low <= high < math.inf) or not found.degrees:
+        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+    timed = (math.log(high / low) / 2 / float(ndtri(0.5 + confidence / 2))) ** 2
+    variance = found.error**2 + timed
+    degrees = variance**2 / (found.error**4 / found.degrees + timed**2 / PROCESSES)
+    return _interval(value, math.sqrt(variance), degrees, level)
+
+
+def misfit_of(of: Saving) -> Misfit:
+    """The lack of fit of the line, by F with the blocks' degrees of freedom."""
+    from scipy.special import fdtrc
+
+    sizes = len(of.xs)
+    if sizes < 3 or any(len(part) < 2 for part in of.influences):
+        return Misfit(1.0, 1.0, max(sizes - 2, 0))
+    line = np.stack([np.ones(sizes), of.xs - of.xs.mean()], axis=1)
+    beside = np.linalg.svd(line)[0][:, 2:]  # an orthonormal basis of what no line explains
+    left = beside.T @ of.saved
+    spread = beside.T @ of.covariance @ beside
+    if not np.all(np.diag(spread) > 0):
+        return Misfit(1.0, 1.0, sizes - 2)
+    ratio = float(left @ np.linalg.solve(spread, left)) / (sizes - 2)
+    degrees = min(_estimate(of, column, 0.95).degrees for column in beside.T)
+    return Misfit(ratio, float(fdtrc(sizes - 2, degrees, ratio)), sizes - 2)
+
+
+def pooled(rungs: Sequence[Rung], arm: str, other: str, level: float) -> Estimate | None:
+    """Mean over the sizes of the paired gain of `arm` over `other`, in nats; None where a size has no common block."""
+    parts = []
+    for rung in rungs:
+        own, base = rung.losses.get(arm, {}), rung.losses.get(other, {})
+        blocks = [seed for seed in base if seed in own]
+        if not blocks:
+            return None
+        parts.append(np.array([base[seed] - own[seed] for seed in blocks]))
+    value = float(np.mean([part.mean() for part in parts]))
+    return _combined(value, [(part - part.mean()) / len(rungs) for part in parts], level)
+
+
+def _estimate(of: Saving, weights: Vector, level: float) -> Estimate:
+    return _combined(float(weights @ of.saved), [part @ weights for part in of.influences], level)
+
+
+def _combined(value: float, moved: Sequence[Vector], level: float) -> Estimate:
+    """A sum of independent means: `moved` is, for each, by how much its blocks move it from where it is."""
+    if any(len(part) < 2 for part in moved):
+        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+    variances = [float(part @ part) / (len(part) * (len(part) - 1)) for part in moved]
+    total = sum(variances)
+    if total <= 0:  # as with a t-interval: equal values say nothing of the spread
+        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+    degrees = total**2 / sum(v**2 / (len(part) - 1) for v, part in zip(variances, moved, strict=True))
+    return _interval(value, math.sqrt(total), degrees, level)
+
+
+def _interval(value: float, error: float, degrees: float, level: float) -> Estimate:
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(degrees, 0.5 + level / 2)) * error
+    return Estimate(value, value - half, value + half, error, degrees)
+
+
+def _covariance(part: Vector) -> Vector:
+    n = len(part)
+    found: Vector = part.T @ part / (n * (n - 1))
+    return found
