@@ -64,7 +64,9 @@ def list_trials(rungs: Rungs, debug: bool) -> None:
         for warning in prepared.warnings:
             stdio.say(f"warning: {in_options(warning)}")
         place = shlex.quote(str(prepared.folder))
-        lines += [f"--study {place} --trial {arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)]
+        lines += [
+            f"--study {place} --trial {arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)
+        ]
     stdio.say(f"ladder: {rungs.folder}")
     stdio.answer("".join(lines))
 

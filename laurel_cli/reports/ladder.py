@@ -102,9 +102,7 @@ def _look(declared: Declared, found: Sequence[Found], families: Sequence[Sequenc
     wanted = {arm for family in families[:1] for arm in family}
     for number in range(len(declared.looks) - 1, 0, -1):
         look = declared.looks[number]
-        there = [
-            one for one, size in zip(found, declared.sizes, strict=False) if _is_whole(one, size, look, wanted)
-        ]
+        there = [one for one, size in zip(found, declared.sizes, strict=False) if _is_whole(one, size, look, wanted)]
         if len(there[: look.sizes]) == look.sizes:
             return number, look
     return 0, declared.looks[0]
@@ -271,7 +269,11 @@ def _answer(judged: ladder.Ladder) -> list[str]:
     if not judged.withheld:
         said += [ladder_words.sentence(one, judged) for one in judged.trends]
         compute = judged.rungs[-1].compute * 10**ladder.BEYOND
-        said += [line for one in judged.trends if one.verdict in ladder.CLAIMS and (line := ladder_words.beyond(one, compute))]
+        said += [
+            line
+            for one in judged.trends
+            if one.verdict in ladder.CLAIMS and (line := ladder_words.beyond(one, compute))
+        ]
     if judged.decisions is not None:
         said.append(ladder_words.decided(judged.decisions, judged.rungs[-1].name))
     return said
@@ -288,7 +290,7 @@ def _notes(document: Item, timed: Times) -> list[str]:
         "were tried at every size, with a seed of their own.",
         "Intervals carry the spread over seeds of the arm and of the baseline's curve. An arm has one level for all of "
         "its intervals, corrected for the number of arms and of looks. Where gains scatter about their line more than "
-        "seeds explain, the intervals of the line are those of the scatter.",
+        "seeds explain, the intervals of the line are wider for it.",
         "No two sizes share a seed. All of them share the text that they are evaluated on, and its choice is not in the "
         "intervals.",
     ]

@@ -107,7 +107,10 @@ def found_at(folder: Path) -> Found | None:
         next((str(trial["model"]["architecture"]) for trial in trials if trial.get("model")), ""),
         _missing(judgement, definition),
         tuple(dict.fromkeys(str(trial["command"]) for trial in trials if trial.get("command"))),
-        tuple(f"size {folder.name}: {one}" for one in (*(p.what for p in gathered.problems), *said, *judgement.study.warnings)),
+        tuple(
+            f"size {folder.name}: {one}"
+            for one in (*(p.what for p in gathered.problems), *said, *judgement.study.warnings)
+        ),
     )
 
 

@@ -157,7 +157,9 @@ def check(sizes: Sequence[Size]) -> None:
     names = ",".join(size.name for size in sizes)
     if len(sizes) < LEAST_SIZES:
         raise UsageError(
-            f"`ladder={names!r}` is no ladder.", f"It takes {LEAST_SIZES} sizes at least.", "Try `ladder='64,96,128,192'`."
+            f"`ladder={names!r}` is no ladder.",
+            f"It takes {LEAST_SIZES} sizes at least.",
+            "Try `ladder='64,96,128,192'`.",
         )
     for before, after in zip(sizes, sizes[1:], strict=False):
         if after.flops <= before.flops:
@@ -186,9 +188,7 @@ def _added(folder: Path, old: Ladder, wanted: Ladder) -> Ladder:
     ]
     common = min(len(old.sizes), len(wanted.sizes))
     if old.sizes[:common] != wanted.sizes[:common]:
-        before, now = next(
-            (a, b) for a, b in zip(old.sizes, wanted.sizes, strict=False) if a != b
-        )
+        before, now = next((a, b) for a, b in zip(old.sizes, wanted.sizes, strict=False) if a != b)
         if before.name != now.name:
             raise UsageError(
                 f"The ladder in {str(folder)!r} has {', '.join(size.name for size in old.sizes)}.",

@@ -186,5 +186,3 @@ def _name(recipe: Recipe, data: str, tokens_per_parameter: float) -> str:
     parts = [recipe.task.reference.partition(":")[0], recipe.model.reference.rpartition(":")[2], "ladder"]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-.")
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-

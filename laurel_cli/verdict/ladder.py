@@ -313,7 +313,9 @@ def _not_beaten(one: Trend, rungs: Sequence[Rung], control: str) -> str:
         return f"{said} has no figure at some size"
     if not (over_base.below or over_control.above):
         return f"over all sizes it is not separated from {said}"
-    pairs = [({s: -x for s, x in r.losses[control].items()}, {s: -x for s, x in r.losses[BASELINE].items()}) for r in rungs]
+    pairs = [
+        ({s: -x for s, x in r.losses[control].items()}, {s: -x for s, x in r.losses[BASELINE].items()}) for r in rungs
+    ]
     for rung, found in zip(rungs, effects(pairs), strict=True):
         if found is None or found.verdict != BETTER:
             continue

@@ -9,8 +9,12 @@ A trend is the straight line of y over the logarithm of compute, by least square
 the y_k. Every block moves such a sum linearly (to first order), by its own losses: through the arm's gain at its size,
 and through the baseline's curve at all sizes. So the sum's variance is that of the blocks' influences, size for size,
 which are independent since no two sizes share a seed; degrees of freedom after Satterthwaite, Biometrics Bulletin 2
-(1946) 110-114. What the line leaves of the y_k is held against what the blocks leave open (a lack of fit, by F): where
-it is more, the intervals are those of the scatter about the line.
+(1946) 110-114.
+
+What else moves a gain from size to size (a learning rate that its search did not quite find, a trend that is no line)
+shows in how the y scatter about the line, of which few sizes tell little. So the mean square of that scatter is weighed
+with that of the blocks, as Smyth (Statistical Applications in Genetics and Molecular Biology 3 (2004) 3) moderates a
+variance: `TRUST` degrees of freedom for the blocks' own, one for each size beyond two. Errors are never made smaller.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from laurel_cli.verdict.trials import BASELINE
 Vector = NDArray[np.float64]
 TENFOLD = math.log(10)
 PROCESSES = 4  # degrees of freedom of a profile: it starts five processes at least
-SCATTERED = 0.2  # p of the lack of fit below which the scatter about the line stands for the blocks' own spread
+TRUST = (
+    4.0  # degrees of freedom with which it is believed, before they are seen, that nothing but blocks scatters the y
+)
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,9 @@ class Misfit:
     degrees: int
 
     @property
-    def scattered(self) -> bool:
-        """Whether the y lie further from the line than blocks explain."""
-        return self.p < SCATTERED
+    def stretch(self) -> float:
+        """By what the line's errors are multiplied: the mean square of the scatter, weighed with that of the blocks."""
+        return math.sqrt(max(1.0, (TRUST + self.degrees * self.ratio) / (TRUST + self.degrees)))
 
 
 def baseline_curve(rungs: Sequence[Rung]) -> Curve | None:
@@ -168,16 +174,16 @@ def at_size(of: Saving, number: int, level: float) -> Estimate:
 
 
 def on_line(of: Saving, weights: Vector, level: float, misfit: Misfit) -> Estimate:
-    """A figure of the line. Where the y scatter about it more than blocks explain, its spread is that scatter's."""
+    """A figure of the line; its spread is that of the blocks, stretched where the y scatter about the line more."""
     found = _estimate(of, weights, level)
-    if not misfit.scattered or not math.isfinite(found.high):
+    if not math.isfinite(found.high):
         return found
-    error = found.error * math.sqrt(max(1.0, misfit.ratio))
-    degrees = min(found.degrees, float(misfit.degrees))
-    return _interval(found.value, error, degrees, level)
+    return _interval(found.value, found.error * misfit.stretch, min(found.degrees, TRUST + misfit.degrees), level)
 
 
-def by_clock(of: Saving, number: int, flops_ratio: float, time: tuple[float, float, float], confidence: float, level: float) -> Estimate:
+def by_clock(
+    of: Saving, number: int, flops_ratio: float, time: tuple[float, float, float], confidence: float, level: float
+) -> Estimate:
     """What the arm saves at one size in time: as many steps of the baseline, at what a step of each takes.
 
     Args:

@@ -155,9 +155,7 @@ def questions() -> list[Question]:
             'no arm saves anything: "holds", "shrinks" or "flips"', partial(says, world=same(NOTHING), wrong=gains)
         ),
         Question("the same without controls", partial(says, world=replace(same(NOTHING), controls={}), wrong=gains)),
-        Question(
-            "the same with heavy tails (t, 4 degrees)", partial(says, world=same(NOTHING, tails=4), wrong=gains)
-        ),
+        Question("the same with heavy tails (t, 4 degrees)", partial(says, world=same(NOTHING, tails=4), wrong=gains)),
         Question(
             "no arm gains anything, and each costs 5 % more",
             partial(says, world=same(constant(1 / 1.05), ratios=dict.fromkeys(ARMS, 1.05)), wrong=gains),

@@ -76,7 +76,9 @@ def test_derivatives_are_those_by_differences(losses, gain):
         return worth(fitted(xs, moved), x, gain).saved
 
     found = worth(fitted(xs, losses), x, gain)
-    assert found.to_gain == pytest.approx((price(losses, gain + step) - price(losses, gain - step)) / (2 * step), rel=1e-3)
+    assert found.to_gain == pytest.approx(
+        (price(losses, gain + step) - price(losses, gain - step)) / (2 * step), rel=1e-3
+    )
     for number in range(len(losses)):
         up, down = ([*losses] for _ in range(2))
         up[number] += step

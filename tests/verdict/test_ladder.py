@@ -48,7 +48,10 @@ def test_where_nothing_is_gained_nothing_is_claimed():
 
 def test_noise_makes_an_unknown_and_no_claim():
     """The gain of the planted trends under eight times the noise: neither end of the line is known."""
-    found = [one.verdict for one in verdicts(replace(same(constant(1.1)), block=0.08, pair=0.032, controls={}), controls=Controls())]
+    found = [
+        one.verdict
+        for one in verdicts(replace(same(constant(1.1)), block=0.08, pair=0.032, controls={}), controls=Controls())
+    ]
     assert found.count(UNKNOWN) >= 18, found
 
 

@@ -40,7 +40,10 @@ def test_weights_of_the_line_are_those_of_least_squares():
 def test_a_pooled_gain_is_a_mean_of_independent_means():
     """Of one size it is the paired t-interval; of two Welch and Satterthwaite's for (a + b) / 2."""
     draw = np.random.default_rng(1)
-    losses = [{"baseline": dict(enumerate(draw.normal(2, 0.1, n))), "rw": dict(enumerate(draw.normal(1.9, 0.1, n)))} for n in (4, 6)]
+    losses = [
+        {"baseline": dict(enumerate(draw.normal(2, 0.1, n))), "rw": dict(enumerate(draw.normal(1.9, 0.1, n)))}
+        for n in (4, 6)
+    ]
     one, two = (Rung(str(i), 10.0**i, item, {}) for i, item in enumerate(losses))
     over = [np.array([item["baseline"][s] - item["rw"][s] for s in item["rw"]]) for item in losses]
     alone = pooled([one], "rw", "baseline", 0.9)
@@ -58,7 +61,7 @@ def test_errors_are_those_of_ladders_made_again():
     world = World({"rw": constant(1.2)})
     found = [measured(world, seed)[1] for seed in range(600)]
     slopes = [trend.weights_of_slope(one.xs) @ one.saved for one in found]
-    quiet = trend.Misfit(1.0, 1.0, 2)
+    quiet = trend.Misfit(0.0, 1.0, 0)
     errors = [on_line(one, trend.weights_of_slope(one.xs), 0.95, quiet).error for one in found]
     assert math.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(slopes), rel=0.12)
     tops = [one.saved[-1] for one in found]
@@ -69,7 +72,7 @@ def test_errors_are_those_of_ladders_made_again():
 def test_one_block_tells_no_spread():
     _, found = measured(World({"rw": constant(1.2)}, seeds=1))
     assert math.isinf(at_size(found, 0, 0.95).high)
-    assert not misfit_of(found).scattered
+    assert misfit_of(found).stretch == 1
 
 
 def test_scatter_about_the_line_widens_its_intervals():
@@ -83,7 +86,7 @@ def test_scatter_about_the_line_widens_its_intervals():
     kinked = saving(bent, "rw", baseline_curve(bent))
     assert misfit_of(kinked).p < 0.001
     weights = trend.weights_of_slope(kinked.xs)
-    narrow, wide = (on_line(kinked, weights, 0.95, one) for one in (trend.Misfit(1.0, 1.0, 2), misfit_of(kinked)))
+    narrow, wide = (on_line(kinked, weights, 0.95, one) for one in (trend.Misfit(0.0, 1.0, 0), misfit_of(kinked)))
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
     assert misfit_of(straight).p > 0.001
 

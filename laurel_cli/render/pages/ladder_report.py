@@ -23,7 +23,11 @@ def page(document: Item) -> Page:
     blocks += [Picture("ladder", CAPTION)] if document["curve"] else []
     blocks += [_sizes(document), *_arms(document), *_decisions(document)]
     blocks += [Notes("Notes", tuple(document["notes"]))]
-    blocks += [Heading(2, "Again"), Prose("The measurements were made by"), Code(tuple(document["commands"]))] if document["commands"] else []
+    blocks += (
+        [Heading(2, "Again"), Prose("The measurements were made by"), Code(tuple(document["commands"]))]
+        if document["commands"]
+        else []
+    )
     blocks += [Notes("Warnings", tuple(document["warnings"]), on_stderr=True)] if document["warnings"] else []
     title = f"Ladder {text.words(document['name'])}: does a gain hold at a larger size?"
     return Page(title, tuple(blocks), document, rows=_rows(document), command=document["command"], is_titled=True)
@@ -113,9 +117,15 @@ def _rows(document: Item) -> list[dict[str, Any]]:
     """An arm and a size a row."""
     found = []
     for arm in document["arms"]:
-        line = {f"{key}_{end}": (arm[key] or {}).get(end) for key in ("first", "last", "slope", "ahead") for end in ENDS}
+        line = {
+            f"{key}_{end}": (arm[key] or {}).get(end) for key in ("first", "last", "slope", "ahead") for end in ENDS
+        }
         for size in arm["sizes"] or [{"size": None}]:
-            own = {f"{key}_{end}": (size.get(key) or {}).get(end) for key in ("gain", "saved", "time_saved") for end in ENDS}
+            own = {
+                f"{key}_{end}": (size.get(key) or {}).get(end)
+                for key in ("gain", "saved", "time_saved")
+                for end in ENDS
+            }
             place = next((one for one in document["sizes"] if one["name"] == size["size"]), {})
             found.append(
                 {"arm": arm["name"], "verdict": arm["verdict"], "level": arm["level"], "size": size["size"]}

@@ -92,7 +92,14 @@ def _savings(axes: Axes, document: Item, colours: Sequence[str]) -> None:
             part = [(p["flops"], p["value"]) for p in points if (p["flops"] <= largest * 1.0001) == inside]
             axes.plot(*zip(*part, strict=True), color=colour, linewidth=1.2, linestyle=dashes)
         measured = [(flops[size["size"]], size["saved"]) for size in arms[band["name"]]["sizes"] if size["saved"]]
-        axes.plot([x for x, _ in measured], [s["value"] for _, s in measured], color=colour, marker=shape, linewidth=0, markersize=4.5)
+        axes.plot(
+            [x for x, _ in measured],
+            [s["value"] for _, s in measured],
+            color=colour,
+            marker=shape,
+            linewidth=0,
+            markersize=4.5,
+        )
         shown += [s["value"] for _, s in measured] + [points[-1]["value"]]
         shown += [end for ends in (low, high) for end, inside in zip(ends, within, strict=True) if inside]
     ends = [value for value in shown if math.isfinite(value)] or [1.0]
