@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.settings.base import ARGUMENT, Option, flag, options
-from laurel_cli.settings.profile import ProfileSettings
 from laurel_cli.settings.ladder import LadderSettings
+from laurel_cli.settings.profile import ProfileSettings
 from laurel_cli.settings.train import TrainSettings
 
 _CODE = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`")

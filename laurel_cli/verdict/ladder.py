@@ -30,7 +30,7 @@ from laurel_cli.verdict.declared import FIRST_FAMILY, FIRST_LOOK, Controls
 from laurel_cli.verdict.effects import BETTER, effect, effects
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD
 from laurel_cli.verdict.paired import ALPHA
-from laurel_cli.verdict.trend import Estimate, Misfit, Rung, Saving
+from laurel_cli.verdict.trend import Estimate, Misfit, Rung
 from laurel_cli.verdict.trials import BASELINE
 
 HOLDS, SHRINKS, FLIPS, LOSES, UNKNOWN = "holds", "shrinks", "flips", "worse", "unknown"
@@ -289,11 +289,9 @@ def _verdict(first: Estimate, last: Estimate, kept: Estimate, slope: Estimate) -
 
 def _controlled(one: Trend, rungs: Sequence[Rung], controls: Controls, blind: bool, no_positive: bool) -> Trend:
     """The trend with what its controls say: a gain is the arm's own where it beats them too."""
-    if one.verdict not in CLAIMS:
-        return one
-    if blind:
+    if blind and one.verdict != WITHHELD:
         return replace(one, verdict=CANNOT_TELL, reason="the positive control is not separated from the baseline")
-    if one.verdict == LOSES:
+    if one.verdict not in CLAIMS or one.verdict == LOSES:
         return one
     if not controls.recipe:
         return replace(one, reason="no control of the recipe was run")

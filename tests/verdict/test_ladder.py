@@ -10,7 +10,7 @@ from scipy import stats
 from laurel_cli.verdict import ladder
 from laurel_cli.verdict.declared import Controls
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD
-from laurel_cli.verdict.ladder import FLIPS, HOLDS, LOSES, SHRINKS, UNKNOWN, alpha_of, judge, share_ends
+from laurel_cli.verdict.ladder import HOLDS, LOSES, UNKNOWN, alpha_of, judge, share_ends
 from laurel_cli.verdict.ladder_words import sentence, summary
 from laurel_cli.verdict.paired import ALPHA
 from tests.bench.ladder_statistics import NOTHING, PLANTED, same
@@ -63,17 +63,17 @@ def test_no_slope_seen_is_not_yet_a_gain_that_holds():
 
 
 def test_costs_count():
-    """The same losses at a quarter more FLOPs are no gain."""
-    world = same(constant(1.25))
+    """The same losses at two fifths more FLOPs are no gain."""
+    world = same(constant(1.4))
     for run in range(5):
         found = rungs(world, np.random.default_rng([7, run]))
-        dear = [replace(rung, ratios={"rw": 1.25}) for rung in found]
+        dear = [replace(rung, ratios={"rw": 1.4}) for rung in found]
         assert judge(found, families(world), CONTROLS).of("rw").verdict == HOLDS
         assert judge(dear, families(world), CONTROLS).of("rw").verdict == UNKNOWN
 
 
 def test_a_blind_ladder_cannot_tell():
-    world = replace(same(constant(1.25)), controls=usual_controls(wider=0.0))
+    world = replace(same(constant(1.4)), controls=usual_controls(wider=0.0))
     found = judge(rungs(world, np.random.default_rng(3)), families(world), CONTROLS)
     assert found.of("rw").verdict == CANNOT_TELL
     assert "cannot tell" in summary(found)
@@ -81,18 +81,18 @@ def test_a_blind_ladder_cannot_tell():
 
 def test_what_a_rate_gains_is_no_gain_of_an_arm():
     """The baseline at twice the rate gains as much as the arm."""
-    world = replace(same(constant(1.25)), controls=usual_controls(twice=0.02))
+    world = replace(same(constant(1.4)), controls=usual_controls(twice=0.033))
     found = judge(rungs(world, np.random.default_rng(3)), families(world), CONTROLS).of("rw")
     assert found.verdict == UNKNOWN
     assert "twice the rate" in found.reason
 
 
 def test_a_rate_that_is_better_at_one_size_alone_is_named():
-    world = same(constant(1.25))
+    world = same(constant(1.4))
     found = rungs(world, np.random.default_rng(3))
     name = "baseline:lr=2"
     losses = dict(found[2].losses)
-    losses[name] = {seed: losses["baseline"][seed] - 0.03 - 0.0002 * i for i, seed in enumerate(losses[name])}
+    losses[name] = {seed: losses["baseline"][seed] - 0.036 - 0.0002 * i for i, seed in enumerate(losses[name])}
     changed = [replace(rung, losses=losses) if rung is found[2] else rung for rung in found]
     said = judge(changed, families(world), CONTROLS).of("rw")
     assert said.verdict == UNKNOWN
@@ -100,7 +100,7 @@ def test_a_rate_that_is_better_at_one_size_alone_is_named():
 
 
 def test_without_controls_it_is_said():
-    world = replace(same(constant(1.25)), controls={})
+    world = replace(same(constant(1.4)), controls={})
     found = judge(rungs(world, np.random.default_rng(3)), families(world), Controls())
     assert found.of("rw").verdict == HOLDS
     assert "no control of the recipe" in sentence(found.of("rw"), found)
@@ -108,21 +108,21 @@ def test_without_controls_it_is_said():
 
 @pytest.mark.parametrize(("count", "said"), [(2, "2 sizes of 3"), (1, "1 size of 3")])
 def test_a_short_ladder_says_nothing(count, said):
-    world = same(constant(1.25))
+    world = same(constant(1.4))
     found = judge(rungs(world, np.random.default_rng(3))[:count], families(world), CONTROLS)
     assert {one.verdict for one in found.trends} == {WITHHELD}
     assert said in found.withheld
 
 
 def test_a_narrow_ladder_says_nothing():
-    world = same(constant(1.25))
+    world = same(constant(1.4))
     made = rungs(world, np.random.default_rng(3))[:3]
     near = [replace(rung, compute=1e12 * 2**i) for i, rung in enumerate(made)]
     assert "span 4.0 times" in judge(near, families(world), CONTROLS).withheld
 
 
 def test_an_arm_that_lost_trials_is_not_judged_and_counts_in_its_family():
-    world = same(constant(1.25))
+    world = same(constant(1.4))
     made = rungs(world, np.random.default_rng(3))
     found = judge(made, families(world), CONTROLS, unsteady={"rw": "1 of its 5 trials at size 64 diverged or failed"})
     assert found.of("rw").verdict == WITHHELD
