@@ -1,4 +1,4 @@
-"""What `laurel train-proxy --ladder` does: the study at each size, from small to large, and then what they establish."""
+"""What `laurel train-proxy --ladder` does: the study at each size, from small to large, then what they establish."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def compare(rungs: Rungs, tensorboard: Path | None, destination: Destination, de
     from laurel_cli.study import compare as proxy
 
     _begin(rungs)
-    failed, warnings = False, []
+    failed = False
+    warnings: list[str] = []
     for number, (plan, size) in enumerate(zip(rungs.plans, rungs.ladder.sizes, strict=True), start=1):
         said = f"size {size.name}, {number} of {len(rungs.plans)}: {size.parameters:,} parameters, {size.steps:,} steps"
         stdio.say(said)
@@ -42,7 +43,8 @@ def compare(rungs: Rungs, tensorboard: Path | None, destination: Destination, de
                 _answer(rungs.folder, destination, plan.command, warnings)
                 raise
         failed = failed or any(arm["failed"] for arm in found["arms"])
-        warnings += [f"size {size.name}: {one}" for one in prepared.warnings]
+        # Of searches that ended at an end the report of the ladder says so itself, each time that it is asked for.
+        warnings += [f"size {size.name}: {one}" for one in prepared.warnings if "at the end of the search" not in one]
     _answer(rungs.folder, destination, rungs.plans[0].command, warnings)
     if failed:
         raise typer.Exit(6)

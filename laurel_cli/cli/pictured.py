@@ -1,4 +1,4 @@
-"""A document with figures, and where these go: in the page, beside the file that `--output` names, or to `--figures`."""
+"""A document's figures, and where they go: in the page, beside the file that `--output` names, or to `--figures`."""
 
 from __future__ import annotations
 

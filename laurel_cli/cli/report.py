@@ -33,7 +33,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="DIR",
-            help="This study or ladder alone, by its folder or by its name under reports/studies; repeat it for studies.",
+            help="This study or ladder alone, by its folder or its name under reports/studies; repeat it for studies.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -88,7 +88,7 @@ def report(
 ) -> None:
     """Report what was recorded: quality against each cost, what is established, what is excluded, what is not known.
 
-    Reads what analyze --save, profile and train-proxy left, and says of a study or a ladder what train-proxy says of it;
+    Reads what analyze --save, profile and train-proxy left, and says of a study or a ladder what train-proxy says; it
     needs no model and no torch. The same records give the same bytes.
 
     Examples:

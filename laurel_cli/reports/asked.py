@@ -71,7 +71,7 @@ def ladder_among(studies: Sequence[Path]) -> Path | None:
 
 
 def beside(records: Sequence[Path] | None) -> list[Path]:
-    """The folders of records that are looked at beside a study: those asked for, else the usual one where it is there."""
+    """The folders of records that are looked at beside a study: those asked for, else the usual one if it is there."""
     return list(records) if records else [folder for folder in (REPORTS / "records",) if folder.is_dir()]
 
 

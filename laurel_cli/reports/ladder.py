@@ -25,6 +25,7 @@ from laurel_cli.verdict.trials import BASELINE
 SCHEMA = "laurel.ladder-report/1"
 POSITIVE = "positive control"  # its width differs from size to size, and so does its name
 POINTS = 33  # of a band
+SEARCH_STEP = 3.0  # ratio of neighbouring rates of a search
 Item = Mapping[str, Any]
 
 
@@ -85,7 +86,8 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "answer": _answer(judged),
         "commands": sorted({one for size in found for one in size.commands}),
     }
-    return document | {"notes": _notes(document, timed), "warnings": [one for size in found for one in size.warnings]}
+    warnings = [*_at_the_end(found, declared.rates), *(one for size in found for one in size.warnings)]
+    return document | {"notes": _notes(document, timed), "warnings": warnings}
 
 
 def _families(declared: Declared, found: Sequence[Found]) -> list[list[str]]:
@@ -170,8 +172,8 @@ def _withheld(
         return f"{len(whole)} of the {look.sizes} sizes of the first look are complete"
     for one in usable:
         if one.judgement.learned is not True:
-            said = one.judgement.learned_reason
-            return f"at size {one.name} the proxy has not learned, or that cannot be told: {said}"
+            lacks = "has not learned" if one.judgement.learned is False else "may not have learned"
+            return f"at size {one.name} the proxy {lacks}: {one.judgement.learned_reason}"
     state = _state(BASELINE, usable, sizes, look)
     return f"of the baseline, {state.replace('its', 'the', 1)}" if state else ""
 
@@ -200,7 +202,7 @@ def _arm(one: Trend, judged: ladder.Ladder, found: Sequence[Found], timed: Times
         "level": one.level,
         "verdict": one.verdict,
         "reason": one.reason,
-        "words": ladder_words.verdict(one),
+        "words": one.verdict if one.reason == judged.withheld else ladder_words.verdict(one),
         "grows": one.grows,
         "sizes": sizes,
         **{key: _times(getattr(one, key)) for key in ("first", "last", "slope", "ahead")},
@@ -218,7 +220,10 @@ def _size(size: Size, found: Sequence[Found], rungs: Sequence[Rung], judged: lad
     mean = paired.mean(losses) if losses else None
     gain = trend.pooled([rung], POSITIVE, BASELINE, 0.95) if rung and rung.losses.get(POSITIVE) else None
     return {
-        **{key: getattr(size, key) for key in ("name", "width", "layers", "parameters", "steps", "tokens", "flops")},
+        **{
+            key: getattr(size, key)
+            for key in ("name", "width", "layers", "heads", "parameters", "steps", "tokens", "flops")
+        },
         "blocks": len(losses),
         "missing": place.missing if place else 0,
         "loss": None if mean is None else {"value": mean.mean, "low": _end(mean.low), "high": _end(mean.high)},
@@ -279,21 +284,43 @@ def _answer(judged: ladder.Ladder) -> list[str]:
     return said
 
 
+def _at_the_end(found: Sequence[Found], rates: int) -> list[str]:
+    """Searches that ended at one of their ends: the best rate may lie beyond, and the gain there be another."""
+    end = SEARCH_STEP ** ((rates - 1) / 2)
+    said = []
+    for one in found:
+        wanted = [BASELINE, *one.arms]
+        for word, factor in (("highest", end), ("lowest", 1 / end)):
+            arms = [arm for arm in wanted if math.isclose(one.rates.get(arm, 1.0), factor, rel_tol=1e-4)]
+            if arms and rates > 1:
+                said.append(
+                    f"size {one.name}: the best learning rate of {ladder_words.listed(arms)} is the {word} that was "
+                    "tried; a ladder with another `lr`, or a larger `lr_search`, would find it"
+                )
+    return said
+
+
 def _notes(document: Item, timed: Times) -> list[str]:
     """How the figures are made."""
     notes = [
         "Compute saved: the FLOPs that the baseline would need for an arm's loss, by its own loss against compute over "
         "the sizes, over the arm's own. FLOPs are those of products, forward and twice that backward; elementwise work "
         "is not among them.",
-        f"Every size is trained on {document['tokens_per_parameter']:g} tokens for each parameter of its baseline, all of "
-        f"them counted and shared ones once, to the end of its decay; of every arm {document['rates']} learning rates "
-        "were tried at every size, with a seed of their own.",
+        f"Every size is trained on {document['tokens_per_parameter']:g} tokens for each parameter of its baseline, all "
+        "of them counted and shared ones once, to the end of its decay; of every arm "
+        f"{document['rates']} learning rates were tried at every size, with a seed of their own.",
         "Intervals carry the spread over seeds of the arm and of the baseline's curve. An arm has one level for all of "
         "its intervals, corrected for the number of arms and of looks. Where gains scatter about their line more than "
         "seeds explain, the intervals of the line are wider for it.",
-        "No two sizes share a seed. All of them share the text that they are evaluated on, and its choice is not in the "
-        "intervals.",
+        "No two sizes share a seed. All of them share the text that they are evaluated on, and its choice is not in "
+        "the intervals.",
     ]
+    wide = {f"{size['width'] / size['heads']:g}" for size in document["sizes"] if size["heads"]}
+    if len(wide) > 1:
+        notes.append(
+            f"Attention heads are {ladder_words.listed(sorted(wide, key=float))} wide, by the size: that is a second "
+            "dial, and a size may lie off the line for it."
+        )
     if timed.setting:
         notes.append(f"In time: steps of training as laurel profile timed them ({timed.setting}).")
     else:

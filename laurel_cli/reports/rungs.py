@@ -115,7 +115,7 @@ def found_at(folder: Path) -> Found | None:
 
 
 def times_of(sizes: Sequence[Found], records: Sequence[Record]) -> Times:
-    """From profiles of training steps: those of the one setting that knows most sizes, the narrowest interval of each."""
+    """From profiles of training steps: of the one setting that knows most sizes, the narrowest interval of each."""
     by_setting: dict[str, dict[tuple[str, str], tuple[tuple[float, float, float], float]]] = {}
     names = {one.architecture: one.name for one in sizes if one.architecture}
     for record in records:

@@ -11,13 +11,14 @@ from laurel_cli.schemas.marks import Blocks, Count, Positive
 class LadderSizeJSON(TypedDict):
     """One size, a study of its own in the folder of its name.
 
-    `parameters` of the baseline, shared ones once; it is trained for `steps`, on `tokens`, with `flops` in all: those of
-    products, three times what a forward pass takes. Its blocks have the seeds from `first_seed` on.
+    `parameters` of the baseline, shared ones once; it is trained for `steps`, on `tokens`, with `flops` in all: those
+    of products, three times what a forward pass takes. Its blocks have the seeds from `first_seed` on.
     """
 
     name: str
     width: Count
     layers: Count | None
+    heads: Count | None
     parameters: Count
     steps: Count
     tokens: Count
@@ -56,8 +57,8 @@ class EstimateJSON(TypedDict):
 class SavedAtSize(TypedDict):
     """What an arm gains at one size.
 
-    `gain` in nats, `flops_ratio` the arm's FLOPs over the baseline's, `saved` the FLOPs that the baseline would need for
-    the arm's loss, over the arm's own; `time_saved` the same in time, where a training step of both was profiled.
+    `gain` in nats, `flops_ratio` the arm's FLOPs over the baseline's, `saved` the FLOPs that the baseline would need
+    for the arm's loss, over the arm's own; `time_saved` the same in time, where a training step of both was profiled.
     `rate` is the factor on the learning rate that its search found.
     """
 
@@ -73,9 +74,9 @@ class LadderArm(TypedDict):
     """What a ladder establishes of one arm, every interval at `level`.
 
     `first`, `last` and `ahead` are times of compute saved, on the line: at the smallest size, at the largest, and ten
-    times as much compute beyond it; `slope` the factor on it for a tenfold compute; `kept` how far the logarithm of the
-    saving at the largest size is above half of that at the smallest. `misfit` is the mean square of what the line leaves
-    over that of the blocks.
+    times as much compute beyond it; `slope` the factor on it for a tenfold compute; `kept` how far the logarithm of
+    the saving at the largest size is above half of that at the smallest. `misfit` is the mean square of what the line
+    leaves over that of the blocks.
     """
 
     name: str
@@ -101,6 +102,7 @@ class LadderRung(TypedDict):
     name: str
     width: Count
     layers: Count | None
+    heads: Count | None
     parameters: Count
     steps: Count
     tokens: Count
@@ -115,7 +117,7 @@ class LadderRung(TypedDict):
 
 
 class DecisionJSON(TypedDict):
-    """An arm at the largest size, in times of compute saved: as the smaller sizes predict it, and as it was measured."""
+    """An arm at the largest size, in times of compute saved: as the smaller sizes predict it, and as measured."""
 
     name: str
     predicted: float

@@ -17,9 +17,9 @@ class LadderSettings(Settings):
     ladder: str | None = field(
         default=None,
         metadata=says(
-            "Train the study at each of these widths, as 64,96,128,192, or widths with layers, as 64x2,128x4,256x8, and "
-            "say whether gains hold: three sizes at least, over eight times the compute. The same command with a larger "
-            "size extends it.",
+            "Train the study at each of these widths, as 64,96,128,192, or widths with layers, as 64x2,128x4,256x8, "
+            "and say whether gains hold: three sizes at least, over eight times the compute. The same command with a "
+            "larger size extends it.",
             LADDER,
             metavar="LIST",
         ),

@@ -1,4 +1,4 @@
-"""A ladder on disk: `ladder.json` says which sizes, arms and looks were declared; each size is a study in its own folder.
+"""A ladder on disk: `ladder.json` says which sizes, arms and looks were declared; each size is a study of its own.
 
     DIR/ladder.json
     DIR/64/study.json, records/, checkpoints/
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Size:
 
     Attributes:
         name: of its folder, "64" or "64x4".
-        width: of the baseline; `layers` of it, None for the model's own.
+        width: of the baseline; `layers` and attention `heads` of it, None for the model's own or where it has none.
         parameters: of the baseline, shared ones once.
         steps: that every arm is trained for; `tokens` in these.
         flops: of training the baseline, products alone, three times those of its forward passes.
@@ -43,6 +44,7 @@ class Size:
     name: str
     width: int
     layers: int | None
+    heads: int | None
     parameters: int
     steps: int
     tokens: int
@@ -161,7 +163,7 @@ def check(sizes: Sequence[Size]) -> None:
             f"It takes {LEAST_SIZES} sizes at least.",
             "Try `ladder='64,96,128,192'`.",
         )
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         if after.flops <= before.flops:
             raise UsageError(
                 f"`ladder={names!r}` does not ascend.",

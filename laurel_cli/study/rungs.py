@@ -121,8 +121,8 @@ def _read(text: str) -> list[tuple[int, int | None]]:
         found.append((numbers[0] or 0, numbers[1] if len(numbers) > 1 else None))
     if len({layers is None for _, layers in found}) != 1:
         raise UsageError(
-            f"`ladder={text!r}` turns no one dial.",
-            "Either all sizes name their layers or none does." if found else "It lists no size.",
+            f"`ladder={text!r}` turns no one dial." if found else f"`ladder={text!r}` is no list of sizes.",
+            "Either all sizes name their layers or none does." if found else "It is empty.",
             "Try `ladder='64,96,128,192'` or `ladder='64x2,128x4,256x8'`.",
         )
     return found
@@ -158,16 +158,17 @@ def _sized(
     recipe: Recipe, task: Task, name: str, width: int, layers: int | None, seed: int, tokens_per_parameter: float
 ) -> Size:
     from laurel_cli.cost.count import count
-    from laurel_cli.proxy.sizes import task_length
+    from laurel_cli.proxy.sizes import arguments, task_length
     from laurel_cli.proxy.start import opened
 
-    loaded = opened(recipe, task)
+    loaded, sized = opened(recipe, task), arguments(recipe.model, task)
+    heads = next((int(sized[key]) for key in ("num_attention_heads", "heads") if sized.get(key)), None)
     parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
     length = task_length(task)
     steps = max(1, round(tokens_per_parameter * parameters / (recipe.batch * length)))
     tokens = steps * recipe.batch * length
     forward = count(loaded.module.eval(), loaded.inputs, saved=False).flops / _tokens_of(loaded.inputs)
-    return Size(name, width, layers, parameters, steps, tokens, float((1 + BACKWARD) * forward * tokens), seed)
+    return Size(name, width, layers, heads, parameters, steps, tokens, float((1 + BACKWARD) * forward * tokens), seed)
 
 
 def _tokens_of(inputs: Any) -> int:

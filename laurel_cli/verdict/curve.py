@@ -5,8 +5,8 @@ arXiv 1712.00409; Hoffmann et al., arXiv 2203.15556). With x = ln C, counted fro
 
     L(x) = e - s (1 - exp(-a x)) / a        a straight line in x where a = 0
 
-so s exp(-a x) is what the loss falls by for one more unit of ln C at x. A gain g over the baseline at x is the fall that
-the baseline makes from x to x + u, and u is the compute saved, as a logarithm:
+so s exp(-a x) is what the loss falls by for one more unit of ln C at x. A gain g over the baseline at x is the fall
+that the baseline makes from x to x + u, and u is the compute saved, as a logarithm:
 
     g = s exp(-a x) (1 - exp(-a u)) / a      u = -ln(1 - a g / (s exp(-a x))) / a
 

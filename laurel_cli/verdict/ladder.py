@@ -14,8 +14,8 @@ one level, so that the chance of any wrong word is at most 5 % over the arms of 
 over sizes and seeds that are added: as in a study (`laurel_cli.verdict.declared`), the arms that were declared first
 have 90 % of the 5 %, the first look 80 % of that, and whatever comes later half of what is left.
 
-A gain is an arm's own where it beats the controls of the recipe too, and a ladder that does not see its positive control
-says that it cannot tell.
+A gain is an arm's own where it beats the controls of the recipe too, and a ladder that does not see its positive
+control says that it cannot tell.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ LEAST_SPAN = 8.0  # of compute, largest over smallest
 KEPT = 0.5  # of the saving at the smallest size, as a logarithm: less than that has not held
 BEYOND = 1.0  # tenfolds of compute beyond the largest size: as far as a line is followed
 CONTROL_LEVEL = 1 - ALPHA
+NO_CONTROLS = Controls()
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def alpha_of(look: int, family: int) -> float:
 def judge(
     rungs: Sequence[Rung],
     families: Sequence[Sequence[str]],
-    controls: Controls = Controls(),
+    controls: Controls = NO_CONTROLS,
     *,
     look: int = 0,
     unsteady: Mapping[str, str] | None = None,

@@ -1,15 +1,15 @@
-"""How the compute that an arm saves changes from size to size, with intervals that carry all that the blocks leave open.
+"""How the compute that an arm saves changes from size to size, with intervals that carry all that blocks leave open.
 
 At each size k the arm's gain over the baseline, within blocks, is worth u_k = ln of the compute that the baseline would
 need for the arm's loss, over its own (`laurel_cli.verdict.curve`). The arm costs r_k times the baseline, so it saves
 
     y_k = u_k - ln r_k        exp(y_k) times as much compute for the same loss
 
-A trend is the straight line of y over the logarithm of compute, by least squares: each figure of it is a weighted sum of
-the y_k. Every block moves such a sum linearly (to first order), by its own losses: through the arm's gain at its size,
-and through the baseline's curve at all sizes. So the sum's variance is that of the blocks' influences, size for size,
-which are independent since no two sizes share a seed; degrees of freedom after Satterthwaite, Biometrics Bulletin 2
-(1946) 110-114.
+A trend is the straight line of y over the logarithm of compute, by least squares: each figure of it is a weighted sum
+of the y_k. Every block moves such a sum linearly (to first order), by its own losses: through the arm's gain at its
+size, and through the baseline's curve at all sizes. So the sum's variance is that of the blocks' influences, size for
+size, which are independent since no two sizes share a seed; degrees of freedom after Satterthwaite, Biometrics Bulletin
+2 (1946) 110-114.
 
 What else moves a gain from size to size (a learning rate that its search did not quite find, a trend that is no line)
 shows in how the y scatter about the line, of which few sizes tell little. So the mean square of that scatter is weighed
@@ -190,8 +190,8 @@ def by_clock(
         of: the arm; `number` of the size.
         flops_ratio: the arm's FLOPs over the baseline's.
         time: its time over the baseline's, with the ends of an interval of level `confidence`.
-        level: of the interval that is wanted. The time's error is that of its interval, with as few degrees of freedom as
-            five processes have.
+        level: of the interval that is wanted. The time's error is that of its interval, with as few degrees of freedom
+            as five processes have.
     """
     from scipy.special import ndtri
 

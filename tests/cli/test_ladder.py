@@ -32,7 +32,7 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "16,24x2,32"], "no one dial"),
         (["--ladder", ","], "no list of sizes"),
         (["--ladder", "32,24,16"], "does not ascend"),
-        (["--ladder", "32,34,36"], "times the compute"),
+        (["--ladder", "64,80,96"], "times the compute"),
         (["--ladder", "16,24,32", "--width", "8"], "--ladder and --width contradict"),
         (["--ladder", "16,24,32", "--steps", "8"], "--ladder and --steps contradict"),
         (["--ladder", "16,24,32", "--tokens-per-parameter", "0"], "--tokens-per-parameter 0 is out of range"),
@@ -58,11 +58,11 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
     """Trained, reported, asked for again, extended by a size, and gone on with by a scheduler."""
     options = ["--tokens-per-parameter", "1", "--arms", "rw", "--seeds", "2", "--lr-search", "2", "--no-controls"]
     options += ["--study", "s", "--format", "json"]
-    done = train("--ladder", "8,16,24", *options)
+    done = train("--ladder", "16,24,48", *options)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["schema"] == "laurel.ladder-report/1"
-    assert [size["name"] for size in document["sizes"]] == ["8", "16", "24"]
+    assert [size["name"] for size in document["sizes"]] == ["16", "24", "48"]
     assert [size["blocks"] for size in document["sizes"]] == [2, 2, 2]
     assert document["sizes"][-1]["flops"] > 8 * document["sizes"][0]["flops"]
     assert [arm["name"] for arm in document["arms"]] == ["rw"]
@@ -79,7 +79,7 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
         assert size["tokens"] == pytest.approx(size["parameters"], abs=8 * 32)  # one token a parameter
         searched = [read(path)["content"] for path in (folder / "search" / "records").glob("trial-*.json")]
         assert len(searched) == 4  # two rates of two arms
-    assert not seen["8"] & seen["16"] | seen["8"] & seen["24"] | seen["16"] & seen["24"]
+    assert not seen["16"] & seen["24"] | seen["16"] & seen["48"] | seen["24"] & seen["48"]
 
     reported = laurel("report", "--study", "s", "--format", "json")
     assert reported.returncode == 0, reported.stderr
@@ -87,14 +87,14 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
         {key: d[key] for key in ("arms", "sizes", "answer")} for d in (json.loads(reported.stdout), document)
     )
     assert ours == theirs
-    again = train("--ladder", "8,16,24", *options)
+    again = train("--ladder", "16,24,48", *options)
     assert json.loads(again.stdout)["arms"] == document["arms"]
 
-    listed = train("--ladder", "8,16,24,32", *options[:-2], "--prepare")
+    listed = train("--ladder", "16,24,48,64", *options[:-2], "--prepare")
     assert listed.returncode == 0, listed.stderr
     lines = [line.split() for line in listed.stdout.splitlines()]
     assert [line[1::2] for line in lines] == [
-        ["s/32", f"{arm}:{seed}"] for seed in (3000, 3001) for arm in ("baseline", "rw")
+        ["s/64", f"{arm}:{seed}"] for seed in (3000, 3001) for arm in ("baseline", "rw")
     ]
     partial = json.loads(laurel("report", "--study", "s", "--format", "json").stdout)
     assert (partial["status"], partial["look"]) == ("partial", 0)
@@ -104,7 +104,7 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
     assert (grown["status"], grown["look"]) == ("complete", 1)
     assert [size["blocks"] for size in grown["sizes"]] == [2] * 4
 
-    done = train("--ladder", "8,12,16,24", *options)
+    done = train("--ladder", "16,32,48,64", *options)
     assert done.returncode == 2
     assert "larger sizes" in done.stderr
     done = train("--study", "s")

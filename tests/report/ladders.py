@@ -1,4 +1,4 @@
-"""Made ladders on disk: `ladder.json`, and records of studies whose losses come from `tests.bench.simulated_ladders`."""
+"""Made ladders on disk: `ladder.json`, and records of studies with losses of `tests.bench.simulated_ladders`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def declared(world: World, *, sizes: int | None = None, looks: tuple[Look, ...] 
     """The ladder of a simulated world."""
     widths = WIDTHS[world.sizes][:sizes]
     made = tuple(
-        Size(str(width), width, None, 12 * width**2, 3 * width, 240 * width**2, 1e12 * compute, 1000 * number)
+        Size(str(width), width, None, 2, 12 * width**2, 3 * width, 240 * width**2, 1e12 * compute, 1000 * number)
         for number, (width, compute) in enumerate(zip(widths, world.computes, strict=False))
     )
     return Ladder(20.0, 3, (tuple(world.arms),), looks or (Look(len(widths), world.seeds),), made)

@@ -13,7 +13,7 @@ from laurel_cli.study.ladder import Ladder, Look, Size, begin, check, load
 
 
 def size(number: int, width: int, **more: object) -> Size:
-    made = Size(str(width), width, None, 12 * width**2, width, 240 * width**2, float(width**4), 1000 * number)
+    made = Size(str(width), width, None, 2, 12 * width**2, width, 240 * width**2, float(width**4), 1000 * number)
     return replace(made, **more)  # type: ignore[arg-type]
 
 

@@ -126,7 +126,7 @@ def _rows(document: Item) -> list[dict[str, Any]]:
                 for key in ("gain", "saved", "time_saved")
                 for end in ENDS
             }
-            place = next((one for one in document["sizes"] if one["name"] == size["size"]), {})
+            place: Item = next((one for one in document["sizes"] if one["name"] == size["size"]), {})
             found.append(
                 {"arm": arm["name"], "verdict": arm["verdict"], "level": arm["level"], "size": size["size"]}
                 | {"flops": place.get("flops"), "flops_ratio": size.get("flops_ratio"), "rate": size.get("rate")}

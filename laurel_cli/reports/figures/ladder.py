@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 CAPTION = (
-    "Above: loss against compute, a line an arm; the grey curve is the fit of the baseline's. Below: compute that each arm "
-    "saves, as measured at each size and on its line, with the line's band; above x1 the arm is ahead. Beyond the dotted "
-    "line nothing was measured: there the band goes on, as far as ten times the largest size."
+    "Above: loss against compute, a line an arm; the grey curve is the fit of the baseline's. Below: compute that each "
+    "arm saves, as measured at each size and on its line, with the line's band; above x1 the arm is ahead. Beyond the "
+    "dotted line nothing was measured: there the band goes on, as far as ten times the largest size."
 )
 LEFT, BOTTOM, TOP, WIDTH, UPPER, LOWER, GAP = 0.85, 0.6, 0.15, 4.8, 2.3, 2.6, 0.35  # inches
 LINE = 0.17  # of a name in the column beside the panel
