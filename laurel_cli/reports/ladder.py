@@ -24,7 +24,7 @@ from laurel_cli.verdict.trials import BASELINE
 
 SCHEMA = "laurel.ladder-report/1"
 POSITIVE = "positive control"  # its width differs from size to size, and so does its name
-POINTS = 33  # of a band
+POINTS = 25  # of a band between the sizes; half as many beyond
 SEARCH_STEP = 3.0  # ratio of neighbouring rates of a search
 Item = Mapping[str, Any]
 
@@ -241,8 +241,9 @@ def _bands(judged: ladder.Ladder, found: Sequence[Found]) -> list[dict[str, Any]
         saving = trend.saving(judged.rungs, one.arm, judged.curve) if judged.curve and one.saved else None
         if saving is None or one.misfit is None:
             continue
-        first, last = saving.xs[0], saving.xs[-1] + ladder.BEYOND
+        first, last = saving.xs[0], saving.xs[-1]
         xs = [first + (last - first) * i / (POINTS - 1) for i in range(POINTS)]
+        xs += [last + ladder.BEYOND * i / (POINTS // 2) for i in range(1, POINTS // 2 + 1)]
         line = [trend.on_line(saving, trend.weights_at(saving.xs, x), one.level, one.misfit) for x in xs]
         points = [{"flops": 10.0**x} | (_times(at) or {}) for x, at in zip(xs, line, strict=True)]
         bands.append({"name": one.arm, "family": found[0].families.get(one.arm, "laurel"), "points": points})

@@ -48,6 +48,8 @@ def ladder(document: Item) -> Figure:
     lower.set_xlabel("FLOPs of training the baseline")
     upper.set_ylabel("loss, nats")
     lower.set_ylabel("compute saved, times")
+    low, high = upper.get_ylim()
+    upper.set_ylim(low, high + 0.1 * (high - low))  # room for the sizes' names
     _sizes(upper, sizes)
     if bands:
         _names(figure, lower, bands, names[1:], colours, (LEFT + WIDTH + 0.22) / width)
@@ -88,9 +90,10 @@ def _savings(axes: Axes, document: Item, colours: Sequence[str]) -> None:
         within = [point["flops"] <= largest * 1.0001 for point in points]
         shape, _ = style.marker(band["family"])
         axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
-        for inside, dashes in ((True, "solid"), (False, (0, (4, 2)))):
-            part = [(p["flops"], p["value"]) for p in points if (p["flops"] <= largest * 1.0001) == inside]
-            axes.plot(*zip(*part, strict=True), color=colour, linewidth=1.2, linestyle=dashes)
+        line = [(point["flops"], point["value"]) for point in points]
+        count = sum(within)
+        axes.plot(*zip(*line[:count], strict=True), color=colour, linewidth=1.2)
+        axes.plot(*zip(*line[count - 1 :], strict=True), color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
         measured = [(flops[size["size"]], size["saved"]) for size in arms[band["name"]]["sizes"] if size["saved"]]
         axes.plot(
             [x for x, _ in measured],
