@@ -13,13 +13,13 @@ from typing import Any
 
 from laurel_cli.records.folder import gather
 from laurel_cli.records.places import Places
-from laurel_cli.reports.rungs import Found, Times, found_at, times_of
+from laurel_cli.reports.rungs import SizeFound, StepTimes, found_at, times_of
 from laurel_cli.study.ladder import Ladder as Declared
 from laurel_cli.study.ladder import Size, load
 from laurel_cli.verdict import ladder, ladder_words, paired, trend
 from laurel_cli.verdict.declared import Controls
-from laurel_cli.verdict.ladder import Look, Trend
-from laurel_cli.verdict.trend import TENFOLD, Estimate, Rung
+from laurel_cli.verdict.ladder import LadderLook, Trend
+from laurel_cli.verdict.trend import TENFOLD, Bounded, Rung
 from laurel_cli.verdict.trials import BASELINE
 
 SCHEMA = "laurel.ladder-report/1"
@@ -90,7 +90,7 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
     return document | {"notes": _notes(document, timed), "warnings": warnings}
 
 
-def _families(declared: Declared, found: Sequence[Found]) -> list[list[str]]:
+def _families(declared: Declared, found: Sequence[SizeFound]) -> list[list[str]]:
     """As declared, without arms that no size could build; those that a size has and nobody declared come last."""
     there = dict.fromkeys(arm for one in found for arm in one.arms)
     known = {arm for family in declared.families for arm in family}
@@ -99,7 +99,7 @@ def _families(declared: Declared, found: Sequence[Found]) -> list[list[str]]:
     return [family for family in (*families, beyond) if family]
 
 
-def _look(declared: Declared, found: Sequence[Found], families: Sequence[Sequence[str]]) -> tuple[int, Look]:
+def _look(declared: Declared, found: Sequence[SizeFound], families: Sequence[Sequence[str]]) -> tuple[int, LadderLook]:
     """The last declared look whose trials are all there, of the arms that were declared first; else the first look."""
     wanted = {arm for family in families[:1] for arm in family}
     for number in range(len(declared.looks) - 1, 0, -1):
@@ -110,22 +110,22 @@ def _look(declared: Declared, found: Sequence[Found], families: Sequence[Sequenc
     return 0, declared.looks[0]
 
 
-def _seeds(size: Size, look: Look) -> range:
+def _seeds(size: Size, look: LadderLook) -> range:
     return range(size.first_seed, size.first_seed + look.seeds)
 
 
-def _is_whole(one: Found, size: Size, look: Look, arms: set[str]) -> bool:
+def _is_whole(one: SizeFound, size: Size, look: LadderLook, arms: set[str]) -> bool:
     needed = [BASELINE, *arms, *([one.positive] if one.positive else [])]
     return all(seed in one.trials(arm) for arm in needed for seed in _seeds(size, look))
 
 
-def _blocks(one: Found, size: Size, look: Look) -> list[int]:
+def _blocks(one: SizeFound, size: Size, look: LadderLook) -> list[int]:
     """The blocks of the look in which the baseline has a figure."""
     values = one.losses(BASELINE)
     return [seed for seed in _seeds(size, look) if seed in values]
 
 
-def _rung(one: Found, size: Size, look: Look, families: Sequence[Sequence[str]]) -> Rung:
+def _rung(one: SizeFound, size: Size, look: LadderLook, families: Sequence[Sequence[str]]) -> Rung:
     seeds = set(_seeds(size, look))
     names = {BASELINE: BASELINE, **{name: name for name in one.recipe}}
     names |= {arm: arm for family in families for arm in family}
@@ -135,14 +135,14 @@ def _rung(one: Found, size: Size, look: Look, families: Sequence[Sequence[str]])
     return Rung(size.name, size.flops, losses, ratios)
 
 
-def _controls(found: Sequence[Found]) -> Controls:
+def _controls(found: Sequence[SizeFound]) -> Controls:
     """Those that every size has."""
     positive = POSITIVE if found and all(one.positive for one in found) else None
     recipe = [name for name in (found[0].recipe if found else ()) if all(name in one.recipe for one in found)]
     return Controls(positive, tuple(recipe))
 
 
-def _state(arm: str, found: Sequence[Found], sizes: Mapping[str, Size], look: Look) -> str:
+def _state(arm: str, found: Sequence[SizeFound], sizes: Mapping[str, Size], look: LadderLook) -> str:
     """Why nothing is claimed of an arm: trials that are missing, failed or diverged, FLOPs that nobody counted."""
     for one in found:
         seeds = _seeds(sizes[one.name], look)
@@ -160,10 +160,10 @@ def _state(arm: str, found: Sequence[Found], sizes: Mapping[str, Size], look: Lo
 
 
 def _withheld(
-    found: Sequence[Found],
-    usable: Sequence[Found],
+    found: Sequence[SizeFound],
+    usable: Sequence[SizeFound],
     sizes: Mapping[str, Size],
-    look: Look,
+    look: LadderLook,
     families: Sequence[Sequence[str]],
 ) -> str:
     wanted = {arm for family in families[:1] for arm in family}
@@ -178,7 +178,7 @@ def _withheld(
     return f"of the baseline, {state.replace('its', 'the', 1)}" if state else ""
 
 
-def _arm(one: Trend, judged: ladder.Ladder, found: Sequence[Found], timed: Times) -> dict[str, Any]:
+def _arm(one: Trend, judged: ladder.LadderJudgement, found: Sequence[SizeFound], timed: StepTimes) -> dict[str, Any]:
     saving = trend.saving(judged.rungs, one.arm, judged.curve) if judged.curve and one.saved else None
     sizes = []
     for number, (rung, place) in enumerate(zip(judged.rungs, found, strict=True)):
@@ -212,7 +212,9 @@ def _arm(one: Trend, judged: ladder.Ladder, found: Sequence[Found], timed: Times
     }
 
 
-def _size(size: Size, found: Sequence[Found], rungs: Sequence[Rung], judged: ladder.Ladder) -> dict[str, Any]:
+def _size(
+    size: Size, found: Sequence[SizeFound], rungs: Sequence[Rung], judged: ladder.LadderJudgement
+) -> dict[str, Any]:
     place = next((one for one in found if one.name == size.name), None)
     number = next((i for i, rung in enumerate(rungs) if rung.name == size.name), None)
     rung = None if number is None else rungs[number]
@@ -234,7 +236,7 @@ def _size(size: Size, found: Sequence[Found], rungs: Sequence[Rung], judged: lad
     }
 
 
-def _bands(judged: ladder.Ladder, found: Sequence[Found]) -> list[dict[str, Any]]:
+def _bands(judged: ladder.LadderJudgement, found: Sequence[SizeFound]) -> list[dict[str, Any]]:
     """Every arm's line from the smallest size to ten times the largest, in times of compute saved."""
     bands = []
     for one in judged.trends:
@@ -250,7 +252,7 @@ def _bands(judged: ladder.Ladder, found: Sequence[Found]) -> list[dict[str, Any]
     return bands
 
 
-def _curve(judged: ladder.Ladder) -> list[dict[str, float]]:
+def _curve(judged: ladder.LadderJudgement) -> list[dict[str, float]]:
     """The baseline's loss as fitted, between the sizes."""
     if judged.curve is None:
         return []
@@ -259,7 +261,7 @@ def _curve(judged: ladder.Ladder) -> list[dict[str, float]]:
     return [{"flops": math.exp(x), "loss": judged.curve.loss(x)} for x in xs]
 
 
-def _decisions(judged: ladder.Ladder) -> dict[str, Any] | None:
+def _decisions(judged: ladder.LadderJudgement) -> dict[str, Any] | None:
     found = judged.decisions
     if found is None:
         return None
@@ -270,7 +272,7 @@ def _decisions(judged: ladder.Ladder) -> dict[str, Any] | None:
     return {"right": found.right, "pairs": found.pairs, "low": found.low, "high": found.high, "arms": arms}
 
 
-def _answer(judged: ladder.Ladder) -> list[str]:
+def _answer(judged: ladder.LadderJudgement) -> list[str]:
     said = [ladder_words.summary(judged)]
     if not judged.withheld:
         said += [ladder_words.sentence(one, judged) for one in judged.trends]
@@ -285,7 +287,7 @@ def _answer(judged: ladder.Ladder) -> list[str]:
     return said
 
 
-def _at_the_end(found: Sequence[Found], rates: int) -> list[str]:
+def _at_the_end(found: Sequence[SizeFound], rates: int) -> list[str]:
     """Searches that ended at one of their ends: the best rate may lie beyond, and the gain there be another."""
     end = SEARCH_STEP ** ((rates - 1) / 2)
     said = []
@@ -301,7 +303,7 @@ def _at_the_end(found: Sequence[Found], rates: int) -> list[str]:
     return said
 
 
-def _notes(document: Item, timed: Times) -> list[str]:
+def _notes(document: Item, timed: StepTimes) -> list[str]:
     """How the figures are made."""
     notes = [
         "Compute saved: the FLOPs that the baseline would need for an arm's loss, by its own loss against compute over "
@@ -329,11 +331,11 @@ def _notes(document: Item, timed: Times) -> list[str]:
     return notes
 
 
-def _estimate(found: Estimate | None) -> dict[str, Any] | None:
+def _estimate(found: Bounded | None) -> dict[str, Any] | None:
     return None if found is None else {"value": found.value, "low": _end(found.low), "high": _end(found.high)}
 
 
-def _times(found: Estimate | None) -> dict[str, Any] | None:
+def _times(found: Bounded | None) -> dict[str, Any] | None:
     """A logarithm as times."""
     if found is None:
         return None

@@ -24,7 +24,7 @@ from laurel_cli.verdict.trials import BASELINE
 
 
 @dataclass(frozen=True)
-class Found:
+class SizeFound:
     """One size.
 
     Attributes:
@@ -66,7 +66,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Times:
+class StepTimes:
     """How long a training step of an arm takes, by size and arm: (median, low, high) over the baseline's, the level."""
 
     setting: str = ""
@@ -77,7 +77,7 @@ class Times:
         return self.ratios.get((size, arm))
 
 
-def found_at(folder: Path) -> Found | None:
+def found_at(folder: Path) -> SizeFound | None:
     """What lies in the folder of a size; None where no study has begun there.
 
     Raises:
@@ -94,7 +94,7 @@ def found_at(folder: Path) -> Found | None:
     judgement = judged([definition, *written], trials)
     controls = judgement.declared.controls
     known = {item.name: item.role for item in judgement.findings}
-    return Found(
+    return SizeFound(
         folder.name,
         definition,
         judgement,
@@ -114,7 +114,7 @@ def found_at(folder: Path) -> Found | None:
     )
 
 
-def times_of(sizes: Sequence[Found], records: Sequence[Record]) -> Times:
+def times_of(sizes: Sequence[SizeFound], records: Sequence[Record]) -> StepTimes:
     """From profiles of training steps: of the one setting that knows most sizes, the narrowest interval of each."""
     by_setting: dict[str, dict[tuple[str, str], tuple[tuple[float, float, float], float]]] = {}
     names = {one.architecture: one.name for one in sizes if one.architecture}
@@ -137,9 +137,9 @@ def times_of(sizes: Sequence[Found], records: Sequence[Record]) -> Times:
             if old is None or ends[2] / ends[1] < old[0][2] / old[0][1]:
                 kept[size, item["name"]] = (ends, level(item))
     if not by_setting:
-        return Times()
+        return StepTimes()
     best = min(by_setting, key=lambda setting: (-len({size for size, _ in by_setting[setting]}), setting))
-    return Times(best, by_setting[best])
+    return StepTimes(best, by_setting[best])
 
 
 def _definition(path: Path) -> Mapping[str, Any] | None:

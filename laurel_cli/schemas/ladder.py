@@ -151,7 +151,7 @@ class Band(TypedDict):
     points: list[BandPoint]
 
 
-class CurvePoint(TypedDict):
+class FittedLoss(TypedDict):
     """The baseline's loss in nats, as fitted."""
 
     flops: float
@@ -181,7 +181,7 @@ class LadderReport(TypedDict):
     sizes: list[LadderRung]
     arms: list[LadderArm]
     bands: list[Band]
-    curve: list[CurvePoint]
+    curve: list[FittedLoss]
     decisions: DecisionsJSON | None
     answer: list[str]
     commands: list[str]

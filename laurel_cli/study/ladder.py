@@ -21,7 +21,7 @@ from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
-from laurel_cli.verdict.ladder import LEAST_SIZES, LEAST_SPAN, Look
+from laurel_cli.verdict.ladder import LEAST_SIZES, LEAST_SPAN, LadderLook
 
 SCHEMA = "laurel.ladder/1"
 FILE = "ladder.json"
@@ -67,7 +67,7 @@ class Ladder:
     tokens_per_parameter: float
     rates: int
     families: tuple[tuple[str, ...], ...]
-    looks: tuple[Look, ...]
+    looks: tuple[LadderLook, ...]
     sizes: tuple[Size, ...]
 
     @property
@@ -111,7 +111,7 @@ def load(folder: Path) -> Ladder:
             float(plain["tokens_per_parameter"]),
             plain["rates"],
             tuple(tuple(family) for family in plain["families"]),
-            tuple(Look(**look) for look in plain["looks"]),
+            tuple(LadderLook(**look) for look in plain["looks"]),
             tuple(Size(**size) for size in plain["sizes"]),
         )
     except FileNotFoundError as error:
@@ -211,7 +211,7 @@ def _added(folder: Path, old: Ladder, wanted: Ladder) -> Ladder:
     known = {arm for family in old.families for arm in family}
     new = tuple(arm for family in wanted.families for arm in family if arm not in known)
     last, asked = old.looks[-1], wanted.looks[0]
-    look = Look(max(last.sizes, asked.sizes), max(last.seeds, asked.seeds))
+    look = LadderLook(max(last.sizes, asked.sizes), max(last.seeds, asked.seeds))
     return replace(
         old,
         families=(*old.families, new) if new else old.families,

@@ -22,7 +22,7 @@ from laurel_cli.study.ladder import SEED_STEP, Ladder, Size, check, name_of
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import is_text, open_task
 from laurel_cli.text import whole_number
-from laurel_cli.verdict.ladder import Look
+from laurel_cli.verdict.ladder import LadderLook
 
 if TYPE_CHECKING:
     from laurel_cli.tasks import Task
@@ -97,7 +97,9 @@ def rungs_of(
     arms = [one for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if not one.kind.is_baseline]
     family = tuple(one.name for one in arms if one.name not in (*RECIPE_CONTROLS, BUDGET, asked.positive_control))
     seeds = plans[0].seeds
-    ladder = Ladder(tokens_per_parameter, rates, (family,) if family else (), (Look(len(found), seeds),), tuple(found))
+    ladder = Ladder(
+        tokens_per_parameter, rates, (family,) if family else (), (LadderLook(len(found), seeds),), tuple(found)
+    )
     in_place = (replace(plan, folder=folder / size.name) for plan, size in zip(plans, found, strict=True))
     return Rungs(folder, ladder, tuple(in_place))
 

@@ -28,7 +28,7 @@ Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Curve:
+class Scaling:
     """L(x) of the fit.
 
     Attributes:
@@ -68,7 +68,7 @@ class Worth:
     to_losses: Vector
 
 
-def fitted(xs: Sequence[float], losses: Sequence[float]) -> Curve | None:
+def fitted(xs: Sequence[float], losses: Sequence[float]) -> Scaling | None:
     """The curve through mean losses at ln C = xs, ascending, two sizes at least; None where the loss does not fall."""
     d = np.asarray(xs, dtype=float) - xs[0]
     means = np.asarray(losses, dtype=float)
@@ -83,10 +83,10 @@ def fitted(xs: Sequence[float], losses: Sequence[float]) -> Curve | None:
     design = np.stack(columns, axis=1)
     response = np.zeros((3, len(d)))
     response[: len(columns)] = np.linalg.pinv(design)
-    return Curve(tuple(map(float, xs)), float(xs[0]), top, slope, bend, response)
+    return Scaling(tuple(map(float, xs)), float(xs[0]), top, slope, bend, response)
 
 
-def worth(curve: Curve, x: float, gain: float) -> Worth | None:
+def worth(curve: Scaling, x: float, gain: float) -> Worth | None:
     """What a gain of so many nats at ln C = x is worth; None where the baseline's curve does not reach so low.
 
     A loss (a negative gain) is a compute wasted, by the same curve followed downwards.

@@ -30,7 +30,7 @@ from laurel_cli.verdict.declared import FIRST_FAMILY, FIRST_LOOK, Controls
 from laurel_cli.verdict.effects import BETTER, effect, effects
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD
 from laurel_cli.verdict.paired import ALPHA
-from laurel_cli.verdict.trend import Estimate, Misfit, Rung
+from laurel_cli.verdict.trend import Bounded, Misfit, Rung
 from laurel_cli.verdict.trials import BASELINE
 
 HOLDS, SHRINKS, FLIPS, LOSES, UNKNOWN = "holds", "shrinks", "flips", "worse", "unknown"
@@ -44,7 +44,7 @@ NO_CONTROLS = Controls()
 
 
 @dataclass(frozen=True)
-class Look:
+class LadderLook:
     """What was declared beforehand: the smallest sizes and how many blocks of each are looked at."""
 
     sizes: int
@@ -69,13 +69,13 @@ class Trend:
 
     arm: str
     level: float
-    gains: tuple[Estimate, ...] = ()
-    saved: tuple[Estimate, ...] = ()
-    first: Estimate | None = None
-    last: Estimate | None = None
-    slope: Estimate | None = None
-    kept: Estimate | None = None
-    ahead: Estimate | None = None
+    gains: tuple[Bounded, ...] = ()
+    saved: tuple[Bounded, ...] = ()
+    first: Bounded | None = None
+    last: Bounded | None = None
+    slope: Bounded | None = None
+    kept: Bounded | None = None
+    ahead: Bounded | None = None
     misfit: Misfit | None = None
     verdict: str = UNKNOWN
     reason: str = ""
@@ -101,7 +101,7 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class LadderJudgement:
     """What a ladder establishes.
 
     Attributes:
@@ -117,11 +117,11 @@ class Ladder:
 
     rungs: tuple[Rung, ...]
     trends: tuple[Trend, ...]
-    positive: Estimate | None = None
+    positive: Bounded | None = None
     withheld: str = ""
     cannot_tell: bool = False
     decisions: Decisions | None = None
-    curve: trend.Curve | None = None
+    curve: trend.Scaling | None = None
     falls: tuple[float, ...] = field(default=())
 
     def of(self, arm: str) -> Trend:
@@ -146,7 +146,7 @@ def judge(
     look: int = 0,
     unsteady: Mapping[str, str] | None = None,
     withheld: str = "",
-) -> Ladder:
+) -> LadderJudgement:
     """Judge a ladder.
 
     Args:
@@ -177,7 +177,7 @@ def judge(
     positive = trend.pooled(rungs, controls.positive, BASELINE, CONTROL_LEVEL) if controls.positive else None
     blind = not why and positive is not None and not positive.above
     checked = [_controlled(one, rungs, controls, blind, positive is None) for one in found]
-    return Ladder(
+    return LadderJudgement(
         rungs,
         tuple(checked),
         positive,
@@ -236,7 +236,7 @@ def _too_short(rungs: Sequence[Rung]) -> str:
     return ""
 
 
-def _trend(rungs: Sequence[Rung], arm: str, curve: trend.Curve, level: float) -> Trend:
+def _trend(rungs: Sequence[Rung], arm: str, curve: trend.Scaling, level: float) -> Trend:
     found = trend.saving(rungs, arm, curve)
     gains = tuple(one for rung in rungs if (one := trend.pooled([rung], arm, BASELINE, level)) is not None)
     if found is None:
@@ -272,7 +272,7 @@ def _trend(rungs: Sequence[Rung], arm: str, curve: trend.Curve, level: float) ->
     )
 
 
-def _verdict(first: Estimate, last: Estimate, kept: Estimate, slope: Estimate) -> tuple[str, str]:
+def _verdict(first: Bounded, last: Bounded, kept: Bounded, slope: Bounded) -> tuple[str, str]:
     if (first.above and last.below) or (first.below and last.above):
         return FLIPS, ""
     if first.above and slope.below:

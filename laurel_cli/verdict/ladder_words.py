@@ -11,10 +11,10 @@ from laurel_cli.verdict.ladder import (
     LOSES,
     SHRINKS,
     Decisions,
-    Ladder,
+    LadderJudgement,
     Trend,
 )
-from laurel_cli.verdict.trend import Estimate
+from laurel_cli.verdict.trend import Bounded
 from laurel_cli.verdict.words import listed
 
 
@@ -26,7 +26,7 @@ def verdict(one: Trend) -> str:
     return f"{said}: {one.reason}" if one.reason and one.verdict not in CLAIMS else said
 
 
-def sentence(one: Trend, ladder: Ladder) -> str:
+def sentence(one: Trend, ladder: LadderJudgement) -> str:
     """What is established of one arm."""
     if one.first is None or one.last is None or one.slope is None:
         return f"{one.arm}: {verdict(one)}."
@@ -63,7 +63,7 @@ def decided(found: Decisions, largest: str) -> str:
     )
 
 
-def summary(ladder: Ladder) -> str:
+def summary(ladder: LadderJudgement) -> str:
     """The first sentence: what holds."""
     if ladder.withheld:
         return f"Nothing is said of larger sizes: {ladder.withheld}."
@@ -83,12 +83,12 @@ def summary(ladder: Ladder) -> str:
     return f"{where}: {'; '.join(parts) if parts else 'there is no arm'}."
 
 
-def times(found: Estimate) -> str:
+def times(found: Bounded) -> str:
     """`x1.23 [1.18, 1.29]`: a logarithm as times."""
     return f"x{factor(found)}"
 
 
-def factor(found: Estimate) -> str:
+def factor(found: Bounded) -> str:
     """`0.86 [0.81, 0.92]`."""
     ends = [math.exp(min(end, 700.0)) for end in (found.value, found.low, found.high)]
     if not math.isfinite(found.low) or not math.isfinite(found.high):

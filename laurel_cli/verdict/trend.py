@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laurel_cli.verdict.curve import Curve, fitted, worth
+from laurel_cli.verdict.curve import Scaling, fitted, worth
 from laurel_cli.verdict.trials import BASELINE
 
 Vector = NDArray[np.float64]
@@ -55,7 +55,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Bounded:
     """A figure with the interval of a given level; infinite ends where no spread can be told.
 
     Attributes:
@@ -81,7 +81,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Saving:
+class ArmSaving:
     """What an arm saves at each size.
 
     Attributes:
@@ -118,13 +118,13 @@ class Misfit:
         return math.sqrt(max(1.0, (TRUST + self.degrees * self.ratio) / (TRUST + self.degrees)))
 
 
-def baseline_curve(rungs: Sequence[Rung]) -> Curve | None:
+def baseline_curve(rungs: Sequence[Rung]) -> Scaling | None:
     """The baseline's loss against compute; None where it does not fall."""
     means = [float(np.mean(list(rung.losses[BASELINE].values()))) for rung in rungs]
     return fitted([math.log(rung.compute) for rung in rungs], means)
 
 
-def saving(rungs: Sequence[Rung], arm: str, curve: Curve) -> Saving | None:
+def saving(rungs: Sequence[Rung], arm: str, curve: Scaling) -> ArmSaving | None:
     """What `arm` saves at every size; None where its gain at some size is beyond the baseline's curve.
 
     Args:
@@ -151,7 +151,7 @@ def saving(rungs: Sequence[Rung], arm: str, curve: Curve) -> Saving | None:
         part[:, number] += to_gain[number] * over
         influences.append(part)
     xs = np.array([x / TENFOLD for x in curve.xs])
-    return Saving(arm, xs, np.array(gains), np.array(saved), tuple(influences))
+    return ArmSaving(arm, xs, np.array(gains), np.array(saved), tuple(influences))
 
 
 def weights_at(xs: Vector, x: float) -> Vector:
@@ -168,12 +168,12 @@ def weights_of_slope(xs: Vector) -> Vector:
     return found
 
 
-def at_size(of: Saving, number: int, level: float) -> Estimate:
+def at_size(of: ArmSaving, number: int, level: float) -> Bounded:
     """y as it was measured at one size, without the line."""
     return _estimate(of, np.eye(len(of.xs))[number], level)
 
 
-def on_line(of: Saving, weights: Vector, level: float, misfit: Misfit) -> Estimate:
+def on_line(of: ArmSaving, weights: Vector, level: float, misfit: Misfit) -> Bounded:
     """A figure of the line; its spread is that of the blocks, stretched where the y scatter about the line more."""
     found = _estimate(of, weights, level)
     if not math.isfinite(found.high):
@@ -182,8 +182,8 @@ def on_line(of: Saving, weights: Vector, level: float, misfit: Misfit) -> Estima
 
 
 def by_clock(
-    of: Saving, number: int, flops_ratio: float, time: tuple[float, float, float], confidence: float, level: float
-) -> Estimate:
+    of: ArmSaving, number: int, flops_ratio: float, time: tuple[float, float, float], confidence: float, level: float
+) -> Bounded:
     """What the arm saves at one size in time: as many steps of the baseline, at what a step of each takes.
 
     Args:
@@ -199,14 +199,14 @@ def by_clock(
     middle, low, high = time
     value = found.value + math.log(flops_ratio / middle)
     if not (0 < low <= high < math.inf) or not found.degrees:
-        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+        return Bounded(value, -math.inf, math.inf, math.nan, 0.0)
     timed = (math.log(high / low) / 2 / float(ndtri(0.5 + confidence / 2))) ** 2
     variance = found.error**2 + timed
     degrees = variance**2 / (found.error**4 / found.degrees + timed**2 / PROCESSES)
     return _interval(value, math.sqrt(variance), degrees, level)
 
 
-def misfit_of(of: Saving) -> Misfit:
+def misfit_of(of: ArmSaving) -> Misfit:
     """The lack of fit of the line, by F with the blocks' degrees of freedom."""
     from scipy.special import fdtrc
 
@@ -224,7 +224,7 @@ def misfit_of(of: Saving) -> Misfit:
     return Misfit(ratio, float(fdtrc(sizes - 2, degrees, ratio)), sizes - 2)
 
 
-def pooled(rungs: Sequence[Rung], arm: str, other: str, level: float) -> Estimate | None:
+def pooled(rungs: Sequence[Rung], arm: str, other: str, level: float) -> Bounded | None:
     """Mean over the sizes of the paired gain of `arm` over `other`, in nats; None where a size has no common block."""
     parts = []
     for rung in rungs:
@@ -237,27 +237,27 @@ def pooled(rungs: Sequence[Rung], arm: str, other: str, level: float) -> Estimat
     return _combined(value, [(part - part.mean()) / len(rungs) for part in parts], level)
 
 
-def _estimate(of: Saving, weights: Vector, level: float) -> Estimate:
+def _estimate(of: ArmSaving, weights: Vector, level: float) -> Bounded:
     return _combined(float(weights @ of.saved), [part @ weights for part in of.influences], level)
 
 
-def _combined(value: float, moved: Sequence[Vector], level: float) -> Estimate:
+def _combined(value: float, moved: Sequence[Vector], level: float) -> Bounded:
     """A sum of independent means: `moved` is, for each, by how much its blocks move it from where it is."""
     if any(len(part) < 2 for part in moved):
-        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+        return Bounded(value, -math.inf, math.inf, math.nan, 0.0)
     variances = [float(part @ part) / (len(part) * (len(part) - 1)) for part in moved]
     total = sum(variances)
     if total <= 0:  # as with a t-interval: equal values say nothing of the spread
-        return Estimate(value, -math.inf, math.inf, math.nan, 0.0)
+        return Bounded(value, -math.inf, math.inf, math.nan, 0.0)
     degrees = total**2 / sum(v**2 / (len(part) - 1) for v, part in zip(variances, moved, strict=True))
     return _interval(value, math.sqrt(total), degrees, level)
 
 
-def _interval(value: float, error: float, degrees: float, level: float) -> Estimate:
+def _interval(value: float, error: float, degrees: float, level: float) -> Bounded:
     from scipy.special import stdtrit
 
     half = float(stdtrit(degrees, 0.5 + level / 2)) * error
-    return Estimate(value, value - half, value + half, error, degrees)
+    return Bounded(value, value - half, value + half, error, degrees)
 
 
 def _covariance(part: Vector) -> Vector:

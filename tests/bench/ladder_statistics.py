@@ -42,7 +42,7 @@ def same(truth: Truth, **more: object) -> World:
     return World(dict.fromkeys(ARMS, truth), controls=usual_controls(), **more)  # type: ignore[arg-type]
 
 
-def judged(world: World, draw: np.random.Generator, look: int = 0) -> ladder.Ladder:
+def judged(world: World, draw: np.random.Generator, look: int = 0) -> ladder.LadderJudgement:
     """One ladder, judged."""
     controls = CONTROLS if world.controls else ladder.Controls()
     return ladder.judge(rungs(world, draw), families(world), controls, look=look)

@@ -106,7 +106,7 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
 
     done = train("--ladder", "16,32,48,64", *options)
     assert done.returncode == 2
-    assert "larger sizes" in done.stderr
+    assert "larger sizes" in done.stdout
     done = train("--study", "s")
     assert done.returncode == 2
     assert "holds a ladder" in done.stderr

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from laurel_cli.records.store import write
-from laurel_cli.study.ladder import Ladder, Look, Size
+from laurel_cli.study.ladder import Ladder, LadderLook, Size
 from laurel_cli.verdict.trend import Rung
 from tests.bench.simulated_ladders import CONTROLS, WIDTHS, World
 from tests.report.made import spec_of
@@ -17,14 +17,14 @@ KINDS = {"baseline": "baseline", "naive+1": "naive", "x0": "rival"}
 FLOPS = 1_000_000
 
 
-def declared(world: World, *, sizes: int | None = None, looks: tuple[Look, ...] = ()) -> Ladder:
+def declared(world: World, *, sizes: int | None = None, looks: tuple[LadderLook, ...] = ()) -> Ladder:
     """The ladder of a simulated world."""
     widths = WIDTHS[world.sizes][:sizes]
     made = tuple(
         Size(str(width), width, None, 2, 12 * width**2, 3 * width, 240 * width**2, 1e12 * compute, 1000 * number)
         for number, (width, compute) in enumerate(zip(widths, world.computes, strict=False))
     )
-    return Ladder(20.0, 3, (tuple(world.arms),), looks or (Look(len(widths), world.seeds),), made)
+    return Ladder(20.0, 3, (tuple(world.arms),), looks or (LadderLook(len(widths), world.seeds),), made)
 
 
 def put(folder: Path, world: World, made: list[Rung], ladder: Ladder | None = None) -> Ladder:

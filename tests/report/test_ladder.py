@@ -13,7 +13,7 @@ from laurel_cli.records.store import write
 from laurel_cli.render import FORMATS, render
 from laurel_cli.reports import figures
 from laurel_cli.reports.ladder import report
-from laurel_cli.study.ladder import Look
+from laurel_cli.study.ladder import LadderLook
 from laurel_cli.verdict import ladder as judgement
 from tests.bench.ladder_statistics import PLANTED
 from tests.bench.simulated_ladders import CONTROLS, World, constant, rungs, usual_controls
@@ -127,7 +127,7 @@ def test_one_that_has_only_been_declared_has_a_page_too(tmp_path):
 
 def test_a_later_look_is_taken_once_it_is_whole(tmp_path):
     """Three sizes at first, then a fourth: until all of it is there, the three are what is judged, at their level."""
-    looks = (Look(3, 5), Look(4, 5))
+    looks = (LadderLook(3, 5), LadderLook(4, 5))
     put(tmp_path, WORLD, made()[:3], declared(WORLD, looks=looks))
     before = report(tmp_path)
     assert (before["look"], [size["blocks"] for size in before["sizes"]]) == (0, [5, 5, 5, 0])
@@ -143,7 +143,7 @@ def test_an_arm_that_lost_a_trial_is_not_judged(tmp_path):
     lost = [
         replace(rung, losses={**rung.losses, "rw": dict(list(rung.losses["rw"].items())[1:])}) for rung in found[:1]
     ]
-    put(tmp_path, WORLD, [*lost, *found[1:]], declared(replace(WORLD, arms=ARMS), looks=(Look(4, 5),)))
+    put(tmp_path, WORLD, [*lost, *found[1:]], declared(replace(WORLD, arms=ARMS), looks=(LadderLook(4, 5),)))
     said = by_name(report(tmp_path))
     assert said["rw"]["verdict"] == "withheld"
     assert {said["lr@4"]["verdict"], said["x0"]["verdict"]} <= {"withheld"}  # the first look lacks a trial

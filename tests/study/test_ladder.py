@@ -9,7 +9,7 @@ import pytest
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.study import ladder
-from laurel_cli.study.ladder import Ladder, Look, Size, begin, check, load
+from laurel_cli.study.ladder import Ladder, LadderLook, Size, begin, check, load
 
 
 def size(number: int, width: int, **more: object) -> Size:
@@ -18,7 +18,7 @@ def size(number: int, width: int, **more: object) -> Size:
 
 
 SIZES = tuple(size(number, width) for number, width in enumerate((64, 96, 128, 192)))
-FIRST = Ladder(20.0, 3, (("rw", "x0"),), (Look(3, 5),), SIZES[:3])
+FIRST = Ladder(20.0, 3, (("rw", "x0"),), (LadderLook(3, 5),), SIZES[:3])
 
 
 def asked(**more: object) -> Ladder:
@@ -33,17 +33,17 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_a_larger_size_is_a_further_look(tmp_path):
     begin(tmp_path, FIRST)
-    found = begin(tmp_path, asked(sizes=SIZES, looks=(Look(4, 5),)))
+    found = begin(tmp_path, asked(sizes=SIZES, looks=(LadderLook(4, 5),)))
     assert found.sizes == SIZES
-    assert found.looks == (Look(3, 5), Look(4, 5))
+    assert found.looks == (LadderLook(3, 5), LadderLook(4, 5))
     again = begin(tmp_path, FIRST)  # fewer sizes are asked for: nothing is lost
     assert again == found
 
 
 def test_more_seeds_are_a_further_look_and_more_arms_a_family(tmp_path):
     begin(tmp_path, FIRST)
-    found = begin(tmp_path, asked(looks=(Look(3, 8),), families=(("rw", "lr@4"),)))
-    assert found.looks == (Look(3, 5), Look(3, 8))
+    found = begin(tmp_path, asked(looks=(LadderLook(3, 8),), families=(("rw", "lr@4"),)))
+    assert found.looks == (LadderLook(3, 5), LadderLook(3, 8))
     assert found.families == (("rw", "x0"), ("lr@4",))
 
 
