@@ -33,7 +33,7 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
     from laurel_cli.study import folder as study
 
     with Live(debug=debug, tensorboard=tensorboard) as live:
-        prepared = _prepared(plan, live.step)
+        prepared = prepared_of(plan, live.step)
         try:
             document = proxy.compare(plan, prepared, on_event=live.event, on_trials=live.trials)
         except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     from laurel_cli.study import folder as study
 
     with Progress(debug) as progress:
-        prepared = _prepared(plan, progress)
+        prepared = prepared_of(plan, progress)
     for warning in prepared.warnings:
         stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
@@ -166,7 +166,7 @@ def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
         raise typer.Exit(128 + (asked[0] if asked else signal.SIGTERM)) from None  # the signal came to another process
 
 
-def _prepared(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
+def prepared_of(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
     """The plan's study, prepared; in a process of its own where it has a user's model."""
     from laurel_cli.models.reference import runs_users_code
     from laurel_cli.study import folder as study

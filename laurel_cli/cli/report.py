@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from laurel_cli.cli.options import Debug, Force, Format, Output
-from laurel_cli.render import FORMATS
+from laurel_cli.cli.pictured import figure_folder, pictures_of
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="DIR",
-            help="This study alone, by its folder or by its name under reports/studies; repeat it.",
+            help="This study or ladder alone, by its folder or its name under reports/studies; repeat it for studies.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -90,8 +88,8 @@ def report(
 ) -> None:
     """Report what was recorded: quality against each cost, what is established, what is excluded, what is not known.
 
-    Reads what analyze --save, profile and train-proxy left, and says of a study what train-proxy says of it; needs no
-    model and no torch. The same records give the same bytes.
+    Reads what analyze --save, profile and train-proxy left, and says of a study or a ladder what train-proxy says; it
+    needs no model and no torch. The same records give the same bytes.
 
     Examples:
 
@@ -107,15 +105,20 @@ def report(
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.options import command_line
     from laurel_cli.errors import GateError
-    from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, refuse_nothing
+    from laurel_cli.reports.asked import chosen_costs, chosen_metric, gathered, ladder_among, refuse_nothing
     from laurel_cli.reports.gate import FailCondition
 
     destination = Destination.checked(format, output, force)
     gates = [FailCondition.parse(text) for text in fail_if or ()]
     costs, metric = chosen_costs(cost), chosen_metric(quality)
-    folder = _figure_folder(destination, figures)
+    folder = figure_folder(destination, figures)
     stdio.reserve(debug)
     files.bring()
+    ladder = ladder_among([Path(name) for name in study or ()])
+    if ladder is not None:
+        _refuse_beside_ladder(study, model=model, cost=cost, quality=quality, fail_if=fail_if)
+        of_ladder(ladder, records, destination, folder, all_formats=figures is not None)
+        return
     found = gathered([Path(name) for name in study or ()], records)
 
     from laurel_cli.reports.document import report as make
@@ -123,63 +126,39 @@ def report(
     document = make(found, costs=costs, metric=metric, model=model, command=command_line())
     refuse_nothing(document, found, model)
     tripped = _tripped(document, gates)  # first: a condition that cannot be judged is an error, not a report
-    pictures = _pictures(document, destination, folder, all_formats=figures is not None, force=force)
+    pictures = pictures_of(document, destination, folder, all_formats=figures is not None, force=force)
     destination.write(document, pictures=pictures)
     if tripped:
         raise GateError("A --fail-if condition is met.", "; ".join(tripped) + ".")
 
 
-def _figure_folder(destination: Destination, figures: Path | None) -> Path | None:
-    """Where figures go: as asked, else beside a markdown or LaTeX file.
+def of_ladder(
+    folder: Path, records: Sequence[Path] | None, destination: Destination, figures: Path | None, *, all_formats: bool
+) -> None:
+    """Say whether gains hold, of the ladder in `folder`; its warnings go to stderr."""
+    from laurel_cli.cli.options import command_line
+    from laurel_cli.reports.asked import beside
+    from laurel_cli.reports.ladder import report as make
+
+    document = make(folder, beside(records), command=command_line())
+    pictures = pictures_of(document, destination, figures, all_formats, destination.force)
+    destination.write(document, pictures=pictures)
+
+
+def _refuse_beside_ladder(study: Sequence[str] | None, **others: object) -> None:
+    """A ladder stands alone, and what a report of studies takes besides means nothing there.
 
     Raises:
-        UsageError: LaTeX could not name a file there.
+        UsageError: something else is asked for.
     """
     from laurel_cli.errors import UsageError
 
-    folder = figures
-    if folder is None and destination.path is not None and FORMATS[destination.format].pictures:
-        named = destination.path.stem
-        folder = destination.path.with_name("figures" if named == "report" else f"{named}-figures")
-    if folder is not None and destination.format == "latex" and not re.fullmatch(r"[\w./ +@,=-]*", str(folder)):
-        raise UsageError(f"LaTeX cannot include figures from {str(folder)!r}.", hint="Name a plain --figures folder.")
-    return folder
-
-
-def _pictures(
-    document: Mapping[str, Any], destination: Destination, folder: Path | None, all_formats: bool, force: bool
-) -> dict[str, str]:
-    """Draw and write the figures; what the format needs of them by name.
-
-    Raises:
-        UsageError, ResourceError: a file exists already, or cannot be written.
-    """
-    shown = FORMATS[destination.format]
-    if folder is not None:
-        from laurel_cli.errors import ResourceError
-        from laurel_cli.records.files import check_writable, write_whole
-        from laurel_cli.reports.figures import names, pictures
-        from laurel_cli.reports.figures.style import FORMATS as ALL
-
-        chosen = ALL if all_formats else (shown.pictures,)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"{str(folder)!r} cannot be made.", f"{error.strerror}.") from error
-        for name in names(document):
-            for kind in chosen:
-                check_writable(folder / f"{name}.{kind}", force)
-        for name, content in pictures(document, chosen):
-            write_whole(folder / name, content, force)
-    if shown.is_inline:
-        from laurel_cli.reports.figures import inline
-
-        return inline(document)
-    if folder is None or not shown.pictures:
-        return {}
-    here = destination.path.parent if destination.path is not None else Path()
-    relative = Path(os.path.relpath(folder, here)).as_posix()
-    return {name: f"{relative}/{name}.{shown.pictures}" for name in names(document)}
+    if len(study or ()) > 1:
+        raise UsageError("A ladder is reported alone.", hint="Name it by itself: one --study.")
+    for name, value in others.items():
+        if value:
+            what = f"`{name}` is not asked of a ladder."
+            raise UsageError(what, "Its unit is compute saved.", f"Leave `{name}` out, or report one of its sizes.")
 
 
 def _tripped(document: Mapping[str, Any], gates: list[Any]) -> list[str]:

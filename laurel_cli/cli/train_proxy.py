@@ -10,6 +10,7 @@ import typer
 from laurel_cli.cli.options import Debug, Force, Format, Output, command_line
 from laurel_cli.cli.typed import in_options
 from laurel_cli.settings.base import joined
+from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
 from laurel_cli.settings.train import (
     STUDY,
@@ -34,6 +35,7 @@ def train_proxy(
     formula: FormulaSettings,
     training: TrainingSettings,
     declared: StudySettings,
+    ladder: LadderSettings,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Write the study down, list its trials, run none.", rich_help_panel=STUDY)
     ] = False,
@@ -78,7 +80,8 @@ def train_proxy(
     In a block all arms have the same start, data and order. Differences come with t-intervals, corrected for the
     number of arms. Controls are trained beside the arms. A record of every trial is left in the study's folder; the
     same command again costs nothing, more --seeds or --arms add to it. What was declared when it began (controls,
-    --worth, --until-separated) stays.
+    --worth, --until-separated) stays. With --ladder it is a study at each of several sizes, and what is said is whether
+    gains hold at larger ones.
 
     Examples:
 
@@ -90,9 +93,11 @@ def train_proxy(
 
         laurel train-proxy --trial rw+lr@4:3 --study DIR
 
+        laurel train-proxy gpt2 --layers 4 --task text:books.txt --ladder 64,96,128,192 --arms rw,rw+lr@4,x0
+
         laurel train-proxy --write-config study.toml && laurel train-proxy --config study.toml --seeds 9
     """
-    from laurel_cli.cli import proxy_runs, stdio
+    from laurel_cli.cli import ladder_runs, proxy_runs, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.records.provenance import versions
@@ -107,6 +112,19 @@ def train_proxy(
         return
     parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
     stdio.reserve(debug)
+    if ladder.ladder is not None:
+        with Progress(debug, every=30.0) as progress:
+            progress("starting")
+            asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
+            rungs = ladder_runs.rungs_of(asked, ladder, command=command_line(), elsewhere=prepare)
+        if write_config is not None:
+            ladder_runs.write_config(write_config, rungs, asked, ladder.ladder, force)
+        elif prepare:
+            ladder_runs.list_trials(rungs, debug)
+        else:
+            ladder_runs.compare(rungs, tensorboard, destination, debug)
+        return
+    ladder_runs.refuse(None if declared.study is None else Path(declared.study))
     with Progress(debug, every=30.0) as progress:
         progress("starting")
         from laurel_cli.devices import is_host

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.settings.base import ARGUMENT, Option, flag, options
+from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.profile import ProfileSettings
 from laurel_cli.settings.train import TrainSettings
 
 _CODE = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`")
-OPTIONS = {name: option for settings in (ProfileSettings, TrainSettings) for name, option in options(settings).items()}
+SETTINGS = (ProfileSettings, TrainSettings, LadderSettings)
+OPTIONS = {name: option for settings in SETTINGS for name, option in options(settings).items()}
 OPTIONS |= {
     name: Option("") for name in ("cost", "quality", "fail_if", "format", "output", "force", "into", "again", "scale")
 }

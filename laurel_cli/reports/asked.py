@@ -13,6 +13,7 @@ from laurel_cli.reports.costs import COSTS
 from laurel_cli.reports.join import models, usable
 from laurel_cli.reports.studies import METRICS
 from laurel_cli.settings.read import items, one_of
+from laurel_cli.study.ladder import holds
 
 REPORTS, STUDIES = Path("reports"), Path("reports/studies")
 
@@ -51,8 +52,8 @@ def gathered(studies: Sequence[Path], records: Sequence[Path] | None) -> Gathere
             return Gathered((), ())
         return gather(records or [REPORTS])
     trials = gather([_folder(study) for study in studies])
-    beside = records or [folder for folder in (REPORTS / "records",) if folder.is_dir()]
-    rest = gather(beside) if beside else Gathered((), ())
+    others = beside(records)
+    rest = gather(others) if others else Gathered((), ())
     both = {record.name: record for record in rest.records if record.kind != "trial"}
     both |= {record.name: record for record in trials.records}
     good, _ = usable(both.values())
@@ -62,6 +63,16 @@ def gathered(studies: Sequence[Path], records: Sequence[Path] | None) -> Gathere
     wanted = joined | (both.keys() - known)
     kept = tuple(both[name] for name in sorted(both) if name in wanted)
     return replace(trials, records=kept, problems=(*trials.problems, *rest.problems))
+
+
+def ladder_among(studies: Sequence[Path]) -> Path | None:
+    """The first of these that is a ladder, as its folder; None where none is."""
+    return next((place for study in studies if holds(place := _folder(study))), None)
+
+
+def beside(records: Sequence[Path] | None) -> list[Path]:
+    """The folders of records that are looked at beside a study: those asked for, else the usual one if it is there."""
+    return list(records) if records else [folder for folder in (REPORTS / "records",) if folder.is_dir()]
 
 
 def refuse_nothing(document: Mapping[str, Any], found: Gathered, model: str | None) -> None:

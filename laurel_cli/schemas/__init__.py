@@ -15,6 +15,7 @@ from laurel_cli.schemas.count import CountedModel, CountedModules
 from laurel_cli.schemas.deploy import Deploy
 from laurel_cli.schemas.env import Env
 from laurel_cli.schemas.error import ErrorJSON
+from laurel_cli.schemas.ladder import LadderJSON, LadderReport
 from laurel_cli.schemas.model import ModelJSON
 from laurel_cli.schemas.models import Models
 from laurel_cli.schemas.profile import ProfileJSON
@@ -37,6 +38,8 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.env/1": Env,
     "laurel.error/1": ErrorJSON,
     "laurel.experiments/1": Experiments,
+    "laurel.ladder/1": LadderJSON,
+    "laurel.ladder-report/1": LadderReport,
     "laurel.model/1": ModelJSON,
     "laurel.models/1": Models,
     "laurel.modules/1": CountedModules,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def names(document: Mapping[str, Any]) -> list[str]:
-    """Of all figures of a document: `1-frontier`, `1-curves`, `2-latency`."""
+    """Of all figures of a document: `1-frontier`, `1-curves`, `2-latency`; of a ladder `ladder`."""
+    if "comparisons" not in document:  # of a ladder
+        return ["ladder"] if document["curve"] else []
     compared = enumerate(document["comparisons"], start=1)
     return [f"{number}-{kind}" for number, body in compared for kind in DATA if body[DATA[kind]]]
 
@@ -27,10 +29,10 @@ def draw(document: Mapping[str, Any], name: str) -> Figure:
     """The figure called `name`, one of `names`; to be saved by `style.saved`."""
     from laurel_cli.reports.figures import style
 
-    number, _, kind = name.partition("-")
+    number, dash, kind = name.rpartition("-")
     module = import_module(f"laurel_cli.reports.figures.{kind}")
     with style.settings():
-        figure: Figure = getattr(module, kind)(document["comparisons"][int(number) - 1])
+        figure: Figure = getattr(module, kind)(document["comparisons"][int(number) - 1] if dash else document)
     return figure
 
 

@@ -1,0 +1,166 @@
+"""The report of a ladder: made on disk with a known truth, read back as the command reads it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from laurel_cli.records.store import write
+from laurel_cli.render import FORMATS, render
+from laurel_cli.reports import figures
+from laurel_cli.reports.ladder import report
+from laurel_cli.study.ladder import LadderLook
+from laurel_cli.verdict import ladder as judgement
+from tests.bench.ladder_statistics import PLANTED
+from tests.bench.simulated_ladders import CONTROLS, World, constant, rungs, usual_controls
+from tests.report.ladders import declared, model, put
+from tests.report.made import profile
+from tests.schemas.test_documents import holds, plain
+
+ARMS = {"rw": PLANTED["holds"], "rw+lr@4": PLANTED["shrinks"], "x0": PLANTED["flips"], "lr@4": constant(1.0)}
+WORLD = World(ARMS, ratios={"rw+lr@4": 1.05}, controls=usual_controls())
+
+
+def made(world=WORLD, seed=4):
+    return rungs(world, np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ladder") / "books"
+    put(folder, WORLD, made())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def document(place):
+    return report(place, command="laurel report --study books")
+
+
+def by_name(document):
+    return {arm["name"]: arm for arm in document["arms"]}
+
+
+def test_the_planted_trends_are_told(document):
+    words = {name: arm["verdict"] for name, arm in by_name(document).items()}
+    assert words == {"rw": "holds", "rw+lr@4": "shrinks", "x0": "flips", "lr@4": "unknown"}
+    assert document["status"] == "complete"
+    assert document["answer"][0] == (
+        "From size 64 to size 192, 81 times the compute: what rw saves holds; what rw+lr@4 saves shrinks; "
+        "what x0 saves flips; of lr@4 it is not known."
+    )
+
+
+def test_its_figures_are_those_of_the_judgement(document):
+    """The records' losses, judged without the detour over the disk."""
+    found = judgement.judge(made(), [list(ARMS)], CONTROLS)
+    for name, arm in by_name(document).items():
+        one = found.of(name)
+        assert arm["level"] == one.level == 1 - 0.05 * 0.72 / 4
+        for key in ("first", "last", "slope", "ahead"):
+            assert arm[key]["value"] == pytest.approx(math.exp(getattr(one, key).value))
+            assert arm[key]["high"] == pytest.approx(math.exp(getattr(one, key).high))
+        assert [size["gain"]["value"] for size in arm["sizes"]] == pytest.approx([gain.value for gain in one.gains])
+    assert [size["rate"] for size in by_name(document)["rw"]["sizes"]] == [3.0] * 4
+    assert [size["flops_ratio"] for size in by_name(document)["rw+lr@4"]["sizes"]] == [1.05] * 4
+
+
+def test_the_document_is_what_its_schema_says(document, place):
+    holds(plain(document))
+    holds(json.loads((place / "ladder.json").read_text()))
+
+
+def test_the_same_records_give_the_same_document(document, place):
+    assert report(place, command="laurel report --study books") == document
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_says_what_holds(document, format):  # noqa: A002
+    text = render(plain(document), format)
+    assert "rw+lr@4" in text.replace("\\", "")
+    assert "shrinks" in text
+
+
+def test_the_figure_has_a_line_and_a_name_for_every_arm(document):
+    from matplotlib.text import Text
+
+    assert figures.names(document) == ["ladder"]
+    figure = figures.draw(document, "ladder")
+    shown = [text.get_text() for text in figure.findobj(Text)]
+    assert all(shown.count(name) == 1 for name in ARMS)
+    assert {name: len(content) > 1000 for name, content in figures.pictures(document, ("png", "svg"))} == {
+        "ladder.png": True,
+        "ladder.svg": True,
+    }
+
+
+def test_a_line_is_followed_ten_times_beyond_the_largest_size_and_no_further(document):
+    largest = document["sizes"][-1]["flops"]
+    for band in document["bands"]:
+        assert band["points"][-1]["flops"] == pytest.approx(10 * largest)
+        assert band["points"][0]["flops"] == pytest.approx(document["sizes"][0]["flops"])
+
+
+def test_a_ladder_that_lacks_a_size_says_nothing_of_larger_ones(tmp_path):
+    ladder = put(tmp_path, WORLD, made()[:3], declared(WORLD))
+    found = report(tmp_path)
+    assert found["status"] == "partial"
+    assert found["withheld"] == "3 of the 4 sizes of the first look are complete"
+    assert {arm["verdict"] for arm in found["arms"]} == {"withheld"}
+    assert [size["blocks"] for size in found["sizes"]] == [5, 5, 5, 0]
+    assert len(ladder.sizes) == 4
+    holds(plain(found))
+    render(plain(found), "table")
+
+
+def test_one_that_has_only_been_declared_has_a_page_too(tmp_path):
+    put(tmp_path, WORLD, [])
+    found = report(tmp_path)
+    assert found["withheld"].startswith("0 of the 4 sizes")
+    holds(plain(found))
+    render(plain(found), "table")
+
+
+def test_a_later_look_is_taken_once_it_is_whole(tmp_path):
+    """Three sizes at first, then a fourth: until all of it is there, the three are what is judged, at their level."""
+    looks = (LadderLook(3, 5), LadderLook(4, 5))
+    put(tmp_path, WORLD, made()[:3], declared(WORLD, looks=looks))
+    before = report(tmp_path)
+    assert (before["look"], [size["blocks"] for size in before["sizes"]]) == (0, [5, 5, 5, 0])
+    assert not before["withheld"]
+    put(tmp_path, WORLD, made(), declared(WORLD, looks=looks))
+    after = report(tmp_path)
+    assert (after["look"], [size["blocks"] for size in after["sizes"]]) == (1, [5, 5, 5, 5])
+    assert after["arms"][0]["level"] == 1 - judgement.alpha_of(1, 0) / 4
+
+
+def test_an_arm_that_lost_a_trial_is_not_judged(tmp_path):
+    found = made()
+    lost = [
+        replace(rung, losses={**rung.losses, "rw": dict(list(rung.losses["rw"].items())[1:])}) for rung in found[:1]
+    ]
+    put(tmp_path, WORLD, [*lost, *found[1:]], declared(replace(WORLD, arms=ARMS), looks=(LadderLook(4, 5),)))
+    said = by_name(report(tmp_path))
+    assert said["rw"]["verdict"] == "withheld"
+    assert {said["lr@4"]["verdict"], said["x0"]["verdict"]} <= {"withheld"}  # the first look lacks a trial
+
+
+def test_times_are_those_of_profiles_of_training_steps(tmp_path):
+    ladder = put(tmp_path / "ladder", WORLD, made())
+    size = ladder.sizes[-1]
+    beside = tmp_path / "records"
+    profile(tmp_path, {"rw": (1.1, 1.09, 1.11)}, mode="train")
+    (path,) = beside.glob("*.json")
+    content = json.loads(path.read_text())["content"]
+    path.unlink()
+    write(beside, "profile", "complete", content | {"model": model(size)})
+    arms = by_name(report(tmp_path / "ladder", [beside]))
+    timed = [one["time_saved"] for one in arms["rw"]["sizes"]]
+    assert timed[:3] == [None] * 3
+    saved = arms["rw"]["sizes"][-1]["saved"]["value"]
+    assert timed[-1]["value"] == pytest.approx(saved / 1.1)
+    assert arms["x0"]["sizes"][-1]["time_saved"] is None
