@@ -61,8 +61,10 @@ def of_folder(checkpoints: Path) -> Iterator[dict[str, Any]]:
             plain = json.loads(read_whole(path))
         except (OSError, ValueError):  # its trial has ended this moment; or it is none of ours
             continue
-        if isinstance(plain, dict) and isinstance(plain.get("arm"), str) and type(plain.get("seed")) is int:
-            yield plain
+        numbers = ("seed", "attempt", "step", "steps")
+        if isinstance(plain, dict) and isinstance(plain.get("arm"), str):
+            if all(type(plain.get(name)) is int for name in numbers):
+                yield plain
 
 
 def end(claim: Claim) -> None:
