@@ -20,8 +20,8 @@ def executor_names(incomplete: str) -> Iterator[str]:
     return (name for name in KINDS if name.startswith(incomplete))
 
 
-def arguments(option: str, values: Sequence[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` items, or KEY alone, as sbatch takes them without the dashes.
+def arguments(option: str, values: Sequence[str] | None) -> dict[str, str] | None:
+    """`KEY=VALUE` items, or KEY alone, as sbatch takes them without the dashes; None for no item.
 
     Raises:
         UsageError: an item that is neither, or a key given twice.
@@ -33,8 +33,9 @@ def arguments(option: str, values: Sequence[str] | None) -> dict[str, str]:
             raise UsageError(f"{option} {value!r} is not KEY=VALUE.", hint=f"Try {option} mem=8G.")
         if key.strip() in found:
             raise UsageError(f"{option} {key.strip()} is given twice.", hint="Name every key once.")
-        found[key.strip()] = text.strip()
-    return found
+        inner = read.literal(text)  # a file may have it in quotes
+        found[key.strip()] = inner if isinstance(inner, str) else text.strip()
+    return found or None
 
 
 @dataclass(frozen=True, kw_only=True)

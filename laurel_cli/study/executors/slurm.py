@@ -157,7 +157,8 @@ class _Queue:
     def submit(self, keys: Sequence[Key]) -> None:
         if not keys:
             return
-        jobs.forget(self.folder, "slurm", self.waiting or ())
+        if self.waiting is not None:
+            jobs.forget(self.folder, "slurm", self.waiting)
         several = jobs.batches(keys, _shared(self.resources))
         most = _largest_array() if len(several) > 1 else 1
         for first in range(0, len(several), most):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from laurel_cli.errors import LaurelError
+from laurel_cli.errors import LaurelError, ResourceError
 from laurel_cli.records.store import load
 from laurel_cli.study import claim, progress
 from laurel_cli.study import folder as studies
@@ -23,6 +23,7 @@ from laurel_cli.study.run import Event, Happening, Key, Resources
 
 POLL = 3.0  # seconds between two looks at the folder
 SETTLES = 60.0  # seconds after which what another machine has written is seen here: NFS remembers names for so long
+ANSWERS = 100.0  # seconds in which an engine answers at the beginning
 
 
 class Engine(Protocol):
@@ -57,47 +58,91 @@ def follow(folder: Path, keys: Sequence[Key], resources: Resources, on_event: Ev
         KeyboardInterrupt: at once; the jobs go on.
     """
     jobs.place(folder).mkdir(exist_ok=True)
-    records, told = _Records(folder), _Told(folder, keys, on_event)
-    while (waiting := engine.alive()) is None:
-        time.sleep(POLL)
+    followed = _Followed(folder, keys, resources, on_event, engine)
+    waiting = _asked(engine)
     for key in set(keys) - waiting:
         jobs.refusal(folder, key)  # of an earlier job
     engine.submit([key for key in keys if key not in waiting])
-    if resources.detach:
-        return
-    left, gone = dict.fromkeys(keys), dict[Key, float]()
-    failed, lost, errors = Counter[Key](), Counter[Key](), dict[Key, LaurelError]()
-    while left:
+    while followed.left and not resources.detach:
         time.sleep(POLL)
-        waiting = engine.alive()
-        for trial in records.new():
+        waiting_now = engine.alive()  # before the records: who is gone by then has left what it leaves
+        followed.look()
+        if waiting_now is not None:
+            followed.miss(waiting_now)
+    if followed.errors:
+        raise _of_all(followed.errors)
+
+
+class _Followed:
+    """Trials that have no record yet, and what became of the others."""
+
+    def __init__(
+        self, folder: Path, keys: Sequence[Key], resources: Resources, on_event: Event, engine: Engine
+    ) -> None:
+        self.folder, self.resources, self.engine = folder, resources, engine
+        self.study = studies.load(folder)
+        self.records, self.told = _Records(folder, self.study.sha256), _Told(folder, on_event)
+        self.left = dict.fromkeys(keys)
+        self.gone: dict[Key, float] = {}  # since when no job runs them
+        self.failed, self.lost = Counter[Key](), Counter[Key]()  # records of failures; jobs that left none
+        self.errors: dict[Key, LaurelError] = {}
+
+    def look(self) -> None:
+        """Tell of new records, and of how far the others are."""
+        for trial in self.records.new():
             key = (trial["arm"]["name"], trial["seed"])
-            if key not in left:
-                continue
-            told.end(key, trial)
-            failed[key] += trial["status"] == "failed"
-            if trial["status"] != "failed" or failed[key] > resources.max_retries:
-                del left[key]
-        told.progress(left)
-        for key in list(left) if waiting is not None else ():
+            if key in self.left:
+                self.failed[key] += trial["status"] == "failed"
+                self._tell(key, trial, last=self.failed[key] > self.resources.max_retries)
+        self.told.progress(self.left)
+
+    def miss(self, waiting: set[Key]) -> None:
+        """See to the trials that no job runs any more, and that nobody else holds."""
+        now = time.monotonic()
+        for key in list(self.left):
             if key in waiting:
-                gone.pop(key, None)
-            elif time.monotonic() - gone.setdefault(key, time.monotonic()) > SETTLES and not _is_held(folder, key):
-                del gone[key]
-                why = jobs.refusal(folder, key) or engine.ended(key)
-                if isinstance(why, LaurelError) and not jobs.is_for_later(why):
-                    errors[key] = why
-                    del left[key]
-                elif isinstance(why, LaurelError) or lost[key] + failed[key] < resources.max_retries:
-                    lost[key] += isinstance(why, str)
-                    engine.submit([key])
-                elif failed[key]:  # it has its record
-                    del left[key]
-                else:
-                    told.end(key, leave_failure(folder, key, why, resources.command))
-                    del left[key]
-    if errors:
-        raise _of_all(errors)
+                self.gone.pop(key, None)
+            elif now - self.gone.setdefault(key, now) > SETTLES and not _is_held(self.folder, key):
+                del self.gone[key]
+                self._ended(key)
+
+    def _ended(self, key: Key) -> None:
+        done = studies.finished(self.folder, self.study, *key)
+        if done is not None:  # before this command looked
+            self._tell(key, done, last=True)
+            return
+        why = jobs.refusal(self.folder, key) or self.engine.ended(key)
+        if isinstance(why, LaurelError) and jobs.is_for_later(why):
+            self.engine.submit([key])
+        elif isinstance(why, LaurelError):
+            self.errors[key] = why
+            del self.left[key]
+        elif self.lost[key] + self.failed[key] < self.resources.max_retries:
+            self.lost[key] += 1
+            self.engine.submit([key])
+        elif self.failed[key]:  # it has a record of that
+            del self.left[key]
+        else:
+            self._tell(key, leave_failure(self.folder, key, why, self.resources.command), last=True)
+
+    def _tell(self, key: Key, trial: dict[str, Any], *, last: bool) -> None:
+        self.told.end(key, trial)
+        if last or trial["status"] != "failed":
+            del self.left[key]
+
+
+def _asked(engine: Engine) -> set[Key]:
+    """Trials whose jobs wait or run, once the engine answers.
+
+    Raises:
+        ResourceError: it does not.
+    """
+    for _ in range(max(1, int(ANSWERS / POLL))):
+        waiting = engine.alive()
+        if waiting is not None:
+            return waiting
+        time.sleep(POLL)
+    raise ResourceError("The engine does not answer.", "Nothing was submitted.", "Give the same command again.")
 
 
 def _is_held(folder: Path, key: Key) -> bool:
@@ -114,10 +159,9 @@ def _of_all(errors: dict[Key, LaurelError]) -> LaurelError:
 class _Records:
     """Records of trials, each once: those that come after this was made."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.seen = folder / "records", set[str]()
-        self.sha256 = studies.load(folder).sha256
-        self.seen |= set(self._names())
+    def __init__(self, folder: Path, sha256: str) -> None:
+        self.folder, self.sha256 = folder / "records", sha256
+        self.seen = set(self._names())
 
     def new(self) -> list[dict[str, Any]]:
         found = []
@@ -135,7 +179,7 @@ class _Records:
 class _Told:
     """What was told of trials that run, so that each thing is told once."""
 
-    def __init__(self, folder: Path, keys: Sequence[Key], on_event: Event) -> None:
+    def __init__(self, folder: Path, on_event: Event) -> None:
         self.checkpoints, self.on_event = folder / "checkpoints", on_event
         self.at: dict[Key, tuple[int, int]] = {}  # attempt and step
 
