@@ -15,7 +15,8 @@ from laurel_cli.settings.train import TrainSettings
 _CODE = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`")
 OPTIONS = {name: option for settings in (ProfileSettings, TrainSettings) for name, option in options(settings).items()}
 OPTIONS |= {
-    name: Option("") for name in ("cost", "quality", "fail_if", "format", "output", "force", "into", "again", "scale", "detach")
+    name: Option("")
+    for name in ("cost", "quality", "fail_if", "format", "output", "force", "into", "again", "scale", "detach")
 }
 
 

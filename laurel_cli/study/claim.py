@@ -3,11 +3,11 @@
 A claim is a file `ARM-SEED.claim-N` that is made with O_EXCL, so that of two that make one, one fails. Its number is
 the fencing token: whoever takes a trial over makes the next number, and whoever holds a lower one has lost it. The
 holder renews its claim, by its time of change, with every checkpoint, evaluation and point of the curve; one that was
-not renewed for `minutes()` has expired. A holder on this very machine whose process has ended has expired at once, and so
-has one that an engine has started as the same job as this process: an engine starts a job again where it has ended, or
-its machine is lost. Time is that of the file system that holds the claims, the same for all machines. A claim that is
-given back stays, so that the next number is another one; all go once the trial has its record. So N is also the number of
-the attempt.
+not renewed for `minutes()` has expired. A holder on this very machine whose process has ended has expired at once, and
+so has one that an engine has started as the same job as this process: an engine starts a job again where it has ended,
+or its machine is lost. Time is that of the file system that holds the claims, the same for all machines. A claim that
+is given back stays, so that the next number is another one; all go once the trial has its record. So N is also the
+number of the attempt.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from laurel_cli.records.store import read, write
 from laurel_cli.study import controls, executors, sources
 from laurel_cli.study import folder as study
 from laurel_cli.study.declaration import Declaration
+from laurel_cli.study.executors import jobs
 from laurel_cli.study.folder import Study
 from laurel_cli.study.measured import check_names
 from laurel_cli.study.plan import StudyPlan
-from laurel_cli.study.executors import jobs
 from laurel_cli.study.run import Event, Key, ordered
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared

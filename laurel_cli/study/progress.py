@@ -62,9 +62,9 @@ def of_folder(checkpoints: Path) -> Iterator[dict[str, Any]]:
         except (OSError, ValueError):  # its trial has ended this moment; or it is none of ours
             continue
         numbers = ("seed", "attempt", "step", "steps")
-        if isinstance(plain, dict) and isinstance(plain.get("arm"), str):
-            if all(type(plain.get(name)) is int for name in numbers):
-                yield plain
+        known = isinstance(plain, dict) and isinstance(plain.get("arm"), str)
+        if known and all(type(plain.get(name)) is int for name in numbers):
+            yield plain
 
 
 def end(claim: Claim) -> None:

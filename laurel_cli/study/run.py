@@ -31,7 +31,7 @@ class Resources:
         processes: trials at once on one machine; None for as many as there is room for.
         gpus: of each trial, less than 1 for a share of one; None for what the device needs.
         cpus: cores of each trial; None for its threads.
-        trials_per_job: how many one job of an engine runs, one after the other; None for one, or those that share a GPU.
+        trials_per_job: how many one job of an engine runs, one after the other; None for one, or all that share a GPU.
         max_retries: how often a trial that failed is tried again; a machine that is lost or taken away does not count.
         detach: hand the trials over and leave.
         options: of the chosen executor alone, by the names of the settings.

@@ -43,7 +43,7 @@ def rehearsed(plan: StudyPlan, on_progress: Callable[[str], None]) -> dict[str, 
     """
     from laurel_cli.study import compare
 
-    task, folder = compare.opened(plan, on_progress)
+    _, folder = compare.opened(plan, on_progress)
     old = (folder / "study.json").exists()
     if plan.rates and not old:
         what = "A search of learning rates comes before this study."

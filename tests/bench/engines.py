@@ -79,19 +79,16 @@ def page(place: Path, steps: int) -> str:
     return written(alone, steps, told, seconds, skipped)
 
 
-def written(
-    alone: Trials, steps: int, told: list[Told], seconds: dict[str, float], skipped: dict[str, str]
-) -> str:
+def written(alone: Trials, steps: int, told: list[Told], seconds: dict[str, float], skipped: dict[str, str]) -> str:
     """The page, as Markdown."""
     fields = sorted({name for trial in alone.values() for name in trial} - set(scenes.DIFFERENT))
     lines = [
         "# One study on three engines",
         "",
-        f"{len(alone)} trials (baseline and rw, two seeds) of {steps} steps of a small decoder, run undisturbed on this",
-        "machine, one after the other, and again under each engine while something was killed. Both clusters are real and",
-        "live on one machine of two cores: a Slurm of two nodes, a Ray of a head and two nodes. Made by",
-        "`python -m tests.bench.engines --output reports/engines.md` "
-        f"on {datetime.now(UTC):%Y-%m-%d}; {_versions()}.",
+        f"{len(alone)} trials (baseline and rw, two seeds) of {steps} steps of a small decoder, undisturbed on this",
+        "machine, one after the other, and again under each engine while something was killed. Both clusters are real",
+        "and live on one machine of two cores: a Slurm of two nodes, a Ray of a head and two nodes. Made by",
+        f"`python -m tests.bench.engines --output reports/engines.md` on {datetime.now(UTC):%Y-%m-%d}; {_versions()}.",
         "",
         "## What was killed when, and what was equal",
         "",
@@ -107,8 +104,8 @@ def written(
         "",
         "## Overhead",
         "",
-        f"A study of {len(alone)} trials of {SHORT} steps, from the command to its answer, divided by the trials; one run each,",
-        "so that differences of a second mean nothing. The command's own start, about the same everywhere, is in it.",
+        f"A study of {len(alone)} trials of {SHORT} steps, from the command to its answer, divided by the trials; one",
+        "run each, so that differences of a second mean nothing. The command's own start, about the same everywhere, is in it.",
         "",
         "| where | seconds a trial | beyond this machine |",
         "|---|---|---|",
@@ -120,8 +117,8 @@ def written(
     ]
     lines += [
         "",
-        "Two trials of Ray's run at once here, one each of the others. A process that trains imports torch first, which is",
-        "most of what a job of its own costs; `--trials-per-job` lets several trials share it.",
+        "Two trials of Ray's run at once here, one each of the others. A process that trains imports torch,",
+        "which is most of what a job of its own costs; `--trials-per-job` lets several trials share it.",
         "",
     ]
     return "\n".join(lines)

@@ -132,7 +132,10 @@ def slurm(place: Path) -> Iterator[Slurm]:
 
 def _munged(place: Path) -> subprocess.Popen[bytes] | None:
     """The daemon by which Slurm's know each other; None where one runs already."""
-    if Path("/run/munge/munge.socket.2").exists() and subprocess.run(["munge", "-n"], capture_output=True).returncode == 0:
+    if (
+        Path("/run/munge/munge.socket.2").exists()
+        and subprocess.run(["munge", "-n"], capture_output=True).returncode == 0
+    ):
         return None
     user = pwd.getpwnam("munge")
     key = Path("/etc/munge/munge.key")

@@ -182,9 +182,7 @@ def moved(scene: Scene, cluster: clusters.Slurm) -> Trials:
     before = {(one["arm"], one["seed"]): one["attempt"] for one in steps}
     scene.start(*SLURM, "--detach", "--resume", env=cluster.env).must()
     scene.note("handed over to Slurm with --detach")
-    on = until(
-        lambda: [one for one in scene.running() if one["attempt"] > before.get((one["arm"], one["seed"]), 0)]
-    )
+    on = until(lambda: [one for one in scene.running() if one["attempt"] > before.get((one["arm"], one["seed"]), 0)])
     cluster.command("scancel", "--user", "root")
     until(lambda: not cluster.jobs())
     scene.note(f"all jobs were cancelled (scancel), trials at steps {_steps(on)}")
@@ -209,5 +207,5 @@ def environment(place: Path) -> dict[str, str]:
     import laurel_cli
 
     env = {name: value for name, value in os.environ.items() if not name.startswith(("LAUREL_", "RAY_", "SLURM_"))}
-    paths = str(Path(laurel_cli.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, [str(Path(laurel_cli.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     return env | {"PYTHONPATH": paths, "LAUREL_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}

@@ -266,7 +266,11 @@ def test_times_that_are_none(text: str) -> None:
 
 
 def test_what_sbatch_is_given() -> None:
-    said = {"slurm_partition": "gpu", "slurm_setup": ["module load x"], "slurm_arg": {"mail-type": "END", "exclusive": ""}}
+    said = {
+        "slurm_partition": "gpu",
+        "slurm_setup": ["module load x"],
+        "slurm_arg": {"mail-type": "END", "exclusive": ""},
+    }
     found = slurm._parameters(Resources(kind="cuda", threads=None, cpus=3, options=said), "laurel-1", 7)
     assert found == {
         "job_name": "laurel-1",

@@ -1,4 +1,4 @@
-"""A job of an engine: what it does on the machine that it is started on, and the notes about jobs in the study's folder.
+"""A job of an engine: what it does on the machine that it is started on, and the notes about jobs in a study's folder.
 
     jobs/slurm-4711.submitted     {"executor": "slurm", "jobs": {"4711_0": [["rw", 0]], ...}}
     jobs/rw-0.refused             why a job of this trial's ended that could not run it, where that is none of its own

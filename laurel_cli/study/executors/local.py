@@ -96,7 +96,7 @@ def run(folder: Path, keys: Sequence[Key], resources: Resources, on_event: Event
     _refuse_unfinished(folder, elsewhere)
 
 
-def slots(resources: Resources) -> list[Mapping[str, str]]:
+def slots(resources: Resources) -> list[dict[str, str]]:
     """Of every trial that may run at once the variables by which it sees the GPUs that are its own, none for all.
 
     Raises:

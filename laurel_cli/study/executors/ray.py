@@ -20,7 +20,7 @@ from laurel_cli.devices import kind_of
 from laurel_cli.errors import HeldError, LaurelError, ResourceError, UsageError
 from laurel_cli.records.files import read_whole
 from laurel_cli.study.executors import jobs, watch
-from laurel_cli.study.run import PATIENCE, Event, Key, Resources
+from laurel_cli.study.run import Event, Key, Resources
 from laurel_cli.text import first_line
 
 OPTIONS = ("ray_address", "ray_runtime_env", "trials_per_job")
@@ -191,7 +191,9 @@ def _connected(resources: Resources) -> Any:
                 include_dashboard=None if address else False,
             )
         except (ConnectionError, RuntimeError, TimeoutError) as error:
-            raise ResourceError("The Ray cluster does not answer.", f"{_said(error)}.", "Check `ray_address`.") from error
+            raise ResourceError(
+                "The Ray cluster does not answer.", f"{_said(error)}.", "Check `ray_address`."
+            ) from error
         except ValueError as error:
             raise UsageError("Ray refuses what it is asked.", f"{_said(error)}.", "Check `ray_runtime_env`.") from error
     return ray

@@ -1,8 +1,8 @@
-"""Trials on a cluster that Slurm runs: one array of jobs, submitted at once by submitit (`pip install 'laurel-cli[slurm]'`).
+"""Trials on a cluster that Slurm runs: an array of jobs, submitted at once by submitit (the extra `slurm`).
 
 A job asks Slurm to be queued again where it was told to stop and has written its checkpoints: before its wall time is
-over, or because others need its place. Slurm itself queues those again whose machine is lost. The command that has begun
-the study looks at the study's folder and, seldom, at the queue; it may leave at any time.
+over, or because others need its place. Slurm itself queues those again whose machine is lost. The command that has
+begun the study looks at the study's folder and, seldom, at the queue; it may leave at any time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,19 @@ OPTIONS = (
 )
 ELSEWHERE = True
 PASSED = ("partition", "account", "qos", "gres", "constraint")  # to sbatch as they are
-OWN = ("array", "job-name", "nodes", "ntasks", "open-mode", "output", "error", "requeue", "no-requeue", "signal", "wrap")
+OWN = (
+    "array",
+    "job-name",
+    "nodes",
+    "ntasks",
+    "open-mode",
+    "output",
+    "error",
+    "requeue",
+    "no-requeue",
+    "signal",
+    "wrap",
+)
 TYPED = ("time", "cpus-per-task", "gpus", *PASSED)  # that have an option
 MINUTES = 60  # of a job, where nothing else is asked for: it is queued again as often as its trials need
 AT_ONCE = 1000  # jobs of an array, where Slurm does not say how many it takes
@@ -58,8 +70,7 @@ class Job:
         name = f"slurm {os.environ.get('SLURM_CLUSTER_NAME', '')} {os.environ['SLURM_JOB_ID']}"
         before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
         try:
-            what = {"job": name, "here": self.here, "variables": self.variables}
-            jobs.work(self.folder, self.keys, self.resources, **what)
+            jobs.work(self.folder, self.keys, self.resources, job=name, here=self.here, variables=self.variables)
         except KeyboardInterrupt:
             self._again(before[signal.SIGUSR2])
 
@@ -118,7 +129,9 @@ def shown(count: int, resources: Resources) -> list[tuple[str, str]]:
     setup = asked.pop("setup", [])
     rows = [(f"--{name.replace('_', '-')}", str(value)) for name, value in {**asked, **more}.items()]
     parallel = asked["array_parallelism"]
-    rows = [("--array", f"0-{count - 1}%{parallel}") if name == "--array-parallelism" else (name, v) for name, v in rows]
+    rows = [
+        ("--array", f"0-{count - 1}%{parallel}") if name == "--array-parallelism" else (name, v) for name, v in rows
+    ]
     return [*rows, *(("before each job", line) for line in setup)]
 
 
@@ -179,12 +192,12 @@ class _Queue:
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        what = {"resources": _within(self.resources), "here": str(Path.cwd()), "variables": jobs.surroundings()}
+        within, here, variables = _within(self.resources), str(Path.cwd()), jobs.surroundings()
         array = submitit.SlurmExecutor(folder=jobs.place(self.folder), max_num_timeout=10**6)
         array.update_parameters(**_parameters(self.resources, self.name, len(several)))
         try:
             with array.batch():
-                sent = [array.submit(Job(self.folder, keys, **what)) for keys in several]
+                sent = [array.submit(Job(self.folder, keys, within, here, variables)) for keys in several]
         except (FailedJobError, FailedSubmissionError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             said = next((line for line in lines if "error" in line), (lines or ["It does not say why."])[-1])
@@ -211,7 +224,9 @@ def _parameters(resources: Resources, name: str, count: int) -> dict[str, Any]:
         **{key: said[key] for key in PASSED if key in said},
     }
     if said.get("arg"):
-        found["additional_parameters"] = {key.replace("-", "_"): _checked(key, value) for key, value in said["arg"].items()}
+        found["additional_parameters"] = {
+            key.replace("-", "_"): _checked(key, value) for key, value in said["arg"].items()
+        }
     if said.get("setup"):
         found["setup"] = list(said["setup"])
     return found
@@ -255,9 +270,9 @@ def _minutes(text: str) -> int:
     days, *rest = match.groups() if match else (None, None)
     parts = [int(part) for part in rest if part is not None]
     if days is not None:
-        hours, minutes, seconds = (parts + [0, 0])[:3]
+        hours, minutes, seconds = [*parts, 0, 0][:3]
     else:
-        hours, minutes, seconds = {1: [0, *parts, 0], 2: [0, *parts]}.get(len(parts), (parts + [0, 0, 0])[:3])
+        hours, minutes, seconds = {1: [0, *parts, 0], 2: [0, *parts]}.get(len(parts), [*parts, 0, 0, 0][:3])
     total = ((int(days or 0) * 24 + hours) * 60 + minutes) + -(-seconds // 60)
     if match is None or not total:
         what = f"`slurm_time={text!r}` is no time."
