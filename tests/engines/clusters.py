@@ -117,7 +117,8 @@ def slurm(place: Path) -> Iterator[Slurm]:
         time.sleep(2)
         for node in ("n1", "n2"):
             subprocess.run(["slurmd", "-f", str(conf), "-N", node], env=env, check=True, timeout=START)
-        _until(lambda: found.command("sinfo", "--noheader", "--format", "%T").split() == ["idle", "idle"], place)
+        nodes = ("sinfo", "--Node", "--noheader", "--format", "%N %T")
+        _until(lambda: set(found.command(*nodes).splitlines()) == {"n1 idle", "n2 idle"}, place)
         yield found
     finally:
         with suppress(subprocess.SubprocessError):

@@ -56,7 +56,7 @@ TIMES = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """What submitit carries to another machine and calls there."""
 
     folder: Path
@@ -197,7 +197,7 @@ class _Queue:
         array.update_parameters(**_parameters(self.resources, self.name, len(several)))
         try:
             with array.batch():
-                sent = [array.submit(Job(self.folder, keys, within, here, variables)) for keys in several]
+                sent = [array.submit(SlurmJob(self.folder, keys, within, here, variables)) for keys in several]
         except (FailedJobError, FailedSubmissionError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             said = next((line for line in lines if "error" in line), (lines or ["It does not say why."])[-1])
