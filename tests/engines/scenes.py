@@ -20,7 +20,7 @@ from tests.engines import clusters
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: commands inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PATIENCE = 420.0  # seconds for one stretch of a scene
+PATIENCE = 1200.0  # seconds for one stretch of a scene
 DIFFERENT = ("command", "seconds", "place")  # what a record may say otherwise, by where its trial ran
 LOCAL = ("--processes", "1")
 SLURM = ("--executor", "slurm", "--slurm-partition", "low", "--slurm-array-parallelism", "2")
@@ -34,7 +34,7 @@ class Scene:
 
     place: Path
     env: Mapping[str, str]
-    steps: int = 4000
+    steps: int = 2000
     done: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
