@@ -88,6 +88,24 @@ def rungs_of(asked: TrainSettings, ladder: LadderSettings, *, command: str, else
     )
 
 
+def refuse_elsewhere(executor: str, **asked: bool) -> None:
+    """A ladder trains here, size after size.
+
+    Raises:
+        UsageError: an executor is asked for, or what goes with one.
+    """
+    from laurel_cli.errors import UsageError
+    from laurel_cli.study.executors import LOCAL
+
+    named = [name for name, is_asked in asked.items() if is_asked] + ["executor"] * (executor != LOCAL)
+    if named:
+        raise UsageError(
+            f"`{named[0]}` does not go with `ladder`.",
+            "The sizes of a ladder are trained on this machine, one after the other.",
+            "Leave it out; for other machines `prepare` lists the trials of all sizes, each a command of its own.",
+        )
+
+
 def refuse(folder: Path | None) -> None:
     """A ladder is no study.
 

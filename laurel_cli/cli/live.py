@@ -74,6 +74,7 @@ class Live:
         match happening.kind:
             case "begun":
                 self.cells[key] = "0 %"
+                self.done.discard(key)  # it had failed, and is tried again
             case "point":
                 self.cells[key] = f"{100 * message['step'] // message['steps']} %"
                 self._scalars(key, message["step"], train_loss=message["loss"], learning_rate=message["learning_rate"])

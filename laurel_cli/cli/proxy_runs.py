@@ -1,4 +1,4 @@
-"""What `laurel train-proxy` does with a plan: train and answer, list the trials, or run one of them."""
+"""What `laurel train-proxy` does with a plan: train and answer, hand trials over, list them, or run one of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from laurel_cli.cli.typed import in_options
 from laurel_cli.text import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from laurel_cli.cli.destination import Destination
+    from laurel_cli.settings.executors import ExecutorSettings
     from laurel_cli.settings.train import TrainSettings
     from laurel_cli.study.compare import Prepared
-    from laurel_cli.study.folder import Study
     from laurel_cli.study.plan import StudyPlan
 
 
@@ -28,9 +28,11 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
     Raises:
         typer.Exit: 6, some trials failed.
     """
+    from laurel_cli.cli import stdio
     from laurel_cli.cli.live import Live
     from laurel_cli.study import compare as proxy
     from laurel_cli.study import folder as study
+    from laurel_cli.study.executors import executor_of
 
     with Live(debug=debug, tensorboard=tensorboard) as live:
         prepared = prepared_of(plan, live.step)
@@ -38,6 +40,8 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
             document = proxy.compare(plan, prepared, on_event=live.event, on_trials=live.trials)
         except KeyboardInterrupt:
             live.close()
+            if executor_of(plan.executor).ELSEWHERE:
+                stdio.say("note: what was handed over goes on; the same command comes back to it")
             if study.trials(prepared.folder):
                 destination.write(proxy.judged(prepared, plan.command))
             raise
@@ -58,6 +62,73 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
         stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
     stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
+
+
+def check_one(named: Mapping[str, bool], where: ExecutorSettings) -> None:
+    """Refuse options that ask for two things at once.
+
+    Args:
+        named: options that ask for something else than training, and whether they are given.
+        where: settings of the executor, which one trial alone has none of.
+
+    Raises:
+        UsageError: two of them are given, or an executor for one trial.
+    """
+    from laurel_cli.errors import UsageError
+
+    given = [name for name, is_given in named.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} contradict each other.", hint="Leave one of them out.")
+    if named["--trial"] and any(value and value != "local" for value in vars(where).values()):
+        raise UsageError("--trial runs here.", "An executor runs the trials of a whole study.", "Leave --executor out.")
+
+
+def hand_over(plan: StudyPlan, destination: Destination, debug: bool) -> None:
+    """Submit what is missing, say where the study stands, and leave."""
+    from laurel_cli.cli import stdio
+    from laurel_cli.cli.progress import Progress
+    from laurel_cli.study import compare as proxy
+    from laurel_cli.study.status import status
+
+    with Progress(debug) as progress:
+        prepared = _prepared(plan, progress)
+        progress("handing its trials over")
+        proxy.hand_over(plan, prepared)
+    for warning in prepared.warnings:
+        stdio.say(f"warning: {in_options(warning)}")
+    stdio.say("the trials go on without this command; the same one, without --detach, comes back to them")
+    destination.write(status(prepared.folder))
+
+
+def show_status(folder: str | Path | None, destination: Destination, debug: bool) -> None:
+    """Say where the study in a folder stands.
+
+    Raises:
+        UsageError: no folder is named.
+    """
+    from laurel_cli.cli import stdio
+    from laurel_cli.errors import UsageError
+    from laurel_cli.study.status import status
+
+    stdio.reserve(debug)
+    if folder is None:
+        raise UsageError("--status needs --study.", "It looks at the folder of a study.", "Name it.")
+    destination.write(status(Path(folder)))
+
+
+def rehearse(plan: StudyPlan, destination: Destination, debug: bool) -> None:
+    """Say what running a plan would come to; in a process of its own where it has a user's model."""
+    from laurel_cli.cli.progress import Progress
+    from laurel_cli.study.run import PATIENCE
+    from laurel_cli.study.status import rehearsed
+
+    users = _users_models(plan)
+    with Progress(debug) as progress:
+        if users:
+            found = apart(lambda step: rehearsed(plan, step), users[0], on_progress=progress, patience=2 * PATIENCE)
+        else:
+            found = rehearsed(plan, progress)
+    destination.write(found)
 
 
 def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
@@ -117,7 +188,7 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
         except (typer.Exit, UsageError, RecordError, HeldError):
             raise
         except Exception as error:
-            _leave_failure(folder, study, arm, number, error)
+            _leave_failure(folder, arm, number, error)
             raise
     stdio.settle()  # its record is the answer
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
@@ -134,21 +205,14 @@ def _ran(folder: Path, arm: str, seed: int, model: str, **options: Any) -> dict[
     return ran
 
 
-def _leave_failure(folder: Path, study: Study, arm: str, seed: int, error: Exception) -> None:
+def _leave_failure(folder: Path, arm: str, seed: int, error: Exception) -> None:
     """A record of what ended a trial; of several processes that train it together the first one leaves it."""
-    from laurel_cli.proxy.outcome import failure
     from laurel_cli.proxy.parallel import rank
-    from laurel_cli.records.store import write
-    from laurel_cli.study import folder as studies
-    from laurel_cli.study.claim import place
-    from laurel_cli.study.measured import code_of
+    from laurel_cli.study.executors.local import leave_failure
     from laurel_cli.text import first_line
 
     if rank() == 0:
-        where = place(studies.checkpoint_path(folder, arm, seed))
-        said, code = first_line(error), code_of(study)
-        content = failure(study, study.contender(arm), seed, said, command=command_line(), code=code, place=where)
-        write(folder / "records", "trial", "failed", content)
+        leave_failure(folder, (arm, seed), first_line(error), command_line())
 
 
 def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
@@ -168,12 +232,11 @@ def _run(folder: Path, arm: str, seed: int, **options: Any) -> dict[str, Any]:
 
 def prepared_of(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared:
     """The plan's study, prepared; in a process of its own where it has a user's model."""
-    from laurel_cli.models.reference import runs_users_code
     from laurel_cli.study import folder as study
     from laurel_cli.study.compare import Prepared, prepare
     from laurel_cli.study.run import PATIENCE
 
-    users = [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
+    users = _users_models(plan)
     if not users:
         return prepare(plan, on_progress)
 
@@ -184,6 +247,12 @@ def prepared_of(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared
     made = apart(work, users[0], on_progress=on_progress, patience=2 * PATIENCE)
     folder = Path(made["folder"])
     return Prepared(folder, study.load(folder), tuple(made["warnings"]))
+
+
+def _users_models(plan: StudyPlan) -> list[str]:
+    from laurel_cli.models.reference import runs_users_code
+
+    return [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
 
 
 def _at_once(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from laurel_cli.cli.options import Debug, Force, Format, Output, command_line
 from laurel_cli.cli.typed import in_options
 from laurel_cli.settings.base import joined
+from laurel_cli.settings.executors import WHERE, ExecutorSettings
 from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
 from laurel_cli.settings.train import (
@@ -49,6 +51,27 @@ def train_proxy(
     ] = None,
     *,
     at_once: ProcessSettings,
+    where: ExecutorSettings,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Hand the trials over to slurm or ray and leave; the same command without it comes back to them.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
+    status: Annotated[
+        bool,
+        typer.Option("--status", help="Say where the study in --study stands, run nothing.", rich_help_panel=WHERE),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be submitted, how many trials and for how long; write and run nothing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +118,10 @@ def train_proxy(
 
         laurel train-proxy gpt2 --layers 4 --task text:books.txt --ladder 64,96,128,192 --arms rw,rw+lr@4,x0
 
+        laurel train-proxy gpt2 --task c4 --executor slurm --slurm-partition gpu --slurm-time 4:00:00 --detach
+
+        laurel train-proxy --status --study DIR
+
         laurel train-proxy --write-config study.toml && laurel train-proxy --config study.toml --seeds 9
     """
     from laurel_cli.cli import ladder_runs, proxy_runs, stdio
@@ -103,6 +130,8 @@ def train_proxy(
     from laurel_cli.records.provenance import versions
 
     destination = Destination.checked(format, output, force)
+    named = {"--prepare": prepare, "--trial": trial is not None, "--detach": detach, "--status": status}
+    proxy_runs.check_one(named | {"--dry-run": dry_run}, where)
     if trial is not None:
         stdio.reserve(debug)
         files.bring()
@@ -110,7 +139,14 @@ def train_proxy(
         device = None if training.device == "auto" else training.device
         proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions), device=device)
         return
-    parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once)
+    if ladder.ladder is not None:
+        ladder_runs.refuse_elsewhere(where.executor, detach=detach, status=status, dry_run=dry_run)
+    else:
+        ladder_runs.refuse(None if declared.study is None else Path(declared.study))
+    if status:
+        proxy_runs.show_status(declared.study, destination, debug)
+        return
+    parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once, where)
     stdio.reserve(debug)
     if ladder.ladder is not None:
         with Progress(debug, every=30.0) as progress:
@@ -124,7 +160,6 @@ def train_proxy(
         else:
             ladder_runs.compare(rungs, tensorboard, destination, debug)
         return
-    ladder_runs.refuse(None if declared.study is None else Path(declared.study))
     with Progress(debug, every=30.0) as progress:
         progress("starting")
         from laurel_cli.devices import is_host
@@ -139,8 +174,12 @@ def train_proxy(
             stdio.say(f"device: {plan.recipe.device}, as this machine has it; for another name it, as --device cuda")
         elif training.device == "auto" and not is_host(plan.recipe.device):
             stdio.say(f"device: {plan.recipe.device}")
-    if prepare:
+    if dry_run:
+        proxy_runs.rehearse(plan, destination, debug)
+    elif prepare:
         proxy_runs.list_trials(plan, debug)
+    elif detach:
+        proxy_runs.hand_over(replace(plan, detach=True), destination, debug)
     else:
         proxy_runs.compare(plan, tensorboard, destination, debug)
 

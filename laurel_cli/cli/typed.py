@@ -17,7 +17,8 @@ _CODE = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`")
 SETTINGS = (ProfileSettings, TrainSettings, LadderSettings)
 OPTIONS = {name: option for settings in SETTINGS for name, option in options(settings).items()}
 OPTIONS |= {
-    name: Option("") for name in ("cost", "quality", "fail_if", "format", "output", "force", "into", "again", "scale")
+    name: Option("")
+    for name in ("cost", "quality", "fail_if", "format", "output", "force", "into", "again", "scale", "detach")
 }
 
 

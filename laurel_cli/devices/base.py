@@ -32,6 +32,7 @@ class Device:
         places: the runtime chooses where tensors lie in memory, nobody else.
         looks: a single forward pass in eager mode, with float64, costs little.
         whole_norms: torch norms batches over several processes on it (`nn.SyncBatchNorm`).
+        shown_by: the variable that says which of several devices a process sees; "" where there is none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Device:
     places: ClassVar[bool] = False
     looks: ClassVar[bool] = False
     whole_norms: ClassVar[bool] = False
+    shown_by: ClassVar[str] = ""
 
     # Before it is opened: nothing here may take the device for this process.
 
@@ -67,6 +69,11 @@ class Device:
     def trials_at_once(cls) -> int:
         """How many trainings share it best."""
         return 1
+
+    @classmethod
+    def shown(cls) -> list[str]:
+        """What `shown_by` holds for each of the devices that this process sees."""
+        return []
 
     @classmethod
     def collective(cls, kind: str) -> str:

@@ -29,6 +29,7 @@ class Cuda(Device):
     looks = True
     whole_norms = True
     grouped = True
+    shown_by = "CUDA_VISIBLE_DEVICES"
 
     def __init__(self, name: str = "cuda") -> None:
         index = torch.device(name).index
@@ -54,6 +55,12 @@ class Cuda(Device):
     def open(cls, name: str, threads: int | None = None) -> Device:
         """It becomes the current one."""
         return cls(name)
+
+    @classmethod
+    def shown(cls) -> list[str]:
+        """Their numbers, or what the variable has already."""
+        count, said = torch.cuda.device_count(), os.environ.get(cls.shown_by, "")
+        return [name.strip() for name in said.split(",")][:count] if said else list(map(str, range(count)))
 
     @classmethod
     def collective(cls, kind: str) -> str:

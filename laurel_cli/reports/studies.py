@@ -17,8 +17,10 @@ from laurel_cli.proxy.recipe import SEARCH_SEED
 from laurel_cli.records.store import Record
 from laurel_cli.reports.arms import order
 from laurel_cli.reports.join import Model, device_name, newest
+from laurel_cli.reports.words import listed
 from laurel_cli.schemas.check import fault
 from laurel_cli.schemas.study import Definition
+from laurel_cli.study import progress
 from laurel_cli.verdict.document import judged
 from laurel_cli.verdict.findings import Finding, Judgement
 from laurel_cli.verdict.trials import BASELINE
@@ -123,6 +125,7 @@ def _trials(group: Sequence[Record]) -> Trials:
     devices = tuple(sorted({device_name(record.content) for record in records}))
     if len(devices) > 1:
         notes.append(f"the trials were run on {len(devices)} devices: {', '.join(devices)}")
+    notes += _under_way(records)
     return Trials(
         content=records[0].content,
         definition=definition,
@@ -136,6 +139,17 @@ def _trials(group: Sequence[Record]) -> Trials:
         },
         notes=tuple(notes),
     )
+
+
+def _under_way(records: Sequence[Record]) -> list[str]:
+    """How far the trials are that run beside these, as they have said themselves."""
+    folders = sorted({record.path.parent.parent / "checkpoints" for record in records})
+    said = [
+        f"{one['arm']}:{one['seed']} at step {one['step']} of {one['steps']}"
+        for folder in folders
+        for one in progress.of_folder(folder)
+    ]
+    return [f"begun and not ended: {listed(said)}"] if said else []
 
 
 def _definitions(records: Sequence[Record]) -> tuple[list[Mapping[str, Any]], list[str]]:

@@ -26,6 +26,7 @@ from laurel_cli.schemas.report import ReportJSON
 from laurel_cli.schemas.reproduce import Experiments, Reproduce
 from laurel_cli.schemas.residual_map import FoundConnections
 from laurel_cli.schemas.study import StudyOne, StudyTwo
+from laurel_cli.schemas.study_status import DryRun, StudyStatus
 from laurel_cli.schemas.train_proxy import TrainProxy
 from laurel_cli.schemas.trial import Trial
 
@@ -35,6 +36,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.convert/1": Convert,
     "laurel.count/1": CountedModel,
     "laurel.deploy/1": Deploy,
+    "laurel.dry-run/1": DryRun,
     "laurel.env/1": Env,
     "laurel.error/1": ErrorJSON,
     "laurel.experiments/1": Experiments,
@@ -50,6 +52,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.report/2": ReportJSON,
     "laurel.reproduce/1": Reproduce,
     "laurel.residual-map/1": FoundConnections,
+    "laurel.study-status/1": StudyStatus,
     "laurel.study/1": StudyOne,
     "laurel.study/2": StudyTwo,
     "laurel.train-proxy/2": TrainProxy,

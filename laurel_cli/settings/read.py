@@ -98,7 +98,7 @@ def keywords(option: str, values: Sequence[str] | None) -> dict[str, Any]:
             raise UsageError(f"{option} {value!r} is not KEY=VALUE.", hint=f"Try {option} num_classes=10.")
         if key.strip() in found:
             raise UsageError(f"{option} {key.strip()} is given twice.", hint="Name every key once.")
-        found[key.strip()] = _literal(text)
+        found[key.strip()] = literal(text)
     return found
 
 
@@ -114,7 +114,8 @@ def percentage(option: str, text: str) -> float:
     return float(match[1])
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal, else the text as it is."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what only looks like a number: it is text then

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.proxy import defaults
 from laurel_cli.settings import read
 from laurel_cli.settings.base import ARGUMENT, Settings, says
+from laurel_cli.settings.executors import ExecutorSettings
 from laurel_cli.settings.shared import (
     ARMS,
     DEVICE_HELP,
@@ -336,6 +337,7 @@ class ProcessSettings(Settings):
 
 @dataclass(frozen=True)
 class TrainSettings(  # the last one's fields come first
+    ExecutorSettings,
     ProcessSettings,
     StudySettings,
     TrainingSettings,

@@ -8,7 +8,9 @@ from typing import Any
 
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import defaults
+from laurel_cli.settings import read
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study import executors
 from laurel_cli.study.plan import StudyPlan
 
 
@@ -28,6 +30,8 @@ def plan_of(
         ResourceError: the device is absent.
     """
     asked.bring()
+    executor = read.one_of("executor", asked.executor, executors.KINDS)
+    far = executors.executor_of(executor).ELSEWHERE
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("`steps` and `epochs` say the same thing.", hint="Leave one of them out.")
     if asked.model is not None and not isinstance(asked.model, str):
@@ -47,7 +51,10 @@ def plan_of(
     budget |= {"lr": defaults.SGD["lr"]} if asked.optimizer == "sgd" else {}
     usual = defaults.SGD["weight_decay"] if asked.optimizer == "sgd" else defaults.WEIGHT_DECAY
     batch = asked.batch or budget["batch"]
-    place = resolve(asked.device, asked.on_note, elsewhere=elsewhere)
+    place = resolve(asked.device, asked.on_note, elsewhere=elsewhere or far)
+    if far and place != family(place):
+        what = f"`device={place!r}` and `executor={executor!r}` contradict each other."
+        raise UsageError(what, "The executor says which device a trial has.", f"Try `device={family(place)!r}`.")
     device = family(place)
     data = TaskChoice(
         reference=task,
@@ -101,11 +108,46 @@ def plan_of(
         steps_saved=asked.steps_saved,
         worth=asked.worth,
         processes=asked.processes,
+        executor=executor,
+        options=_options(executor, asked),
+        gpus=_gpus(asked.gpus_per_trial, place),
+        cpus=asked.cpus_per_trial,
+        trials_per_job=asked.trials_per_job,
+        max_retries=asked.max_retries,
         place=place,
         allowed=tuple(asked.allow_versions),
         command=command,
         versions=versions,
     )
+
+
+def _options(executor: str, asked: TrainSettings) -> dict[str, Any]:
+    """What was asked of the executor alone."""
+    own = {name for name in executors.KINDS for name in executors.executor_of(name).OPTIONS}
+    given = {name: getattr(asked, name) for name in sorted(own)}
+    return executors.options_of(executor, {name: value for name, value in given.items() if value})
+
+
+def _gpus(share: float | None, place: str) -> float | None:
+    """GPUs of each trial.
+
+    Raises:
+        UsageError: they are no number of GPUs, the device is none, or names itself which.
+    """
+    from laurel_cli.devices import family, kind_of
+
+    if not share:
+        return share
+    if share > 1 and share != int(share):
+        what = f"`gpus_per_trial={share:g}` is neither a share of a GPU nor a number of them."
+        raise UsageError(what, hint="Try `gpus_per_trial=0.5` or `gpus_per_trial=2`.")
+    if not kind_of(place).shown_by:
+        what = f"`gpus_per_trial={share:g}` needs a study on GPUs."
+        raise UsageError(what, f"This one trains on {place}.", "Leave it out, or add `device='cuda'`.")
+    if place != family(place):
+        what = f"`gpus_per_trial={share:g}` and `device={place!r}` contradict each other."
+        raise UsageError(what, "Both say which GPU a trial has.", f"Try `device={family(place)!r}`.")
+    return share
 
 
 def _weights(place: str | Path | None) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 A claim is a file `ARM-SEED.claim-N` that is made with O_EXCL, so that of two that make one, one fails. Its number is
 the fencing token: whoever takes a trial over makes the next number, and whoever holds a lower one has lost it. The
 holder renews its claim, by its time of change, with every checkpoint, evaluation and point of the curve; one that was
-not renewed for `minutes()` has expired. A holder on this very machine whose process has ended has expired at once. Time
-is that of the file system that holds the claims, the same for all machines. A claim that is given back stays, so that
-the next number is another one; all go once the trial has its record. So N is also the number of the attempt.
+not renewed for `minutes()` has expired. A holder on this very machine whose process has ended has expired at once, and
+so has one that an engine has started as the same job as this process: an engine starts a job again where it has ended,
+or its machine is lost. Time is that of the file system that holds the claims, the same for all machines. A claim that
+is given back stays, so that the next number is another one; all go once the trial has its record. So N is also the
+number of the attempt.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from laurel_cli.errors import HeldError, LostError, ResourceError, UsageError
 from laurel_cli.text import message, visible
 
 VARIABLE = "LAUREL_CLAIM_MINUTES"
+JOB = "LAUREL_JOB"  # names the job of an engine that this process belongs to, the same after it was started again
 MINUTES = 30.0
 _NUMBER = re.compile(r"\.claim-(\d{1,9})")
 
@@ -99,6 +102,7 @@ def take(checkpoint: Path) -> Claim:
         )
     claim = Claim(stem, newest + 1)
     place = {"pid": os.getpid(), "started": _started(os.getpid()), "machine": _machine(), "host": platform.node()}
+    place |= {"job": os.environ[JOB]} if os.environ.get(JOB) else {}
     try:
         descriptor = os.open(claim.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError as error:
@@ -120,6 +124,13 @@ def take(checkpoint: Path) -> Claim:
 def place(checkpoint: Path) -> dict[str, Any]:
     """For the record of a trial that has ended without a result: where, and which attempt the last one was."""
     return {"host": host(), "attempt": _newest(checkpoint.with_suffix(""))}
+
+
+def holder(checkpoint: Path) -> int:
+    """The number of the attempt that is under way; 0 where nobody holds the trial."""
+    stem = checkpoint.with_suffix("")
+    newest = _newest(stem)
+    return newest if newest and not _has_expired(_path(stem, newest)) else 0
 
 
 def minutes() -> float:
@@ -174,6 +185,8 @@ def _has_expired(path: Path) -> bool:
         plain = _read(path)
         if plain and plain.get("machine") == _machine() and _started(plain.get("pid")) != plain.get("started"):
             return True
+        if _is_of_this_job(plain):
+            return True
         with tempfile.TemporaryFile(dir=path.parent) as file:
             now = os.fstat(file.fileno()).st_mtime
         return now - path.stat().st_mtime > 60 * minutes()
@@ -181,6 +194,12 @@ def _has_expired(path: Path) -> bool:
         return False
     except OSError as error:
         raise ResourceError(f"{str(path.parent)!r} cannot be written.", f"{message(error)}.") from error
+
+
+def _is_of_this_job(plain: dict[str, Any]) -> bool:
+    """Whether the engine had started the holder, elsewhere, as the job that it has started again as this process."""
+    job = os.environ.get(JOB, "")
+    return bool(job) and plain.get("job") == job and plain.get("machine") != _machine()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from laurel_cli.proxy.recipe import SEARCH_SEED, parse_contenders
 from laurel_cli.records.canonical import sha256_of
 from laurel_cli.records.provenance import trained_by
 from laurel_cli.records.store import read, write
-from laurel_cli.study import controls, run, sources
+from laurel_cli.study import controls, executors, sources
 from laurel_cli.study import folder as study
 from laurel_cli.study.declaration import Declaration
+from laurel_cli.study.executors import jobs
 from laurel_cli.study.folder import Study
 from laurel_cli.study.measured import check_names
 from laurel_cli.study.plan import StudyPlan
-from laurel_cli.study.run import Event, Key
+from laurel_cli.study.run import Event, Key, ordered
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
@@ -42,18 +43,32 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: None) -> Prepared:
+def opened(plan: StudyPlan, on_progress: Callable[[str], None]) -> tuple[Task, Path]:
+    """The data of a plan, and the folder of its study."""
+    on_progress(f"opening {plan.recipe.task.reference}")
+    with unlimited():
+        task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
+    return task, plan.folder or study.FOLDER / study.default_name(plan.recipe, task.sha256)
+
+
+def prepare(
+    plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: None, *, rehearsal: bool = False
+) -> Prepared:
     """Open the data, try to build every arm, write `study.json`. Nothing is trained but for a search of rates.
+
+    Args:
+        plan: what is asked for.
+        on_progress: told what is being done.
+        rehearsal: of a copy of the study, to see what would run: no engine need be here, and nothing is counted.
 
     Raises:
         UsageError, ModelError, RecordError, ResourceError: as the data, the models and the study's folder say.
     """
     _check(plan)
     check_names(plan.allowed)
-    on_progress(f"opening {plan.recipe.task.reference}")
-    with unlimited():
-        task = open_task(**vars(plan.recipe.task), on_progress=on_progress)
-    folder = plan.folder or study.FOLDER / study.default_name(plan.recipe, task.sha256)
+    if not rehearsal:
+        executors.executor_of(plan.executor).ready(plan.resources)
+    task, folder = opened(plan, on_progress)
     wanted = Study(
         name=folder.name,
         recipe=plan.recipe,
@@ -80,8 +95,8 @@ def prepare(plan: StudyPlan, on_progress: Callable[[str], None] = lambda step: N
     wanted, left_out = _built(wanted, task, known, on_progress)
     wanted = _costed(wanted, task, old, on_progress)
     wanted = _with_sources(wanted, old)
-    begun = study.begin(folder, wanted, resume=plan.resume, allowed=plan.allowed)
-    if not _is_counted(begun, folder):
+    begun = study.begin(folder, wanted, resume=plan.resume or bool(jobs.submitted(folder)), allowed=plan.allowed)
+    if not rehearsal and not _is_counted(begun, folder):
         _counted(begun, task, folder, plan, on_progress)
     return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
 
@@ -101,33 +116,61 @@ def compare(
         on_trials: told which trials there are, and the results that are there already, before the others run.
 
     Raises:
-        KeyboardInterrupt: after the trials under way have written their checkpoints.
+        KeyboardInterrupt: on this machine after the trials under way have written their checkpoints; jobs of an
+            engine go on.
     """
-    folder = prepared.folder
-    if plan.recipe.world > 1:
-        what = f"`world={plan.recipe.world}` processes train one trial, which this command does not start."
-        raise UsageError(what, hint="Write the study down by --prepare, and let torchrun start each --trial.")
-    for count in _stops(prepared.study) or [plan.seeds]:
-        with study.locked(folder, plan.command) as lock:
-            blocks = range(plan.first_seed, plan.first_seed + count)
-            wanted = replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
-            wanted = study.begin(folder, wanted, resume=True, allowed=plan.allowed)
-            on_trials(wanted.keys, study.trials(folder))
-            names = [one.name for one in wanted.contenders]
-            run.run(
-                folder,
-                run.ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
-                processes=plan.at_once,
-                command=plan.command,
-                allowed=plan.allowed,
-                device=plan.place,
-                lock=lock,
-                on_event=on_event,
-            )
+    for count in stops(plan, prepared.study):
+        _run(plan, prepared, count, on_event, on_trials)
         answer = judged(prepared, plan.command)
         if separated(answer):
             break
     return answer
+
+
+def hand_over(plan: StudyPlan, prepared: Prepared) -> None:
+    """Submit what the study lacks, up to its next look, and do not wait for it; of a plan that says `detach`."""
+    for count in stops(plan, prepared.study):
+        wanted = widened(plan, prepared, count)
+        if study.missing(prepared.folder, wanted):
+            _run(plan, prepared, count)
+            return
+        if separated(judged(prepared, plan.command)):
+            return
+
+
+def stops(plan: StudyPlan, begun: Study) -> list[int]:
+    """At how many blocks the study is looked at."""
+    return _stops(begun) or [plan.seeds]
+
+
+def widened(plan: StudyPlan, prepared: Prepared, count: int) -> Study:
+    """The study with so many blocks of the plan's."""
+    blocks = range(plan.first_seed, plan.first_seed + count)
+    return replace(prepared.study, seeds=tuple(sorted({*prepared.study.seeds, *blocks})))
+
+
+def _run(
+    plan: StudyPlan,
+    prepared: Prepared,
+    count: int,
+    on_event: Event = lambda happening: None,
+    on_trials: Callable[[Sequence[Key], Sequence[study.Trial]], None] = lambda keys, trials: None,
+) -> None:
+    """Run what is missing of so many blocks."""
+    folder = prepared.folder
+    if plan.recipe.world > 1:
+        what = f"`world={plan.recipe.world}` processes train one trial, which this command does not start."
+        raise UsageError(what, hint="Write the study down by --prepare, and let torchrun start each --trial.")
+    with executors.alone(plan.executor, folder, plan.command) as lock:
+        wanted = study.begin(folder, widened(plan, prepared, count), resume=True, allowed=plan.allowed)
+        on_trials(wanted.keys, study.trials(folder))
+        names = [one.name for one in wanted.contenders]
+        executors.executor_of(plan.executor).run(
+            folder,
+            ordered(study.missing(folder, wanted), names, by_arm=plan.recipe.compile),
+            replace(plan.resources, lock=lock),
+            on_event,
+        )
 
 
 def judged(prepared: Prepared, command: str) -> dict[str, Any]:
@@ -153,6 +196,9 @@ def _check(plan: StudyPlan) -> None:
         raise UsageError(
             "`controls=False` and `positive_control` contradict each other.", hint="Leave one of them out."
         )
+    if plan.detach and not executors.executor_of(plan.executor).ELSEWHERE:
+        what = f"`detach=True` leaves nobody to run trials by `executor={plan.executor!r}`."
+        raise UsageError(what, "They end with the command.", "Leave it out, and let nohup or tmux keep the command.")
     if plan.control_seeds < 1:
         raise UsageError("`control_seeds` is at least 1.", hint="`controls=False` leaves them out.")
 
@@ -311,16 +357,12 @@ def _searched(
     search = _with_sources(_built(search, task, set(), on_progress)[0], old)
     search = study.begin(place, search, resume=True, allowed=plan.allowed)
     keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with unlimited(), study.locked(place, plan.command) as lock:
-        run.run(
+    with unlimited(), executors.alone(plan.executor, place, plan.command) as lock:
+        executors.executor_of(plan.executor).run(
             place,
             keys,
-            processes=plan.at_once,
-            command=plan.command,
-            allowed=plan.allowed,
-            device=plan.place,
-            lock=lock,
-            on_event=lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
+            replace(plan.resources, lock=lock, detach=False),
+            lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
         )
     losses = {
         trial["arm"]["name"]: trial["final"]["loss"] for trial in study.trials(place) if trial["status"] == "complete"

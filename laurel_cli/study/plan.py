@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from laurel_cli.devices import kind_of
 from laurel_cli.proxy.defaults import CONTROL_SEEDS
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.records.provenance import versions
+from laurel_cli.study.run import Resources
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class StudyPlan:
         place: the device on which this run trains, "cuda:1"; None for the recipe's, of which any will do.
         allowed: packages whose versions may be others than those that the study began with.
         command: for the records; `versions` of what is installed, by name.
+        executor: where trials run; `options` are its own.
+        gpus, cpus: of each trial, None for what it needs; as of `Resources`, like what follows.
+        trials_per_job, max_retries: of an engine's job, of a trial that failed; `detach` to hand trials over and leave.
     """
 
     recipe: Recipe
@@ -55,8 +59,28 @@ class StudyPlan:
     allowed: tuple[str, ...] = ()
     command: str = ""
     versions: Mapping[str, str | None] = field(default_factory=versions)
+    executor: str = "local"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    gpus: float | None = None
+    cpus: int | None = None
+    trials_per_job: int | None = None
+    max_retries: int = 0
+    detach: bool = False
 
     @property
-    def at_once(self) -> int:
-        """Trials at once."""
-        return self.processes or kind_of(self.recipe.device).trials_at_once()
+    def resources(self) -> Resources:
+        """What each trial may use, for the executor."""
+        return Resources(
+            kind=self.recipe.device,
+            threads=self.recipe.threads,
+            processes=self.processes,
+            gpus=self.gpus,
+            cpus=self.cpus,
+            trials_per_job=self.trials_per_job,
+            max_retries=self.max_retries,
+            detach=self.detach,
+            options=self.options,
+            command=self.command,
+            allowed=self.allowed,
+            device=self.place,
+        )

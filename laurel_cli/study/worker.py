@@ -27,7 +27,7 @@ from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
 from laurel_cli.study import folder as studies
-from laurel_cli.study import measured, sources
+from laurel_cli.study import measured, progress, sources
 from laurel_cli.study.claim import Claim, held, host
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
@@ -79,8 +79,11 @@ def run_trial(
         done = studies.finished(folder, study, arm, seed)
         if done is not None:  # since somebody asked whether it is
             if claim is not None:
+                progress.end(claim)
                 claim.end()
             return done
+        if claim is not None:
+            on_event = progress.telling(claim, arm, seed, recipe.steps, on_event)
         place = own_device(device or recipe.device, recipe.threads)
         return _trained(folder, study, contender, recipe, seed, place, code, claim, command, stop, on_event, compiled)
 
@@ -154,6 +157,7 @@ def _trained(
             claim.renew()
             write(folder / "records", "trial", "complete", content)
             path.unlink(missing_ok=True)
+            progress.end(claim)
             claim.end()
     return content
 

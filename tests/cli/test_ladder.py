@@ -113,3 +113,10 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
     done = laurel("report", "--study", "s", "--cost", "latency")
     assert done.returncode == 2
     assert "--cost is not asked of a ladder" in done.stderr
+
+
+@pytest.mark.parametrize("more", [["--executor", "slurm"], ["--detach"], ["--dry-run"], ["--status"]])
+def test_a_ladder_is_trained_on_this_machine(laurel: Any, more: list[str]) -> None:
+    done = laurel("train-proxy", "paper-c4", "--ladder", "16,32,64", "--study", "ladder", *more)
+    assert done.returncode == 2
+    assert "ladder" in done.stderr

@@ -122,7 +122,11 @@ def test_a_trial_that_was_taken_over_writes_nothing_more(folder: Path) -> None:
     with pytest.raises(LostError):
         run_trial(folder, "rw", 0, command="", on_event=follow)
     assert not study.trials(folder)
-    assert sorted(file.name for file in (folder / "checkpoints").iterdir()) == ["rw-0.claim-1", "rw-0.claim-2"]
+    assert sorted(file.name for file in (folder / "checkpoints").iterdir()) == [
+        "rw-0.claim-1",
+        "rw-0.claim-2",
+        "rw-0.progress",
+    ]
 
 
 TOLD = """

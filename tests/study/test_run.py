@@ -14,11 +14,12 @@ import pytest
 
 from laurel_cli.errors import HeldError
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
-from laurel_cli.study import claim, run
+from laurel_cli.study import claim
 from laurel_cli.study import folder as study
 from laurel_cli.study.compare import compare, prepare
+from laurel_cli.study.executors import local
 from laurel_cli.study.plan import StudyPlan
-from laurel_cli.study.run import Happening, ordered
+from laurel_cli.study.run import Happening, Resources, ordered
 from tests.proxy.small import MODELS
 
 LIMITS = {"train_limit": 128, "evaluation_limit": 64}
@@ -118,7 +119,7 @@ def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
     if not pid:
         with study.locked(prepared.folder) as lock:
             keys = study.missing(prepared.folder, prepared.study)
-            run.run(prepared.folder, keys, processes=1, command="", lock=lock, on_event=lambda happening: None)
+            local.run(prepared.folder, keys, Resources(processes=1, lock=lock), lambda happening: None)
         os._exit(0)
     until = time.monotonic() + 120
     while not list((prepared.folder / "checkpoints").glob("*.pt")) and time.monotonic() < until:
