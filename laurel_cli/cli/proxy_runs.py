@@ -91,7 +91,7 @@ def hand_over(plan: StudyPlan, destination: Destination, debug: bool) -> None:
     from laurel_cli.study.status import status
 
     with Progress(debug) as progress:
-        prepared = _prepared(plan, progress)
+        prepared = prepared_of(plan, progress)
         progress("handing its trials over")
         proxy.hand_over(plan, prepared)
     for warning in prepared.warnings:

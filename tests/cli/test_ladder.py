@@ -116,7 +116,7 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
 
 
 @pytest.mark.parametrize("more", [["--executor", "slurm"], ["--detach"], ["--dry-run"], ["--status"]])
-def test_a_ladder_is_trained_on_this_machine(laurel: Any, more: list[str]) -> None:
+def test_a_ladder_is_trained_on_this_machine(laurel, more: list[str]) -> None:
     done = laurel("train-proxy", "paper-c4", "--ladder", "16,32,64", "--study", "ladder", *more)
     assert done.returncode == 2
     assert "ladder" in done.stderr
