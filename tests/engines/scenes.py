@@ -48,20 +48,22 @@ class Scene:
         small = ["paper-c4", "--layers", "1", "--width", "32", "--task", "stdlib", "--seq-len", "32", "--batch", "16"]
         small += ["--train-limit", "50000", "--evaluation-limit", "2000", "--lr", "0.01", "--device", "cpu"]
         small += ["--arms", "rw", "--no-controls", "--seeds", "2", "--steps", str(self.steps)]
-        return ["train-proxy", *small, "--study", str(self.folder), "--format", "json", *more]
+        return ["train-proxy", *small, "--study", str(self.folder), *more]
 
     def start(self, *more: str, ray: clusters.Ray | None = None, env: Mapping[str, str] | None = None) -> Driver:
         """The command in a process of its own."""
         by = ["-m", "laurel_cli"] if ray is None else ["-c", clusters.DRIVER, ray.address]
+        answer = self.place / "answer.json"  # Ray writes to a driver's stdout before it is ours
+        answer.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, *by, *self.words(*more)],
+            [sys.executable, *by, *self.words(*more), "--format", "json", "--output", str(answer), "--force"],
             env={**self.env, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.place,
         )
-        return Driver(process)
+        return Driver(process, answer)
 
     def note(self, text: str) -> None:
         """Something was done, at a second of the scene."""
@@ -92,6 +94,7 @@ class Driver:
     """A command that follows a study."""
 
     process: subprocess.Popen[str]
+    answer: Path
 
     def kill(self) -> None:
         """Without a chance to say anything."""
@@ -107,7 +110,8 @@ class Driver:
     def ended(self) -> tuple[int, dict[str, Any], str]:
         """Exit code, document and what it said, once it has ended."""
         out, said = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, json.loads(out) if out.strip() else {}, said
+        text = self.answer.read_text() if self.answer.exists() else out
+        return self.process.returncode, json.loads(text) if text.lstrip().startswith("{") else {}, out + said
 
     def must(self, code: int = 0) -> dict[str, Any]:
         """Its document, where it ends with that code."""

@@ -69,7 +69,7 @@ def test_what_fails_there_fails_as_here_and_a_job_that_cannot_begin_is_told(
 
     class Failing(scenes.Scene):
         def words(self, *more: str) -> list[str]:
-            return ["train-proxy", *words, "--study", str(self.folder), "--format", "json", *more]
+            return ["train-proxy", *words, "--study", str(self.folder), *more]
 
     scene = Failing(place, scenes.environment(place))
     scene.start("--max-retries", "1", "--trials-per-job", "2", env=cluster.env).must(6)
