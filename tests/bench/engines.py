@@ -118,8 +118,7 @@ def written(alone: Trials, steps: int, told: list[Told], seconds: dict[str, floa
     ]
     lines += [
         "",
-        "Two trials of Ray's run at once here, one each of the others. A process that trains imports torch,",
-        "which is most of what a job of its own costs; `--trials-per-job` lets several trials share it.",
+        "Two trials of Ray's run at once here, one each of the others. What else the machine did is in these figures too.",
         "",
     ]
     return "\n".join(lines)
