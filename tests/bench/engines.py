@@ -118,7 +118,8 @@ def written(alone: Trials, steps: int, told: list[Told], seconds: dict[str, floa
     ]
     lines += [
         "",
-        "Two trials of Ray's run at once here, one each of the others. What else the machine did is in these figures too.",
+        "Two trials of Ray's run at once here, one each of the others. What else the machine did is in these figures",
+        "too.",
         "",
     ]
     return "\n".join(lines)
