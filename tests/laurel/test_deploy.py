@@ -77,7 +77,7 @@ def test_a_folded_resnet_is_one_file_for_any_number_of_images(arm, laurel, tmp_p
 
 
 @pytest.mark.slow
-def test_a_folded_gpt2_needs_no_transformers(laurel, tmp_path, monkeypatch):
+def test_a_folded_gpt2_returns_tensors_alone(laurel, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(
         n_layer=3, n_embd=32, n_head=2, vocab_size=64, n_positions=32, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
