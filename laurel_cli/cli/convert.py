@@ -26,8 +26,6 @@ from laurel_cli.settings.shared import (
 if TYPE_CHECKING:
     from laurel_cli.laurel.formula import Formula
 
-DESCRIPTION = "laurel.json"  # as `laurel_cli.laurel.keep` writes it, which imports torch
-
 
 def convert(
     model: ModelSetting,
@@ -130,6 +128,7 @@ def _given(reference: str, weights: Path | None, chosen: Formula, options: dict[
 def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
     """What makes one file of a folder, its LAuReL folded."""
     from laurel_cli.errors import UsageError
+    from laurel_cli.laurel.keep import DESCRIPTION
 
     if not os.path.isfile(Path(reference, DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
         raise UsageError(

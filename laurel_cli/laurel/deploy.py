@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from laurel_cli.errors import ModelError, ResourceError
+from laurel_cli.errors import ModelError
 from laurel_cli.laurel.fold import AS_IT_WAS, FoldReport, fold
 from laurel_cli.laurel.fold_check import distance, outputs
 from laurel_cli.models.guard import said
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.tensors import tensors_in
+from laurel_cli.records.files import replacing
 
 PROGRAM = "model.pt2"
 
@@ -74,23 +76,19 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
     report: FoldReport = folded.laurel_folded  # type: ignore[assignment]
     expected = outputs(model, inputs)
     program = _exported(_Tensors(folded).eval(), inputs)
-    path = folder / PROGRAM
-    part = folder / f".{PROGRAM}.part"  # what is there stays until this is whole
-    try:
-        torch.export.save(program, part)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise ResourceError(f"{path} cannot be written.", said(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
-    opened = torch.export.load(path).module()
+    path, written = folder / PROGRAM, io.BytesIO()
+    torch.export.save(program, written)
+    opened = torch.export.load(io.BytesIO(written.getbuffer())).module()
     difference = distance(expected, _called(opened, inputs))
-    if difference > max(check.allowed for check in report.checks):
+    allowed = max(check.allowed for check in report.checks)
+    if difference > allowed:
         raise ModelError(
-            f"{path} does not compute what the model computes.",
+            f"{path} would not compute what the model computes.",
             f"Its outputs are {difference:.2g} apart, relative to the largest.",
             "torch.export takes the way that the example inputs take: give those that the model will get.",
         )
+    with replacing(path, force=True) as file:
+        file.write(written.getbuffer())
     left = [one for one in report.connections if one.form == AS_IT_WAS]
     return Deployed(
         connections=len(report.connections),
@@ -99,7 +97,7 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
         left=tuple(f"{one.name}: {one.reason}" for one in left),
         dtype=next(str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()),
         difference=difference,
-        batch=_batch(opened, model, inputs),
+        batch=_batch(opened, model, inputs, allowed),
     )
 
 
@@ -128,7 +126,7 @@ def _called(opened: nn.Module, inputs: Inputs) -> list[Tensor]:
     return [tensor for tensor in tensors_in(inputs.call(opened)) if tensor.is_floating_point()]
 
 
-def _batch(opened: nn.Module, model: nn.Module, inputs: Inputs) -> int:
+def _batch(opened: nn.Module, model: nn.Module, inputs: Inputs, allowed: float) -> int:
     """How many samples the file takes: 0 where it computes what the model does for one more than the example's."""
     batch = next((t.shape[0] for t in tensors_in((inputs.args, inputs.kwargs)) if t.dim()), 1)
 
@@ -140,4 +138,4 @@ def _batch(opened: nn.Module, model: nn.Module, inputs: Inputs) -> int:
         expected, found = outputs(model, larger), _called(opened, larger)
     except Exception:  # noqa: BLE001 - the program refuses other sizes in several ways; so may the model
         return batch
-    return 0 if distance(expected, found) <= 1e-3 else batch
+    return 0 if distance(expected, found) <= allowed else batch

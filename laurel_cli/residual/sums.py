@@ -132,13 +132,12 @@ def _over_a_dimension(call: Operator) -> AddedTerms | None:
 
 
 def terms_in_lists(
-    func: Any, args: Sequence[Any], tensors: tuple[int, ...], nodes: Sequence[Node]
+    name: str, args: Sequence[Any], tensors: tuple[int, ...], nodes: Sequence[Node]
 ) -> list[tuple[tuple[int, ...], AddedTerms | None]]:
     """For each tensor that an operator on lists makes (`torch._foreach_add`) what it reads, and what it is the sum of.
 
     Empty for other operators.
     """
-    name = func._schema.name.partition("::")[2] if isinstance(func, torch._ops.OpOverload) else ""
     if not name.startswith(LISTED) or not args or not isinstance(args[0], list | tuple):
         return []
     own, rest = tensors[: len(args[0])], tensors[len(args[0]) :]

@@ -101,7 +101,7 @@ class _Recorder(TorchDispatchMode):
             returned = set(map(id, outputs))
             outputs += [tensor for tensor in _written(func, args, kwargs) if id(tensor) not in returned]
         constants = tuple(leaf for leaf in leaves if not isinstance(leaf, torch.Tensor))
-        lists = terms_in_lists(func, args, inputs[: len(sources)], self._nodes)
+        lists = terms_in_lists(name, args, inputs[: len(sources)], self._nodes)
         if lists and len(lists) == len(outputs):  # one operator for many tensors: each reads its own
             for output, (read, terms) in zip(outputs, lists, strict=True):
                 self._made(output, name.removeprefix(LISTED), read, constants, self._made_of(read), mutates=mutates)

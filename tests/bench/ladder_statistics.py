@@ -8,12 +8,10 @@ Ladders whose truth is known are made up (`tests.bench.simulated_ladders`) and j
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +27,7 @@ from tests.bench.simulated_ladders import (
     rungs,
     usual_controls,
 )
-from tests.bench.statistics import Answer, Question, answer
+from tests.bench.statistics import Answer, Question, ask, table
 
 ARMS = ("naive+1", "rw", "rw+lr@4")
 NOTHING = constant(1.0)
@@ -272,39 +270,10 @@ def page(answers: list[Answer]) -> str:
         "1.2 + C^-0.12 nats; a paired difference has a standard deviation of 0.003 nats. An arm that saves x1.25 needs",
         "1 / 1.25 of the compute for the loss of the baseline.",
         "",
-        "| question | wrong | of | rate, 95 % interval | promised | kept |",
-        "|---|--:|--:|--:|--:|---|",
+        *table(answers),
     ]
-    for found in answers:
-        low, high = found.ends
-        lines.append(
-            f"| {found.question.text} | {found.wrong} | {found.runs:,} | {100 * found.wrong / found.runs:.2f} % "
-            f"[{100 * low:.2f}, {100 * high:.2f}] | at most {100 * found.question.most:g} % "
-            f"| {'yes' if found.kept else 'NO'} |"
-        )
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Ask all questions and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="questions that hold this text")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    answers = []
-    for number, question in enumerate(questions()):
-        if options.only in question.text:
-            answers.append(answer(question, options.runs, options.seed + number))
-            found = answers[-1]
-            print(f"{found.wrong:5d} of {found.runs}  {question.text}", flush=True)
-    text = page(answers)
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-
-
 if __name__ == "__main__":
-    main()
+    ask(__doc__, questions(), page, runs=1000)

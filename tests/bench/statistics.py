@@ -263,9 +263,14 @@ def page(answers: list[Answer]) -> str:
         "`worse`, with or without controls. Rows on `profile` are of simulated runs (`tests.bench.latency_statistics`)",
         "with noise as real ones have it, judged by the functions of that command.",
         "",
-        "| question | wrong | of | rate, 95 % interval | promised | kept |",
-        "|---|--:|--:|--:|--:|---|",
+        *table(answers),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def table(answers: list[Answer]) -> list[str]:
+    """A row a question."""
+    lines = ["| question | wrong | of | rate, 95 % interval | promised | kept |", "|---|--:|--:|--:|--:|---|"]
     for found in answers:
         low, high = found.ends
         lines.append(
@@ -273,21 +278,23 @@ def page(answers: list[Answer]) -> str:
             f"[{100 * low:.2f}, {100 * high:.2f}] | at most {100 * found.question.most:g} % "
             f"| {'yes' if found.kept else 'NO'} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def main() -> None:
-    """Ask all questions and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2000)
+def ask(said: str | None, asked: list[Question], page: Callable[[list[Answer]], str], runs: int) -> None:
+    """The command line of a page: ask all questions, `runs` times each where nothing else is said, and write it."""
+    parser = argparse.ArgumentParser(description=said)
+    parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="questions that hold this text")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     answers = []
-    for number, question in enumerate(questions()):
-        answers.append(answer(question, options.runs, options.seed + number))
-        found = answers[-1]
-        print(f"{found.wrong:5d} of {found.runs}  {question.text}", flush=True)
+    for number, question in enumerate(asked):
+        if options.only in question.text:
+            answers.append(answer(question, options.runs, options.seed + number))
+            found = answers[-1]
+            print(f"{found.wrong:5d} of {found.runs}  {question.text}", flush=True)
     text = page(answers)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
@@ -296,4 +303,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ask(__doc__, questions(), page, runs=2000)
