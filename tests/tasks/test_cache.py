@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -141,12 +142,21 @@ def start(folder: Path, pause: float, env: dict[str, str]) -> subprocess.Popen[s
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
+def bytes_being_written(folder: Path) -> int:
+    """Bytes in temporary files; the builder may sweep a killed one's between its being listed and being read."""
+    total = 0
+    for path in folder.glob(".slow*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_kill_leaves_no_broken_cache(tmp_path: Path, laurel_env: dict[str, str]) -> None:
     for written in (1, 3_000_000, 9_000_000):
         process = start(tmp_path, 0.02, laurel_env)
         deadline = time.monotonic() + 60
-        while sum(path.stat().st_size for path in tmp_path.glob(".slow*.tmp")) < written:
+        while bytes_being_written(tmp_path) < written:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.002)
