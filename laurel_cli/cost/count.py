@@ -13,6 +13,7 @@ from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
 from laurel_cli.errors import ModelError
+from laurel_cli.models.fake import spread_choices
 from laurel_cli.models.guard import users_line
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import running
@@ -128,8 +129,9 @@ def _count(
         meter = Meter(scope)
         with meter:
             given.call(model)
+        spread = spread_choices()
     kept: int | None = None
-    notes = _notes(model, meter, failure)
+    notes = _notes(model, meter, failure, real=real, spread=spread)
     if saved:
         # Anew, from the state in which the model is: the pass before may have left something in its attributes.
         with scoped(model, multiplicity, ()) as scope, run() as given, FakeAnswers():
@@ -167,11 +169,19 @@ class _Weights:
         return next(inside, 1)
 
 
-def _notes(model: nn.Module, meter: Meter, failure: str) -> tuple[str, ...]:
+def _notes(model: nn.Module, meter: Meter, failure: str, *, real: bool, spread: Mapping[str, int]) -> tuple[str, ...]:
     """What the reader should know: that the figures rest on data, that parameters are complex."""
     notes: list[str] = []
-    if meter.looks:
-        looked = ", ".join(f"{name} ({calls} call{'s' * (calls > 1)})" for name, calls in sorted(meter.looks.items()))
+    looked = ", ".join(
+        f"{name} ({calls} call{'s' * (calls > 1)})" for name, calls in sorted((meter.looks if real else spread).items())
+    )
+    if spread:
+        notes.append(
+            f"what is computed follows from which scores are highest ({looked}), which there are no weights to tell: "
+            "counted as if every choice were made equally often, as a balanced router makes it. Others may give other "
+            "figures"
+        )
+    if meter.looks and real:
         notes.append(
             f"counted on real tensors, since what is computed follows from data ({looked}): from random inputs and "
             "from the weights that the model starts with. Other data may give other figures"

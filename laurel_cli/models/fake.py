@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.known import Values
 from laurel_cli.models.preserve import preserved
 from laurel_cli.models.tensors import held, swap
 
@@ -30,13 +34,31 @@ class StandIns(FakeTensorMode):
 
     The grouped product of mixtures of experts is one: a CPU computes it in float32, its fake kernel takes bfloat16
     alone. What an operator refuses in one floating dtype is asked for in another, its result in the first one.
+
+    Args:
+        without_weights: the model has none to be run with; what can be known of data without them is.
+
+    Attributes:
+        values: what is known, None of a model with weights, which is run with them where shapes do not do.
     """
+
+    def __init__(self, *, without_weights: bool = False) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.values = Values(self._like) if without_weights else None
 
     def dispatch(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run the fake kernel of `func`, in another dtype where it must be; an error names the operator."""
-        kwargs = kwargs or {}
+        if self.values is None or not isinstance(func, OpOverload):
+            return self._shapes(func, types, args, kwargs or {})
+        return self.values.dispatch(func, args, kwargs or {}, partial(self._shapes, func, types))
+
+    def _like(self, real: torch.Tensor) -> torch.Tensor:
+        with self:
+            return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device="cpu")
+
+    def _shapes(self, func: Any, types: Sequence[type], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         try:
             return super().dispatch(func, types, args, kwargs)
         except RuntimeError as error:
@@ -62,6 +84,13 @@ def _others(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[torch.dtype, to
 
 def _cast(dtype: torch.dtype, other: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda tensor: tensor.to(other) if tensor.dtype == dtype else tensor
+
+
+def spread_choices() -> dict[str, int]:
+    """What Python has learned so far, in the run that this is called in, that rests on evenly spread choices."""
+    modes = _get_current_dispatch_mode_stack()
+    values = next((mode.values for mode in modes if isinstance(mode, StandIns)), None)
+    return {} if values is None else dict(values.spread)
 
 
 @contextmanager
@@ -91,7 +120,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
     """
     if any(tensor.layout is not torch.strided for tensor in held(model)):
         raise NeedsDataError("the model holds sparse tensors, whose entries are data")
-    mode = StandIns(allow_non_fake_inputs=True)
+    mode = StandIns(without_weights=any(tensor.is_meta for tensor in held(model)))
     fakes: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,9 +132,12 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
         return fakes[id(tensor)]
 
-    with preserved(model, values=False), _converting_nothing(), unlogged(), eagerly():
+    with preserved(model, values=False), _converting_nothing(), _spelled_out(), unlogged(), eagerly():
         swap(model, fake)
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
+        if mode.values is not None:
+            for given in filter(torch.is_tensor, tree_leaves((inputs.args, inputs.kwargs))):
+                mode.values.learn(fakes[id(given)], given)
         with mode:
             yield Inputs(*faked_inputs)
 
@@ -133,6 +165,23 @@ def eagerly() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _spelled_out() -> Iterator[None]:
+    """A number that is known is spelled out where a name is made of it: `self[f"expert_{index}"]`."""
+
+    def spelled(self: torch.Tensor, spec: str) -> str:
+        try:
+            return format(self.item(), spec)
+        except (DataDependentOutputException, RuntimeError):  # unknown, or more than one number
+            return object.__format__(self, spec)
+
+    FakeTensor.__format__ = spelled  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del FakeTensor.__format__
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch import nn
 from laurel_cli.errors import ModelError
 from laurel_cli.models.build import build_for_real, build_on_meta
 from laurel_cli.models.given import given_inputs
+from laurel_cli.models.hf_class import Choice, choices
 from laurel_cli.models.hf_inputs import STEPWISE_TOKENS, infer_inputs, is_stepwise
 from laurel_cli.models.infer import argument_names
 from laurel_cli.models.loaded import LoadedModel
@@ -23,21 +23,8 @@ from laurel_cli.models.samples import describe
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# The first table that knows the configuration decides; `architectures` of the configuration go before all.
-ENCODER_DECODER = ("SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ")
-TASKS = (
-    "MASKED_LM",
-    "CAUSAL_LM",
-    *ENCODER_DECODER,
-    "IMAGE_TEXT_TO_TEXT",
-    "IMAGE_CLASSIFICATION",
-    "CTC",
-    "AUDIO_CLASSIFICATION",
-    "VIDEO_CLASSIFICATION",
-    "SEMANTIC_SEGMENTATION",
-    "DEPTH_ESTIMATION",
-    "OBJECT_DETECTION",
-)
+
+Built = tuple[nn.Module, bool, tuple[str, ...]]
 
 
 def load_hf(request: Request) -> LoadedModel:
@@ -73,10 +60,12 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
         UsageError: an option that does not apply.
         ModelError: it cannot be built.
     """
-    model_class = class_of(config)
-    dtype = config.dtype if "dtype" in request.model_args else torch.float32
-    construct = partial(_construct, model_class, _for_tracing(config, request), dtype)
-    module, on_meta, notes = build_on_meta(construct)
+    chosen, construct, (module, on_meta, notes) = _first_built(config, request)
+    dtype = _dtype(chosen.config, request)
+    if chosen.config is not config:
+        part, whole = type(chosen.config).__name__, type(config).__name__
+        notes += (f"{chosen.model_class.__name__} takes the {part} of {whole} alone.",)
+        config = chosen.config
     if not request.inputs and not request.seq_len and is_stepwise(config):
         notes += (f"Takes {STEPWISE_TOKENS} tokens by default, since its scan is traced token by token.",)
     if str(config.dtype).removeprefix("torch.") not in ("None", "float32") and dtype == torch.float32:
@@ -96,50 +85,30 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
     )
 
 
-def class_of(config: PreTrainedConfig) -> type[nn.Module]:
-    """The model class of a configuration: its own `architectures`, else the first task that knows it.
-
-    A causal model comes before a masked one only where the configuration says that it decodes.
+def _first_built(config: PreTrainedConfig, request: Request) -> tuple[Choice, Any, Built]:
+    """The first class of a configuration that can be built; a note says of each before it why it cannot.
 
     Raises:
-        ModelError: transformers has no model for it.
+        ModelError: what the first one said.
     """
-    from transformers.models.auto import modeling_auto as tables
-
-    for name in [*(getattr(config, "architectures", None) or ()), *_candidates(config, tables)]:
-        found = _transformers_class(name, config) if isinstance(name, str) else None
-        if found is not None:
-            return found
-    raise ModelError(
-        f"{title('transformers')} has no model for {type(config).__name__}.",
-        hint="Try the configuration of a whole model.",
-    )
-
-
-def _candidates(config: PreTrainedConfig, tables: Any) -> list[str]:
-    tasks = list(TASKS)
-    if getattr(config, "is_encoder_decoder", False):
-        tasks = [*ENCODER_DECODER, *tasks]
-    elif hasattr(config, "text_config") and hasattr(config, "vision_config"):
-        tasks.remove("IMAGE_CLASSIFICATION")  # it would leave the text half out
-    elif getattr(config, "is_decoder", False):
-        tasks = ["CAUSAL_LM", *tasks]
-    names = [getattr(tables, f"MODEL_FOR_{task}_MAPPING_NAMES", {}).get(config.model_type) for task in tasks]
-    names.append(tables.MODEL_MAPPING_NAMES.get(config.model_type))
-    return [name for entry in names if entry for name in ((entry,) if isinstance(entry, str) else entry)]
-
-
-def _transformers_class(name: str, config: PreTrainedConfig) -> type[nn.Module] | None:
-    """The class called `name`, looked for beside the configuration first, which imports one file alone."""
-    package = type(config).__module__.rpartition(".")[0]
-    for place in (package, "transformers"):
+    failed: dict[str, ModelError] = {}
+    for choice in choices(config):
+        traced = _for_tracing(choice.config, request)
+        construct = partial(_construct, choice.model_class, traced, _dtype(choice.config, request))
         try:
-            found = getattr(importlib.import_module(place), name, None)
-        except ImportError:
+            module, on_meta, notes = build_on_meta(construct)
+        except ModelError as error:
+            failed[choice.model_class.__name__] = error
             continue
-        if isinstance(found, type) and issubclass(found, nn.Module) and hasattr(found, "_from_config"):
-            return found
-    return None
+        said = tuple(
+            f"{name} cannot be built ({error.why}): {choice.model_class.__name__} is." for name, error in failed.items()
+        )
+        return choice, construct, (module, on_meta, notes + said)
+    raise next(iter(failed.values()))
+
+
+def _dtype(config: PreTrainedConfig, request: Request) -> Any:
+    return config.dtype if "dtype" in request.model_args else torch.float32
 
 
 def _for_tracing(config: PreTrainedConfig, request: Request) -> PreTrainedConfig:

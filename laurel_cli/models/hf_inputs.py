@@ -11,6 +11,7 @@ from torch import nn
 
 from laurel_cli.errors import UsageError
 from laurel_cli.models.given import EXAMPLE
+from laurel_cli.models.hf_extras import with_extras
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.reference import Request
 from laurel_cli.models.samples import sample
@@ -20,6 +21,7 @@ from laurel_cli.text import first_line
 DEFAULT_TOKENS = 128
 STEPWISE_TOKENS = 16
 DEFAULT_SIZE = 224
+LARGER_SIZES = (256, 384, 512, 640, 1024, 1536)  # for models that name none and refuse the default
 SAMPLES = 16000  # one second of sound
 FRAMES = 128  # of a spectrogram, where the model does not say
 
@@ -36,7 +38,9 @@ def infer_inputs(module: Any, request: Request) -> Inputs:
     Raises:
         UsageError: none is known to work, or an option does not apply.
     """
-    names = set(inspect.signature(module.forward).parameters)
+    signature = inspect.signature(module.forward).parameters
+    names = set(signature)
+    required = {name for name, entry in signature.items() if entry.default is entry.empty}
     main = next((name for name in (module.main_input_name, *_MAIN_NAMES) if name in names), module.main_input_name)
     config = module.config
     if main == "input_ids":
@@ -47,15 +51,26 @@ def infer_inputs(module: Any, request: Request) -> Inputs:
         request.refuse("seq_len", why=f"It takes {main}.")
     _refuse_long(module, config, request)
     try:
-        candidates = list(_candidates(main, names, config, request))
+        bases = list(_candidates(main, names, config, request))
+        rows = [list(with_extras(base, names, required, config)) for base in bases]
     except (AttributeError, LookupError, TypeError, ValueError) as error:  # a configuration like no other
         raise _not_inferred(module, first_line(error)) from error
+    candidates = _unlike([least for least, _ in rows] + [most for _, most in rows])
     if len(candidates) == 1:
         return Inputs(kwargs=candidates[0])
     found, reason = first_that_runs(module, (Inputs(kwargs=candidate) for candidate in candidates))
     if found is None:
         raise _not_inferred(module, reason or f"It takes {main}.")
     return found
+
+
+def _unlike(candidates: list[Tensors]) -> list[Tensors]:
+    """Each once, where it stands first: by names, shapes and dtypes."""
+    seen: dict[Any, Tensors] = {}
+    for candidate in candidates:
+        key = tuple((name, tensor.shape, tensor.dtype) for name, tensor in sorted(candidate.items()))
+        seen.setdefault(key, candidate)
+    return list(seen.values())
 
 
 def _not_inferred(module: nn.Module, why: str) -> UsageError:
@@ -80,6 +95,7 @@ def _candidates(main: str, names: set[str], config: Any, request: Request) -> It
             if name in names:
                 for tensor in _MAKERS[name](config, request):
                     yield text | {name: tensor}
+        yield from _codes(text, config)
         return
     for tensor in _MAKERS.get(main, _no_maker)(config, request):
         for text in _texts(names, config, request):
@@ -104,6 +120,17 @@ def _text(names: set[str], config: Any, request: Request) -> Tensors:
     return text
 
 
+def _codes(text: Tensors, config: Any) -> Iterator[Tensors]:
+    """`text` as models of sound take it: several codes a token, below one another or beside one another."""
+    name = "decoder_input_ids" if "decoder_input_ids" in text else "input_ids"
+    decoder = _first(config, "decoder", "decoder_config") or config
+    count = _first(decoder, "num_codebooks", "num_channels")
+    if isinstance(count, int):
+        batch, tokens = text[name].shape
+        for shape in ((batch * count, tokens), (batch, tokens, count), (batch, tokens, count + 1)):
+            yield text | {name: sample(shape, torch.int64, 2)}
+
+
 def _ids(config: Any, request: Request, decoder: bool = False) -> torch.Tensor:
     text = _text_part(config, decoder)
     limit = _first(text, *_POSITIONS)
@@ -117,12 +144,16 @@ def _ids(config: Any, request: Request, decoder: bool = False) -> torch.Tensor:
 
 def _images(config: Any, request: Request) -> Iterator[torch.Tensor]:
     vision = next((getattr(config, key) for key in ("vision_config", "encoder") if hasattr(config, key)), config)
-    height, width = _pair(request.image_size or _first(vision, "image_size") or DEFAULT_SIZE)
-    image = (_first(vision, "num_channels", "in_channels", "in_chans") or 3, height, width)
+    said = request.image_size or _first(vision, "image_size")
+    channels = _first(vision, "num_channels", "in_channels", "in_chans") or 3
     frames = _first(vision, "num_frames", "frames_per_clip")
-    if frames:
-        yield sample((request.batch, frames, *image))
-    yield sample((request.batch, *image))
+    for height, width in map(_pair, (said,) if said else (DEFAULT_SIZE, *LARGER_SIZES)):
+        if frames:
+            yield sample((request.batch, frames, channels, height, width))
+        yield sample((request.batch, channels, height, width))
+    height, width = _pair(said or DEFAULT_SIZE)
+    for images in (2, 1):  # a pair to be matched, or one image among the text
+        yield sample((request.batch, images, channels, height, width))
 
 
 def _videos(config: Any, request: Request) -> Iterator[torch.Tensor]:
@@ -148,6 +179,8 @@ def _features(config: Any, request: Request) -> Iterator[torch.Tensor]:
         yield sample((request.batch, bins, 2 * positions))
     yield sample((request.batch, FRAMES, bins))
     yield sample((request.batch, bins, FRAMES))
+    yield sample((request.batch, FRAMES, 4 * bins))  # four frames stacked, then embedded
+    yield sample((request.batch, bins, 8 * (request.seq_len or DEFAULT_TOKENS)))  # eight frames a token of text
     size = _first(audio, "spec_size") or 256
     yield sample((request.batch, 1, size * 4, bins))
 
@@ -167,6 +200,7 @@ def _patches(config: Any, request: Request) -> Iterator[torch.Tensor]:
 
 def _tokens(config: Any, request: Request) -> Iterator[torch.Tensor]:
     yield _ids(config, request)
+    yield sample((request.batch, SAMPLES))
 
 
 def _no_maker(config: Any, request: Request) -> Iterator[torch.Tensor]:

@@ -1,0 +1,192 @@
+"""What is known of tensors that have no data: what follows from the inputs alone, and choices spread evenly.
+
+A model on the meta device runs on shapes. Where its own code asks for a value, such as how many tokens an expert is
+given, shapes do not do. Two things do without weights: whatever is computed from the example inputs and from
+constants alone is computed beside the shapes, exactly; and a choice among scores (the k largest, their order) is taken
+to spread evenly, as a balanced router would choose. What rests on such a choice is told apart: `Values.spread`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+
+LIMIT = 1 << 22
+"""Elements of the largest tensor whose values are kept: masks, indices and counts are below it, activations above."""
+
+WITHOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+class _Known(NamedTuple):
+    """The values of a stand-in; `spread` where they follow from a choice that was spread evenly."""
+
+    value: torch.Tensor
+    spread: bool
+
+
+class Values:
+    """The values of stand-ins, kept by their storage: so views, and what is written through them, are one.
+
+    Args:
+        stand_in: makes a stand-in of the shape, strides and dtype of a tensor.
+
+    Attributes:
+        spread: calls by which Python learned something that rests on an evenly spread choice, by operator.
+    """
+
+    def __init__(self, stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.spread: Counter[str] = Counter()
+        self._stand_in = stand_in
+        self._memory: WeakKeyDictionary[torch.UntypedStorage, _Known] = WeakKeyDictionary()
+
+    def learn(self, fake: torch.Tensor, value: torch.Tensor, spread: bool = False) -> None:
+        """From now on `fake` holds `value`, unless it is too large or of a kind that has no plain memory."""
+        storage = fake.untyped_storage() if _is_plain(fake) else None
+        if storage is None or storage.nbytes() > LIMIT * fake.element_size():
+            return
+        memory = torch.zeros(storage.nbytes(), dtype=torch.uint8)
+        self._memory[storage] = _Known(memory, spread)
+        _seen(fake, memory).copy_(value)
+
+    def dispatch(self, func: Any, args: Any, kwargs: Any, shapes: Callable[[Any, Any], Any]) -> Any:
+        """What `func` gives on stand-ins: `shapes(args, kwargs)`, to which the values are added that are known.
+
+        Returns:
+            Stand-ins; a number where `func` gives one and its arguments are known.
+
+        Raises:
+            DataDependentOutputException, DynamicOutputShapeException: it takes data that nothing is known of.
+        """
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        known = {id(leaf): found for leaf in leaves if (found := self._known(leaf)) is not None}
+        drawn = torch.Tag.nondeterministic_seeded in func.tags or func._overloadpacket in _EMPTY
+        if drawn or any(id(leaf) not in known for leaf in leaves):
+            if func._overloadpacket in _OVERWRITES and self._overwritten(func, args, known):
+                return args[0]
+            try:
+                return self._of_shapes(func, args, kwargs, shapes, known)
+            finally:
+                self._forget_written(func, args, kwargs)
+        spread, result = any(entry.spread for entry in known.values()), None
+        try:
+            result = shapes(args, kwargs)
+        except WITHOUT_DATA:
+            if spread:
+                self.spread[func._schema.name.removeprefix("aten::")] += 1
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        if any(leaf.numel() > LIMIT for leaf in made):
+            self._forget_written(func, args, kwargs)
+            return result
+        values = tree_map_only(torch.Tensor, lambda leaf: known[id(leaf)].value, (args, kwargs))
+        real = func(*values[0], **values[1])
+        if result is None:  # a number, or as many elements as the data says
+            result = tree_map_only(torch.Tensor, self._stand_in, real)
+        for fake, value in zip(tree_leaves(result), tree_leaves(real), strict=True):
+            if isinstance(fake, torch.Tensor) and _is_plain(fake):
+                before = self._memory.get(fake.untyped_storage())
+                if before is None:
+                    self.learn(fake, value, spread)
+                elif spread and not before.spread:  # written in place
+                    self._memory[fake.untyped_storage()] = _Known(before.value, True)
+        return result
+
+    def _of_shapes(self, func: Any, args: Any, kwargs: Any, shapes: Any, known: dict[int, _Known]) -> Any:
+        """What `func` gives where not all of its arguments are known."""
+        if func is aten.index.Tensor:
+            places = [place for index in args[1] for place in self._places(index, known)]
+            return shapes((args[0], places), kwargs)
+        if func is aten.masked_select.default and id(args[1]) in known:
+            value, spread = known[id(args[1])]
+            if spread:
+                self.spread["masked_select"] += 1
+            shape = torch.broadcast_shapes(args[0].shape, value.shape)
+            return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype))
+        result = shapes(args, kwargs)
+        if func._overloadpacket in _CHOICES:
+            indices = result if isinstance(result, torch.Tensor) else result[1]
+            self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), spread=True)
+        return result
+
+    def _overwritten(self, func: Any, args: Any, known: dict[int, _Known]) -> bool:
+        """Whether all of a tensor's memory is known from now on, since known values were written over all of it."""
+        fake, others = args[0], [known.get(id(value)) for value in args[1:] if isinstance(value, torch.Tensor)]
+        whole = _is_plain(fake) and fake.untyped_storage().nbytes() == fake.numel() * fake.element_size()
+        if not whole or None in others or fake.numel() > LIMIT:
+            return False
+        given = [known[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
+        value = func(torch.empty(fake.shape, dtype=fake.dtype), *given)
+        self.learn(fake, value, any(entry.spread for entry in others if entry is not None))
+        return True
+
+    def _places(self, index: torch.Tensor | None, known: dict[int, _Known]) -> list[torch.Tensor | None]:
+        """A known mask as the numbers of its places, one tensor a dimension; what else indexes as it is."""
+        if index is None or index.dtype not in (torch.bool, torch.uint8) or id(index) not in known:
+            return [index]
+        value, spread = known[id(index)]
+        if spread:
+            self.spread["index"] += 1
+        return [self._stand_in(place) for place in value.nonzero(as_tuple=True)]
+
+    def _known(self, tensor: torch.Tensor) -> _Known | None:
+        if not isinstance(tensor, FakeTensor):  # a constant in the model's code
+            return None if tensor.is_meta or tensor.numel() > LIMIT else _Known(tensor, False)
+        found = self._memory.get(tensor.untyped_storage()) if _is_plain(tensor) else None
+        return None if found is None else _Known(_seen(tensor, found.value), found.spread)
+
+    def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
+        """What an operator writes of unknown values into known memory makes all of it unknown."""
+        for place, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                written = args[place] if place < len(args) else kwargs.get(argument.name)
+                for leaf in tree_leaves(written):
+                    if isinstance(leaf, FakeTensor) and _is_plain(leaf):
+                        self._memory.pop(leaf.untyped_storage(), None)
+
+
+# What makes room and nothing else.
+_EMPTY = (aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.new_empty_strided, aten.empty_permuted)
+
+# What writes every element, whatever stood there.
+_OVERWRITES = (aten.fill_, aten.zero_, aten.copy_)
+
+# Which of many scores are chosen, or in which order they stand.
+_CHOICES = (aten.topk, aten.sort, aten.argmax, aten.argmin, aten.max, aten.min, aten.kthvalue, aten.multinomial)
+
+
+def _dimension(func: Any, args: Any, kwargs: Any) -> int | None:
+    """The dimension along which is chosen; None: of all numbers together."""
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.name == "dim":
+            chosen = args[place] if place < len(args) else kwargs.get("dim", argument.default_value)
+            return None if chosen is None else int(chosen)
+    return -1
+
+
+def _evenly(shape: torch.Size, scores: torch.Size, dim: int | None) -> torch.Tensor:
+    """Whole numbers of `shape`: each place along `dim` of `scores` is chosen equally often, none twice in a row."""
+    if dim is None or not scores:
+        return torch.zeros(shape, dtype=torch.int64)
+    chosen = shape[dim] if len(shape) == len(scores) else 1
+    rows = torch.Size(size for place, size in enumerate(scores) if place != dim % len(scores))
+    first = torch.arange(rows.numel()) * (chosen if chosen < scores[dim] else 1)
+    places = (first[:, None] + torch.arange(chosen)) % scores[dim]
+    return places.reshape(*rows, chosen).movedim(-1, dim).reshape(shape)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is a view of memory, element by element."""
+    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_complex() and not tensor.is_meta
+
+
+def _seen(fake: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    """The part of `memory` that `fake` shows."""
+    plain = torch.empty(0, dtype=fake.dtype)
+    return plain.set_(memory.untyped_storage(), int(fake.storage_offset()), fake.shape, fake.stride())
