@@ -13,9 +13,10 @@ from laurel_cli.cost.quick import FakeAnswers
 from laurel_cli.cost.saved import saved_bytes
 from laurel_cli.cost.scope import Scope, check_paths, scoped
 from laurel_cli.errors import ModelError
-from laurel_cli.models.fake import spread_choices
+from laurel_cli.models.fake import looked_at
 from laurel_cli.models.guard import users_line
 from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.known import Source
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
 from laurel_cli.text import message
@@ -129,9 +130,11 @@ def _count(
         meter = Meter(scope)
         with meter:
             given.call(model)
-        spread = spread_choices()
+        looks = (
+            {_DATA: meter.looks} if real else {_INPUTS: looked_at(Source.INPUTS), _CHOICES: looked_at(Source.CHOICES)}
+        )
     kept: int | None = None
-    notes = _notes(model, meter, failure, real=real, spread=spread)
+    notes = _notes(model, meter, failure, looks)
     if saved:
         # Anew, from the state in which the model is: the pass before may have left something in its attributes.
         with scoped(model, multiplicity, ()) as scope, run() as given, FakeAnswers():
@@ -169,24 +172,29 @@ class _Weights:
         return next(inside, 1)
 
 
-def _notes(model: nn.Module, meter: Meter, failure: str, *, real: bool, spread: Mapping[str, int]) -> tuple[str, ...]:
-    """What the reader should know: that the figures rest on data, that parameters are complex."""
+_DATA = (
+    "counted on real tensors, since what is computed follows from data ({}): from random inputs and from the weights "
+    "that the model starts with. Other data may give other figures"
+)
+_INPUTS = "what is computed follows from the example inputs ({}). Other inputs may give other figures"
+_CHOICES = (
+    "what is computed follows from which scores are highest ({}), and there are no weights to tell: counted as if "
+    "every choice were made equally often, as by a balanced router. Other choices may give other figures"
+)
+
+
+def _notes(model: nn.Module, meter: Meter, failure: str, looks: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """What the reader should know: that the figures rest on data, that parameters are complex.
+
+    Args:
+        looks: what Python learned of data, calls by operator; by the sentence to say of it.
+    """
     notes: list[str] = []
-    looked = ", ".join(
-        f"{name} ({calls} call{'s' * (calls > 1)})" for name, calls in sorted((meter.looks if real else spread).items())
-    )
-    if spread:
-        notes.append(
-            f"what is computed follows from which scores are highest ({looked}), which there are no weights to tell: "
-            "counted as if every choice were made equally often, as a balanced router makes it. Others may give other "
-            "figures"
-        )
-    if meter.looks and real:
-        notes.append(
-            f"counted on real tensors, since what is computed follows from data ({looked}): from random inputs and "
-            "from the weights that the model starts with. Other data may give other figures"
-        )
-    elif failure:
+    for sentence, found in looks.items():
+        if found:
+            said = (f"{name} ({calls} call{'s' * (calls > 1)})" for name, calls in sorted(found.items()))
+            notes.append(sentence.format(", ".join(said)))
+    if failure and not notes:
         notes.append(f"counted on real tensors, since a pass without data failed: {failure}")
     if any(figure % 2 for figure in meter.flops.values()):
         notes.append("a registered formula gives an odd number of FLOPs: MACs are rounded down")

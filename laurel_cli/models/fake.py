@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.known import Values
+from laurel_cli.models.known import Source, Values
 from laurel_cli.models.preserve import preserved
 from laurel_cli.models.tensors import held, swap
 
@@ -86,11 +86,11 @@ def _cast(dtype: torch.dtype, other: torch.dtype) -> Callable[[torch.Tensor], to
     return lambda tensor: tensor.to(other) if tensor.dtype == dtype else tensor
 
 
-def spread_choices() -> dict[str, int]:
-    """What Python has learned so far, in the run that this is called in, that rests on evenly spread choices."""
+def looked_at(source: Source) -> dict[str, int]:
+    """What Python has learned in this run without weights that rests on `source`: calls by operator."""
     modes = _get_current_dispatch_mode_stack()
     values = next((mode.values for mode in modes if isinstance(mode, StandIns)), None)
-    return {} if values is None else dict(values.spread)
+    return {} if values is None else dict(values.looks[source])
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
         if mode.values is not None:
             for given in filter(torch.is_tensor, tree_leaves((inputs.args, inputs.kwargs))):
-                mode.values.learn(fakes[id(given)], given)
+                mode.values.learn(fakes[id(given)], given, Source.INPUTS)
         with mode:
             yield Inputs(*faked_inputs)
 

@@ -3,13 +3,14 @@
 A model on the meta device runs on shapes. Where its own code asks for a value, such as how many tokens an expert is
 given, shapes do not do. Two things do without weights: whatever is computed from the example inputs and from
 constants alone is computed beside the shapes, exactly; and a choice among scores (the k largest, their order) is taken
-to spread evenly, as a balanced router would choose. What rests on such a choice is told apart: `Values.spread`.
+to spread evenly, as a balanced router would choose. What Python learns of either is told apart: `Values.looks`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -25,11 +26,17 @@ LIMIT = 1 << 22
 WITHOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
 
-class _Known(NamedTuple):
-    """The values of a stand-in; `spread` where they follow from a choice that was spread evenly."""
+class Source(IntEnum):
+    """What a value follows from; of several, the last one is what it rests on."""
 
+    CONSTANTS = 0
+    INPUTS = 1
+    CHOICES = 2
+
+
+class _Known(NamedTuple):
     value: torch.Tensor
-    spread: bool
+    source: Source
 
 
 class Values:
@@ -39,21 +46,21 @@ class Values:
         stand_in: makes a stand-in of the shape, strides and dtype of a tensor.
 
     Attributes:
-        spread: calls by which Python learned something that rests on an evenly spread choice, by operator.
+        looks: calls by which Python learned a value or a number of elements, by what it rests on and by operator.
     """
 
     def __init__(self, stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.spread: Counter[str] = Counter()
+        self.looks: dict[Source, Counter[str]] = {source: Counter() for source in Source}
         self._stand_in = stand_in
         self._memory: WeakKeyDictionary[torch.UntypedStorage, _Known] = WeakKeyDictionary()
 
-    def learn(self, fake: torch.Tensor, value: torch.Tensor, spread: bool = False) -> None:
+    def learn(self, fake: torch.Tensor, value: torch.Tensor, source: Source) -> None:
         """From now on `fake` holds `value`, unless it is too large or of a kind that has no plain memory."""
         storage = fake.untyped_storage() if _is_plain(fake) else None
         if storage is None or storage.nbytes() > LIMIT * fake.element_size():
             return
         memory = torch.zeros(storage.nbytes(), dtype=torch.uint8)
-        self._memory[storage] = _Known(memory, spread)
+        self._memory[storage] = _Known(memory, source)
         _seen(fake, memory).copy_(value)
 
     def dispatch(self, func: Any, args: Any, kwargs: Any, shapes: Callable[[Any, Any], Any]) -> Any:
@@ -75,12 +82,11 @@ class Values:
                 return self._of_shapes(func, args, kwargs, shapes, known)
             finally:
                 self._forget_written(func, args, kwargs)
-        spread, result = any(entry.spread for entry in known.values()), None
+        source, result = max((entry.source for entry in known.values()), default=Source.CONSTANTS), None
         try:
             result = shapes(args, kwargs)
         except WITHOUT_DATA:
-            if spread:
-                self.spread[func._schema.name.removeprefix("aten::")] += 1
+            self.looks[source][_name(func)] += 1
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if any(leaf.numel() > LIMIT for leaf in made):
             self._forget_written(func, args, kwargs)
@@ -93,9 +99,9 @@ class Values:
             if isinstance(fake, torch.Tensor) and _is_plain(fake):
                 before = self._memory.get(fake.untyped_storage())
                 if before is None:
-                    self.learn(fake, value, spread)
-                elif spread and not before.spread:  # written in place
-                    self._memory[fake.untyped_storage()] = _Known(before.value, True)
+                    self.learn(fake, value, source)
+                elif source > before.source:  # written in place
+                    self._memory[fake.untyped_storage()] = _Known(before.value, source)
         return result
 
     def _of_shapes(self, func: Any, args: Any, kwargs: Any, shapes: Any, known: dict[int, _Known]) -> Any:
@@ -104,15 +110,14 @@ class Values:
             places = [place for index in args[1] for place in self._places(index, known)]
             return shapes((args[0], places), kwargs)
         if func is aten.masked_select.default and id(args[1]) in known:
-            value, spread = known[id(args[1])]
-            if spread:
-                self.spread["masked_select"] += 1
+            value, source = known[id(args[1])]
+            self.looks[source][_name(func)] += 1
             shape = torch.broadcast_shapes(args[0].shape, value.shape)
             return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype))
         result = shapes(args, kwargs)
         if func._overloadpacket in _CHOICES:
             indices = result if isinstance(result, torch.Tensor) else result[1]
-            self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), spread=True)
+            self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), Source.CHOICES)
         return result
 
     def _overwritten(self, func: Any, args: Any, known: dict[int, _Known]) -> bool:
@@ -123,23 +128,23 @@ class Values:
             return False
         given = [known[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
         value = func(torch.empty(fake.shape, dtype=fake.dtype), *given)
-        self.learn(fake, value, any(entry.spread for entry in others if entry is not None))
+        sources = [entry.source for entry in others if entry is not None]
+        self.learn(fake, value, max(sources, default=Source.CONSTANTS))
         return True
 
     def _places(self, index: torch.Tensor | None, known: dict[int, _Known]) -> list[torch.Tensor | None]:
         """A known mask as the numbers of its places, one tensor a dimension; what else indexes as it is."""
         if index is None or index.dtype not in (torch.bool, torch.uint8) or id(index) not in known:
             return [index]
-        value, spread = known[id(index)]
-        if spread:
-            self.spread["index"] += 1
+        value, source = known[id(index)]
+        self.looks[source]["aten.index.Tensor"] += 1
         return [self._stand_in(place) for place in value.nonzero(as_tuple=True)]
 
     def _known(self, tensor: torch.Tensor) -> _Known | None:
         if not isinstance(tensor, FakeTensor):  # a constant in the model's code
-            return None if tensor.is_meta or tensor.numel() > LIMIT else _Known(tensor, False)
+            return None if tensor.is_meta or tensor.numel() > LIMIT else _Known(tensor, Source.CONSTANTS)
         found = self._memory.get(tensor.untyped_storage()) if _is_plain(tensor) else None
-        return None if found is None else _Known(_seen(tensor, found.value), found.spread)
+        return None if found is None else _Known(_seen(tensor, found.value), found.source)
 
     def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
         """What an operator writes of unknown values into known memory makes all of it unknown."""
@@ -159,6 +164,10 @@ _OVERWRITES = (aten.fill_, aten.zero_, aten.copy_)
 
 # Which of many scores are chosen, or in which order they stand.
 _CHOICES = (aten.topk, aten.sort, aten.argmax, aten.argmin, aten.max, aten.min, aten.kthvalue, aten.multinomial)
+
+
+def _name(func: Any) -> str:
+    return str(func)
 
 
 def _dimension(func: Any, args: Any, kwargs: Any) -> int | None:

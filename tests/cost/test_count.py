@@ -220,9 +220,19 @@ def test_a_model_that_looks_at_its_data_is_counted_for_real() -> None:
     assert model.calls == 0
 
 
-def test_a_meta_model_that_looks_at_its_data_is_an_error() -> None:
+def test_a_meta_model_may_look_at_its_inputs() -> None:
+    cost = count(meta(LooksAtItsData), Inputs((torch.randn(2, 4),)))
+    assert cost.macs == 2 * 16
+    assert ["example inputs" in note for note in cost.notes] == [True]
+
+
+def test_a_meta_model_that_looks_at_its_weights_is_an_error() -> None:
+    class LooksAtItsWeights(LooksAtItsData):
+        def forward(self, x):
+            return x if self.linear.weight.sum() > 0 else self.linear(x)
+
     with pytest.raises(ModelError, match="forward pass failed"):
-        count(meta(LooksAtItsData), Inputs((torch.randn(2, 4),)))
+        count(meta(LooksAtItsWeights), Inputs((torch.randn(2, 4),)))
 
 
 @pytest.mark.parametrize("real", [False, True])

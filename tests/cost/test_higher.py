@@ -83,7 +83,7 @@ def test_the_branch_that_is_taken_is_counted() -> None:
 
 def test_a_branch_on_no_data_is_an_error_of_the_model() -> None:
     with torch.device("meta"):
-        model = Calls(lambda module, x: torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x * 2, (x,)))
+        model = Calls(lambda module, x: torch.cond(module.linear(x).sum() > 0, lambda x: x + 1, lambda x: x * 2, (x,)))
     with pytest.raises(ModelError):
         count(model, Inputs((X,)))
 
@@ -105,6 +105,16 @@ def test_every_turn_of_a_map_is_counted() -> None:
 def test_every_turn_of_a_loop_is_counted() -> None:
     def forward(module, x):
         start = torch.tensor(0)
+        return while_loop(lambda i, x: i < 4, lambda i, x: (i + 1, module.linear(x)), (start, x))[1]
+
+    cost = of(forward, X)
+    assert cost.macs == 4 * 5 * 256
+    assert not cost.notes  # a constant says how many
+
+
+def test_turns_that_data_decides_are_counted_and_said() -> None:
+    def forward(module, x):
+        start = (x > 1e9).sum()
         return while_loop(lambda i, x: i < 4, lambda i, x: (i + 1, module.linear(x)), (start, x))[1]
 
     cost = of(forward, X)
