@@ -23,6 +23,7 @@ from laurel_cli.laurel.wrappers import like
 
 Waiting = tuple[Edit, ast.expr]
 LAYER, TURNS, PASS, HELPER = "_laurel_layer", "_laurel_turns", "_laurel_pass", "_laurel_helper"
+ONCE = "_laurel_once"
 MAKE_TURNS, CHOSEN = "_laurel_make_turns", "_laurel_chosen"
 NO_SUM = "its source line holds no addition: a fused operator or generated code made it"
 
@@ -168,7 +169,8 @@ class _Edits(ast.NodeTransformer):
         self.generic_visit(node)
         if not here:
             return node
-        total = _sum(node, here[0], _loaded(node.target), node.value, _sign(node.op))
+        loaded = _Once().loaded(node.target)
+        total = _sum(node, here[0], loaded, node.value, _sign(node.op))
         return ast.copy_location(ast.Assign([node.target], total), node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
@@ -274,10 +276,44 @@ def _sum(node: ast.expr | ast.stmt, edit: Waiting, left: ast.expr, right: ast.ex
     return ast.copy_location(ast.Call(layer, arguments, []), node)
 
 
-def _loaded(target: ast.expr) -> ast.expr:
-    loaded = copy.deepcopy(target)
-    loaded.ctx = ast.Load()  # type: ignore[attr-defined]
-    return loaded
+class _Once:
+    """Splits the target of `x[i()] += y` into what is read and what is stored, so that `x` and `i()` run once."""
+
+    def __init__(self) -> None:
+        self._bound = 0
+
+    def loaded(self, target: ast.expr) -> ast.expr:
+        """`target` as it is read, which binds what it computes to names; `target` stores by those names after this."""
+        read = copy.deepcopy(target)
+        if isinstance(target, ast.Attribute | ast.Subscript) and isinstance(read, ast.Attribute | ast.Subscript):
+            read.value, target.value = self._bind(target.value)
+        if isinstance(target, ast.Subscript) and isinstance(read, ast.Subscript):
+            read.slice, target.slice = self._bind(target.slice)
+        read.ctx = ast.Load()  # type: ignore[attr-defined]
+        return read
+
+    def _bind(self, node: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """How it is read first, and again."""
+        if isinstance(node, ast.Name | ast.Constant):
+            return node, copy.deepcopy(node)
+        again = copy.deepcopy(node)
+        if isinstance(node, ast.Tuple) and isinstance(again, ast.Tuple):
+            pairs = [self._bind(part) for part in node.elts]
+            node.elts, again.elts = [first for first, _ in pairs], [second for _, second in pairs]
+            return node, again
+        if isinstance(node, ast.Slice) and isinstance(again, ast.Slice):
+            for name in ("lower", "upper", "step"):
+                if (part := getattr(node, name)) is not None:
+                    first, second = self._bind(part)
+                    setattr(node, name, first)
+                    setattr(again, name, second)
+            return node, again
+        if isinstance(node, ast.Starred):
+            first, second = self._bind(node.value)
+            return ast.Starred(first, ast.Load()), ast.Starred(second, ast.Load())
+        name = f"{ONCE}{self._bound}"
+        self._bound += 1
+        return ast.NamedExpr(ast.Name(name, ast.Store()), node), ast.Name(name, ast.Load())
 
 
 def _compiled(code: CodeType, tree: Definition, captured: Collection[str]) -> CodeType:

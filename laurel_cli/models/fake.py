@@ -138,8 +138,12 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
         if mode.values is not None:
             for given in filter(torch.is_tensor, tree_leaves((inputs.args, inputs.kwargs))):
                 mode.values.learn(fakes[id(given)], given, Source.INPUTS)
-        with mode:
-            yield Inputs(*faked_inputs)
+        try:
+            with mode:
+                yield Inputs(*faked_inputs)
+        finally:
+            if mode.values is not None:
+                mode.values.forget()
 
 
 @contextmanager

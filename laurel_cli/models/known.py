@@ -63,6 +63,10 @@ class Values:
         self._memory[storage] = _Known(memory, source)
         _seen(fake, memory).copy_(value)
 
+    def forget(self) -> None:
+        """Let go of all values: the run is over, and stand-ins live on in cycles until they are collected."""
+        self._memory.clear()
+
     def dispatch(self, func: Any, args: Any, kwargs: Any, shapes: Callable[[Any, Any], Any]) -> Any:
         """What `func` gives on stand-ins: `shapes(args, kwargs)`, to which the values are added that are known.
 

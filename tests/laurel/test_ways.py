@@ -128,3 +128,47 @@ def test_compiled_as_one_graph(name: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), model(x))
+
+
+class Places(nn.Module):
+    """Adds in place to what calls find: each must run once, as Python has it."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.f, self.way, self.calls = nn.Linear(8, 8), way, 0
+        self.box = type("Box", (), {})()
+
+    def found(self, what: object) -> object:
+        self.calls += 1
+        return what
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = {"x": x, ("x", 1): x}
+        self.box.x = x
+        if self.way == "key":
+            rows[self.found("x")] += self.f(x)
+            return rows["x"]
+        if self.way == "tuple":
+            rows[self.found("x"), 1] += self.f(x)
+            return rows["x", 1]
+        if self.way == "owner":
+            self.found(rows)["x"] += self.f(x)
+            return rows["x"]
+        if self.way == "attribute":
+            self.found(self.box).x += self.f(x)
+            return self.box.x
+        held, rows = self.f(x), torch.tensor([True, False, True, True])
+        held[self.found(rows)] += self.f(held[rows])
+        return held
+
+
+@pytest.mark.parametrize("way", ["key", "tuple", "owner", "attribute", "mask"])
+def test_what_finds_the_place_runs_once(way: str) -> None:
+    x = torch.randn(4, 8)
+    model = Places(way).eval()
+    plain = model(x.clone())
+    apply_laurel(model, "rw", x.clone())
+    assert len(laurel_layers(model)) == 1
+    model.calls = 0
+    torch.testing.assert_close(model(x.clone()), plain)
+    assert model.calls == 1
