@@ -55,6 +55,24 @@ def _image_of_token(config: Any, batch: int, tokens: int) -> torch.Tensor | None
     return torch.ones(batch, tokens, 1, dtype=torch.int64) if tokens else None
 
 
+def _classes(config: Any, batch: int, tokens: int) -> torch.Tensor:
+    """The names of three classes an image, a row of tokens each."""
+    return sample((3 * batch, 16), torch.int64, _vocabulary(config))
+
+
+def _tasks(config: Any, batch: int, tokens: int) -> torch.Tensor:
+    return sample((batch, _task_tokens(config)), torch.int64, _vocabulary(config))
+
+
+def _vocabulary(config: Any) -> int:
+    text = getattr(config, "text_config", config)
+    return int(getattr(text, "vocab_size", None) or getattr(config, "text_encoder_vocab_size", None) or 2)
+
+
+def _task_tokens(config: Any) -> int:
+    return int(getattr(config, "task_seq_len", 16))
+
+
 EXTRAS: dict[str, Callable[[Any, int, int], torch.Tensor | None]] = {
     "lang_ids": _language,
     "state": _state,
@@ -62,5 +80,11 @@ EXTRAS: dict[str, Callable[[Any, int, int], torch.Tensor | None]] = {
     "bbox": _boxes,
     "image_embeds_position_mask": _image_places,
     "image_attention_mask": _image_of_token,
+    "classes_input_ids": _classes,
+    "classes_attention_mask": lambda config, batch, tokens: torch.ones(3 * batch, 16, dtype=torch.int64),
+    "classes_structure": lambda config, batch, tokens: torch.full((batch,), 3),
+    "tasks_input_ids": _tasks,
+    "tasks_attention_mask": lambda config, batch, tokens: torch.ones(batch, _task_tokens(config), dtype=torch.int64),
+    "task_inputs": _tasks,
 }
 """Makers of each argument: of the configuration, how many samples, how many tokens each; None where there is none."""

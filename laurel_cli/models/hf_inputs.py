@@ -41,7 +41,9 @@ def infer_inputs(module: Any, request: Request) -> Inputs:
     signature = inspect.signature(module.forward).parameters
     names = set(signature)
     required = {name for name, entry in signature.items() if entry.default is entry.empty}
-    main = next((name for name in (module.main_input_name, *_MAIN_NAMES) if name in names), module.main_input_name)
+    said = module.main_input_name
+    said = (said,) if isinstance(said, str) else tuple(said)
+    main = next((name for name in (*said, *_MAIN_NAMES) if name in names), said[0])
     config = module.config
     if main == "input_ids":
         if "pixel_values" not in names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,13 @@ def page(records: Sequence[Record], total: int) -> str:
         named = [record for record in records if record["status"] == status]
         lines += [f"- `{r['name']}` ({r.get('model') or 'not built'}): {'; '.join(r['problems'])}" for r in named]
         lines += [] if named else ["None."]
+    given = [record for record in records if record.get("given")]
+    if given:
+        lines.append("\n## Values that the defaults lack\n")
+        lines.append(
+            "transformers itself cannot build or run these at its defaults, mostly since a field is left None.\n"
+        )
+        lines += [f"- `{r['name']}`: `{json.dumps(r['given'])}`" for r in given]
     lines += ["\n## All\n", "| model | class | parameters | MACs | connections | projection | refused | s | |"]
     lines.append("|---|---|" + "--:|" * 6 + "---|")
     for r in records:

@@ -12,6 +12,7 @@ from laurel_cli.arms import parse_arms
 from laurel_cli.errors import LaurelError
 from laurel_cli.models import LoadedModel, load
 from tests.zoo.check import LAGS, RANK, VARIANTS, closed_form
+from tests.zoo.full_values import VALUES
 
 ARMS = ",".join(f"{variant}@{RANK}" if "lr" in variant else variant for variant in VARIANTS)
 
@@ -22,6 +23,7 @@ class FullResult:
 
     Attributes:
         name: its reference; `kind` is what it is.
+        given: values of its configuration that transformers itself lacks, see full_values.py.
         problems: why it failed; of one without a connection, what the tool says of it.
         added: parameters that each variant adds, as counted; `naive` those of one more block, None without.
         notes, warnings: what the tool says beside its figures.
@@ -32,6 +34,7 @@ class FullResult:
     name: str
     kind: str = ""
     status: str = "failed"
+    given: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     source: str = ""
     inputs: str = ""
@@ -55,7 +58,8 @@ def full_check(name: str, kind: str = "") -> dict[str, Any]:
     started = time.monotonic()
     result = FullResult(name, kind)
     try:
-        loaded = load(name)
+        result.given = VALUES.get(name.removeprefix("hf:"), {})
+        loaded = load(name, model_args=result.given)
         result.source, result.inputs = loaded.source, loaded.input_description
         result.model = type(loaded.module).__name__
         result.parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
