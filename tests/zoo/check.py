@@ -166,7 +166,7 @@ def _check_parameters(
 def closed_form(variant: str, connections: list[Connection]) -> int:
     """Parameters that a variant adds, written out from the paper's formulas, connection by connection.
 
-    A layer that is called again (weights shared across depth) has one LAuReL for all of its calls, and so have turns of a
+    A layer that is called again (weights shared across depth) has one LAuReL for all of its calls; so have turns of a
     loop whose branches read the same weights.
     """
     layers: dict[object, tuple[int, int]] = {}
