@@ -14,6 +14,7 @@ from laurel_cli.settings.base import joined
 from laurel_cli.settings.executors import WHERE, ExecutorSettings
 from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.teacher import TeacherSettings
 from laurel_cli.settings.train import (
     STUDY,
     ProcessSettings,
@@ -22,7 +23,6 @@ from laurel_cli.settings.train import (
     StudyArms,
     StudySettings,
     TaskSettings,
-    TeacherSettings,
     TrainingSettings,
     TrainSettings,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from laurel_cli.settings.shared import (
     ModelArgSettings,
     device_names,
 )
+from laurel_cli.settings.teacher import TeacherSettings
 
 if TYPE_CHECKING:
     from laurel_cli.study.run import Happening
 
-TASK, TEACHER, TRAINING, STUDY = "Task", "Teacher", "Training", "Study"
+TASK, TRAINING, STUDY = "Task", "Training", "Study"
 IMAGE, TEXT = defaults.BUDGETS["image"], defaults.BUDGETS["text"]
 
 
@@ -130,59 +131,6 @@ class SizeSettings(Settings):
     def depths(self) -> tuple[int, ...]:
         """`layers` as a tuple."""
         return (self.layers,) if isinstance(self.layers, int) else tuple(self.layers or ())
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherSettings(Settings):
-    """What every arm, the baseline too, is distilled from."""
-
-    teacher: str | None = field(
-        default=None,
-        metadata=says(
-            "Distil: every arm learns from the answers of this trained model too, named as MODEL is.",
-            TEACHER,
-            metavar="MODEL",
-            shown="none",
-        ),
-    )
-    teacher_weights: str | Path | None = field(
-        default=None,
-        metadata=says(
-            "The teacher's trained weights, a file of safetensors or a folder of them.",
-            TEACHER,
-            metavar="FILE",
-            text=Path | None,
-        ),
-    )
-    teacher_args: Mapping[str, Any] | None = field(
-        default=None,
-        metadata=says(
-            "A keyword argument of the teacher's constructor, KEY=VALUE; repeat it for several.",
-            TEACHER,
-            name="--teacher-arg",
-            metavar="TEXT",
-            text=list[str] | None,
-            read=read.keywords,
-        ),
-    )
-    temperature: float | None = field(
-        default=None,
-        metadata=says(
-            "By which the logits of both are divided, in the teacher's term.",
-            TEACHER,
-            metavar="T",
-            shown=f"{defaults.TEMPERATURE:g}",
-        ),
-    )
-    teacher_share: float | None = field(
-        default=None,
-        metadata=says(
-            "Of the loss, for the teacher's term; the targets have the rest.",
-            TEACHER,
-            metavar="SHARE",
-            shown=f"{defaults.TEACHER_SHARE:g}",
-        ),
-    )
 
 
 @dataclass(frozen=True)
