@@ -132,6 +132,24 @@ def test_where_a_model_has_it_already_it_is_named() -> None:
     assert found.arm(f"gemma3n@{RANK}").added_parameters == each
 
 
+@pytest.mark.parametrize("arm", ["rw+lr@4", "gemma3n@4"])
+def test_arms_stand_in_gemma_3n_beside_altup_and_its_own_block(arm: str) -> None:
+    torch.manual_seed(0)
+    model = gemma3n.Gemma3nForCausalLM(gemma3n.Gemma3nTextConfig(**TINY)).eval()
+    ids = torch.randint(32, (2, 4))
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    apply_laurel(model, arm, {"input_ids": ids})
+    after = model(input_ids=ids).logits
+    assert torch.equal(after, before)
+    after.square().sum().backward()
+    layers = laurel_layers(model)
+    assert {name.rpartition(".")[0] for name in layers} == {
+        f"model.layers.{n}{part}" for n in (0, 1) for part in ("", ".altup")
+    }
+    assert all(any(p.grad.abs().sum() > 0 for p in layer.parameters()) for layer in layers.values())
+
+
 def test_without_a_norm_it_is_the_paper_s() -> None:
     class LowRank(nn.Module):
         def __init__(self) -> None:
