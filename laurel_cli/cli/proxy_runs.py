@@ -180,11 +180,11 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
     from laurel_cli.study import folder as studies
 
     study = studies.load(folder)
-    model = study.contender(arm).recipe(study.recipe).model.reference
+    models = study.contender(arm).recipe(study.recipe).references
     content = studies.finished(folder, study, arm, number)
     if content is None:
         try:
-            content = _ran(folder, arm, number, model, allowed=allowed, device=device)
+            content = _ran(folder, arm, number, models, allowed=allowed, device=device)
         except (typer.Exit, UsageError, RecordError, HeldError):
             raise
         except Exception as error:
@@ -194,14 +194,15 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
     stdio.say(f"{trial}: {content['status']}, loss {(content['final'] or {}).get('loss')}")
 
 
-def _ran(folder: Path, arm: str, seed: int, model: str, **options: Any) -> dict[str, Any]:
-    """The trial, run; in a process of its own where the model is a user's."""
+def _ran(folder: Path, arm: str, seed: int, models: Sequence[str], **options: Any) -> dict[str, Any]:
+    """The trial, run; in a process of its own where its model, or its teacher, is a user's."""
     from laurel_cli.models.reference import runs_users_code
     from laurel_cli.study.run import PATIENCE
 
-    if not runs_users_code(model):
+    users = [name for name in models if runs_users_code(name)]
+    if not users:
         return _run(folder, arm, seed, **options)
-    ran: dict[str, Any] = apart(lambda step: _run(folder, arm, seed, **options), model, patience=PATIENCE)
+    ran: dict[str, Any] = apart(lambda step: _run(folder, arm, seed, **options), users[0], patience=PATIENCE)
     return ran
 
 
@@ -252,7 +253,7 @@ def prepared_of(plan: StudyPlan, on_progress: Callable[[str], None]) -> Prepared
 def _users_models(plan: StudyPlan) -> list[str]:
     from laurel_cli.models.reference import runs_users_code
 
-    return [name for name in (plan.recipe.model.reference, *plan.against) if runs_users_code(name)]
+    return [name for name in (*plan.recipe.references, *plan.against) if runs_users_code(name)]
 
 
 def _at_once(number: int) -> None:

@@ -14,6 +14,7 @@ from laurel_cli.settings.base import joined
 from laurel_cli.settings.executors import WHERE, ExecutorSettings
 from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.teacher import TeacherSettings
 from laurel_cli.settings.train import (
     STUDY,
     ProcessSettings,
@@ -31,6 +32,7 @@ def train_proxy(
     model: ProxyModel,
     task: TaskSettings,
     size: SizeSettings,
+    teacher: TeacherSettings,
     model_args: ModelArgSettings,
     arms: StudyArms,
     files: ArmFileSettings,
@@ -114,6 +116,8 @@ def train_proxy(
 
         laurel train-proxy gpt2 --layers 4 --width 128 --task text:books.txt --seeds 5 --steps 2000 --resume
 
+        laurel train-proxy gpt2 --layers 4 --task text:books.txt --teacher gpt2 --teacher-weights gpt2.safetensors
+
         laurel train-proxy --trial rw+lr@4:3 --study DIR
 
         laurel train-proxy gpt2 --layers 4 --task text:books.txt --ladder 64,96,128,192 --arms rw,rw+lr@4,x0
@@ -146,7 +150,7 @@ def train_proxy(
     if status:
         proxy_runs.show_status(declared.study, destination, debug)
         return
-    parts = (model, task, size, model_args, arms, files, formula, training, declared, at_once, where)
+    parts = (model, task, size, teacher, model_args, arms, files, formula, training, declared, at_once, where)
     stdio.reserve(debug)
     if ladder.ladder is not None:
         with Progress(debug, every=30.0) as progress:

@@ -29,6 +29,7 @@ TEXT_LENGTH = 64
 EVALUATED = {"stdlib": 65_536}  # tokens; of other tasks everything
 SGD = {"lr": 0.1, "weight_decay": 5e-4}
 WEIGHT_DECAY = 0.05
+TEMPERATURE, TEACHER_SHARE = 2.0, 0.5  # of distillation
 EVALUATION_BATCH = {"image": 250, "text": 64}  # examples at once
 
 

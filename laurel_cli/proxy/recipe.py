@@ -12,6 +12,7 @@ from typing import Any
 
 from laurel_cli.arms import AGAINST, Arm, Kind, parse_arm
 from laurel_cli.errors import UsageError
+from laurel_cli.proxy.defaults import TEACHER_SHARE, TEMPERATURE
 from laurel_cli.records.canonical import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
@@ -48,6 +49,32 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a model learns from a teacher beside the targets; the formula is that of `distil.loss`.
+
+    Attributes:
+        teacher: a model with trained weights.
+        temperature: T, by which both models' logits are divided.
+        share: s, of the teacher's term; the targets have the rest.
+
+    Raises:
+        UsageError: a number that means nothing.
+    """
+
+    teacher: ModelChoice
+    temperature: float = TEMPERATURE
+    share: float = TEACHER_SHARE
+
+    def __post_init__(self) -> None:
+        for name, value, most, range_, usual in (
+            ("temperature", self.temperature, math.inf, "above 0", TEMPERATURE),
+            ("teacher_share", self.share, 1.0, "above 0, at most 1", TEACHER_SHARE),
+        ):
+            if not (0 < value <= most and value < math.inf):  # nor nan
+                raise UsageError(f"`{name}={value:g}` is out of range.", f"It is {range_}.", f"Try `{name}={usual:g}`.")
+
+
+@dataclass(frozen=True)
 class TaskChoice:
     """Which data; the fields are the arguments of `open_task`."""
 
@@ -81,6 +108,7 @@ class Recipe:
         device: where it trains; `threads` of a process on the CPU.
         spec: fields of every LAuReL spec.
         world: processes that train a trial together.
+        distillation: what every arm, the baseline too, learns from a teacher; None where there is none.
     """
 
     model: ModelChoice
@@ -105,6 +133,7 @@ class Recipe:
     threads: int | None = 1
     spec: Mapping[str, Any] = field(default_factory=dict)
     world: int = 1
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "evaluations", "evaluation_batch", "world"):
@@ -131,23 +160,31 @@ class Recipe:
             )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; one process and drawn weights go without saying, as before there could be others."""
+        """As JSON values; one process, drawn weights and no teacher go without saying, as before there were others."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.world == 1:
             del plain["world"]
         if not self.model.weights:
             del plain["model"]["weights"], plain["model"]["weights_sha256"]
+        if self.distillation is None:
+            del plain["distillation"]
         return plain
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Recipe:
         """The recipe that `plain` gave."""
-        model, task = dict(plain["model"]), dict(plain["task"])
-        model["args"] = tuple((str(key), _tuples(value)) for key, value in model["args"])
-        model["layers"] = tuple(model["layers"])
         known = {item.name for item in fields(cls)}
         rest = {key: value for key, value in plain.items() if key in known - {"model", "task"}}
-        return cls(model=ModelChoice(**model), task=TaskChoice(**task), **rest)
+        if rest.get("distillation"):
+            taught = dict(rest["distillation"])
+            rest["distillation"] = Distillation(**taught | {"teacher": _model_of(taught["teacher"])})
+        return cls(model=_model_of(plain["model"]), task=TaskChoice(**plain["task"]), **rest)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Of the models that are built for a trial: its own, and its teacher's."""
+        taught = self.distillation
+        return (self.model.reference, *((taught.teacher.reference,) if taught else ()))
 
     @property
     def sha256(self) -> str:
@@ -270,6 +307,11 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
                 f"Try {base}:lr=0.5.",
             )
     return factors, words
+
+
+def _model_of(plain: Mapping[str, Any]) -> ModelChoice:
+    args = tuple((str(key), _tuples(value)) for key, value in plain["args"])
+    return ModelChoice(**{**plain, "args": args, "layers": tuple(plain["layers"])})
 
 
 def _tuples(value: Any) -> Any:

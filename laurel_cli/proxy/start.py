@@ -24,6 +24,7 @@ from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import branches, sizes, weights
+from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
@@ -42,6 +43,7 @@ class Start:
         source: where the model was found.
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
+        teacher: that it learns from beside the targets, on the CPU; None where there is none.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class Start:
     source: str
     sha256: str
     inputs: Inputs
+    teacher: Teacher | None = None
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -107,7 +110,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task; a
             LayoutError if it cannot be trained in the recipe's memory format.
         UsageError: it cannot be compiled for training, or adds nothing that could be trained alone.
-        RecordError: trained weights are not those of the study, or of another model.
+        RecordError: trained weights, a teacher's too, are not those of the study, or of another model.
     """
     loaded = opened(recipe, task)
     seed = seed_of(contender, seed)
@@ -137,7 +140,22 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     if contender.train:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    return Start(model, call, shared, loaded.source, weights_sha256(model, shared), loaded.inputs)
+    digest = weights_sha256(model, shared)
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, _teacher(recipe, task, layout))
+
+
+def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:
+    """The recipe's teacher with its trained weights."""
+    if recipe.distillation is None:
+        return None
+    choice = recipe.distillation.teacher
+    loaded = opened(replace(recipe, model=choice), task)
+    model = loaded.build()
+    weights.give(model, choice)
+    model.to(memory_format=layout).requires_grad_(False)
+    call = _caller(loaded.inputs, layout)
+    _check(model, call, loaded.inputs, task, recipe, who="teacher")
+    return Teacher(model.eval(), call, recipe.distillation)
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:
@@ -184,20 +202,26 @@ def _caller(inputs: Inputs, layout: torch.memory_format) -> Callable[[nn.Module,
 
 
 def _check(
-    model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs: Inputs, task: Task, recipe: Recipe
+    model: nn.Module,
+    call: Callable[[nn.Module, Tensor], Tensor],
+    inputs: Inputs,
+    task: Task,
+    recipe: Recipe,
+    *,
+    who: str = "model",
 ) -> None:
     """Whether it answers with logits of the task's classes, and can be trained where the recipe says."""
     (example,) = (leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor))
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
-        raise UsageError(f"The model does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")
+        raise UsageError(f"The {who} does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")
     convolutions = Convolutions()
     try:
         with torch.no_grad(), convolutions, called():
             logits: Any = call(model.eval(), example)
     except Exception as error:
         raise ModelError(
-            f"The model fails on {wanted}.",
+            f"The {who} fails on {wanted}.",
             said(error),
             "`channels_last=False` is for models that need contiguous images." if task.kind == "image" else "",
         ) from error
@@ -205,7 +229,7 @@ def _check(
     if not isinstance(logits, Tensor) or logits.shape != shape:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
-            f"The model gives {found} where {task.name} needs logits of shape {shape}.",
+            f"The {who} gives {found} where {task.name} needs logits of shape {shape}.",
             hint=f"Let its factory take the number of classes, {task.classes}.",
         )
     if is_host(recipe.device):

@@ -22,7 +22,7 @@ from laurel_cli.errors import RecordError
 from laurel_cli.latency.workload import DTYPES
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models import guard
-from laurel_cli.proxy import batches, checkpoint
+from laurel_cli.proxy import batches, checkpoint, distil
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.optimizers import optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
@@ -98,6 +98,8 @@ def train(
     device = group.device
     model = begun.model.to(device.torch)
     forward = group.wrapped(model if compiled is None else compiled)
+    if begun.teacher is not None:
+        begun.teacher.model.to(device.torch)
     updaters = optimizers(model, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
@@ -161,7 +163,11 @@ def _update(
             with group.device.autocast(DTYPES[recipe.dtype]):
                 with _door(recipe):
                     logits = begun.call(forward, inputs)
-                loss = _cross_entropy(logits, targets) / recipe.accumulate
+                    taught = None if begun.teacher is None else begun.teacher.answer(inputs)
+                if begun.teacher is None or taught is None:
+                    loss = _cross_entropy(logits, targets) / recipe.accumulate
+                else:
+                    loss = distil.loss(logits, taught, targets, begun.teacher.choice) / recipe.accumulate
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
     if recipe.clip:

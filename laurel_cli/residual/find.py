@@ -169,7 +169,13 @@ class ResidualMap(Result[Connection]):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user must know of the parts that were not run."""
+        """What the user must know: of LAuReL that the model brings, and of the parts that were not run."""
+        own = [entry for entry in self.refused if entry.kind == "laurel"]
+        brought = [
+            "the model has LAuReL of its own, which stays as it is in every arm: "
+            f"{len(own)} of its additions, the first in {own[0].name} ({own[0].reason})"
+            for _ in own[:1]
+        ]
         named = [
             f"{part.name}, {part.parameters:,} parameters, was not run: the inputs do not reach it"
             for part in self.not_run[:NAMED]
@@ -178,7 +184,7 @@ class ResidualMap(Result[Connection]):
         if others:
             parameters = sum(part.parameters for part in others)
             named.append(f"{len(others)} more parts, {parameters:,} parameters, were not run either")
-        return tuple(named)
+        return (*brought, *named)
 
     def nothing_found(self, model: str) -> ModelError:
         """What to say of a model, called `model`, without a residual connection: what stands there instead."""

@@ -30,7 +30,7 @@ from laurel_cli.residual.operators import (
     region,
 )
 from laurel_cli.residual.paths import between, root, weights_of, works
-from laurel_cli.residual.rivals import LAUREL, Refusal, low_rank, rival_of
+from laurel_cli.residual.rivals import Refusal, laurel_of, rival_of
 
 Kind = Literal["identity", "projection"]
 LONGEST_SKIP = 48  # operators on a skip path; a projection shortcut has two or three, a circular padding twenty
@@ -166,8 +166,8 @@ def _attempt(
             return Refusal("both operands are linear functions of one tensor")
         if step.weights and step.weights <= weights_of(branch, step.node, nodes):
             return Refusal("the branch holds the skip's own map too: the input of a recurrent cell")
-        if not step.linear and (rank := low_rank(branch, step.node, nodes)):
-            return Refusal(LAUREL.format(rank), "laurel")
+        if not step.linear and (own := laurel_of(branch, step.node, nodes)):
+            return own
         kind: Kind = "projection" if step.linear else "identity"
         return Relation(skip, branch_end, kind, step.node, step.steps, step.scaled, branch)
     return None

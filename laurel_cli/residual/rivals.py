@@ -16,6 +16,7 @@ FARTHEST = 128  # nodes that are looked at behind a term
 MIXED = "a mixed skip (a hyper-connection): several streams are mixed into it, so that it is none of them"
 GATED = "a gated skip: a gate that depends on the input multiplies it"
 LAUREL = "it is x + B A x already, the low-rank part of LAuReL (Eq. 3), of rank {}"
+NORMED_LAUREL = "it is x + norm(B A x) already, Gemma 3n's form of LAuReL, of rank {}"
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,18 @@ def _is_scaled(index: int, nodes: tuple[Node, ...]) -> bool:
     return node.op in SCALINGS and any(nodes[i].parameters and not nodes[i].active for i in node.inputs)
 
 
-def low_rank(branch: frozenset[int], fork: int, nodes: tuple[Node, ...]) -> int:
-    """The rank, where a branch is a map down and a map up again, with nothing but norms around them; else 0."""
+def laurel_of(branch: frozenset[int], fork: int, nodes: tuple[Node, ...]) -> Refusal | None:
+    """Name the addition if its branch is a map down and a map up again, with nothing but norms around them."""
     products = sorted(index for index in branch if nodes[index].op in PRODUCTS)
     if len(products) != 2:
-        return 0
+        return None
     down, up = products
     for index in branch - {down, up}:
         allowed = VIEWS | SCALINGS if down < index < up else VIEWS | SCALINGS | NORMS | NORM_PARTS
         if nodes[index].op not in allowed:
-            return 0
+            return None
     width, rank = nodes[fork].shape[-1], nodes[down].shape[-1]
-    return rank if nodes[up].shape[-1] == width and 2 * rank <= width else 0
+    if nodes[up].shape[-1] != width or 2 * rank > width:
+        return None
+    normed = any(index > up and nodes[index].op in NORMS | NORM_PARTS - {"add", "add_", "sub"} for index in branch)
+    return Refusal((NORMED_LAUREL if normed else LAUREL).format(rank), "laurel")

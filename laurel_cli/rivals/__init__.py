@@ -17,6 +17,7 @@ from laurel_cli.rivals.delta_attnres import DeltaAttnRes
 from laurel_cli.rivals.dense import Dense
 from laurel_cli.rivals.depthscale import DepthScale
 from laurel_cli.rivals.gate import Gate
+from laurel_cli.rivals.gemma3n import Gemma3n
 from laurel_cli.rivals.hc import HC
 from laurel_cli.rivals.ihc import IHC
 from laurel_cli.rivals.layerscale import LayerScale
@@ -26,9 +27,10 @@ from laurel_cli.rivals.static import Static
 from laurel_cli.rivals.x0 import X0
 
 _SCALES = (ReZero, LayerScale, Affine, Gate, DepthScale)
+_MAPS = (Gemma3n,)
 _OVER_DEPTH = (X0, Dense, AttnRes, AttnResBlock, DeltaAttnRes)
 _STREAMS = (IHC, HC, MHC)
-_ALL: tuple[type[Static], ...] = (*_SCALES, *_OVER_DEPTH, *_STREAMS)
+_ALL: tuple[type[Static], ...] = (*_SCALES, *_MAPS, *_OVER_DEPTH, *_STREAMS)
 OURS: dict[str, type[Static]] = {rival.title: rival for rival in _ALL}
 _THEIRS, BROKEN = outside.found(OURS)
 RIVALS: dict[str, type[Static]] = OURS | _THEIRS

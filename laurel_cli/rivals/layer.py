@@ -66,8 +66,9 @@ class StaticLayer(LearnedSum):
     def coefficients(self) -> dict[str, float | list[float] | None]:
         """What branch (a) and skip (b) are multiplied with, as means over the channels; c for what was remembered."""
         own = {name: getattr(self, name).float() for name in self.spec.own()}
-        if self.spec.reads_history:
-            return super().coefficients() | self.spec.told(own)
+        told = self.spec.told(own)
+        if told is not None or self.spec.reads_history:
+            return super().coefficients() | (told or {})
         nothing = torch.zeros(self.width, device=self._place)
 
         def of(x: Tensor, f: Tensor) -> Tensor:

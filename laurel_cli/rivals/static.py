@@ -157,9 +157,9 @@ class Static:
         """
         raise NotImplementedError
 
-    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None]:
-        """Of a formula with a history: a, b and c for `LearnedSum.coefficients`."""
-        raise NotImplementedError
+    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None] | None:
+        """a, b and c for `LearnedSum.coefficients`; None where its terms say them: x' = a f + b x and a bias."""
+        return None
 
     @classmethod
     def parse(cls, setting: str, **options: Any) -> Self:

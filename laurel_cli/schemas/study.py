@@ -24,6 +24,15 @@ class ModelChoiceJSON(TypedDict):
     weights_sha256: NotRequired[str]
 
 
+class DistillationJSON(TypedDict):
+    """What every arm learns from a teacher: a model with trained weights, the temperature of both models' answers, the
+    share of the loss that the teacher's term has."""
+
+    teacher: ModelChoiceJSON
+    temperature: float
+    share: float
+
+
 class TaskChoiceJSON(TypedDict):
     """Which data: image size in pixels, windows and limits in tokens or images. Null for the task's own."""
 
@@ -66,6 +75,7 @@ class RecipePlain(TypedDict):
     threads: int | None
     spec: SpecOptions
     world: NotRequired[int]
+    distillation: NotRequired[DistillationJSON]
 
 
 class DeclaredJSON(TypedDict):

@@ -155,6 +155,7 @@ class TrainProxy(TypedDict):
     task: ProxyTask
     model: ProxyModelJSON
     starts_from: NotRequired[str | None]
+    taught_by: NotRequired[str | None]
     metric: Metric
     declared: DeclarationJSON
     learned: bool | None

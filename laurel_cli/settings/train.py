@@ -20,6 +20,7 @@ from laurel_cli.settings.shared import (
     ModelArgSettings,
     device_names,
 )
+from laurel_cli.settings.teacher import TeacherSettings
 
 if TYPE_CHECKING:
     from laurel_cli.study.run import Happening
@@ -343,6 +344,7 @@ class TrainSettings(  # the last one's fields come first
     TrainingSettings,
     FormulaSettings,
     ModelArgSettings,
+    TeacherSettings,
     SizeSettings,
     TaskSettings,
     ArmFileSettings,

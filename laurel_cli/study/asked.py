@@ -26,7 +26,7 @@ def plan_of(
 
     Raises:
         UsageError: settings that contradict each other, or mean nothing.
-        RecordError: data that are asked how many they are (`epochs`), or weights, that cannot be read.
+        RecordError: data that are asked how many they are (`epochs`), or weights, a teacher's too, that cannot be read.
         ResourceError: the device is absent.
     """
     asked.bring()
@@ -91,6 +91,7 @@ def plan_of(
         threads=asked.threads if is_host(device) else None,
         spec=asked.of_spec | {"rank": asked.rank},
         world=asked.world,
+        distillation=_distillation(asked),
     )
     return StudyPlan(
         recipe,
@@ -154,6 +155,31 @@ def _weights(place: str | Path | None) -> dict[str, Any]:
     from laurel_cli.proxy.weights import checksum
 
     return {} if place is None else {"weights": str(place), "weights_sha256": checksum(Path(place).expanduser())}
+
+
+def _distillation(asked: TrainSettings) -> Any:
+    """What is learned from a teacher; None without one.
+
+    Raises:
+        UsageError: a teacher without weights, or what is said of a teacher without one.
+        RecordError: its weights cannot be read.
+    """
+    from laurel_cli.proxy.recipe import Distillation, ModelChoice
+
+    besides = ("teacher_weights", "teacher_args", "temperature", "teacher_share")
+    given = [name for name in besides if getattr(asked, name) not in (None, {})]
+    if asked.teacher is None:
+        if given:
+            raise UsageError(f"`{given[0]}` needs `teacher`.", "It says something of the teacher.", "Name the teacher.")
+        return None
+    if asked.teacher_weights is None:
+        what = f"The teacher {asked.teacher!r} needs `teacher_weights`."
+        raise UsageError(what, "Without trained weights it has nothing to teach.", "Name a file of safetensors.")
+    numbers = {"temperature": asked.temperature, "share": asked.teacher_share}
+    teacher = ModelChoice(
+        asked.teacher, args=tuple((asked.teacher_args or {}).items()), **_weights(asked.teacher_weights)
+    )
+    return Distillation(teacher, **{name: value for name, value in numbers.items() if value is not None})
 
 
 def _steps(epochs: float | None, batch: int, data: Any, usual: int, on_progress: Callable[[str], None]) -> int:

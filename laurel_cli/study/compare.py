@@ -280,7 +280,7 @@ def _built(
 
 def _with_sources(wanted: Study, old: Study | None) -> Study:
     """The study with the user's files that building its models has run, and those that it had begun with."""
-    files = sources.loaded((wanted.recipe.model.reference, *wanted.against))
+    files = sources.loaded((*wanted.recipe.references, *wanted.against))
     known = sources.now(old.code) if old is not None else {}
     return replace(wanted, code={**wanted.code, **files, **known})
 

@@ -264,10 +264,10 @@ def missing(folder: Path, study: Study) -> list[tuple[str, int]]:
     return [key for key in study.keys if key not in done]
 
 
-def model_of(folder: Path, arm: str) -> str:
-    """The reference of an arm's model."""
+def models_of(folder: Path, arm: str) -> tuple[str, ...]:
+    """The references of the models that an arm's trial builds: its own, and its teacher's."""
     study = load(folder)
-    return study.contender(arm).recipe(study.recipe).model.reference
+    return study.contender(arm).recipe(study.recipe).references
 
 
 def checkpoint_path(folder: Path, arm: str, seed: int) -> Path:

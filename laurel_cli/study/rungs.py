@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RATES = 3  # tried for every arm at every size, where nothing else is asked
 BACKWARD = 2  # a backward pass takes twice the products of a forward pass
-REFUSED = ("width", "layers", "steps", "epochs", "weights", "against", "until_separated")
+REFUSED = ("width", "layers", "steps", "epochs", "weights", "teacher", "against", "until_separated")
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?")
 
 

@@ -106,7 +106,7 @@ def _trained(
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
-    references = {recipe.model.reference, study.recipe.model.reference}
+    references = {*recipe.references, *study.recipe.references}
     sources.check(study.code)
     measured.check_loaded(study, references)
     token = 0 if claim is None else claim.number
@@ -193,7 +193,7 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda number, _: _asked.append(number))
     if _asked:  # after the last trial
         raise Leave
-    if runs_users_code(studies.model_of(Path(job["folder"]), job["arm"])):
+    if any(map(runs_users_code, studies.models_of(Path(job["folder"]), job["arm"]))):
         guard.keep_apart(lambda word: None)
     say({"kind": "begun"})
     try:

@@ -62,6 +62,19 @@ def of_study(study: Study) -> dict[str, Any]:
     )
 
 
+def _of_teacher(recipe: Recipe) -> dict[str, Any]:
+    taught = recipe.distillation
+    if taught is None:
+        return {}
+    return {
+        "teacher": taught.teacher.reference,
+        "teacher_args": dict(taught.teacher.args) or None,
+        "teacher_weights": taught.teacher.weights,
+        "temperature": taught.temperature,
+        "teacher_share": taught.share,
+    }
+
+
 def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     model, task, spec = recipe.model, recipe.task, dict(recipe.spec)
     if "lags" in spec and spec["lags"] is None:
@@ -73,6 +86,7 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
         "width": model.width,
         "stem": model.stem,
         "weights": model.weights or None,
+        **_of_teacher(recipe),
         "task": task.reference,
         **{name: getattr(task, name) for name in OF_TASK},
         **{name: getattr(recipe, name) for name in OF_RECIPE},

@@ -63,6 +63,7 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "task": _described(study, definition, "task", "name"),
         "model": _described(study, definition, "model", "reference"),
         "starts_from": _starts_from(definition),
+        "taught_by": _taught_by(definition),
         "metric": found.metric,
         "declared": _declared(found),
         "learned": found.learned,
@@ -234,8 +235,20 @@ def _declared(found: Judgement) -> dict[str, Any]:
 def _starts_from(definition: Mapping[str, Any]) -> str | None:
     """Trained weights, by their file's name and their checksum; None where each seed draws its own."""
     model = (definition.get("recipe") or {}).get("model") or {}
-    weights = model.get("weights")
-    return f"{PurePath(weights).name}, SHA-256 {model.get('weights_sha256', '')[:12]}" if weights else None
+    return _named_weights(model) if model.get("weights") else None
+
+
+def _taught_by(definition: Mapping[str, Any]) -> str | None:
+    """The teacher, its weights, the temperature and the share of its term; None without one."""
+    taught = (definition.get("recipe") or {}).get("distillation")
+    if not taught:
+        return None
+    numbers = f"temperature {taught['temperature']:g}, {taught['share']:.0%} of the loss"
+    return f"{taught['teacher']['reference']}, {_named_weights(taught['teacher'])}; {numbers}"
+
+
+def _named_weights(model: Mapping[str, Any]) -> str:
+    return f"{PurePath(model['weights']).name}, SHA-256 {model.get('weights_sha256', '')[:12]}"
 
 
 def _positive(found: Judgement) -> dict[str, Any] | None:

@@ -123,6 +123,11 @@ def _start(document: Document) -> Iterator[str]:
             f"all trials start from trained weights ({document['starts_from']}): what is established is of training on "
             "from them, not of training anew"
         )
+    if document["taught_by"]:
+        yield (
+            f"every arm, the baseline too, is distilled from a teacher ({document['taught_by']}): what is established "
+            "is of training beside it; losses of evaluations are against the targets alone"
+        )
     start = document["start"]
     if start is None:
         return

@@ -91,6 +91,28 @@ def test_laurel_on_a_model_with_an_adapter() -> None:
     assert not torch.equal(ours(IDS).logits, before)
 
 
+@pytest.mark.parametrize("excluded", [False, True], ids=["adapted", "left out"])
+def test_an_adapter_on_all_linear_maps_takes_laurel_s_too_unless_they_are_excluded(excluded: bool) -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=32, **size)).eval()
+    apply_laurel(model, "rw+lr@4", {"input_ids": IDS})
+    with torch.no_grad():
+        for parameter in parameters(model):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    before, kept = model(IDS).logits, [parameter.detach().clone() for parameter in parameters(model)]
+    names = {"exclude_modules": r".*\.laurel\d+\..*"} if excluded else {}
+    ours = peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear", r=2, **names)).eval()
+    torch.testing.assert_close(ours(IDS).logits, before)  # LoRA starts at zero
+    adapters = [name for name, p in ours.named_parameters() if "lora_" in name and p.requires_grad]
+    assert any(".laurel" in name for name in adapters) != excluded
+    train(ours)
+    assert not torch.equal(ours(IDS).logits, before)
+    own = [p for name, p in ours.named_parameters() if ".laurel" in name and "lora_" not in name]
+    assert len(own) == len(kept)
+    assert all(torch.equal(a, b) for a, b in zip(own, kept, strict=True))  # the maps themselves stay
+
+
 def test_an_adapter_is_merged_and_laurel_stays() -> None:
     ours = adapted(with_laurel()).eval()
     expected = ours(IDS).logits

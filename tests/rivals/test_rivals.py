@@ -104,6 +104,13 @@ def streams(n: int, step: Callable[..., Any], read: Callable[..., Any]) -> Plain
     return equation
 
 
+def low_rank_and_normed(x: Tensor, f: Tensor, p: dict[str, Tensor], s: Any, v: Any, kept: dict[str, Any]) -> Tensor:
+    """Position by position: y = R L x, and w y / sqrt(mean(y^2) + 1e-6) beside the skip."""
+    positions = x.movedim(kept["dim"], -1).reshape(-1, D)
+    rows = [one + p["norm"].flatten() * normed(p["linear_right"] @ (p["linear_left"] @ one)) for one in positions]
+    return f + torch.stack(rows).reshape(x.movedim(kept["dim"], -1).shape).movedim(-1, kept["dim"])
+
+
 # x' of skip, branch, parameters, all sums x + f so far, all branch outputs so far, the stream's input first of both,
 # and of what the equation kept at the connections before.
 EQUATIONS: dict[str, Plain] = {
@@ -115,6 +122,8 @@ EQUATIONS: dict[str, Plain] = {
     ),
     "depthscale": lambda x, f, p, s, v, k: math.sqrt((len(s) - 1) / len(s)) * x + f / math.sqrt(len(s)),
     "x0": lambda x, f, p, s, v, k: p["r"] * (x + f) + p["s"] * s[0] if p else x + f,  # the last connection has none
+    "gemma3n": low_rank_and_normed,
+    "gemma3n@2": low_rank_and_normed,
     "dense": lambda x, f, p, s, v, k: sum(a * value for a, value in zip(p["a"], s, strict=True)),
     "attnres": lambda x, f, p, s, v, k: attended(p["w"], v),
     "delta-attnres": lambda x, f, p, s, v, k: sum(v) + p["alpha"] * attended(p["w"], v),
@@ -136,6 +145,8 @@ PARAMETERS = {
     "depthscale": 0,
     "x0": 4,
     "dense": 9,
+    "gemma3n": 3 * (2 * 64 * D + D),
+    "gemma3n@2": 3 * (2 * 2 * D + D),
 } | {
     "attnres": 3 * D,
     "delta-attnres": 3 * D + 3,
@@ -262,6 +273,7 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
         ("depthscale", 1 / math.sqrt(2), 1 / math.sqrt(2)),
         ("x0", 3, 3),
         ("dense", 3, 3),
+        ("gemma3n", None, None),
         ("attnres", None, None),
         ("delta-attnres", None, None),
         *((name, None, None) for name in ("attnres-block", "ihc", "hc", "mhc")),
@@ -348,6 +360,7 @@ def test_count_and_equation_agree_on_models_that_people_use(
         "attnres": sum(widths),
         "attnres-block": sum(widths),
         "delta-attnres": sum(widths) + len(widths),
+        "gemma3n": sum(2 * 64 * width + width for width in widths),
         "dense": sum(n + 1 for length in streams.values() for n in range(1, length + 1)),
         "ihc": sum(8 * (4 * width + 1) + 2 for width in widths),
         "hc": sum(6 * (4 + width) + 2 for width in widths) - ends_of_streams(lambda c: 4 + c.width),
@@ -356,6 +369,7 @@ def test_count_and_equation_agree_on_models_that_people_use(
     assert found.cost.parameters - analysis.baseline.parameters == by_hand
     elements = sum(math.prod(connection.shape) for connection in analysis.residual.connections)
     products = {  # multiply-adds
+        "gemma3n": 2 * 64 * elements,
         "ihc": 8 * 4 * elements,
         "hc": 4 * (6 * elements - ends_of_streams(lambda c: math.prod(c.shape))),
         "mhc": 24 * 4 * elements,
@@ -482,6 +496,8 @@ def test_attention_scores_stay_ordinary() -> None:
         ("ihc@1", "how many streams it has, a whole number from 2"),
         ("hc@x", "how many streams"),
         ("mhc@-2", "how many streams"),
+        ("gemma3n@0", "how many dimensions between its two maps it has, a whole number from 1"),
+        ("gemma3n@x", "how many dimensions"),
         ("attnres-block@0", "how many blocks it has, a whole number from 1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,12 @@ def given(settings):
                 model="timm:resnet18", task="scenes", layers=(2, 2), seeds=3, controls=False, worth=0.02, lags=None
             ),
         ),
+        (
+            "train-proxy --teacher gpt2 --teacher-weights gpt2.safetensors --teacher-arg n_layer=2 --temperature 3",
+            TrainSettings(
+                teacher="gpt2", teacher_weights=Path("gpt2.safetensors"), teacher_args={"n_layer": 2}, temperature=3.0
+            ),
+        ),
         ("profile resnet18", ProfileSettings("resnet18", variant=[], rank=[])),
         (
             "profile resnet18 --arms rw --precision 0.5% --model-arg num_classes=10 --input-shape 1x3x64x64",
@@ -70,8 +77,9 @@ def given(settings):
 def test_what_is_typed_is_what_is_called(typed, python, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     wanted = given(python)
-    if wanted["model_args"] is None:
-        wanted["model_args"] = {}  # typed no time
+    for name in ("model_args", "teacher_args"):
+        if name in wanted and wanted[name] is None:
+            wanted[name] = {}  # typed no time
     found = asked_by(typed, monkeypatch, capsys)
     if wanted.get("layers", 0) is None:
         wanted["layers"] = ()
