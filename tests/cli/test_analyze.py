@@ -107,6 +107,7 @@ def test_the_main_command(laurel):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_answer_of_before_is_the_same_to_the_last_byte(laurel, user, tmp_path):
     words = ["analyze", "net.py:build", *user, "--arms", "naive+1,rw+lr@2,rw", "--format"]
     laurel(*words, "json", env={"LAUREL_CACHE": "kept"})

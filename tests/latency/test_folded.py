@@ -56,6 +56,7 @@ def test_folded_is_for_inference():
     assert TimingSettings(folded=True).folded
 
 
+@pytest.mark.slow
 def test_the_command_shows_folded_arms_apart(laurel, tmp_path):
     (tmp_path / "net.py").write_text(NET)
     words = ["profile", "net.py:build", "--input", "float32:1x4x8x8", "--arms", "naive+1,rw,ihc@2", "--folded"]

@@ -98,6 +98,7 @@ def test_the_limit_is_the_larger_of_memory_and_arithmetic():
 
 def test_the_page_says_whether_it_was_timed(monkeypatch):
     monkeypatch.setattr(roofline, "SHAPES", {"small": (32, 16)})
+    monkeypatch.setattr(roofline, "measured_machine", lambda: Machine("any", 1e10, 1e11, 4, ""))  # it takes 512 MiB
     untimed = "\n".join(roofline.page(0, busy=False))
     assert roofline.NOT_TIMED in untimed
     assert "Reached" not in untimed
