@@ -75,12 +75,15 @@ class Analysis(ResultOfArms[Figures]):
 
     def record(self) -> dict[str, Any]:
         """The document, and at which connection each arm's parameters stand, for the disk."""
-        where = {
+        return self.document() | {"where": self.where()}
+
+    def where(self) -> dict[str, list[dict[str, Any]]]:
+        """At which connection how many of each arm's parameters stand, by the arm's name."""
+        return {
             result.arm.name: [{"connection": name, "parameters": number} for name, number in result.where]
             for result in self.arms
             if result.where
         }
-        return self.document() | {"where": where}
 
     def figures(self) -> list[Figures]:
         """What every arm costs, in their order."""

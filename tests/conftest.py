@@ -18,11 +18,15 @@ Laurel = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def laurel_env() -> dict[str, str]:
-    """An environment in which a new process finds the same code as these tests, and no setting of the caller's."""
+def laurel_env(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a new process finds the same code as these tests, and no setting of the caller's.
+
+    It is another for each test, so that none is given what `laurel analyze` answered in another one.
+    """
     ours = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LAUREL_DEBUG", "GITHUB_ACTIONS", "LC_ALL", "PYTHONPATH")
     env = {name: value for name, value in os.environ.items() if name not in ours}
-    return env | {"PYTHONPATH": str(Path(laurel_cli.__file__).parents[1]), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    own = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LAUREL_TEST": str(tmp_path)}
+    return env | {"PYTHONPATH": str(Path(laurel_cli.__file__).parents[1])} | own
 
 
 @pytest.fixture
@@ -41,6 +45,12 @@ def laurel(laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
 @pytest.fixture(scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(_cache: Path) -> None:
+    """Nothing is left in the cache of whoever runs the tests."""
+    os.environ["LAUREL_CACHE"] = str(_cache)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +52,14 @@ def analyze(
     save: Annotated[
         bool, typer.Option("--save", help="Leave a record of the answer in --records.", rich_help_panel=OUTPUT)
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Give the answer of before where nothing that it follows from has changed; LAUREL_CACHE says where.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = True,
     *,
     kept: RecordSettings,
     format: Format = "table",  # noqa: A002 - the option's name
@@ -75,6 +85,9 @@ def analyze(
 
         laurel analyze resnet50 --save && laurel report
     """
+    from laurel_cli.answers.cache import answered
+    from laurel_cli.answers.made_of import made_of, real
+    from laurel_cli.answers.reads import of_users, watched
     from laurel_cli.cli import stdio
     from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
@@ -82,7 +95,6 @@ def analyze(
     from laurel_cli.models.reference import runs_users_code
 
     destination = Destination.checked(format, output, force)
-    files.bring()
     names, spec = arm_names(arms, variants, formula.of_spec)
     say_unused(arms, variants)
     said = example.sizes | {"inputs": list(example.inputs), "model_args": model_args.model_args}
@@ -94,18 +106,40 @@ def analyze(
         from laurel_cli.analysis import analyze as analyze_model
         from laurel_cli.arms import foreign, parse_arms
         from laurel_cli.models import load
+        from laurel_cli.rivals.outside import source
 
         chosen = parse_arms(names, **spec)
-        loaded = load(reference, **said)
-        analysis = analyze_model(loaded, chosen, check=check, command=command_line(), on_progress=progress)
-        record = analysis.record() if save else None
-        return {"document": analysis.document(), "record": record, "arms": foreign(chosen)}
+        with watched() as seen:
+            loaded = load(reference, **said)
+            analysis = analyze_model(loaded, chosen, check=check, on_progress=progress)
+        found = {"document": analysis.document(), "where": analysis.where(), "arms": foreign(chosen)}
+        theirs = [source(arm.spec) for arm in chosen if arm.spec is not None]
+        return {"answer": found, "read": of_users(seen) + [real(file) for file in theirs if file is not None]}
 
     with Progress(debug) as progress:
-        progress(f"loading {reference}")
-        found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
+
+        def fresh() -> tuple[dict[str, Any], list[str]]:
+            files.bring()
+            progress(f"loading {reference}")
+            found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
+            return found["answer"], found["read"]
+
+        if cache:
+            question = {
+                "command": "analyze",
+                "reference": reference,
+                "arms": names,
+                "spec": spec,
+                "check": check,
+            } | said
+            made = partial(made_of, reference, files.known, said["model_args"])
+            found = answered(question | {"arm files": files.known}, made, fresh, progress)
+        else:
+            found = json.loads(json.dumps(fresh()[0]))  # as one that was kept
+    found["document"]["command"] = command_line()  # as it was typed now, whichever words asked the same before
     if save:
-        _keep(found["record"] | {"options": said, "spec_options": spec}, found["arms"], Path(kept.records or ""))
+        asked = {"where": found["where"], "options": said, "spec_options": spec}
+        _keep(found["document"] | asked, found["arms"], Path(kept.records or ""))
     destination.write(found["document"], connections=connections)
 
 

@@ -49,6 +49,7 @@ def plan_of(asked: ProfileSettings, folder: Path | None = None) -> ProfilePlan:
         threads=asked.threads,
         seed=asked.seed,
         allocator=allocator.checked(asked.allocator),
+        folded=asked.folded,
     )
     if not isinstance(asked.model, str) or held is not None:
         from laurel_cli.latency.given import hold

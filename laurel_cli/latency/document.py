@@ -11,13 +11,17 @@ from laurel_cli.devices import is_host
 from laurel_cli.latency import allocator
 from laurel_cli.latency.estimate import Interval, Ratio
 from laurel_cli.latency.figures import ArmTime, arm_time
-from laurel_cli.latency.plan import BASELINE, COPY, NAIVE, ProfilePlan
+from laurel_cli.latency.plan import BASELINE, COPY, FOLDED, NAIVE, ProfilePlan
 from laurel_cli.latency.samples import Samples
 from laurel_cli.latency.stability import doubts
 from laurel_cli.results import ResultOfArms
 from laurel_cli.verdict.paired import ALPHA, CONFIDENCE
 
 SCHEMA = "laurel.profile/1"
+FOLDED_ALIKE = (
+    "folded arms are compared with the folded baseline alone, its batch norms merged as theirs are; their coefficients "
+    "were moved from where they start, as training does, else there would be nothing left to time"
+)
 MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
@@ -71,8 +75,9 @@ class Profile(ResultOfArms[ArmTime]):
             "unit": samples.ready["work"][1],
             "noise_floor": _ratio(ratios.get(COPY)),
             "arms": [self._arm(name, ratios.get(name), to_naive.get(name)) for name in samples.arms],
+            **self._folded(),
             "warnings": self._warnings(ratios),
-            "notes": list(self.notes),
+            "notes": [*self.notes, *([FOLDED_ALIKE] if self.plan.job.folded else [])],
         }
 
     def figures(self) -> list[ArmTime]:
@@ -115,6 +120,19 @@ class Profile(ResultOfArms[ArmTime]):
             "predicted_bytes": predicted,
         }
 
+    def _folded(self) -> dict[str, Any]:
+        """The arms as they would be deployed, apart: what they are compared with is none of the other arms."""
+        samples = self.samples
+        if not self.plan.job.folded:
+            return {}
+        ratios = samples.to_folded_baseline()
+        arms = [
+            {key: value for key, value in self._arm(name, ratios.get(name), None).items() if key != "to_naive"}
+            | samples.folded[name]
+            for name in samples.folded_arms
+        ]
+        return {"folded": {"baseline": BASELINE + FOLDED, "family": list(ratios), "arms": arms}}
+
     def _warnings(self, ratios: dict[str, Ratio]) -> list[str]:
         samples, plan = self.samples, self.plan
         by_arm = {
@@ -122,10 +140,12 @@ class Profile(ResultOfArms[ArmTime]):
                 [second for (p, _), arms in samples.whole().items() if p == process for second in arms[arm]]
                 for process in {process for process, _ in samples.whole()}
             ]
-            for arm in samples.arms
+            for arm in (*samples.arms, *samples.folded_arms)
         }
         said = [*samples.warnings, *doubts(by_arm)]
-        wide = [arm for arm in samples.judged if ratios[arm].width >= plan.precision]
+        every = ratios | samples.to_folded_baseline()
+        judged = [arm for arm in every if arm != COPY]
+        wide = [arm for arm in judged if every[arm].width >= plan.precision]
         if wide and not self.interrupted:
             said.append(
                 f"the interval of {', '.join(wide)} is still wider than {100 * plan.precision:g} % after "

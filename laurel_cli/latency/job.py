@@ -21,6 +21,7 @@ class Job:
         process: its number; `placements` how many to make at most, `seconds` how long one should take.
         until: by the system's monotonic clock, when to make no further placement; the first is always made.
         seed: of orders, ballast and everything else that is drawn.
+        folded: whether every arm is measured as it would be deployed too, see `folded.py`.
         given: a folder that holds the model or its inputs, see `given.py`; "" where the reference is all.
     """
 
@@ -40,3 +41,4 @@ class Job:
     seconds: float = 3.0
     until: float | None = None
     given: str = ""
+    folded: bool = False

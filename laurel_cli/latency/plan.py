@@ -8,6 +8,7 @@ from laurel_cli.latency.estimate import first_look
 from laurel_cli.latency.job import Job
 
 BASELINE, COPY, NAIVE = "baseline", "copy", "naive+1"  # the arms that have a part of their own in a profile
+FOLDED = " folded"  # ends the name of an arm as it would be deployed; no other arm's name holds a space
 
 
 @dataclass(frozen=True)
@@ -29,4 +30,5 @@ class ProfilePlan:
     def first_look(self) -> int:
         """After how many processes the run may first end by precision."""
         arms = {name for name in self.job.arms.split(",") if name not in (BASELINE, COPY)} | set(self.job.against)
-        return max(self.processes, first_look(len(arms)))
+        folded = len(arms - set(self.job.against)) if self.job.folded else 0
+        return max(self.processes, first_look(max(len(arms), folded)))

@@ -10,7 +10,7 @@ from laurel_cli.latency import estimate
 from laurel_cli.latency.allocator import Usage
 from laurel_cli.latency.estimate import Estimate, Interval, Ratio
 from laurel_cli.latency.job import FEWEST_ROUNDS
-from laurel_cli.latency.plan import BASELINE, COPY, NAIVE
+from laurel_cli.latency.plan import BASELINE, COPY, FOLDED, NAIVE
 
 Key = tuple[int, int]  # process, placement
 
@@ -29,6 +29,7 @@ class Samples:
         facts: of the device before and after each process.
         builds: the order in which each process built the arms, placed them and warmed them up.
         orders: of the arms in each round.
+        folded: what became of every arm that is measured folded, the fields of `folded.Folded`.
         ready: the message with which a process says what it runs; `plan` how it spends its time.
     """
 
@@ -40,6 +41,7 @@ class Samples:
     facts: list[dict[str, Any]] = field(default_factory=list)
     builds: list[list[str]] = field(default_factory=list)
     orders: list[list[str]] = field(default_factory=list)
+    folded: dict[str, dict[str, Any]] = field(default_factory=dict)
     ready: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -51,6 +53,8 @@ class Samples:
                 self.ready = message
             case "warning":
                 self.warnings.append(message["text"])
+            case "folded":
+                self.folded[message["arm"]] = message["became"]
             case "peak":
                 self.peaks[message["arm"]] = (message["bytes"], message["static_bytes"], message["predicted_bytes"])
             case "built":
@@ -73,6 +77,15 @@ class Samples:
     @property
     def arms(self) -> list[str]:
         """Names in the order in which they were asked for, the baseline first."""
+        return [name for name in self._measured if not name.endswith(FOLDED)]
+
+    @property
+    def folded_arms(self) -> list[str]:
+        """Names of those that are folded, the baseline first."""
+        return [name for name in self._measured if name.endswith(FOLDED)]
+
+    @property
+    def _measured(self) -> list[str]:
         return [name for name in self.ready.get("arms", ()) if name in self.first]
 
     @property
@@ -114,6 +127,14 @@ class Samples:
             return {}
         return estimate.judged({arm: self.compared(arm, NAIVE) for arm in self.judged if arm != NAIVE})
 
+    def to_folded_baseline(self) -> dict[str, Ratio]:
+        """Every other folded arm against the folded baseline, a family of its own."""
+        return estimate.judged(self._folded())
+
+    def _folded(self) -> dict[str, Estimate]:
+        base = BASELINE + FOLDED
+        return {arm: self.compared(arm, base) for arm in self.folded_arms if arm != base}
+
     def milliseconds(self, arm: str) -> Interval:
         """Of one call of an arm."""
         whole = {key: [math.log(1000 * second) for second in arms[arm]] for key, arms in self.whole().items()}
@@ -127,7 +148,9 @@ class Samples:
         """How many make every ratio to the baseline as narrow; None before the first look."""
         if self.processes < self.first_look:
             return None
-        return estimate.processes_needed([self.compared(arm) for arm in self.judged], precision)
+        families = [[self.compared(arm) for arm in self.judged], list(self._folded().values())]
+        needed = [estimate.processes_needed(family, precision) for family in families if family]
+        return max((count for count in needed if count is not None), default=None)
 
     def _estimate(self, samples: estimate.Samples) -> Estimate:
         return estimate.estimate(estimate.figures(samples), self.first_look)

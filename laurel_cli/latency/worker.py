@@ -20,8 +20,10 @@ from laurel_cli.devices.base import Device
 from laurel_cli.errors import ModelError
 from laurel_cli.latency import given
 from laurel_cli.latency.allocator import Usage, so_far
+from laurel_cli.latency.folded import folded, is_foldable
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
+from laurel_cli.latency.plan import FOLDED
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
 from laurel_cli.models import guard
@@ -50,7 +52,7 @@ def work(say: Say, job: Mapping[str, Any]) -> None:
 
 
 def measure(say: Say, job: Job) -> None:
-    """Do the job. Messages: ready, warning; peak; built, warm, plan, facts, sample, usage."""
+    """Do the job. Messages: ready, warning, folded; peak; built, warm, plan, facts, sample, usage."""
     if job.given or any(runs_users_code(model) for model in (job.model, *job.against)):
         guard.keep_apart(lambda word: None)
     torch.manual_seed(job.seed)
@@ -76,26 +78,30 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     real = loaded.build() if loaded.on_meta else loaded.module
     wanted = any(arm.kind.build is not None for arm in arms.values())
     found = survey(real, loaded.inputs).whole if wanted else None
-    names = [*arms, *job.against]
+    whole = [name for name in arms if is_foldable(name)] if job.folded else []
+    names = [*arms, *(name + FOLDED for name in whole), *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
     facts = {"input": loaded.input_description, "source": loaded.source, "architecture": architecture(loaded.module)}
     say({"kind": "ready", "work": unit, "arms": names, **facts})
     for name in draw.sample(names, len(names)) if draw else names:
-        if name not in arms:
+        if name in job.against:
             others = {key: value for key, value in options.items() if key != "model_args"}
             rival = given.opened(job, name, others)
             # A copy, as the other arms are: attributes of copied objects are read a little slower than those of others.
             yield name, copied(rival.build() if rival.on_meta else rival.module), rival.inputs
             continue
-        model = copied(real)
+        model, arm = copied(real), arms[name.removesuffix(FOLDED)]
         try:
-            warnings = build(arms[name], Site(model, found, loaded.inputs)) if found is not None else ()
+            warnings = build(arm, Site(model, found, loaded.inputs)) if found is not None else ()
+            if name.endswith(FOLDED):
+                model, became = folded(model, loaded.inputs, arm.name)
+                say({"kind": "folded", "arm": name, "became": became.said()})
         except ModelError as error:
-            if not arms[name].kind.optional:
+            if not arm.kind.optional and (arm.kind.is_baseline or not name.endswith(FOLDED)):
                 raise
             say({"kind": "warning", "text": f"{name} is left out: {error}"})
             continue
-        for warning in warnings:
+        for warning in warnings if name in arms else ():  # of a folded arm they were said before
             say({"kind": "warning", "text": f"{name}: {warning}"})
         yield name, model, loaded.inputs
 

@@ -170,7 +170,7 @@ def _agrees(
         scratch = copied(model)
         if exact and sum(parameter.numel() for parameter in scratch.parameters()) > LARGEST:
             continue
-        _unsettle(laurel_layers(scratch).values())
+        unsettle(laurel_layers(scratch).values())
         given = [in_dtype(inputs, torch.float64) if exact else inputs for inputs in passes]
         try:
             expected = [(inputs, outputs(scratch.double() if exact else scratch, inputs)) for inputs in given]
@@ -188,7 +188,7 @@ def _agrees(
 
 
 @torch.no_grad()
-def _unsettle(layers: Iterable[LearnedSum]) -> None:
+def unsettle(layers: Iterable[LearnedSum]) -> None:
     """Give coefficients other values, so that a factor that is lost is seen: at their start many are 1 or 0."""
     generator = torch.Generator().manual_seed(0)
     for layer in layers:

@@ -58,7 +58,7 @@ def _below(name: str) -> Iterator[str]:
 
 def _named(tree: ast.AST) -> Iterator[str]:
     """What may be a module of the package among what a module's text names."""
-    for node in _executed(tree):
+    for node in executed(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -71,7 +71,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
             yield place[1]
 
 
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+def executed(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node but those for type checkers alone."""
     todo: list[ast.AST] = [tree]
     while todo:

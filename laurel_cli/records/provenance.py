@@ -20,13 +20,19 @@ def code_sha256() -> str:
     return _sha256(Path(laurel_cli.__file__).parent.rglob("*.py"))
 
 
+def package_sha256() -> str:
+    """Of all of the package, the data that it ships included."""
+    files = (file for file in Path(laurel_cli.__file__).parent.rglob("*") if file.is_file())
+    return _sha256(file for file in files if file.suffix != ".pyc")
+
+
 def trained_by() -> str:
     """Of the code that a trial's outcome depends on: that of the room that trains, and all that it imports."""
     return _sha256(file for name in reached("proxy") if (file := file_of(name)) is not None)
 
 
 def _sha256(files: Iterable[Path]) -> str:
-    """SHA-256 over Python files of the package: their paths within it and their bytes, in sorted order."""
+    """SHA-256 over files of the package: their paths within it and their bytes, in sorted order."""
     root = Path(laurel_cli.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(files):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from laurel_cli import arm_files
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
 from laurel_cli.rivals.attnres import AttnRes
@@ -57,5 +58,5 @@ def add_arms(file: str | Path) -> tuple[str, ...]:
     """
     arms = outside.in_file(file, RIVALS)
     RIVALS.update(arms)
-    outside.remember(file)
+    arm_files.remember(file)
     return tuple(arms)

@@ -6,7 +6,6 @@ A file is known to the processes that a command starts as well: its path stands 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -15,12 +14,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from laurel_cli import arm_files
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel.spec import PARTS
 from laurel_cli.rivals.static import Static
 
 GROUP = "laurel_cli.arms"
-VARIABLE = "LAUREL_ARM_FILES"  # paths, parted as in PATH
 OTHERS = {"baseline", "copy", "identity", *PARTS}  # names that mean something else
 
 
@@ -45,7 +44,7 @@ def found(taken: Collection[str]) -> tuple[dict[str, type[Static]], dict[str, st
             broken[entry.name] = f"{entry.value} calls itself {rival.title!r}, which is not its own name or is taken"
         else:
             good[rival.title] = rival
-    for file in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+    for file in arm_files.named():
         try:
             good |= in_file(file, dict.fromkeys(taken) | good)
         except UsageError as error:
@@ -76,13 +75,6 @@ def in_file(file: str | Path, known: Mapping[str, type[Static] | None]) -> dict[
     return {arm.title: arm for arm in arms}
 
 
-def remember(file: str | Path) -> None:
-    """Let the processes that are started from here on know the file's arms too."""
-    files = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-    path = str(Path(file).expanduser().absolute())
-    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*files, path]))
-
-
 def _is_free(name: str, taken: Collection[str]) -> bool:
     plain = re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) is not None
     return plain and not name.startswith("naive") and name not in taken and name not in OTHERS
@@ -109,9 +101,15 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def source_sha256(formula: object) -> str | None:
-    """SHA-256 of the file that a formula's class stands in; None for one of ours, which the hash of our code covers."""
+def source(formula: object) -> Path | None:
+    """The file that a formula's class stands in; None for one of ours, which the hash of our code covers."""
     home = sys.modules[type(formula).__module__]
     if home.__name__.startswith(("laurel_cli.", "builtins")) or not home.__file__:
         return None
-    return hashlib.sha256(Path(home.__file__).read_bytes()).hexdigest()
+    return Path(home.__file__)
+
+
+def source_sha256(formula: object) -> str | None:
+    """SHA-256 of the file that a formula's class stands in; None for one of ours."""
+    file = source(formula)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()

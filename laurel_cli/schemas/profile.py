@@ -72,6 +72,38 @@ class ProfiledArm(TypedDict):
     predicted_bytes: float | None
 
 
+class FoldedArm(TypedDict):
+    """An arm as it would be deployed; `ratio` is to the folded baseline, never to one that is not folded.
+
+    `merged` of its `norms` batch norms are part of convolutions; `sums` counts what its learned sums are now. Its
+    outputs are `difference` from those of the arm before, over the largest value, where rounding explains `allowed`.
+    """
+
+    name: Needed[Name]
+    ratio: RatioJSON | None
+    milliseconds: IntervalJSON
+    throughput: float
+    first_call_seconds: float
+    page_faults: NotRequired[float | None]
+    system_share: NotRequired[float | None]
+    peak_bytes: float | None
+    static_bytes: float | None
+    predicted_bytes: float | None
+    norms: Count
+    merged: Count
+    sums: dict[str, Count]
+    difference: float
+    allowed: float
+
+
+class FoldedJSON(TypedDict):
+    """The arms as they would be deployed: what they are compared with, which are judged together."""
+
+    baseline: Name
+    family: list[str]
+    arms: Needed[list[FoldedArm]]
+
+
 class Protocol(TypedDict):
     """How it was measured: fresh processes, placements of the arms in memory, rounds of calls.
 
@@ -136,6 +168,7 @@ class ProfileJSON(TypedDict):
     unit: str
     noise_floor: RatioJSON | None
     arms: Needed[list[ProfiledArm]]
+    folded: NotRequired[FoldedJSON]
     warnings: list[str]
     notes: list[str]
     samples: NotRequired[list[Sample]]

@@ -60,6 +60,15 @@ class TimingSettings(Settings):
     compile: bool = field(
         default=False, metadata=says("Through torch.compile; its time is shown apart.", RUN, name="--compile")
     )
+    folded: bool = field(
+        default=False,
+        metadata=says(
+            "Time every arm as it would be deployed too: LAuReL folded into the weights, batch norms merged into "
+            "convolutions. It is compared with the baseline, folded alike. For mode infer.",
+            RUN,
+            name="--folded",
+        ),
+    )
     channels_last: bool = field(
         default=False, metadata=says("Images in that memory format.", RUN, name="--channels-last")
     )
@@ -109,6 +118,9 @@ class TimingSettings(Settings):
         super().__post_init__()
         if not self.precision > 0:
             raise UsageError(f"`precision={self.precision!r}` is no percentage.", hint="Try `precision=1`.")
+        if self.folded and self.mode != "infer":
+            why = "What is folded does not learn any more, and was checked in a forward pass alone."
+            raise UsageError(f"`folded` does not go with `mode={self.mode!r}`.", why, "Try `mode='infer'`.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli import devices
+from laurel_cli import arm_files, devices
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel.spec import DEFAULT_RANK, VARIANTS, Spec
 from laurel_cli.settings import read
@@ -118,8 +118,17 @@ class ArmFileSettings(Settings):
         if self.arm_file:
             from laurel_cli.rivals import add_arms
 
-            for file in [self.arm_file] if isinstance(self.arm_file, str | Path) else self.arm_file:
+            for file in self._named:
                 add_arms(file)
+
+    @property
+    def _named(self) -> list[str | Path]:
+        return [self.arm_file] if isinstance(self.arm_file, str | Path) else list(self.arm_file)
+
+    @property
+    def known(self) -> list[str]:
+        """Paths of all such files, those that the environment names included."""
+        return list(dict.fromkeys([*arm_files.named(), *(arm_files.absolute(file) for file in self._named)]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,9 +111,9 @@ def report(rounds: int) -> str:
     """The whole measurement as markdown."""
     # Torch is imported last: a process starts with the peak memory of the one that started it.
     python = [sys.executable, "-c", "pass"]
-    main = laurel("analyze", "resnet50", "--variant", "rw+lr", "--rank", "16", "--no-check")
-    big = laurel("analyze", "llama-3-405b", "--variant", "rw+lr", "--rank", "64", "--no-check")
-    middle = laurel("analyze", "llama-3-70b", "--variant", "rw+lr", "--rank", "64", "--no-check")
+    main = laurel("analyze", "resnet50", "--variant", "rw+lr", "--rank", "16", "--no-check", "--no-cache")
+    big = laurel("analyze", "llama-3-405b", "--variant", "rw+lr", "--rank", "64", "--no-check", "--no-cache")
+    middle = laurel("analyze", "llama-3-70b", "--variant", "rw+lr", "--rank", "64", "--no-check", "--no-cache")
     rows = [
         row(
             "`analyze resnet50` / import torch, torchvision, build",

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,49 @@ def test_the_main_command(laurel):
     for whole in ("25,557,032", "1,117,184", "4.3713 %", "483,360", "1.8913 %", "2.31x", "12 identity"):
         assert whole in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_the_answer_of_before_is_the_same_to_the_last_byte(laurel, user, tmp_path):
+    words = ["analyze", "net.py:build", *user, "--arms", "naive+1,rw+lr@2,rw", "--format"]
+    laurel(*words, "json", env={"LAUREL_CACHE": "kept"})
+    for name in ("json", "table", "html"):
+        fresh = laurel(*words, name, env={"LAUREL_CACHE": f"empty-{name}"})
+        again = laurel(*words, name, env={"LAUREL_CACHE": "kept"})
+        assert again.stdout == fresh.stdout != ""
+        # What the model's file prints comes of running it.
+        assert ("noise" in fresh.stderr, again.stderr) == (True, "")
+    assert "noise" in laurel(*words, "json", "--no-cache", env={"LAUREL_CACHE": "kept"}).stderr
+    assert len(list((tmp_path / "kept" / "answers").iterdir())) == 1
+
+
+def test_the_answer_of_before_needs_no_torch_and_a_changed_model_does(laurel_env, user, tmp_path):
+    script = (
+        "import sys\nfrom laurel_cli.cli.main import run\n"
+        "sys.argv = ['laurel', 'analyze', 'paper-c4', '--seq-len', '8', '--arms', 'rw', '--no-check']\n"
+        "try: run()\nfinally: print('torch:', 'torch' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script]
+    for expected, more in (
+        ("True", {}),
+        ("False", {}),
+        ("False", {"COLUMNS": "40"}),
+        ("True", {"OMP_NUM_THREADS": "3"}),
+    ):
+        done = subprocess.run(command, env=laurel_env | more, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert f"torch: {expected}" in done.stderr
+        assert "baseline" in done.stdout
+
+
+def test_a_changed_model_is_looked_at_again(laurel, user, tmp_path):
+    words = ["analyze", "net.py:build", *user, "--arms", "rw", "--format", "json"]
+    first = json.loads(laurel(*words).stdout)
+    (tmp_path / "net.py").write_text(USER_MODEL.replace("depth=2", "depth=3"))
+    second = json.loads(laurel(*words).stdout)
+    assert (len(first["connections"]), len(second["connections"])) == (2, 3)
+
+
+def test_a_record_of_the_answer_of_before_is_the_same_record(laurel, user, tmp_path):
+    words = ["analyze", "net.py:build", *user, "--arms", "rw", "--save"]
+    assert laurel(*words).returncode == laurel(*words).returncode == 0
+    assert len(list((tmp_path / "reports" / "records").glob("*.json"))) == 1

@@ -23,13 +23,15 @@ def page(document: Item) -> Page:
     arms, model = document["arms"], document["model"]["reference"]
     tables = [_ratios(arms, "ratio", "the baseline")]
     tables += [_ratios(arms, "to_naive", NAIVE)] if any(arm["to_naive"] for arm in arms) else []
+    folded = document.get("folded")
+    last = _folded(folded) if folded else ()
     said = {"model": model, "device": document["device"]["name"], "mode": document["mode"]}
     return answer(
         f"{model}: time and memory of each arm",
         document,
-        rows=[said | flat(arm, PARTS) for arm in arms],
+        rows=[said | flat(arm, PARTS) for arm in arms] + [said | flat(arm, PARTS) for arm in _shown(folded)],
         facts=_facts(document),
-        tables=(*tables, _times(arms, document["unit"]), _memory(arms)),
+        tables=(*tables, _times(arms, document["unit"]), _memory(arms), *last),
         notes=(*_levels(document), *document.get("notes", ())),
     )
 
@@ -102,6 +104,39 @@ def _ratios(arms: list[Item], key: str, base: str) -> Table:
         if (found := arm[key])
     )
     return Table(f"Time of a call against {base}, as a ratio", columns, rows)
+
+
+def _folded(folded: Item) -> tuple[Table, ...]:
+    """The arms as they would be deployed, against the baseline folded alike; what became of them."""
+    arms, base = folded["arms"], folded["baseline"]
+    columns = (
+        ARM,
+        _right("ms", _milliseconds),
+        _right("norms merged", str),
+        Column("sums"),
+        _right("difference", lambda value: f"{value:.1e}"),
+    )
+    rows = tuple(
+        (
+            arm["name"],
+            arm["milliseconds"]["median"],
+            f"{arm['merged']} of {arm['norms']}",
+            ", ".join(f"{count} {form}" for form, count in arm["sums"].items()) or text.NOTHING,
+            arm["difference"],
+        )
+        for arm in arms
+    )
+    return (_ratios(arms, "ratio", f"the {base}"), Table("What was folded, and how far outputs moved", columns, rows))
+
+
+def _shown(folded: Item | None) -> list[Item]:
+    """Rows of the folded arms for tables that hold all; they have no ratio to naive scaling."""
+    if folded is None:
+        return []
+    keys = ("norms", "merged", "sums", "difference", "allowed")
+    return [
+        {key: value for key, value in arm.items() if key not in keys} | {"to_naive": None} for arm in folded["arms"]
+    ]
 
 
 def _times(arms: list[Item], unit: str) -> Table:

@@ -32,6 +32,13 @@ def cache_folder(chosen: Path | None = None) -> tuple[Path, str]:
     return folder, f"{why} Prepared data is kept in {str(folder)!r}; set LAUREL_CACHE to choose another folder."
 
 
+def standing_folder() -> Path | None:
+    """The cache folder, made where it is missing, for what can be done without: None where it cannot be used."""
+    named = os.environ.get("LAUREL_CACHE", "")
+    folder = Path(named).expanduser() if named else _own_folder()
+    return None if folder is None or _unusable(folder) else folder
+
+
 def _own_folder() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME", "")
     if base and Path(base).is_absolute():  # the standard says that a relative one is to be ignored

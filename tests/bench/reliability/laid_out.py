@@ -84,12 +84,15 @@ class Case:
 
 
 TWO = ("--input", "float32:2x8", "--arms", "rw")
-GIVEN = (*TWO, "--no-check", "--save", "--records", "kept")
+GIVEN = (*TWO, "--no-check", "--no-cache", "--save", "--records", "kept")
 REPORT = ("report", "--records", "made", "--force")
 CASES = {
     case.name: case
     for case in (
-        Case("analyze", ("analyze", "resnet18", "--arms", "rw,lr@2", "--no-check", "--save", "--records", "kept")),
+        Case(
+            "analyze",
+            ("analyze", "resnet18", "--arms", "rw,lr@2", "--no-check", "--no-cache", "--save", "--records", "kept"),
+        ),
         Case(
             "analyze --output, a user's file",
             ("analyze", "models.py:Net", *GIVEN, "--format", "json", "--output", "out.json", "--force"),

@@ -1,0 +1,65 @@
+"""Which files are opened, and whether the network is asked, while a model is built and run: what Python's audit says.
+
+Files that compiled code opens by itself, and questions after a file that open none, are not seen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from laurel_cli.answers.made_of import real
+from laurel_cli.models.guard import is_users, users_files
+from laurel_cli.models.sealed import CONNECTS
+
+NETWORK = "the network"
+OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
+
+_watching: list[set[str]] = []
+_installed: list[bool] = []
+
+
+@contextmanager
+def watched() -> Iterator[set[str]]:
+    """Within it, what is opened to be read is put into the set: absolute paths, and NETWORK."""
+    if not _installed:
+        sys.addaudithook(_on_event)  # stays for the life of the process: it does nothing outside of here
+        _installed.append(True)
+    seen: set[str] = set()
+    _watching.append(seen)
+    try:
+        yield seen
+    finally:
+        _watching.remove(seen)
+
+
+def of_users(seen: Iterable[str]) -> list[str]:
+    """Of what was seen, and of the user's modules that are loaded, what is neither installed nor the system's own."""
+    started = {real(place) for place in (*sys.path, sys.argv[0])}  # looked into by Python itself
+    found = {real(file) for file in users_files()}
+    for path in seen:
+        source = path
+        if path.endswith(".pyc"):
+            with suppress(ValueError, NotImplementedError):
+                source = importlib.util.source_from_cache(path)
+        ours = source.startswith(OF_THE_SYSTEM) or real(source) in started or not is_users(source)
+        if path == NETWORK or not ours:
+            found.add(path if path == NETWORK else real(source))
+    return sorted(found)
+
+
+def _on_event(event: str, args: tuple[Any, ...]) -> None:
+    if not _watching:
+        return
+    if event == "open":
+        path, _, flags = args
+        new = flags & os.O_CREAT and flags & os.O_EXCL
+        if isinstance(path, str | bytes) and not new and flags & os.O_ACCMODE != os.O_WRONLY:
+            _watching[-1].add(str(Path(os.fsdecode(path)).absolute()))
+    elif event in CONNECTS:
+        _watching[-1].add(NETWORK)

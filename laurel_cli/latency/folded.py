@@ -1,0 +1,82 @@
+"""Arms as they would be deployed: LAuReL folded into the weights, batch norms merged into the convolutions before them.
+
+The baseline is folded alike, and a folded arm is compared with it alone: merging norms makes any model faster, and that
+is nobody's merit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from laurel_cli.errors import ModelError
+from laurel_cli.latency.plan import BASELINE, COPY
+from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.fold import FoldReport, fold, unsettle
+from laurel_cli.laurel.fold_check import agreements, changed, outputs
+from laurel_cli.laurel.fold_norms import merge_norms, norms
+from laurel_cli.models.copies import copied
+from laurel_cli.models.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What became of an arm.
+
+    Attributes:
+        norms: batch norms that it had, and `merged` how many are part of a convolution now.
+        sums: what its learned sums are now, "f + b x" and the like, and how many of each.
+        difference: largest difference of an output from the arm's before it was folded, over its largest value;
+            `allowed` what rounding explains.
+    """
+
+    norms: int
+    merged: int
+    sums: dict[str, int]
+    difference: float
+    allowed: float
+
+    def said(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self)
+
+
+def is_foldable(arm: str) -> bool:
+    """Whether an arm of a profile, by its name, has a folded one: the copy, a control, has none."""
+    return arm != COPY
+
+
+def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE) -> tuple[nn.Module, Folded]:
+    """A model as it would be deployed, once it has been seen to compute what it did.
+
+    What LAuReL learns starts where it changes nothing, so that folding would leave plain sums: the coefficients are
+    moved from there first, as training does.
+
+    Args:
+        model: an arm with real weights, on the CPU; it is changed.
+        inputs: what it is called with.
+        name: of the arm, for messages.
+
+    Raises:
+        ModelError: it cannot be folded, or computes something else folded.
+    """
+    model.eval()
+    layers = laurel_layers(model)
+    unsettle(layers.values())
+    expected = [(given, outputs(model, given)) for given in (inputs, changed(inputs))]
+    done = fold(model, inputs) if layers else model
+    report = vars(done).get("laurel_folded")
+    forms = Counter(one.form for one in report.connections) if isinstance(report, FoldReport) else Counter()
+    before = norms(done)
+    merged = merge_norms(done, inputs)
+    checks = agreements(expected, copied(done))
+    worst = max(checks, key=lambda check: check.error / check.allowed)
+    if not worst.holds:
+        raise ModelError(
+            f"{name} does not compute folded what it computes.",
+            f"Its outputs are {worst.error:.2g} apart, relative to the largest; rounding explains {worst.allowed:.2g}.",
+        )
+    return done, Folded(before, merged, dict(forms), worst.error, worst.allowed)

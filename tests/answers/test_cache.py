@@ -1,0 +1,237 @@
+"""An answer is given again where nothing has changed, and only there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+
+import pytest
+
+from laurel_cli.answers import cache
+from laurel_cli.answers.cache import answered
+from laurel_cli.answers.made_of import MadeOf, made_of
+from laurel_cli.records import provenance
+
+QUESTION = {"command": "analyze", "reference": "net.py:build", "arms": "baseline,rw", "spec": {"lags": 3}}
+FOUND = {"document": {"schema": "laurel.analyze/1", "percent": float("nan")}, "where": {"rw": [1, 2]}}
+
+
+class Asked:
+    """Asks, and counts how often an answer had to be found."""
+
+    def __init__(self, read=()):
+        self.found, self.read, self.said = 0, list(read), []
+
+    def fresh(self):
+        self.found += 1
+        return {**FOUND, "number": self.found}, self.read
+
+    def __call__(self, question=QUESTION, made=None):
+        made = partial(made_of, "net.py:build") if made is None else made
+        return answered(question, made, self.fresh, self.said.append)
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAUREL_CACHE", str(tmp_path / "cache"))
+    # pytest writes there whether it prepares a test or runs it: else every answer would be found anew.
+    monkeypatch.setattr(cache, "OF_THE_SESSION", cache.OF_THE_SESSION | {"PYTEST_CURRENT_TEST"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text("")
+    return tmp_path / "cache" / "answers"
+
+
+@pytest.fixture
+def ask(answers):
+    asked = Asked()
+    first = asked()
+    assert repr(asked()) == repr(first)
+    assert asked.found == 1, asked.said
+    return asked
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_changes(request):
+    """In every test that asks twice, asking again without a change gives the answer of before."""
+    if "ask" in request.fixturenames:
+        assert not is_found_anew(request.getfixturevalue("ask"))
+
+
+def is_found_anew(ask, **more):
+    before = ask.found
+    ask(**more)
+    return ask.found == before + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"reference": "net.py:other"}, {"arms": "rw"}, {"spec": {"lags": "3"}}, {"check": True}, {"model_args": {"a": 1}}],
+)
+def test_another_question_is_another_answer(ask, change):
+    assert is_found_anew(ask, question=QUESTION | change)
+
+
+def test_true_is_not_one(ask):
+    ask(question=QUESTION | {"model_args": {"a": 1}})
+    assert is_found_anew(ask, question=QUESTION | {"model_args": {"a": True}})
+
+
+@pytest.mark.parametrize("name", ["net.py", "helper.py"])
+def test_a_byte_of_the_users_files(ask, tmp_path, name):
+    with (tmp_path / name).open("a") as file:
+        file.write("#")
+    assert is_found_anew(ask)
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision", "timm", "transformers", "fvcore", "thop"])
+def test_another_version(ask, monkeypatch, name):
+    version = provenance.version
+    monkeypatch.setattr(provenance, "version", lambda one: "0.0.1" if one == name else version(one))
+    assert is_found_anew(ask)
+
+
+def test_another_laurel_or_python(ask, monkeypatch):
+    monkeypatch.setattr("laurel_cli.__version__", "0.0.1")
+    assert is_found_anew(ask)
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    assert is_found_anew(ask)
+
+
+@pytest.mark.parametrize("name", ["analysis.py", "cost/count.py", "models/shapes.json"])
+def test_a_byte_of_ours(ask, monkeypatch, name):
+    read = provenance.Path.read_bytes
+    ending = f"laurel_cli/{name}"
+    monkeypatch.setattr(
+        provenance.Path, "read_bytes", lambda path: read(path) + (b"#" if path.as_posix().endswith(ending) else b"")
+    )
+    assert is_found_anew(ask)
+
+
+def test_a_package_that_is_installed_or_installed_again(ask, tmp_path, monkeypatch):
+    place = tmp_path / "installed"
+    (place / "fused-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
+    assert is_found_anew(ask)
+    (place / "fused-1.0.dist-info").rename(place / "fused-1.1.dist-info")
+    assert is_found_anew(ask)
+    os.utime(place / "fused-1.1.dist-info", (1, 1))
+    assert is_found_anew(ask)
+
+
+def test_the_environment_but_not_the_terminal(ask, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "43")
+    assert not is_found_anew(ask)
+    monkeypatch.setenv("TIMM_FUSED_ATTN", "0")
+    assert is_found_anew(ask)
+
+
+def test_another_working_folder_or_machine(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert is_found_anew(ask)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert is_found_anew(ask)
+
+
+def test_what_was_read_and_is_not_known_beforehand_is_not_kept(answers, tmp_path):
+    asked = Asked(read=[str(tmp_path / "net.py"), str(tmp_path / "b.json")])
+    asked(), asked()
+    assert asked.found == 2
+    assert "b.json" in asked.said[-1]
+    asked.read = [str(tmp_path / "net.py")]
+    asked(), asked()
+    assert asked.found == 3
+
+
+def test_what_is_open_is_not_kept(answers):
+    asked = Asked()
+    asked(made=lambda: MadeOf(why_not="a reason")), asked(made=lambda: MadeOf(why_not="a reason"))
+    assert (asked.found, answers.exists()) == (2, False)
+    assert "a reason" in asked.said[-1]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(answers, tmp_path):
+    asked = Asked()
+    found = asked.fresh
+
+    def fresh():
+        (tmp_path / "net.py").write_text(f"import helper # {asked.found}\n")
+        return found()
+
+    asked.fresh = fresh
+    asked()
+    assert not list(answers.glob("*"))
+
+
+def damaged(data):
+    head, _, body = data.partition(b"\n")
+    yield b""
+    yield data[: len(data) // 2]
+    yield data[:-1]
+    yield head
+    yield head + b"\n" + body.replace(b"1", b"2")
+    yield body
+    yield b"[]\n" + body
+    yield head.replace(b'"key": "', b'"key": "0') + b"\n" + body
+    yield b"\xff" * 100
+    yield b"[" * 100_000
+
+
+def test_a_torn_or_foreign_file_counts_as_none(ask, answers):
+    (file,) = answers.glob("*.json")
+    whole = file.read_bytes()
+    for data in damaged(whole):
+        file.write_bytes(data)
+        assert is_found_anew(ask)
+        assert not is_found_anew(ask)
+    file.unlink()
+    file.mkdir()
+    assert is_found_anew(ask)
+
+
+def test_an_answer_to_another_question_under_its_name_counts_as_none(ask, answers):
+    (first,) = answers.glob("*.json")
+    ask(question=QUESTION | {"arms": "rw"})
+    second = next(file for file in answers.glob("*.json") if file != first)
+    first.write_bytes(second.read_bytes())
+    assert is_found_anew(ask)
+
+
+def test_sizes_are_bounded(ask, answers, monkeypatch):
+    for number in range(6):
+        ask(question=QUESTION | {"arms": f"rw@{number}"})
+    size = max(file.stat().st_size for file in answers.glob("*.json"))
+    monkeypatch.setattr(cache, "MOST", 3 * size)
+    ask(question=QUESTION | {"arms": "last"})
+    assert len(list(answers.glob("*"))) == 3
+    assert not is_found_anew(ask, question=QUESTION | {"arms": "last"})
+    monkeypatch.setattr(cache, "LARGEST", 10)
+    assert is_found_anew(ask, question=QUESTION | {"arms": "last"})
+    assert is_found_anew(ask, question=QUESTION | {"arms": "last"})
+
+
+def test_a_folder_that_cannot_be_used_costs_no_answer(answers, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAUREL_CACHE", str(tmp_path / "file" / "cache"))
+    asked = Asked()
+    asked(), asked()
+    assert asked.found == 2
+
+
+def test_a_full_disk_costs_no_answer(answers, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "write_whole", full)
+    asked = Asked()
+    assert asked()["where"] == FOUND["where"]
+    assert "No space" in asked.said[-1]
+
+
+def test_no_secret_of_the_environment_is_written(answers, monkeypatch):
+    monkeypatch.setenv("TOKEN_OF_MINE", "hf_very_secret")
+    Asked()()
+    (file,) = answers.glob("*.json")
+    assert b"very_secret" not in file.read_bytes()

@@ -1,0 +1,44 @@
+"""What is read while a model is built is seen, and told apart from what is installed."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from laurel_cli.answers.reads import NETWORK, of_users, watched
+
+
+def test_files_that_are_read_are_seen_and_those_that_are_not_there(tmp_path):
+    (tmp_path / "a.json").write_text("1")
+    with watched() as seen:
+        json.loads((tmp_path / "a.json").read_text())
+        with suppress(FileNotFoundError):
+            (tmp_path / "b.json").open()
+        (tmp_path / "written").write_text("")
+        Path(json.__file__).read_text()
+        Path("/proc/self/maps").read_text()
+    found = {Path(file).name for file in of_users(seen) if Path(file).is_relative_to(tmp_path.resolve())}
+    assert found == {"a.json", "b.json"}
+    assert {str(Path(json.__file__)), "/proc/self/maps"}.isdisjoint(of_users(seen))
+
+
+def test_a_compiled_module_stands_for_its_text(tmp_path):
+    with watched() as seen, suppress(FileNotFoundError):
+        (tmp_path / "__pycache__" / "own.cpython-311.pyc").open("rb")
+    assert str((tmp_path / "own.py").resolve()) in of_users(seen)
+
+
+def test_the_network_is_seen():
+    with watched() as seen, suppress(OSError):
+        socket.getaddrinfo("127.0.0.1", 80)
+    assert NETWORK in of_users(seen)
+
+
+def test_nothing_is_seen_outside(tmp_path):
+    with watched() as seen:
+        pass
+    (tmp_path / "a").write_text("")
+    (tmp_path / "a").read_text()
+    assert not seen
