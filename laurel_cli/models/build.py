@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from laurel_cli.devices import is_out_of_memory
 from laurel_cli.errors import LaurelError, ModelError, ResourceError
+from laurel_cli.models.known import Constants
 from laurel_cli.models.sealed import sealed
 from laurel_cli.text import first_line, message
 
@@ -28,8 +29,10 @@ def build_on_meta(construct: Callable[[], nn.Module]) -> tuple[nn.Module, bool, 
         ResourceError: it can only be built for real and does not fit.
     """
     try:
-        with _building(), torch.device("meta"):
-            return construct().eval(), True, ()
+        with _building(), torch.device("meta"), Constants() as constants:
+            module = construct().eval()
+        constants.keep(module)
+        return module, True, ()
     except LaurelError:
         raise
     except Exception as error:  # any constructor may read its weights, in any way

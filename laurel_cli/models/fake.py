@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.known import Source, Values
+from laurel_cli.models.known import CONSTANT, Source, Values
 from laurel_cli.models.preserve import preserved
 from laurel_cli.models.tensors import held, swap
 
@@ -62,15 +62,17 @@ class StandIns(FakeTensorMode):
         try:
             return super().dispatch(func, types, args, kwargs)
         except RuntimeError as error:
+            reason = error
             for dtype, other in _others(func, args, kwargs):
                 given = tree_map_only(torch.Tensor, _cast(dtype, other), (args, kwargs))
                 try:
                     result = super().dispatch(func, types, *given)
-                except RuntimeError:
+                except RuntimeError as second:
+                    reason = second  # not of the dtype, which the first may have been about
                     continue
                 return tree_map_only(torch.Tensor, _cast(other, dtype), result)
             if type(error) is RuntimeError and not hasattr(error, "laurel_operator"):
-                error.laurel_operator, error.args = func, (f"{func}: {error}",)  # type: ignore[attr-defined]
+                error.laurel_operator, error.args = func, (f"{func}: {reason}",)  # type: ignore[attr-defined]
             raise
 
 
@@ -130,6 +132,9 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
                 if isinstance(tensor, nn.Parameter):
                     made = nn.Parameter(made, requires_grad=tensor.requires_grad)
             fakes[id(tensor)] = made
+            constant = getattr(tensor, CONSTANT, None)
+            if mode.values is not None and constant is not None:
+                mode.values.learn(made, constant, Source.CONSTANTS)
         return fakes[id(tensor)]
 
     with preserved(model, values=False), _converting_nothing(), _spelled_out(), unlogged(), eagerly():

@@ -28,6 +28,18 @@ def with_extras(base: Tensors, names: set[str], required: set[str], config: Any)
         yield base | {name: tensor for name, tensor in made.items() if tensor is not None}
 
 
+def patched_image(config: Any, batch: int) -> Tensors:
+    """An image as rows of patches, with how many there are down and across, for models that take any size."""
+    vision = getattr(config, "vision_config", config)
+    side, patch = 16, vision.patch_size
+    width = vision.num_channels * patch * patch
+    return {
+        "pixel_values": sample((batch, side * side, width)),
+        "pixel_attention_mask": torch.ones(batch, side * side, dtype=torch.int64),
+        "spatial_shapes": torch.full((batch, 2), side),
+    }
+
+
 def _language(config: Any, batch: int, tokens: int) -> torch.Tensor:
     return torch.zeros(batch, dtype=torch.int64)
 

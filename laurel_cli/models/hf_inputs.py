@@ -11,7 +11,7 @@ from torch import nn
 
 from laurel_cli.errors import UsageError
 from laurel_cli.models.given import EXAMPLE
-from laurel_cli.models.hf_extras import with_extras
+from laurel_cli.models.hf_extras import patched_image, with_extras
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.reference import Request
 from laurel_cli.models.samples import sample
@@ -97,6 +97,10 @@ def _candidates(main: str, names: set[str], config: Any, request: Request) -> It
             if name in names:
                 for tensor in _MAKERS[name](config, request):
                     yield text | {name: tensor}
+        if "spatial_shapes" in names:
+            yield text | patched_image(config, request.batch)
+        if "pixel_values" in names:
+            yield from _image_in_text(text, config, request)
         yield from _codes(text, config)
         return
     for tensor in _MAKERS.get(main, _no_maker)(config, request):
@@ -120,6 +124,19 @@ def _text(names: set[str], config: Any, request: Request) -> Tensors:
     if "decoder_input_ids" in names and getattr(config, "is_encoder_decoder", False):
         text["decoder_input_ids"] = _ids(config, request, decoder=True)
     return text
+
+
+def _image_in_text(text: Tensors, config: Any, request: Request) -> Iterator[Tensors]:
+    """An image and the tokens that stand for it before the text: one a patch, or one for four of them."""
+    vision, token = getattr(config, "vision_config", None), _first(config, "image_token_id", "image_token_index")
+    patch = _first(vision, "patch_size")
+    if token is None or not isinstance(patch, int):
+        return
+    image = next(_images(config, request))
+    patches = (image.shape[-2] // patch) * (image.shape[-1] // patch)
+    for count in (patches, patches // 4, patches + 1):
+        places = torch.full((request.batch, count), token)
+        yield text | {"input_ids": torch.cat([places, text["input_ids"]], 1), "pixel_values": image}
 
 
 def _codes(text: Tensors, config: Any) -> Iterator[Tensors]:

@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
@@ -44,22 +47,23 @@ class Values:
 
     Args:
         stand_in: makes a stand-in of the shape, strides and dtype of a tensor.
+        limit: elements of the largest tensor whose values are kept.
 
     Attributes:
         looks: calls by which Python learned a value or a number of elements, by what it rests on and by operator.
     """
 
-    def __init__(self, stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, stand_in: Callable[[torch.Tensor], torch.Tensor], limit: int = LIMIT) -> None:
         self.looks: dict[Source, Counter[str]] = {source: Counter() for source in Source}
-        self._stand_in = stand_in
+        self._stand_in, self._limit = stand_in, limit
         self._memory: WeakKeyDictionary[torch.UntypedStorage, _Known] = WeakKeyDictionary()
 
     def learn(self, fake: torch.Tensor, value: torch.Tensor, source: Source) -> None:
         """From now on `fake` holds `value`, unless it is too large or of a kind that has no plain memory."""
         storage = fake.untyped_storage() if _is_plain(fake) else None
-        if storage is None or storage.nbytes() > LIMIT * fake.element_size():
+        if storage is None or storage.nbytes() > self._limit * fake.element_size():
             return
-        memory = torch.zeros(storage.nbytes(), dtype=torch.uint8)
+        memory = torch.zeros(storage.nbytes(), dtype=torch.uint8, device="cpu")
         self._memory[storage] = _Known(memory, source)
         _seen(fake, memory).copy_(value)
 
@@ -92,10 +96,12 @@ class Values:
         except WITHOUT_DATA:
             self.looks[source][_name(func)] += 1
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        if any(leaf.numel() > LIMIT for leaf in made):
+        if any(leaf.numel() > self._limit for leaf in made):
             self._forget_written(func, args, kwargs)
             return result
         values = tree_map_only(torch.Tensor, lambda leaf: known[id(leaf)].value, (args, kwargs))
+        if values[1].get("device") is not None:
+            values[1]["device"] = torch.device("cpu")
         real = func(*values[0], **values[1])
         if result is None:  # a number, or as many elements as the data says
             result = tree_map_only(torch.Tensor, self._stand_in, real)
@@ -117,7 +123,7 @@ class Values:
             value, source = known[id(args[1])]
             self.looks[source][_name(func)] += 1
             shape = torch.broadcast_shapes(args[0].shape, value.shape)
-            return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype))
+            return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype, device="cpu"))
         result = shapes(args, kwargs)
         if func._overloadpacket in _CHOICES:
             indices = result if isinstance(result, torch.Tensor) else result[1]
@@ -128,10 +134,10 @@ class Values:
         """Whether all of a tensor's memory is known from now on, since known values were written over all of it."""
         fake, others = args[0], [known.get(id(value)) for value in args[1:] if isinstance(value, torch.Tensor)]
         whole = _is_plain(fake) and fake.untyped_storage().nbytes() == fake.numel() * fake.element_size()
-        if not whole or None in others or fake.numel() > LIMIT:
+        if not whole or None in others or fake.numel() > self._limit:
             return False
         given = [known[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
-        value = func(torch.empty(fake.shape, dtype=fake.dtype), *given)
+        value = func(torch.empty(fake.shape, dtype=fake.dtype, device="cpu"), *given)
         sources = [entry.source for entry in others if entry is not None]
         self.learn(fake, value, max(sources, default=Source.CONSTANTS))
         return True
@@ -144,9 +150,14 @@ class Values:
         self.looks[source]["aten.index.Tensor"] += 1
         return [self._stand_in(place) for place in value.nonzero(as_tuple=True)]
 
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What `tensor` holds, None where that is not known."""
+        found = self._known(tensor)
+        return None if found is None else found.value
+
     def _known(self, tensor: torch.Tensor) -> _Known | None:
-        if not isinstance(tensor, FakeTensor):  # a constant in the model's code
-            return None if tensor.is_meta or tensor.numel() > LIMIT else _Known(tensor, Source.CONSTANTS)
+        if not isinstance(tensor, FakeTensor) and not tensor.is_meta:  # a constant in the model's code
+            return None if tensor.numel() > self._limit else _Known(tensor, Source.CONSTANTS)
         found = self._memory.get(tensor.untyped_storage()) if _is_plain(tensor) else None
         return None if found is None else _Known(_seen(tensor, found.value), found.source)
 
@@ -156,8 +167,35 @@ class Values:
             if argument.alias_info is not None and argument.alias_info.is_write:
                 written = args[place] if place < len(args) else kwargs.get(argument.name)
                 for leaf in tree_leaves(written):
-                    if isinstance(leaf, FakeTensor) and _is_plain(leaf):
+                    if isinstance(leaf, torch.Tensor) and _is_plain(leaf):
                         self._memory.pop(leaf.untyped_storage(), None)
+
+
+CONSTANT = "_laurel_value"
+"""The attribute by which a buffer without memory holds its value; a copy of the buffer has it too."""
+
+SMALL = 1 << 16
+"""Elements of the largest buffer whose value is kept for as long as the model lives."""
+
+
+class Constants(TorchDispatchMode):
+    """While a model is built without memory: what its constructor computes of constants is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values = Values(lambda real: real.to("meta"), SMALL)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not isinstance(func, OpOverload):
+            return func(*args, **(kwargs or {}))
+        return self._values.dispatch(func, args, kwargs or {}, lambda args, kwargs: func(*args, **kwargs))
+
+    def keep(self, model: nn.Module) -> None:
+        """Give the buffers of `model` their values, so far as they are known."""
+        for buffer in model.buffers():
+            value = self._values.value(buffer) if buffer.is_meta and buffer.numel() <= SMALL else None
+            if value is not None:
+                setattr(buffer, CONSTANT, value.clone())
 
 
 # What makes room and nothing else.
@@ -186,20 +224,20 @@ def _dimension(func: Any, args: Any, kwargs: Any) -> int | None:
 def _evenly(shape: torch.Size, scores: torch.Size, dim: int | None) -> torch.Tensor:
     """Whole numbers of `shape`: each place along `dim` of `scores` is chosen equally often, none twice in a row."""
     if dim is None or not scores:
-        return torch.zeros(shape, dtype=torch.int64)
+        return torch.zeros(shape, dtype=torch.int64, device="cpu")
     chosen = shape[dim] if len(shape) == len(scores) else 1
     rows = torch.Size(size for place, size in enumerate(scores) if place != dim % len(scores))
-    first = torch.arange(rows.numel()) * (chosen if chosen < scores[dim] else 1)
-    places = (first[:, None] + torch.arange(chosen)) % scores[dim]
+    first = torch.arange(rows.numel(), device="cpu") * (chosen if chosen < scores[dim] else 1)
+    places = (first[:, None] + torch.arange(chosen, device="cpu")) % scores[dim]
     return places.reshape(*rows, chosen).movedim(-1, dim).reshape(shape)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether it is a view of memory, element by element."""
-    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_complex() and not tensor.is_meta
+    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_complex()
 
 
 def _seen(fake: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
     """The part of `memory` that `fake` shows."""
-    plain = torch.empty(0, dtype=fake.dtype)
+    plain = torch.empty(0, dtype=fake.dtype, device="cpu")
     return plain.set_(memory.untyped_storage(), int(fake.storage_offset()), fake.shape, fake.stride())

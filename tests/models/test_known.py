@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from laurel_cli.cost.count import count
+from laurel_cli.errors import ModelError
+from laurel_cli.models.build import build_on_meta
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
 
@@ -145,3 +149,38 @@ def test_experts_without_weights_multiply_as_often_as_with_them() -> None:
     assert counted.macs == real.macs == 16 * (8 * 4 + 2 * 64)
     assert ["balanced router" in note for note in counted.notes] == [True]
     assert ["real tensors" in note for note in real.notes] == [True]
+
+
+class Schedule(nn.Module):
+    """What it does stands in a buffer that its constructor fills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+        turns = torch.zeros(4, dtype=torch.int64)
+        turns[1] = 3
+        self.register_buffer("turns", turns)
+        self.register_buffer("noise", torch.rand(4))
+
+    def forward(self, x):
+        for _ in range(int(self.turns.max())):
+            x = x + self.f(x)
+        return x
+
+
+class Noisy(Schedule):
+    def forward(self, x):
+        return x + self.f(x) if self.noise.sum() > 0 else x
+
+
+def test_buffers_that_follow_from_constants_are_known_of_a_model_without_memory() -> None:
+    bare, on_meta, _ = build_on_meta(Schedule)
+    assert on_meta
+    assert bare.turns.is_meta
+    inputs = Inputs((torch.randn(2, 8),))
+    for model in (bare, copy.deepcopy(bare)):
+        assert count(model, inputs).macs == 3 * 2 * 64
+    assert not count(bare, inputs).notes
+    noisy, _, _ = build_on_meta(Noisy)
+    with pytest.raises(ModelError):
+        count(noisy, inputs)

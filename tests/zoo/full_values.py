@@ -18,6 +18,15 @@ INDEXER = {
     "indexer_budget": 2048,
     "indexer_compress_ratio": 64,
 }
+SIZES = {"long": 7, "mid": 5, "short": 3}  # of the kernels of PaddleOCR's blocks of text
+STRIPS = {
+    "reduce_channel": [1, 1, 0],
+    "return_channel": [1, 1, 0],
+    **{f"vertical_long_to_small_conv_{n}ratio": [[k, 1], [1, 1], [k // 2, 0]] for n, k in SIZES.items()},
+    **{f"horizontal_small_to_long_conv_{n}ratio": [[1, k], [1, 1], [0, k // 2]] for n, k in SIZES.items()},
+    **{f"symmetric_conv_long_{n}ratio": [k, 1, k // 2] for n, k in SIZES.items()},
+}
+TEXT_LINES = {"intraclass_block_config": STRIPS, "scale_factor_list": [1, 2, 4, 8], "kernel_list": [3, 2, 2]}
 OPT_IMAGE = {"image_token_index": 50265}
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -47,6 +56,7 @@ VALUES: dict[str, dict[str, Any]] = {
             "model_type": "deepseek_ocr2_text",
             "mlp_layer_types": ["dense"] + ["sparse"] * 31,
             "num_experts_per_tok": 6,
+            "moe_intermediate_size": 1408,
             "num_hidden_layers": 32,
         }
     },
@@ -91,6 +101,19 @@ VALUES: dict[str, dict[str, Any]] = {
     "MinistralConfig": HEAD,
     "NemotronConfig": {"num_key_value_heads": 8, "head_dim": 128},
     "PPDocLayoutV2Config": {"class_thresholds": [0.5] * 25, "class_order": list(range(25))},
+    "PPOCRV5ServerDetConfig": TEXT_LINES,
+    "PPOCRV6MediumDetConfig": TEXT_LINES,
+    "PPOCRV6SmallDetConfig": {"layer_list_out_channels": [48, 96, 192, 384]},
+    "EdgeTamConfig": {
+        "vision_config": {
+            "model_type": "edgetam_vision_model",
+            "backbone_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "repvit_m1",
+                "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+            },
+        }
+    },
     "PerceptionLMConfig": {
         "vision_config": {
             "model_type": "timm_wrapper",
