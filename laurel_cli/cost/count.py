@@ -16,7 +16,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.models.fake import looked_at
 from laurel_cli.models.guard import users_line
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.known import Source
+from laurel_cli.models.known import Basis
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import held
 from laurel_cli.text import message
@@ -130,9 +130,7 @@ def _count(
         meter = Meter(scope)
         with meter:
             given.call(model)
-        looks = (
-            {_DATA: meter.looks} if real else {_INPUTS: looked_at(Source.INPUTS), _CHOICES: looked_at(Source.CHOICES)}
-        )
+        looks = {_DATA: meter.looks} if real else {_INPUTS: looked_at(Basis.INPUTS), _CHOICES: looked_at(Basis.CHOICES)}
     kept: int | None = None
     notes = _notes(model, meter, failure, looks)
     if saved:

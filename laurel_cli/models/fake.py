@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from laurel_cli.models.inputs import Inputs
-from laurel_cli.models.known import CONSTANT, Source, Values
+from laurel_cli.models.known import CONSTANT, Basis, Values
 from laurel_cli.models.preserve import preserved
 from laurel_cli.models.tensors import held, swap
 
@@ -88,7 +88,7 @@ def _cast(dtype: torch.dtype, other: torch.dtype) -> Callable[[torch.Tensor], to
     return lambda tensor: tensor.to(other) if tensor.dtype == dtype else tensor
 
 
-def looked_at(source: Source) -> dict[str, int]:
+def looked_at(source: Basis) -> dict[str, int]:
     """What Python has learned in this run without weights that rests on `source`: calls by operator."""
     modes = _get_current_dispatch_mode_stack()
     values = next((mode.values for mode in modes if isinstance(mode, StandIns)), None)
@@ -134,7 +134,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
             fakes[id(tensor)] = made
             constant = getattr(tensor, CONSTANT, None)
             if mode.values is not None and constant is not None:
-                mode.values.learn(made, constant, Source.CONSTANTS)
+                mode.values.learn(made, constant, Basis.CONSTANTS)
         return fakes[id(tensor)]
 
     with preserved(model, values=False), _converting_nothing(), _spelled_out(), unlogged(), eagerly():
@@ -142,7 +142,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
         if mode.values is not None:
             for given in filter(torch.is_tensor, tree_leaves((inputs.args, inputs.kwargs))):
-                mode.values.learn(fakes[id(given)], given, Source.INPUTS)
+                mode.values.learn(fakes[id(given)], given, Basis.INPUTS)
         try:
             with mode:
                 yield Inputs(*faked_inputs)

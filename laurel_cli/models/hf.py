@@ -12,7 +12,7 @@ from torch import nn
 from laurel_cli.errors import ModelError
 from laurel_cli.models.build import build_for_real, build_on_meta
 from laurel_cli.models.given import given_inputs
-from laurel_cli.models.hf_class import Choice, choices
+from laurel_cli.models.hf_class import Taken, choices
 from laurel_cli.models.hf_inputs import STEPWISE_TOKENS, infer_inputs, is_stepwise
 from laurel_cli.models.infer import argument_names
 from laurel_cli.models.loaded import LoadedModel
@@ -85,7 +85,7 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
     )
 
 
-def _first_built(config: PreTrainedConfig, request: Request) -> tuple[Choice, Any, Built]:
+def _first_built(config: PreTrainedConfig, request: Request) -> tuple[Taken, Any, Built]:
     """The first class of a configuration that can be built; a note says of each before it why it cannot.
 
     Raises:

@@ -33,14 +33,14 @@ TASKS = (
 )
 
 
-class Choice(NamedTuple):
+class Taken(NamedTuple):
     """A model class and the configuration that it takes: the one that was asked for, or one of its parts."""
 
     model_class: Any
     config: PreTrainedConfig
 
 
-def choices(config: PreTrainedConfig) -> list[Choice]:
+def choices(config: PreTrainedConfig) -> list[Taken]:
     """The model classes of a configuration, the likeliest first: its own `architectures`, else every task's.
 
     A causal model comes before a masked one only where the configuration says that it decodes. A class that takes one
@@ -53,9 +53,9 @@ def choices(config: PreTrainedConfig) -> list[Choice]:
     named = [name for name in getattr(config, "architectures", None) or () if isinstance(name, str)]
     for name in named:
         if (found := _transformers_class(name, config)) is not None:
-            return [Choice(found, _part_for(found, config))]
+            return [Taken(found, _part_for(found, config))]
     classes = [found for name in _candidates(config) if (found := _transformers_class(name, config)) is not None]
-    found = [Choice(model_class, _part_for(model_class, config)) for model_class in dict.fromkeys(classes)]
+    found = [Taken(model_class, _part_for(model_class, config)) for model_class in dict.fromkeys(classes)]
     found.sort(key=lambda choice: choice.config is not config)  # stable
     called = [choice for choice in found if choice.model_class.forward is not _forward_unimplemented]
     if found and not called:

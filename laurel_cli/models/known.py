@@ -29,7 +29,7 @@ LIMIT = 1 << 22
 WITHOUT_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
 
-class Source(IntEnum):
+class Basis(IntEnum):
     """What a value follows from; of several, the last one is what it rests on."""
 
     CONSTANTS = 0
@@ -39,7 +39,7 @@ class Source(IntEnum):
 
 class _Known(NamedTuple):
     value: torch.Tensor
-    source: Source
+    source: Basis
 
 
 class Values:
@@ -54,11 +54,11 @@ class Values:
     """
 
     def __init__(self, stand_in: Callable[[torch.Tensor], torch.Tensor], limit: int = LIMIT) -> None:
-        self.looks: dict[Source, Counter[str]] = {source: Counter() for source in Source}
+        self.looks: dict[Basis, Counter[str]] = {source: Counter() for source in Basis}
         self._stand_in, self._limit = stand_in, limit
         self._memory: WeakKeyDictionary[torch.UntypedStorage, _Known] = WeakKeyDictionary()
 
-    def learn(self, fake: torch.Tensor, value: torch.Tensor, source: Source) -> None:
+    def learn(self, fake: torch.Tensor, value: torch.Tensor, source: Basis) -> None:
         """From now on `fake` holds `value`, unless it is too large or of a kind that has no plain memory."""
         storage = fake.untyped_storage() if _is_plain(fake) else None
         if storage is None or storage.nbytes() > self._limit * fake.element_size():
@@ -90,7 +90,7 @@ class Values:
                 return self._of_shapes(func, args, kwargs, shapes, known)
             finally:
                 self._forget_written(func, args, kwargs)
-        source, result = max((entry.source for entry in known.values()), default=Source.CONSTANTS), None
+        source, result = max((entry.source for entry in known.values()), default=Basis.CONSTANTS), None
         try:
             result = shapes(args, kwargs)
         except WITHOUT_DATA:
@@ -127,7 +127,7 @@ class Values:
         result = shapes(args, kwargs)
         if func._overloadpacket in _CHOICES:
             indices = result if isinstance(result, torch.Tensor) else result[1]
-            self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), Source.CHOICES)
+            self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), Basis.CHOICES)
         return result
 
     def _overwritten(self, func: Any, args: Any, known: dict[int, _Known]) -> bool:
@@ -139,7 +139,7 @@ class Values:
         given = [known[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
         value = func(torch.empty(fake.shape, dtype=fake.dtype, device="cpu"), *given)
         sources = [entry.source for entry in others if entry is not None]
-        self.learn(fake, value, max(sources, default=Source.CONSTANTS))
+        self.learn(fake, value, max(sources, default=Basis.CONSTANTS))
         return True
 
     def _places(self, index: torch.Tensor | None, known: dict[int, _Known]) -> list[torch.Tensor | None]:
@@ -157,7 +157,7 @@ class Values:
 
     def _known(self, tensor: torch.Tensor) -> _Known | None:
         if not isinstance(tensor, FakeTensor) and not tensor.is_meta:  # a constant in the model's code
-            return None if tensor.numel() > self._limit else _Known(tensor, Source.CONSTANTS)
+            return None if tensor.numel() > self._limit else _Known(tensor, Basis.CONSTANTS)
         found = self._memory.get(tensor.untyped_storage()) if _is_plain(tensor) else None
         return None if found is None else _Known(_seen(tensor, found.value), found.source)
 
