@@ -40,5 +40,63 @@ def test_the_channels_of_recurrent_layers_are_known(kind: Any, options: dict[str
     assert (connection.channels, connection.channel_dim, connection.width) == ("known", 2, 8)
 
 
+class InstanceNormed(nn.Module):
+    """Norms over single images stand on both sides of the sum, so that no convolution says where channels are."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        make = nn.Conv2d if rank == 2 else nn.Conv3d
+        norm = nn.InstanceNorm2d if rank == 2 else nn.InstanceNorm3d
+        self.branch = nn.Sequential(make(1, 6, 3, padding=1), nn.ReLU(), make(6, 6, 1), norm(6))
+        self.shortcut = nn.Sequential(make(1, 6, 1), norm(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.branch(x) + self.shortcut(x)).relu()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_the_channels_of_instance_norms_are_known(batch: int, rank: int) -> None:
+    (connection,) = find_connections(InstanceNormed(rank).eval(), torch.randn(batch, 1, *[8] * rank)).connections
+    assert (connection.channels, connection.channel_dim, connection.width) == ("known", 1, 6)
+
+
+class Joined(nn.Module):
+    """What a sum is laid beside tells where its channels are, before and after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.last = nn.Parameter(torch.randn(5)), nn.Conv1d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + torch.fft.rfft(x).abs().sum(-1, keepdim=True) * self.weight
+        return self.last(torch.cat([x, x.exp()], 1))
+
+
+def test_what_a_sum_is_laid_beside_tells_where_its_channels_are() -> None:
+    (connection,) = find_connections(Joined().eval(), torch.randn(2, 4, 5)).connections
+    assert (connection.channels, connection.channel_dim, connection.width) == ("known", 1, 4)
+
+
+class HoldsNone(nn.Module):
+    """A list in which None stands for parts that a model of these options has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([None] * 4 + [nn.Linear(8, 8) for _ in range(7)] + [None] * 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for part in self.parts:
+            x = x if part is None else x + part(x).relu()
+        return x
+
+
+def test_a_list_may_hold_none() -> None:
+    found = find_connections(HoldsNone().eval(), torch.randn(2, 8)).connections
+    assert [connection.weights for connection in found] == [
+        (f"parts.{n}.bias", f"parts.{n}.weight") for n in range(4, 11)
+    ]
+
+
 def test_a_skip_that_is_sampled_where_it_says_is_not_linear() -> None:
     assert not find_connections(sampled_where_it_says().eval(), torch.randn(2, 8, 8, 8)).connections
