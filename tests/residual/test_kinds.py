@@ -98,5 +98,39 @@ def test_a_list_may_hold_none() -> None:
     ]
 
 
+class Streams(nn.Module):
+    """One product mixes the streams that go on and, before them, the one that is worked on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Linear(8, 4)
+        self.beta = nn.Parameter(torch.randn(3, 1))
+        self.branch = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+
+    def forward(self, streams: torch.Tensor) -> torch.Tensor:
+        mixed = self.alpha(streams).softmax(-2).mT @ streams
+        return mixed[:, 1:] + self.beta * self.branch(mixed[:, :1])
+
+
+class Halves(nn.Module):
+    """Half of what an attention gives is worked on and added to the other half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = ((x @ x.mT).softmax(-1) @ x).chunk(2, -1)
+        return first + self.branch(second)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(Streams, "mixed"), (Halves, "")])
+def test_streams_that_one_product_mixes_are_a_mixed_skip(make: type[nn.Module], kind: str) -> None:
+    found = find_connections(make().eval(), torch.randn(2, 3, 8))
+    assert not found.connections
+    assert [refused.kind for refused in found.refused if "parameter" not in refused.reason] == [kind]
+    assert ("hyper-connections" in str(found.nothing_found("It"))) == (kind == "mixed")
+
+
 def test_a_skip_that_is_sampled_where_it_says_is_not_linear() -> None:
     assert not find_connections(sampled_where_it_says().eval(), torch.randn(2, 8, 8, 8)).connections
