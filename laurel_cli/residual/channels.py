@@ -22,7 +22,17 @@ SECOND = CONVOLUTIONS | {"native_batch_norm", "_native_batch_norm_legit_no_train
 MATRIX_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "matmul"}
 SHUFFLES = {"pixel_shuffle", "pixel_unshuffle"}  # channels into positions, and back
 # Longer, shorter or repeated, a dimension keeps its place.
-IN_PLACE = {"cat", "slice", "narrow", "split", "split_with_sizes", "constant_pad_nd", "index_select", "expand", "repeat"}
+IN_PLACE = {
+    "cat",
+    "slice",
+    "narrow",
+    "split",
+    "split_with_sizes",
+    "constant_pad_nd",
+    "index_select",
+    "expand",
+    "repeat",
+}
 POSITIONS = -1  # instead of a dimension: there is none of channels
 
 Knowledge = Literal["known", "positional", "unknown"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -455,6 +456,32 @@ class LoggedBeside(Block):
 def test_a_number_that_is_read_of_a_branch_is_no_sum_of_it() -> None:
     _, said = stirred(built(LoggedBeside), "rw", given())
     assert not said
+
+
+class CountsAndModulates(Block):
+    """Beside the sum it counts its parts, collects, and scales and shifts by parts of one tensor where it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.parts = nn.LayerNorm(D), nn.ModuleList([nn.Linear(D, D)])
+
+    def forward(self, x: Tensor, both: Tensor | None = None, cache: Tensor | None = None) -> Tensor:
+        for number, part in enumerate(self.parts):
+            if number + 1 < len(self.parts) and [part] * (number - 1) + [part]:
+                continue
+        if both is not None:
+            scale, shift = both.chunk(2, dim=-1)
+            x = self.norm(x) * (1 + scale[:, None]) + shift.unsqueeze(1)
+        if cache is not None:
+            return cache + self.norm(self.f(x))
+        return x + self.f(x)
+
+
+def test_counting_and_modulating_are_not_named_as_sums() -> None:
+    _, said = stirred(built(CountsAndModulates), "rw", given())
+    lines, start = inspect.getsourcelines(CountsAndModulates)
+    (other,) = (start + number for number, line in enumerate(lines) if "cache +" in line)
+    assert [f"line {other} " in text for text in said] == [True]
 
 
 class Cell(nn.Module):
