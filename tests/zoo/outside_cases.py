@@ -20,11 +20,20 @@ Made = tuple[nn.Module, Any]
 def cases() -> list[Case]:
     """One case for each model of a package that is installed."""
     return [
-        Case(f"outside:{package}.{make.__name__}", partial(_candidates, make))
+        Case(_name(package, make), partial(_candidates, make))
         for package, makers in MODELS.items()
         if importlib.util.find_spec(package) is not None
         for make in makers
     ]
+
+
+def names() -> set[str]:
+    """Every case's name, whether its package is installed or not."""
+    return {_name(package, make) for package, makers in MODELS.items() for make in makers}
+
+
+def _name(package: str, make: Callable[[], Made]) -> str:
+    return f"outside:{package}.{make.__name__}"
 
 
 def missing() -> list[str]:
@@ -69,6 +78,14 @@ def atrous() -> Made:
 
 def segformer() -> Made:
     return _smp("Segformer", "mit_b0")
+
+
+def linknet() -> Made:
+    return _smp("Linknet", "resnet18")
+
+
+def pyramid_of_dual_paths() -> Made:
+    return _smp("FPN", "dpn68")
 
 
 TWO = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
@@ -125,6 +142,30 @@ def stable_diffusion_3() -> Made:
     return model, inputs | {"pooled_projections": noise(BATCH, 24), "timestep": torch.tensor([3, 7])}
 
 
+def flux() -> Made:
+    from diffusers import FluxTransformer2DModel
+
+    model = FluxTransformer2DModel(
+        patch_size=1, in_channels=4, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=24, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    inputs = {"hidden_states": noise(BATCH, 16, 4), "encoder_hidden_states": noise(BATCH, 6, 32)}
+    inputs |= {"pooled_projections": noise(BATCH, 24), "timestep": torch.tensor([0.3, 0.7])}
+    return model, inputs | {"img_ids": torch.zeros(16, 3), "txt_ids": torch.zeros(6, 3)}
+
+
+def pixart() -> Made:
+    from diffusers import PixArtTransformer2DModel
+
+    model = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=16, num_layers=2, sample_size=8, patch_size=2, in_channels=4,
+        out_channels=8, cross_attention_dim=32, caption_channels=24, norm_num_groups=4, use_additional_conditions=False,
+    )  # fmt: skip
+    inputs = {"hidden_states": image(8, 4), "encoder_hidden_states": noise(BATCH, 6, 24)}
+    conditions = {"resolution": None, "aspect_ratio": None}
+    return model, inputs | {"timestep": torch.tensor([3, 7]), "added_cond_kwargs": conditions}
+
+
 def clip() -> Made:
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
@@ -140,6 +181,19 @@ def clip_of_convolutions() -> Made:
     return CLIP(32, CLIPVisionCfg(layers=(1, 1, 1, 1), width=16, image_size=64), text), (
         image(64), tokens(16, VOCABULARY),
     )  # fmt: skip
+
+
+def coca() -> Made:
+    from open_clip.coca_model import CoCa, MultimodalCfg
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    sizes = {"context_length": 16, "vocab_size": VOCABULARY, "width": 64, "heads": 4, "layers": 2}
+    text = CLIPTextCfg(**sizes, embed_cls=True, output_tokens=True, pad_id=0)
+    vision = CLIPVisionCfg(
+        layers=2, width=64, patch_size=8, image_size=32, head_width=16, attentional_pool=True, attn_pooler_heads=4,
+        attn_pooler_queries=8, output_tokens=True,
+    )  # fmt: skip
+    return CoCa(32, MultimodalCfg(**sizes), text, vision), (image(32), tokens(16, VOCABULARY))
 
 
 VIT = {"image_size": 32, "patch_size": 8, "num_classes": 10, "dim": 64, "depth": 3, "heads": 4, "mlp_dim": 128}
@@ -179,9 +233,39 @@ def cross_former() -> Made:
     from vit_pytorch.crossformer import CrossFormer
 
     model = CrossFormer(
-        num_classes=10, dim=(16, 32, 64, 128), depth=(1, 1, 1, 1), global_window_size=(4, 2, 1, 1), local_window_size=2
+        num_classes=10, dim=(32, 32, 64, 64), depth=(1, 1, 1, 1), global_window_size=(4, 2, 1, 1), local_window_size=2
     )
     return model, image(64)
+
+
+def parallel_vit() -> Made:
+    from vit_pytorch.parallel_vit import ViT
+
+    return ViT(**VIT, num_parallel_branches=2), image(32)
+
+
+def jumbo_vit() -> Made:
+    from vit_pytorch.jumbo_vit import JumboViT
+
+    return JumboViT(**VIT, num_jumbo_cls=1, jumbo_cls_k=2), image(32)
+
+
+def xcit() -> Made:
+    from vit_pytorch.xcit import XCiT
+
+    return XCiT(**VIT, cls_depth=2), image(32)
+
+
+def orthogonal_vit() -> Made:
+    from vit_pytorch.simple_vit_orthog_residual_update import SimpleViT
+
+    return SimpleViT(**VIT), image(32)
+
+
+def hyper_connected_vit() -> Made:
+    from vit_pytorch.simple_vit_with_hyper_connections import SimpleViT
+
+    return SimpleViT(**VIT, num_residual_streams=2), image(32)
 
 
 def _decoder(**options: Any) -> Made:
@@ -205,6 +289,26 @@ def sandwich_decoder() -> Made:
 
 def macaron_decoder() -> Made:
     return _decoder(macaron=True, scale_residual=True)
+
+
+def orthogonal_decoder() -> Made:
+    return _decoder(orthog_residual=True)
+
+
+def decoder_of_scaled_layers() -> Made:
+    return _decoder(use_layerscale=True, scale_residual=True, scale_residual_constant=1.1)
+
+
+def decoder_in_another_order() -> Made:
+    return _decoder(layers_execute_order=(0, 1, 2, 3, 2, 3, 4, 5))
+
+
+def hyper_connected_decoder() -> Made:
+    return _decoder(num_residual_streams=2)
+
+
+def gated_decoder() -> Made:
+    return _decoder(gate_residual=True)
 
 
 def encoder() -> Made:
@@ -239,6 +343,12 @@ def deep_graph() -> Made:
     return Deep(), _graph()
 
 
+def graph_attention() -> Made:
+    from torch_geometric.nn import GATConv
+
+    return GATConv(32, 8, heads=4, residual=True), _graph()
+
+
 def graph_transformer() -> Made:
     from torch_geometric.nn import GINConv, GPSConv
 
@@ -263,6 +373,20 @@ def unetr() -> Made:
 
     model = UNETR(1, 2, (32, 32, 32), feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4)
     return model, noise(BATCH, 1, 32, 32, 32)
+
+
+def swin_unetr() -> Made:
+    from monai.networks.nets import SwinUNETR
+
+    depths = (2, 2, 2, 2)
+    model = SwinUNETR(in_channels=1, out_channels=2, feature_size=12, depths=depths, num_heads=depths, spatial_dims=2)
+    return model, image(64, 1)
+
+
+def high_resolution() -> Made:
+    from monai.networks.nets import HighResNet
+
+    return HighResNet(spatial_dims=2, in_channels=1, out_channels=2), image(32, 1)
 
 
 def residual_segmentation() -> Made:
@@ -295,12 +419,20 @@ def table_resnet() -> Made:
 
 
 MODELS: dict[str, tuple[Callable[[], Made], ...]] = {
-    "segmentation_models_pytorch": (unet, unet_plus_plus, attention_unet, pyramid, atrous, segformer),
-    "diffusers": (pixels, latents, autoencoder, diffusion_transformer, stable_diffusion_3),
-    "open_clip": (clip, clip_of_convolutions),
-    "vit_pytorch": (vit, simple_vit, cait, deep_vit, max_vit, cross_former),
-    "x_transformers": (decoder, modern_decoder, sandwich_decoder, macaron_decoder, encoder),
-    "torch_geometric": (deep_graph, graph_transformer),
-    "monai": (unetr, residual_segmentation, residual_unet),
+    "segmentation_models_pytorch": (
+        unet, unet_plus_plus, attention_unet, pyramid, atrous, segformer, linknet, pyramid_of_dual_paths,
+    ),
+    "diffusers": (pixels, latents, autoencoder, diffusion_transformer, stable_diffusion_3, flux, pixart),
+    "open_clip": (clip, clip_of_convolutions, coca),
+    "vit_pytorch": (
+        vit, simple_vit, cait, deep_vit, max_vit, cross_former, parallel_vit, jumbo_vit, xcit, orthogonal_vit,
+        hyper_connected_vit,
+    ),
+    "x_transformers": (
+        decoder, modern_decoder, sandwich_decoder, macaron_decoder, encoder, orthogonal_decoder,
+        decoder_of_scaled_layers, decoder_in_another_order, hyper_connected_decoder, gated_decoder,
+    ),
+    "torch_geometric": (deep_graph, graph_transformer, graph_attention),
+    "monai": (unetr, residual_segmentation, residual_unet, swin_unetr, high_resolution),
     "rtdl_revisiting_models": (table_transformer, table_resnet),
-}
+}  # fmt: skip
