@@ -484,6 +484,35 @@ def test_counting_and_modulating_are_not_named_as_sums() -> None:
     assert [f"line {other} " in text for text in said] == [True]
 
 
+class InATuple(Block):
+    """What a branch returns beside its tensor is handed on in a longer tuple: joined, not added."""
+
+    def both(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.f(x), x.mean()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.both(x)
+        x = x + outputs[0]
+        return (x,) + outputs[1:]  # noqa: RUF005 - as it is written
+
+
+class InAList(InATuple):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.both(x)
+        x = x + outputs[0]
+        return [x] + list(outputs[1:])  # noqa: RUF005 - as it is written
+
+
+@pytest.mark.parametrize("make", [InATuple, InAList])
+def test_tuples_and_lists_are_joined_not_added(make: Any) -> None:
+    x = given()
+    model, said = stirred(built(make), "rw", x)
+    assert not said
+    assert len(laurel_layers(model)) == 1
+    (a, b), y = next(iter(laurel_layers(model).values())).weights.softmax(0), model.f(x)
+    torch.testing.assert_close(model(x)[0], 2 * (a * y + b * x))
+
+
 class Cell(nn.Module):
     def __init__(self) -> None:
         super().__init__()
