@@ -78,6 +78,27 @@ def test_what_a_sum_is_laid_beside_tells_where_its_channels_are() -> None:
     assert (connection.channels, connection.channel_dim, connection.width) == ("known", 1, 4)
 
 
+class Biased(nn.Module):
+    """Attention whose scores get a bias that is a linear map of the same tokens, one number for a distance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qk, self.v, self.distances = nn.Linear(8, 16), nn.Linear(8, 8), nn.Linear(8, 9)
+        self.register_buffer("apart", torch.arange(5)[:, None] - torch.arange(5) + 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = self.qk(x).chunk(2, -1)
+        bias = self.distances(x).gather(-1, self.apart.expand(len(x), 5, 5))
+        return x + (q @ k.mT + bias).softmax(-1) @ self.v(x)
+
+
+def test_scores_and_a_bias_of_the_same_tokens_are_no_connection() -> None:
+    found = find_connections(Biased().eval(), torch.randn(2, 5, 8))
+    (connection,) = found.connections
+    assert "v.weight" in connection.weights
+    assert sum("attention scores" in refused.reason for refused in found.refused) == 1
+
+
 class HoldsNone(nn.Module):
     """A list in which None stands for parts that a model of these options has not."""
 
