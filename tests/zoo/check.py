@@ -166,11 +166,13 @@ def _check_parameters(
 def closed_form(variant: str, connections: Sequence[Connection]) -> int:
     """Parameters that a variant adds, written out from the paper's formulas, connection by connection.
 
-    A layer that is called again (weights shared across depth) has one LAuReL for all of its calls.
+    A layer that is called again (weights shared across depth) has one LAuReL for all of its calls, whether it adds
+    itself or a loop around it does.
     """
     layers: dict[object, tuple[int, int]] = {}
     for connection in connections:
-        key = connection.sites[-1].key
+        owner, place, _ = connection.sites[-1].key
+        key = owner, place, connection.weights
         lags = min(LAGS, connection.position + 1)
         layers[key] = (connection.width, max(lags, layers.get(key, (0, 0))[1]))
     total = 0
