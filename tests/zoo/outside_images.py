@@ -156,7 +156,9 @@ def coca() -> Made:
         layers=2, width=64, patch_size=8, image_size=32, head_width=16, attentional_pool=True, attn_pooler_heads=4,
         attn_pooler_queries=8, output_tokens=True,
     )  # fmt: skip
-    return CoCa(64, MultimodalCfg(**sizes), text, vision), (image(32), tokens(16, VOCABULARY))
+    model = CoCa(64, MultimodalCfg(**sizes), text, vision)
+    nn.init.normal_(model.text_decoder.text_projection, std=0.1)  # it leaves there what the memory held
+    return model, (image(32), tokens(16, VOCABULARY))
 
 
 VIT = {"image_size": 32, "patch_size": 8, "num_classes": 10, "dim": 64, "depth": 3, "heads": 4, "mlp_dim": 128}
