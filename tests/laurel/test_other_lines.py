@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from laurel_cli import apply_laurel, find_connections, parameters
+from laurel_cli.errors import ModelError
 from laurel_cli.laurel.apply import laurel_layers
 
 from .ways import Block, Chain, D, branch, given, plus, plus_swapped
@@ -681,3 +682,74 @@ def test_residual_scores_learn_scalars_alone_at_any_length(spec: str) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+# ---------------------------------------------------------------- backward passes written by hand
+
+
+class Reversible(torch.autograd.Function):
+    """Keeps nothing but the sum: the backward pass takes the block's own sum apart, and knows no other one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, block: nn.Module) -> Tensor:
+        ctx.block = block
+        total = block(x, y)
+        ctx.save_for_backward(total, y)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        _, y = ctx.saved_tensors
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            ctx.block.f(y).backward(gradient)
+        return gradient, y.grad, None
+
+
+class OwnCheckpoint(Reversible):
+    """A checkpoint: the backward pass runs the block again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, block: nn.Module) -> Tensor:
+        ctx.block = block
+        ctx.save_for_backward(x, y)
+        with torch.no_grad():
+            return block(x, y)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        x, y = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
+        with torch.enable_grad():
+            ctx.block(x, y).backward(gradient)
+        return x.grad, y.grad, None
+
+
+class Joins(Block):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + self.f(y)
+
+
+class RunByHand(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.block, self.function = Joins(), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function.apply(x, x, self.block)
+
+
+def test_a_sum_that_a_backward_pass_by_hand_takes_apart_is_left_alone() -> None:
+    with pytest.raises(ModelError, match=r"autograd\.Function"):
+        apply_laurel(built(lambda: RunByHand(Reversible)), "rw", given())
+
+
+def test_a_checkpoint_of_one_s_own_runs_the_learned_sum_again() -> None:
+    x = given()
+    model, said = stirred(built(lambda: RunByHand(OwnCheckpoint)), "rw", x)
+    assert not said
+    model(x.clone().requires_grad_()).square().sum().backward()
+    (layer,) = laurel_layers(model).values()
+    weights = layer.weights.detach().clone().requires_grad_()
+    a, b = 2 * weights.softmax(0)
+    (a * model.block.f(x) + b * x).square().sum().backward()
+    torch.testing.assert_close(layer.weights.grad, weights.grad)
