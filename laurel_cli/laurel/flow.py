@@ -19,6 +19,7 @@ TORCH_MODULE = vars(nn.Module)
 DEEPEST = 2  # functions within functions that are looked into
 FILLING = {"append", "extend", "insert"}
 NUMBERS = {"item", "tolist", "numel", "nelement", "size", "dim", "ndimension", "stride", "int", "float", "len", "bool"}
+PARTING = {"chunk", "split", "unbind", "tensor_split"}
 FORMS = {"shape", "ndim", "dtype", "device"}
 
 
@@ -50,6 +51,7 @@ class Flow:
         self._scope, self._module, self._around = scope, module, around
         self.lines: list[Line] = []
         self._seen: set[int] = set()
+        self._unpacked: dict[str, int] = {}  # names of the parts of one tensor, by the statement that took it apart
 
     def run(self, body: Iterable[ast.stmt], known: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
         """What names come from after `body`, given what they come from before it."""
@@ -99,7 +101,7 @@ class Flow:
         value = getattr(statement, "value", None)
         if isinstance(statement, ast.AugAssign):
             terms = self._reads(statement.target, known), self._reads(statement.value, known)
-            if isinstance(statement.op, ast.Add | ast.Sub):
+            if isinstance(statement.op, ast.Add | ast.Sub) and not _is_no_stream(statement.value):
                 self._add(statement, terms)
                 known |= dict.fromkeys(_names(statement.target), NOTHING)
             else:
@@ -108,6 +110,8 @@ class Flow:
             reads = self._reads(value, known)
             targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
             known |= {name: reads for target in targets for name in _names(target)}
+            if isinstance(value, ast.Call) and getattr(value.func, "attr", "") in PARTING:
+                self._unpacked |= {name: id(statement) for target in targets for name in _names(target)}
             if (filled := _filled(value)) is not None:  # pieces of a branch that runs in chunks
                 known[filled] = known.get(filled, NOTHING) | reads
 
@@ -126,7 +130,11 @@ class Flow:
                 known |= dict.fromkeys(_names(turn.target), self._reads(turn.iter, known))
             return self._reads(node.elt, known)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
-            self._add(node, (self._reads(node.left, known), self._reads(node.right, known)))
+            terms = self._reads(node.left, known), self._reads(node.right, known)
+            if _is_no_stream(node.left) or _is_no_stream(node.right):
+                return terms[0] | terms[1]
+            if not (self._modulates(node.left, node.right) or self._modulates(node.right, node.left)):
+                self._add(node, terms)
             return NOTHING
         added = operands(node, self._scope) if isinstance(node, ast.Call) and self._is_operator(node) else None
         if added is not None and added.terms:
@@ -178,6 +186,19 @@ class Flow:
             path = (Spot.of(code, position), *self._around)
             self.lines.append(Line(code.co_filename, position, path, (left, right)))
 
+    def _modulates(self, scaled: ast.expr, shift: ast.expr) -> bool:
+        """Whether it is `y * (1 + scale) + shift`, scale and shift parts of one tensor: a modulation, and no skip."""
+        if not isinstance(scaled, ast.BinOp) or not isinstance(scaled.op, ast.Mult):
+            return False
+        home = self._unpacked.get(_root(shift), None)
+        return home is not None and any(
+            isinstance(factor, ast.BinOp)
+            and isinstance(factor.op, ast.Add)
+            and any(isinstance(term, ast.Constant) for term in (factor.left, factor.right))
+            and home in (self._unpacked.get(_root(factor.left)), self._unpacked.get(_root(factor.right)))
+            for factor in (scaled.left, scaled.right)
+        )
+
     def _constant(self, test: ast.expr) -> bool | None:
         """What a condition always is: an attribute that its class declares never to change (`__constants__`)."""
         name = self._attribute(test)
@@ -216,6 +237,29 @@ def _is_plain(node: ast.expr) -> bool:
         return node.attr in FORMS
     name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
     return name in NUMBERS
+
+
+def _is_no_stream(node: ast.expr) -> bool:
+    """Whether it is a Python number or a list for certain: what it is added to counts or collects."""
+    if isinstance(node, ast.Constant | ast.List | ast.Tuple | ast.ListComp) or _is_plain(node):
+        return True
+    if isinstance(node, ast.UnaryOp):
+        return _is_no_stream(node.operand)
+    return isinstance(node, ast.BinOp) and any(
+        isinstance(side, ast.List | ast.ListComp) for side in (node.left, node.right)
+    )
+
+
+def _root(node: ast.expr) -> str:
+    """The name of which `node` is a view: `shift` of `shift[:, None]` and of `shift.unsqueeze(1)`."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node = node.func.value
+        elif isinstance(node, ast.Subscript):
+            node = node.value
+        else:
+            return ""
+    return node.id
 
 
 def _captured(pattern: ast.pattern) -> list[str]:

@@ -14,7 +14,7 @@ from laurel_cli.residual.channels import ChannelMap
 from laurel_cli.residual.graph import Addition, Node, Trace
 from laurel_cli.residual.operators import SCALINGS, SUMS, VIEWS
 from laurel_cli.residual.paths import root
-from laurel_cli.residual.relation import Found, relate, skip_path
+from laurel_cli.residual.relation import Found, Relation, relate, skip_path
 from laurel_cli.residual.rivals import GATED, Refusal
 
 SAME = {"detach", "alias", "clone", "_to_copy"}  # the same values
@@ -23,6 +23,7 @@ FARTHEST = 8  # sums within sums that are written out
 UNREAD = Refusal("nothing reads the sum: what is learned there would never receive a gradient")
 INSIDE = Refusal("the skip is scaled by a parameter inside another connection's branch")
 TAKEN_AWAY = Refusal("its skip is taken away again: a straight-through estimator, which hands on a gradient alone")
+SCORES = Refusal("attention scores and a bias that is computed beside them: no skip leads around the attention")
 DIFFERENCE = Refusal("a difference that is added to what it was taken from: that sum is the connection")
 
 
@@ -57,6 +58,8 @@ def _one_by_one(trace: Trace, channels: ChannelMap) -> tuple[list[Found], dict[i
     by_node: dict[int, Found] = {}
     for addition in trace.additions:
         relation = relate(addition, nodes, sums, spent)
+        if isinstance(relation, Relation) and _are_scores(relation, addition, channels):
+            relation = SCORES
         if isinstance(relation, Refusal):
             spent.update(root(i, nodes) for i in addition.operands if _is_mask(i, addition, nodes, signals, channels))
             refusals[addition.node] = relation
@@ -74,6 +77,12 @@ def _one_by_one(trace: Trace, channels: ChannelMap) -> tuple[list[Found], dict[i
             sums[addition.node] = relation.fork
             by_node[addition.node] = item
     return found, refusals
+
+
+def _are_scores(relation: Relation, addition: Addition, channels: ChannelMap) -> bool:
+    """Whether positions stand where channels would, of a skip that is computed anew; scores that go on are a stream."""
+    skip = addition.operands[relation.skip]
+    return relation.kind == "projection" and channels.of(skip, addition.node).knowledge == "positional"
 
 
 def _without_zero(index: int, nodes: tuple[Node, ...]) -> int:

@@ -21,6 +21,18 @@ LAST = {"linear", "embedding", *NORMS_OF_LAST, *RECURRENT}
 SECOND = CONVOLUTIONS | {"native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
 MATRIX_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "matmul"}
 SHUFFLES = {"pixel_shuffle", "pixel_unshuffle"}  # channels into positions, and back
+# Longer, shorter or repeated, a dimension keeps its place.
+IN_PLACE = {
+    "cat",
+    "slice",
+    "narrow",
+    "split",
+    "split_with_sizes",
+    "constant_pad_nd",
+    "index_select",
+    "expand",
+    "repeat",
+}
 POSITIONS = -1  # instead of a dimension: there is none of channels
 
 Knowledge = Literal["known", "positional", "unknown"]
@@ -136,8 +148,10 @@ def _carried(
     if node.op in ("transpose", "t"):
         swap = [c % len(before) for c in node.constants if isinstance(c, int)] or [0, 1]
         return swap[1 - swap.index(dim)] if dim in swap else dim
-    if len(after) == len(before) and (after[dim] == before[dim] or node.op in SHUFFLES):
+    if len(after) == len(before) and (after[dim] == before[dim] or node.op in SHUFFLES | IN_PLACE):
         return dim
+    if dim == 1 and before[0] == 1 and len(after) == len(before) and after[2:] == before[2:]:
+        return 1  # instance norm takes all images for one, and its channels for theirs
     return _through_reshape(dim, before, after)
 
 

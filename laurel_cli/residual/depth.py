@@ -200,7 +200,8 @@ def _apart(model: nn.Module, stacks: Sequence[Stack]) -> bool:
 
 def _stack(path: str, container: nn.ModuleList | nn.Sequential, kept: int) -> Stack | None:
     """The longest regular part, by the shortest period that leaves enough out."""
-    signs = [sign(child, index) for index, child in enumerate(container)]
+    # A list may hold None where a layer has no such part; that is equal to nothing, and stands for nothing.
+    signs = [object() if child is None else sign(child, index) for index, child in enumerate(container)]
     for period in range(1, LONGEST_PERIOD + 1):
         for start in range(len(signs) - 2 * kept * period + 1):
             end = start + period

@@ -53,8 +53,8 @@ class Frames:
         while frame is not None and frame.f_code is not self._outermost:
             code = frame.f_code
             module = self._method_of(frame)
-            if not in_module and not obstacle:
-                obstacle = _obstacle(frame)
+            if not obstacle:
+                obstacle = _by_hand(frame, in_module) or ("" if in_module else _by_fx(frame))
             in_module = in_module or code.co_filename == MODULE_FILE
             number = self._numbers.setdefault(frame, len(self._numbers))
             calls.append(Call(code, position(code, frame.f_lasti), module, number))
@@ -76,19 +76,25 @@ class Frames:
         return None
 
 
-def _obstacle(frame: FrameType) -> str:
+def _by_fx(frame: FrameType) -> str:
+    return BY_FX if frame.f_code.co_filename.startswith(GENERATED_BY_FX) else ""
+
+
+def _by_hand(frame: FrameType, in_module: bool) -> str:
+    """Whether an autograd.Function runs the sum. A checkpoint's backward pass runs a module that it called again.
+
+    That of a reversible network does not: it takes apart the sum that it knows, and its gradients would be wrong.
+    """
     code = frame.f_code
-    if code.co_filename.startswith(GENERATED_BY_FX):
-        return BY_FX
     if code is CheckpointFunction.forward.__code__ or frame.f_locals.get("cls") is CheckpointFunction:
-        return ""  # its backward pass runs the code again
-    first = code.co_varnames[:1]
-    if first and isinstance(frame.f_locals.get(first[0]), torch.autograd.function.FunctionCtx):
-        return BY_HAND
+        return ""
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     # Of a Function whose forward takes no context, the frame that applies it tells.
-    if code.co_name == "apply" and frame.f_globals.get("__name__") == torch.autograd.function.__name__:
-        return BY_HAND
-    return ""
+    applies = code.co_name == "apply" and frame.f_globals.get("__name__") == torch.autograd.function.__name__
+    if not (applies or isinstance(first, torch.autograd.function.FunctionCtx)):
+        return ""
+    name = getattr(frame.f_locals.get("cls"), "__name__", "") if applies else code.co_qualname
+    return "" if in_module and "checkpoint" in name.lower() else BY_HAND
 
 
 def _runs_script(frame: FrameType) -> bool:

@@ -33,6 +33,7 @@ from laurel_cli.residual.paths import between, root, weights_of, works
 from laurel_cli.residual.rivals import Refusal, laurel_of, rival_of
 
 Kind = Literal["identity", "projection"]
+PARTED = Refusal("the operands come from different parts of one tensor")
 LONGEST_SKIP = 48  # operators on a skip path; a projection shortcut has two or three, a circular padding twenty
 
 
@@ -126,9 +127,10 @@ def relate(
     if not all(term.active for term in terms):
         return Refusal("one operand is a parameter or a constant that the other does not depend on")
     reasons = [attempt for attempt in attempts if isinstance(attempt, Refusal)]
-    if reasons:
+    rival = rival_of(addition, nodes) if not reasons or PARTED in reasons else None
+    if reasons and (rival is None or rival.kind != "mixed"):
         return reasons[0]
-    if (rival := rival_of(addition, nodes)) is not None:
+    if rival is not None:  # also where one product mixes the streams that go on and the one that is worked on
         return rival
     if terms[0].shape != terms[1].shape:
         return Refusal(f"the operands differ in shape, {list(terms[0].shape)} and {list(terms[1].shape)}")
@@ -157,7 +159,7 @@ def _attempt(
             continue
         work = works(branch, step.node, nodes)
         if _disjoint(step, branch, nodes):
-            return Refusal("the operands come from different parts of one tensor")
+            return PARTED
         if not work.learned:
             return Refusal("no operator with parameters between the fork and the sum")
         if _is_gate(other, step.node, branch, nodes):

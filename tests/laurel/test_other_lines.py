@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from laurel_cli import apply_laurel, find_connections, parameters
+from laurel_cli.errors import ModelError
 from laurel_cli.laurel.apply import laurel_layers
 
 from .ways import Block, Chain, D, branch, given, plus, plus_swapped
@@ -457,6 +459,61 @@ def test_a_number_that_is_read_of_a_branch_is_no_sum_of_it() -> None:
     assert not said
 
 
+class CountsAndModulates(Block):
+    """Beside the sum it counts its parts, collects, and scales and shifts by parts of one tensor where it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.parts = nn.LayerNorm(D), nn.ModuleList([nn.Linear(D, D)])
+
+    def forward(self, x: Tensor, both: Tensor | None = None, cache: Tensor | None = None) -> Tensor:
+        for number, part in enumerate(self.parts):
+            if number + 1 < len(self.parts) and [part] * (number - 1) + [part]:
+                continue
+        if both is not None:
+            scale, shift = both.chunk(2, dim=-1)
+            x = self.norm(x) * (1 + scale[:, None]) + shift.unsqueeze(1)
+        if cache is not None:
+            return cache + self.norm(self.f(x))
+        return x + self.f(x)
+
+
+def test_counting_and_modulating_are_not_named_as_sums() -> None:
+    _, said = stirred(built(CountsAndModulates), "rw", given())
+    lines, start = inspect.getsourcelines(CountsAndModulates)
+    (other,) = (start + number for number, line in enumerate(lines) if "cache +" in line)
+    assert [f"line {other} " in text for text in said] == [True]
+
+
+class InATuple(Block):
+    """What a branch returns beside its tensor is handed on in a longer tuple: joined, not added."""
+
+    def both(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.f(x), x.mean()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.both(x)
+        x = x + outputs[0]
+        return (x,) + outputs[1:]  # noqa: RUF005 - as it is written
+
+
+class InAList(InATuple):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.both(x)
+        x = x + outputs[0]
+        return [x] + list(outputs[1:])  # noqa: RUF005 - as it is written
+
+
+@pytest.mark.parametrize("make", [InATuple, InAList])
+def test_tuples_and_lists_are_joined_not_added(make: Any) -> None:
+    x = given()
+    model, said = stirred(built(make), "rw", x)
+    assert not said
+    assert len(laurel_layers(model)) == 1
+    (a, b), y = next(iter(laurel_layers(model).values())).weights.softmax(0), model.f(x)
+    torch.testing.assert_close(model(x)[0], 2 * (a * y + b * x))
+
+
 class Cell(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -625,3 +682,74 @@ def test_residual_scores_learn_scalars_alone_at_any_length(spec: str) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+# ---------------------------------------------------------------- backward passes written by hand
+
+
+class Reversible(torch.autograd.Function):
+    """Keeps nothing but the sum: the backward pass takes the block's own sum apart, and knows no other one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, block: nn.Module) -> Tensor:
+        ctx.block = block
+        total = block(x, y)
+        ctx.save_for_backward(total, y)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        _, y = ctx.saved_tensors
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            ctx.block.f(y).backward(gradient)
+        return gradient, y.grad, None
+
+
+class OwnCheckpoint(Reversible):
+    """A checkpoint: the backward pass runs the block again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, block: nn.Module) -> Tensor:
+        ctx.block = block
+        ctx.save_for_backward(x, y)
+        with torch.no_grad():
+            return block(x, y)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        x, y = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
+        with torch.enable_grad():
+            ctx.block(x, y).backward(gradient)
+        return x.grad, y.grad, None
+
+
+class Joins(Block):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + self.f(y)
+
+
+class RunByHand(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.block, self.function = Joins(), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function.apply(x, x, self.block)
+
+
+def test_a_sum_that_a_backward_pass_by_hand_takes_apart_is_left_alone() -> None:
+    with pytest.raises(ModelError, match=r"autograd\.Function"):
+        apply_laurel(built(lambda: RunByHand(Reversible)), "rw", given())
+
+
+def test_a_checkpoint_of_one_s_own_runs_the_learned_sum_again() -> None:
+    x = given()
+    model, said = stirred(built(lambda: RunByHand(OwnCheckpoint)), "rw", x)
+    assert not said
+    model(x.clone().requires_grad_()).square().sum().backward()
+    (layer,) = laurel_layers(model).values()
+    weights = layer.weights.detach().clone().requires_grad_()
+    a, b = 2 * weights.softmax(0)
+    (a * model.block.f(x) + b * x).square().sum().backward()
+    torch.testing.assert_close(layer.weights.grad, weights.grad)

@@ -9,7 +9,7 @@ import copy
 import gc
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
@@ -139,21 +139,21 @@ def _check_variant(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         apply_laurel(patched, f"{variant}@{RANK}" if "lr" in variant else variant, inputs, residual_map=residual)
-    left = [str(item.message) for item in caught if "stays an ordinary" in str(item.message)]
-    if left:
-        one.problems.append(f"{len(left)} of {len(residual.connections)} cannot be replaced: {left[0]}")
-    _check_parameters(model, patched, residual, variant, left, one)
+    said = [str(item.message) for item in caught]
+    left = [text for text in said if "an ordinary residual connection" in text]
+    one.problems += [f"not all of {len(residual.connections)} can be replaced: {text}" for text in left]
+    _check_parameters(model, patched, residual, variant, not left, one)
     _compare(baseline, _outputs(patched, inputs), TOLERANCE[dtype], one)
     one.problems += _train(patched, inputs)
 
 
 def _check_parameters(
-    model: nn.Module, patched: nn.Module, residual: ResidualMap, variant: str, left: list[str], one: VariantResult
+    model: nn.Module, patched: nn.Module, residual: ResidualMap, variant: str, whole: bool, one: VariantResult
 ) -> None:
+    """`whole`: LAuReL stands at every connection, so that its parameters are those of the closed form."""
     one.added = sum(p.numel() for p in patched.parameters()) - sum(p.numel() for p in model.parameters())
-    names = {text.partition(" stays")[0] for text in left}
-    one.formula = closed_form(variant, [c for c in residual.connections if c.name not in names])
-    if one.added != one.formula:
+    one.formula = closed_form(variant, residual.connections)
+    if whole and one.added != one.formula:
         one.problems.append(f"{one.added} parameters added, {one.formula} by the formula")
     missing = [name for name in model.state_dict() if name not in patched.state_dict()]
     if missing:
@@ -163,7 +163,7 @@ def _check_parameters(
         one.problems.append(f"{len(foreign)} names in state_dict are neither the model's nor LAuReL's: {foreign[0]}")
 
 
-def closed_form(variant: str, connections: list[Connection]) -> int:
+def closed_form(variant: str, connections: Sequence[Connection]) -> int:
     """Parameters that a variant adds, written out from the paper's formulas, connection by connection.
 
     A layer that is called again (weights shared across depth) has one LAuReL for all of its calls; so have turns of a

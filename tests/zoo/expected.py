@@ -28,6 +28,8 @@ NONE = frozenset(
         "timm:vgg11",
         "transformers:MobileNetV1ForImageClassification",
         "transformers:TextNetForImageClassification",
+        "outside:vit_pytorch.hyper_connected_vit",  # streams that are mixed
+        "outside:x_transformers.hyper_connected_decoder",
     ]
 )
 
@@ -183,7 +185,42 @@ _OTHERS = {
     "SiglipModel": 13,  # and the pooling head's MLP
 }
 
+# Two in each of three layers of transformers, unless said otherwise.
+_OUTSIDE = {
+    "segmentation_models_pytorch.unet": 8,  # of the encoder: the decoder concatenates
+    "segmentation_models_pytorch.unet_plus_plus": 10,
+    "segmentation_models_pytorch.atrous": 16,
+    "segmentation_models_pytorch.segformer": 16,
+    "diffusers.diffusion_transformer": 4,
+    "diffusers.stable_diffusion_3": 6,  # the last block has no feed-forward of the text, and drops its attention
+    "diffusers.flux": 10,  # two blocks of four, two of one
+    "diffusers.pixart": 6,  # self-attention, cross-attention, feed-forward
+    "open_clip.clip": 8,
+    "vit_pytorch.vit": 6,
+    "vit_pytorch.simple_vit": 6,
+    "vit_pytorch.deep_vit": 6,
+    "vit_pytorch.parallel_vit": 6,
+    "vit_pytorch.orthogonal_vit": 6,
+    "vit_pytorch.cait": 10,  # and two of class attention
+    "vit_pytorch.max_vit": 8,  # two blocks of two attentions and two feed-forwards; both convolutions halve the image
+    "vit_pytorch.cross_former": 16,  # four stages of two attentions and two feed-forwards
+    "vit_pytorch.jumbo_vit": 8,  # and the class token's, but the last feed-forward of the patches goes nowhere
+    "vit_pytorch.xcit": 13,  # three layers of three, two of class attention
+    "x_transformers.decoder": 6,
+    "x_transformers.modern_decoder": 6,
+    "x_transformers.sandwich_decoder": 6,
+    "x_transformers.orthogonal_decoder": 6,
+    "x_transformers.decoder_of_scaled_layers": 6,
+    "x_transformers.decoder_in_another_order": 8,
+    "x_transformers.macaron_decoder": 9,
+    "x_transformers.encoder": 6,
+    "monai.high_resolution": 9,  # three blocks at each of three dilations
+    "rtdl_revisiting_models.table_transformer": 4,
+    "rtdl_revisiting_models.table_resnet": 3,
+}
+
 COUNTS: dict[str, int] = {
+    **{f"outside:{name}": count for name, count in _OUTSIDE.items()},
     **{f"transformers:{name}": 6 for name in _THREE_LAYERS_OF_TWO},
     **{f"transformers:{name}": 3 for name in _THREE_LAYERS_OF_ONE},
     **{f"transformers:{name}": 10 for name in _ENCODER_DECODERS},

@@ -11,20 +11,30 @@ import torch
 from torch import nn
 
 from laurel_cli.models.inputs import Inputs, as_inputs
-from tests.zoo.case import BATCH, Candidate, Case, image, noise, tokens
+from tests.zoo import outside_images as images
+from tests.zoo import outside_others as others
+from tests.zoo.case import Candidate, Case
 
-VOCABULARY = 99
 Made = tuple[nn.Module, Any]
 
 
 def cases() -> list[Case]:
     """One case for each model of a package that is installed."""
     return [
-        Case(f"outside:{package}.{make.__name__}", partial(_candidates, make))
+        Case(_name(package, make), partial(_candidates, make))
         for package, makers in MODELS.items()
         if importlib.util.find_spec(package) is not None
         for make in makers
     ]
+
+
+def names() -> set[str]:
+    """Every case's name, whether its package is installed or not."""
+    return {_name(package, make) for package, makers in MODELS.items() for make in makers}
+
+
+def _name(package: str, make: Callable[[], Made]) -> str:
+    return f"outside:{package}.{make.__name__}"
 
 
 def missing() -> list[str]:
@@ -41,266 +51,59 @@ def _inputs(make: Callable[[], Made], model: nn.Module) -> Inputs:
         return as_inputs(make()[1])
 
 
-def _smp(name: str, encoder: str) -> Made:
-    import segmentation_models_pytorch
-
-    return getattr(segmentation_models_pytorch, name)(encoder, encoder_weights=None, classes=3), image(64)
-
-
-def unet() -> Made:
-    return _smp("Unet", "resnet18")
-
-
-def unet_plus_plus() -> Made:
-    return _smp("UnetPlusPlus", "mobilenet_v2")
-
-
-def attention_unet() -> Made:
-    return _smp("MAnet", "resnet18")
-
-
-def pyramid() -> Made:
-    return _smp("FPN", "resnet34")
-
-
-def atrous() -> Made:
-    return _smp("DeepLabV3Plus", "resnet50")
-
-
-def segformer() -> Made:
-    return _smp("Segformer", "mit_b0")
-
-
-TWO = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
-TIME = torch.tensor(7)
-
-
-def pixels() -> Made:
-    from diffusers import UNet2DModel
-
-    down, up = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
-    return UNet2DModel(sample_size=16, down_block_types=down, up_block_types=up, **TWO), (image(16), TIME)
-
-
-def latents() -> Made:
-    from diffusers import UNet2DConditionModel
-
-    model = UNet2DConditionModel(
-        sample_size=16,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=8,
-        **TWO,
-    )
-    return model, (image(16, 4), TIME, noise(BATCH, 8, 32))
-
-
-def autoencoder() -> Made:
-    from diffusers import AutoencoderKL
-
-    down, up = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
-    return AutoencoderKL(down_block_types=down, up_block_types=up, **TWO), image(16)
-
-
-def diffusion_transformer() -> Made:
-    from diffusers import DiTTransformer2DModel
-
-    model = DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=16, num_layers=2, sample_size=8, patch_size=2, norm_num_groups=4
-    )
-    classes = torch.tensor([1, 2])
-    return model, {"hidden_states": image(8, 4), "timestep": torch.tensor([3, 7]), "class_labels": classes}
-
-
-def stable_diffusion_3() -> Made:
-    from diffusers import SD3Transformer2DModel
-
-    model = SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=24, out_channels=4,
-        pos_embed_max_size=16,
-    )  # fmt: skip
-    inputs = {"hidden_states": image(8, 4), "encoder_hidden_states": noise(BATCH, 6, 32)}
-    return model, inputs | {"pooled_projections": noise(BATCH, 24), "timestep": torch.tensor([3, 7])}
-
-
-def clip() -> Made:
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    text = CLIPTextCfg(context_length=16, vocab_size=VOCABULARY, width=64, heads=4, layers=2)
-    vision = CLIPVisionCfg(layers=2, width=64, patch_size=8, image_size=32, head_width=16)
-    return CLIP(32, vision, text), (image(32), tokens(16, VOCABULARY))
-
-
-def clip_of_convolutions() -> Made:
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    text = CLIPTextCfg(context_length=16, vocab_size=VOCABULARY, width=64, heads=4, layers=2)
-    return CLIP(32, CLIPVisionCfg(layers=(1, 1, 1, 1), width=16, image_size=64), text), (
-        image(64), tokens(16, VOCABULARY),
-    )  # fmt: skip
-
-
-VIT = {"image_size": 32, "patch_size": 8, "num_classes": 10, "dim": 64, "depth": 3, "heads": 4, "mlp_dim": 128}
-
-
-def vit() -> Made:
-    from vit_pytorch import ViT
-
-    return ViT(**VIT), image(32)
-
-
-def simple_vit() -> Made:
-    from vit_pytorch import SimpleViT
-
-    return SimpleViT(**VIT), image(32)
-
-
-def cait() -> Made:
-    from vit_pytorch.cait import CaiT
-
-    return CaiT(**VIT, cls_depth=2), image(32)
-
-
-def deep_vit() -> Made:
-    from vit_pytorch.deepvit import DeepViT
-
-    return DeepViT(**VIT), image(32)
-
-
-def max_vit() -> Made:
-    from vit_pytorch.max_vit import MaxViT
-
-    return MaxViT(num_classes=10, dim=32, depth=(1, 1), dim_head=16, window_size=4, dim_conv_stem=16), image(32)
-
-
-def cross_former() -> Made:
-    from vit_pytorch.crossformer import CrossFormer
-
-    model = CrossFormer(
-        num_classes=10, dim=(16, 32, 64, 128), depth=(1, 1, 1, 1), global_window_size=(4, 2, 1, 1), local_window_size=2
-    )
-    return model, image(64)
-
-
-def _decoder(**options: Any) -> Made:
-    from x_transformers import Decoder, TransformerWrapper
-
-    layers = Decoder(dim=64, depth=3, heads=4, attn_dim_head=16, **options)
-    return TransformerWrapper(num_tokens=VOCABULARY, max_seq_len=64, attn_layers=layers), tokens(32, VOCABULARY)
-
-
-def decoder() -> Made:
-    return _decoder()
-
-
-def modern_decoder() -> Made:
-    return _decoder(rotary_pos_emb=True, use_rmsnorm=True, ff_glu=True, ff_swish=True, attn_qk_norm=True)
-
-
-def sandwich_decoder() -> Made:
-    return _decoder(sandwich_norm=True, alibi_pos_bias=True)
-
-
-def macaron_decoder() -> Made:
-    return _decoder(macaron=True, scale_residual=True)
-
-
-def encoder() -> Made:
-    from x_transformers import Encoder, TransformerWrapper
-
-    model = TransformerWrapper(
-        num_tokens=VOCABULARY, max_seq_len=64, attn_layers=Encoder(dim=64, depth=3, heads=4, attn_dim_head=16)
-    )
-    return model, tokens(32, VOCABULARY)
-
-
-def _graph() -> tuple[torch.Tensor, torch.Tensor]:
-    edges = torch.randint(0, 10, (2, 40), generator=torch.Generator().manual_seed(1))
-    return noise(10, 32), edges
-
-
-def deep_graph() -> Made:
-    from torch_geometric.nn import DeepGCNLayer, GENConv, LayerNorm
-
-    class Deep(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList(
-                DeepGCNLayer(GENConv(32, 32), LayerNorm(32), nn.ReLU(), block="res+", dropout=0.0) for _ in range(3)
-            )
-
-        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-            for layer in self.layers:
-                x = layer(x, edges)
-            return x
-
-    return Deep(), _graph()
-
-
-def graph_transformer() -> Made:
-    from torch_geometric.nn import GINConv, GPSConv
-
-    class Graphs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            mlps = [nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)) for _ in range(2)]
-            self.layers = nn.ModuleList(
-                GPSConv(32, GINConv(mlp), heads=4, norm="layer_norm", dropout=0.0) for mlp in mlps
-            )
-
-        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-            for layer in self.layers:
-                x = layer(x, edges)
-            return x
-
-    return Graphs(), _graph()
-
-
-def unetr() -> Made:
-    from monai.networks.nets import UNETR
-
-    model = UNETR(1, 2, (32, 32, 32), feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4)
-    return model, noise(BATCH, 1, 32, 32, 32)
-
-
-def residual_segmentation() -> Made:
-    from monai.networks.nets import SegResNet
-
-    return SegResNet(spatial_dims=2, init_filters=8, in_channels=3, out_channels=2), image(32)
-
-
-def residual_unet() -> Made:
-    from monai.networks.nets import UNet
-
-    return UNet(2, 3, 2, channels=(8, 16, 32), strides=(2, 2), num_res_units=2), image(32)
-
-
-def table_transformer() -> Made:
-    from rtdl_revisiting_models import FTTransformer
-
-    defaults = FTTransformer.get_default_kwargs(n_blocks=2)
-    model = FTTransformer(n_cont_features=5, cat_cardinalities=[3, 4], d_out=2, **defaults)
-    return model, (noise(BATCH, 5), torch.tensor([[0, 1], [2, 3]]))
-
-
-def table_resnet() -> Made:
-    from rtdl_revisiting_models import ResNet
-
-    model = ResNet(
-        d_in=12, d_out=2, n_blocks=3, d_block=32, d_hidden=None, d_hidden_multiplier=2.0, dropout1=0.1, dropout2=0.0
-    )
-    return model, noise(BATCH, 12)
-
-
 MODELS: dict[str, tuple[Callable[[], Made], ...]] = {
-    "segmentation_models_pytorch": (unet, unet_plus_plus, attention_unet, pyramid, atrous, segformer),
-    "diffusers": (pixels, latents, autoencoder, diffusion_transformer, stable_diffusion_3),
-    "open_clip": (clip, clip_of_convolutions),
-    "vit_pytorch": (vit, simple_vit, cait, deep_vit, max_vit, cross_former),
-    "x_transformers": (decoder, modern_decoder, sandwich_decoder, macaron_decoder, encoder),
-    "torch_geometric": (deep_graph, graph_transformer),
-    "monai": (unetr, residual_segmentation, residual_unet),
-    "rtdl_revisiting_models": (table_transformer, table_resnet),
+    "segmentation_models_pytorch": (
+        images.unet,
+        images.unet_plus_plus,
+        images.attention_unet,
+        images.pyramid,
+        images.atrous,
+        images.segformer,
+        images.linknet,
+        images.pyramid_of_dual_paths,
+    ),
+    "diffusers": (
+        images.pixels,
+        images.latents,
+        images.autoencoder,
+        images.diffusion_transformer,
+        images.stable_diffusion_3,
+        images.flux,
+        images.pixart,
+    ),
+    "open_clip": (images.clip, images.clip_of_convolutions, images.coca),
+    "vit_pytorch": (
+        images.vit,
+        images.simple_vit,
+        images.cait,
+        images.deep_vit,
+        images.max_vit,
+        images.cross_former,
+        images.parallel_vit,
+        images.jumbo_vit,
+        images.xcit,
+        images.orthogonal_vit,
+        images.hyper_connected_vit,
+    ),
+    "x_transformers": (
+        others.decoder,
+        others.modern_decoder,
+        others.sandwich_decoder,
+        others.macaron_decoder,
+        others.encoder,
+        others.orthogonal_decoder,
+        others.decoder_of_scaled_layers,
+        others.decoder_in_another_order,
+        others.hyper_connected_decoder,
+        others.gated_decoder,
+    ),
+    "torch_geometric": (others.deep_graph, others.graph_transformer, others.graph_attention),
+    "monai": (
+        images.unetr,
+        images.residual_segmentation,
+        images.residual_unet,
+        images.swin_unetr,
+        images.high_resolution,
+    ),
+    "rtdl_revisiting_models": (others.table_transformer, others.table_resnet),
 }

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.records.provenance import code_sha256
 from tests.zoo.case import FAMILIES
 from tests.zoo.check import LAGS, RANK, TOLERANCE, VARIANTS
 
@@ -55,14 +56,42 @@ def write_report(path: Path, records: list[Record], total: int) -> None:
         records: the results, in the order of the sweep.
         total: models that the sweep knows, checked or not.
     """
-    parts = [INTRODUCTION, _how(), _summary(records, total), _failures(records)]
+    parts = [INTRODUCTION, _how(records), _summary(records, total), _failures(records)]
     parts += [_table(family, [r for r in records if _family(r) == family]) for family in FAMILIES]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(part for part in parts if part))
 
 
-def _how() -> str:
-    return f"Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`. {versions()}\n"
+def _how(records: list[Record]) -> str:
+    """How to make the page again, and what its rows were made with, each for itself."""
+    command = "Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`."
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.get("made_with", "Versions: not recorded."), []).append(record)
+    if len(groups) == 1:
+        return f"{command} {next(iter(groups))}\n"
+    lines = [f"- {_rows(group, records)}: {with_what}" for with_what, group in groups.items()]
+    return "\n".join([f"{command} The rows were not all made with the same:\n", *lines]) + "\n"
+
+
+def _rows(group: list[Record], records: list[Record]) -> str:
+    """Which rows a group is: whole families by name; of the others every model, or how many of most."""
+    said = []
+    for family in FAMILIES:
+        ours = [record["name"] for record in group if _family(record) == family]
+        every = [record["name"] for record in records if _family(record) == family]
+        if ours and len(ours) == len(every):
+            said.append(f"all of {family}")
+        elif len(ours) > len(every) / 2:
+            said.append(f"the other {len(ours)} of {family}")
+        else:
+            said += [f"`{name}`" for name in ours]
+    return ", ".join(said)
+
+
+def made_with() -> str:
+    """What a row is made with from now on: the versions that are installed, and laurel's code."""
+    return f"{versions()} laurel's code: {code_sha256()[:12]}."
 
 
 def versions() -> str:

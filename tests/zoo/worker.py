@@ -32,9 +32,11 @@ def main() -> None:
 def _small() -> Callable[[str], dict[str, Any]]:
     from tests.zoo.cases import all_cases
     from tests.zoo.check import as_record, check
+    from tests.zoo.report import made_with
 
     cases = {case.name: case for case in all_cases()}
-    return lambda name: as_record(check(cases[name]))
+    with_what = {"made_with": made_with()}  # what is installed and edited later made no row of this process
+    return lambda name: as_record(check(cases[name])) | with_what
 
 
 def _full() -> Callable[[str], dict[str, Any]]:
