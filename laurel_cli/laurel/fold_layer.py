@@ -261,6 +261,8 @@ def _fuses(up: nn.Module, total: Tensor, narrow: Tensor) -> bool:
     """Whether a product can be added in place: a plain matrix, eager mode, one dtype, rows of channels."""
     if type(up) is not nn.Linear or torch.compiler.is_compiling() or type(total) is not Tensor:
         return False
+    if type(up.weight) not in (nn.Parameter, Tensor):  # a quantised one may have no transpose
+        return False
     same = total.dtype == narrow.dtype == up.weight.dtype and total.shape[:-1] == narrow.shape[:-1]
     return same and total.is_contiguous() and not torch.is_autocast_enabled(total.device.type)
 

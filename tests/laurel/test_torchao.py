@@ -70,12 +70,16 @@ def test_at_its_start_laurel_changes_nothing_of_a_quantised_model(arm: str, keep
         assert torch.equal(with_laurel(IDS), plain(IDS))
 
 
-def test_folded_and_then_int8_but_for_the_low_rank_maps() -> None:
-    """A folded layer multiplies with B's transpose, which torchao's int8 tensors do not have: they are left."""
+@pytest.mark.parametrize("keep", [False, True], ids=["all", "but for the low-rank maps"])
+def test_folded_and_then_int8(keep: bool) -> None:
+    """A folded layer multiplies with B's transpose in place, which int8 tensors do not have: then it does not."""
     model = decoder()
     after = laurel.fold(model, IDS)
-    config = quantization.Int8WeightOnlyConfig()
-    quantization.quantize_(after, config, filter_fn=lambda m, name: isinstance(m, nn.Linear) and "laurel" not in name)
+
+    def chosen(module: nn.Module, name: str) -> bool:
+        return isinstance(module, nn.Linear) and not (keep and "laurel" in name)
+
+    quantization.quantize_(after, quantization.Int8WeightOnlyConfig(), filter_fn=chosen)
     assert all(type(one.weight) is not nn.Parameter for one in others(after))
     with torch.no_grad():
         assert distance(after(IDS), model(IDS)) < 0.05
