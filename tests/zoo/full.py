@@ -38,8 +38,18 @@ def chosen(options: argparse.Namespace, known: Mapping[str, Record]) -> list[Ful
     return cases
 
 
-def page(records: Sequence[Record], total: int) -> str:
-    """The report: how many of each kind are counted, every failure with its reason, a table."""
+def at_defaults(results: Path) -> dict[str, str]:
+    """Why each model failed that was given no values, in its last try without."""
+    lines = map(json.loads, filter(str.strip, results.read_text().splitlines()))
+    return {r["name"]: r["problems"][0] for r in lines if r["status"] == "failed" and not r.get("given")}
+
+
+def page(records: Sequence[Record], total: int, without: Mapping[str, str]) -> str:
+    """The report: how many of each kind are counted, every failure with its reason, a table.
+
+    Args:
+        without: why models that are given values failed at their defaults, by name.
+    """
     lines = ["# Models at their default size\n", f"{__doc__.strip().partition(chr(10))[0]} {versions()}\n"]
     lines += ["| kind | models | counted | percent | without a connection | failed |", "|---|--:|--:|--:|--:|--:|"]
     for kind in (*dict.fromkeys(record["kind"] for record in records), "all"):
@@ -90,7 +100,8 @@ def main() -> int:
     known = read(options.results)
     if options.report:
         cases = full_cases()
-        REPORT.write_text(page([known[c.reference] for c in cases if c.reference in known], len(cases)))
+        found = [known[c.reference] for c in cases if c.reference in known]
+        REPORT.write_text(page(found, len(cases), at_defaults(options.results)))
     return int(any(record["status"] == "failed" for record in known.values()))
 
 
