@@ -57,36 +57,37 @@ def write_report(path: Path, records: list[Record], total: int) -> None:
         total: models that the sweep knows, checked or not.
     """
     parts = [INTRODUCTION, _how(records), _summary(records, total), _failures(records)]
-    parts += [_table(family, [r for r in records if _family(r) == family]) for family in FAMILIES]
+    letters = _letters(records) if len(_letters(records)) > 1 else {}
+    parts += [_table(family, [r for r in records if _family(r) == family], letters) for family in FAMILIES]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(part for part in parts if part))
 
 
 def _how(records: list[Record]) -> str:
-    """How to make the page again, and what its rows were made with, each for itself."""
+    """How to make the page again, and what its rows were made with."""
     command = "Made by `python -m tests.zoo.sweep`, then `python -m tests.zoo.sweep --report`."
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.get("made_with", "Versions: not recorded."), []).append(record)
-    if len(groups) == 1:
-        return f"{command} {next(iter(groups))}\n"
-    lines = [f"- {_rows(group, records)}: {with_what}" for with_what, group in groups.items()]
-    return "\n".join([f"{command} The rows were not all made with the same:\n", *lines]) + "\n"
+    letters = _letters(records)
+    if len(letters) == 1:
+        return f"{command} {next(iter(letters))}\n"
+    lines = [f"- {letter} ({_rows(letter, letters, records)}): {made}" for made, letter in letters.items()]
+    return (
+        "\n".join([f"{command} Not all rows were made with the same; their last column says which:\n", *lines]) + "\n"
+    )
 
 
-def _rows(group: list[Record], records: list[Record]) -> str:
-    """Which rows a group is: whole families by name; of the others every model, or how many of most."""
-    said = []
-    for family in FAMILIES:
-        ours = [record["name"] for record in group if _family(record) == family]
-        every = [record["name"] for record in records if _family(record) == family]
-        if ours and len(ours) == len(every):
-            said.append(f"all of {family}")
-        elif len(ours) > len(every) / 2:
-            said.append(f"the other {len(ours)} of {family}")
-        else:
-            said += [f"`{name}`" for name in ours]
-    return ", ".join(said)
+def _letters(records: list[Record]) -> dict[str, str]:
+    """A letter for everything that rows were made with."""
+    return {made: chr(ord("a") + number) for number, made in enumerate(dict.fromkeys(map(_made_with, records)))}
+
+
+def _made_with(record: Record) -> str:
+    return record.get("made_with", "Versions: not recorded.")
+
+
+def _rows(letter: str, letters: dict[str, str], records: list[Record]) -> str:
+    """How many rows of which families a letter stands beside."""
+    families = [_family(record) for record in records if letters[_made_with(record)] == letter]
+    return ", ".join(f"{families.count(family)} of {family}" for family in FAMILIES if family in families)
 
 
 def made_with() -> str:
@@ -143,13 +144,19 @@ def _shortened(problems: list[str]) -> list[str]:
     return [f"{', '.join(names)}: {text}" if names[0] else text for text, names in variants.items()]
 
 
-def _table(family: str, records: list[Record]) -> str:
+def _table(family: str, records: list[Record], letters: dict[str, str]) -> str:
+    """One family's rows; with `letters`, each says what it was made with."""
     if not records:
         return ""
     counts = "connections | expected | id. | proj. | streams | blocks | refused"
-    head = f"| model | parameters | inputs | {counts} | equal | s | |"
-    lines = [f"## {family}\n", LEGEND, head, "|---|--:|---|" + "--:|" * 7 + "---|--:|---|"]
-    return "\n".join([*lines, *map(_row, records)]) + "\n"
+    head, rule = (
+        f"| model | parameters | inputs | {counts} | equal | s | |",
+        "|---|--:|---|" + "--:|" * 7 + "---|--:|---|",
+    )
+    if letters:
+        head, rule = f"{head} made with |", f"{rule}---|"
+    rows = [_row(record) + (f" {letters[_made_with(record)]} |" if letters else "") for record in records]
+    return "\n".join([f"## {family}\n", LEGEND, head, rule, *rows]) + "\n"
 
 
 def _row(record: Record) -> str:

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from tests.zoo.case import FAMILIES
 from tests.zoo.cases import all_cases
-from tests.zoo.report import write_report
+from tests.zoo.report import made_with, write_report
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "zoo.jsonl"
@@ -119,6 +119,8 @@ def sweep(options: argparse.Namespace, kinds: Mapping[str, str | None], what: st
     try:
         for number, (name, kind) in enumerate(kinds.items(), 1):
             record = worker.ask(name, options.limit) | ({} if kind is None else {"kind": kind})
+            if what == "small":
+                record.setdefault("made_with", made_with())  # where the worker had no answer
             with options.results.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             why = f": {record['problems'][0]}" if record["problems"] else ""
