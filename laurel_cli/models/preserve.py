@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import nn
 from laurel_cli import devices
 from laurel_cli.models.tensors import held
 
-_CONTAINERS = (dict, OrderedDict, list, set)
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
+# What a forward pass does not keep anything in, or what is looked after elsewhere.
+_NO_STATE = (type, nn.Module, torch.Tensor, FunctionType, MethodType, ModuleType)
 _DEEPEST, _LONGEST = 4, 10_000
 
 
@@ -23,14 +26,16 @@ _DEEPEST, _LONGEST = 4, 10_000
 def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     """Put back every module's attributes (flags, hooks, caches, what tensors it holds) and all random states.
 
-    Containers among the attributes, and those within them, keep their identity and get their content back.
+    Containers and plain objects among the attributes (a cache of a class of its own), and those within them, keep their
+    identity and get their content back.
 
     Args:
         values: also put back what buffers and other tensors contain that are no parameters, for passes that run on
             real data.
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    containers = [entry for _, before in attributes for value in before.values() for entry in _containers(value)]
+    seen: set[int] = set()
+    containers = [entry for _, before in attributes for value in before.values() for entry in _containers(value, seen)]
     state = [tensor for tensor in held(model) if _may_change(tensor)] if values else []
     contents = [(tensor, tensor.detach().clone()) for tensor in state]
     with random_states():
@@ -52,19 +57,25 @@ def _may_change(tensor: torch.Tensor) -> bool:
     return tensor.is_leaf and not isinstance(tensor, nn.Parameter) and tensor.layout is torch.strided
 
 
-def _containers(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """(container, its content) of a container and of those within it."""
-    if type(value) in _CONTAINERS and depth < _DEEPEST:
+def _containers(value: Any, seen: set[int], depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """(container, its content) of a container, of an object's attributes, and of those within them."""
+    if depth >= _DEEPEST or id(value) in seen:
+        return
+    if type(value) in _CONTAINERS:
+        seen.add(id(value))
         yield value, value.copy()
         if len(value) > _LONGEST:  # a vocabulary: nothing that a forward pass changes
             return
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _containers(item, depth + 1)
+        for item in list(value.values() if isinstance(value, dict) else value):
+            yield from _containers(item, seen, depth + 1)
+    elif not isinstance(value, _NO_STATE) and type(getattr(value, "__dict__", None)) is dict:
+        seen.add(id(value))
+        yield from _containers(vars(value), seen, depth + 1)
 
 
 def _refill(container: Any, entries: Any) -> None:
     container.clear()
-    if isinstance(container, list):
+    if isinstance(container, list | deque):
         container.extend(entries)
     else:
         container.update(entries)

@@ -1,6 +1,7 @@
 """Counting leaves the model and the random generators as they were."""
 
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -82,3 +83,39 @@ def test_a_failing_model_is_left_as_it_was_too() -> None:
         count(model, Inputs((torch.randn(1, 4),)), watch=["linear"])
     assert model.linear.weight is weight
     assert hooks(model) == [(0, 0), (0, 0)]
+
+
+class Remembers:
+    """A cache of a class of its own, as models keep one for what they have encoded before."""
+
+    def __init__(self) -> None:
+        self.kept, self.hits, self.recent = {}, 0, deque(maxlen=2)
+
+    def of(self, key, compute):
+        self.hits += key in self.kept
+        self.recent.append(key)
+        if key not in self.kept:
+            self.kept[key] = compute()
+        return self.kept[key]
+
+
+class Caching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.image = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.memory = Remembers()
+        self.memory.self = self.memory  # an object may lead back to itself
+
+    def forward(self, x):
+        return self.image(x) + self.memory.of("text", lambda: self.text(x))
+
+
+@pytest.mark.parametrize("on_meta", [True, False])
+def test_what_an_object_of_the_model_remembers_is_forgotten(on_meta: bool) -> None:
+    """Else the second count would find the text encoded already, by tensors of a run that is over."""
+    with torch.device("meta" if on_meta else "cpu"):
+        model = Caching()
+    inputs = Inputs((torch.randn(2, 8),))
+    first, second = count(model, inputs), count(model, inputs, real=not on_meta)
+    assert first.macs == second.macs == 2 * 2 * 64
+    assert (model.memory.kept, model.memory.hits, list(model.memory.recent)) == ({}, 0, [])
