@@ -27,6 +27,15 @@ STRIPS = {
     **{f"symmetric_conv_long_{n}ratio": [k, 1, k // 2] for n, k in SIZES.items()},
 }
 TEXT_LINES = {"intraclass_block_config": STRIPS, "scale_factor_list": [1, 2, 4, 8], "kernel_list": [3, 2, 2]}
+# The default backbone is that of a reader of lines, which halves the height alone; a detector halves both.
+STAGES = {
+    "model_type": "pp_lcnet_v4",
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    "block_configs": [
+        [[3, 96, 96, 1, True]],
+        *([[3, 96 * k, 192 * k, 2, False], [3, 192 * k, 192 * k, 1, True]] for k in (1, 2, 4)),
+    ],
+}
 OPT_IMAGE = {"image_token_index": 50265}
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -102,18 +111,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "NemotronConfig": {"num_key_value_heads": 8, "head_dim": 128},
     "PPDocLayoutV2Config": {"class_thresholds": [0.5] * 25, "class_order": list(range(25))},
     "PPOCRV5ServerDetConfig": TEXT_LINES,
-    "PPOCRV6MediumDetConfig": TEXT_LINES,
-    "PPOCRV6SmallDetConfig": {"layer_list_out_channels": [48, 96, 192, 384]},
-    "EdgeTamConfig": {
-        "vision_config": {
-            "model_type": "edgetam_vision_model",
-            "backbone_config": {
-                "model_type": "timm_wrapper",
-                "architecture": "repvit_m1",
-                "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
-            },
-        }
-    },
+    "PPOCRV6MediumDetConfig": {**TEXT_LINES, "backbone_config": STAGES},
+    "PPOCRV6SmallDetConfig": {"layer_list_out_channels": [96, 192, 384, 768], "backbone_config": STAGES},
     "PerceptionLMConfig": {
         "vision_config": {
             "model_type": "timm_wrapper",
