@@ -51,6 +51,7 @@ def page(records: Sequence[Record], total: int, without: Mapping[str, str]) -> s
         without: why models that are given values failed at their defaults, by name.
     """
     lines = ["# Models at their default size\n", f"{__doc__.strip().partition(chr(10))[0]} {versions()}\n"]
+    lines.append("A model that was counted is not counted again when laurel changes, unless `--again all` is given.\n")
     lines += ["| kind | models | counted | percent | without a connection | failed |", "|---|--:|--:|--:|--:|--:|"]
     for kind in (*dict.fromkeys(record["kind"] for record in records), "all"):
         group = [record for record in records if kind in ("all", record["kind"])]
@@ -70,7 +71,9 @@ def page(records: Sequence[Record], total: int, without: Mapping[str, str]) -> s
         lines.append(
             "transformers itself cannot build or run these at its defaults, mostly since a field is left None.\n"
         )
-        lines += [f"- `{r['name']}`: `{json.dumps(r['given'])}`" for r in given]
+        for r in given:
+            reason = without.get(r["name"], "not tried at its defaults.")
+            lines.append(f"- `{r['name']}`: {reason} Given: `{json.dumps(r['given'])}`")
     lines += ["\n## All\n", "| model | class | parameters | MACs | connections | projection | refused | s | |"]
     lines.append("|---|---|" + "--:|" * 6 + "---|")
     for r in records:
