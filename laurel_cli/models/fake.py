@@ -142,7 +142,8 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
         faked_inputs = tree_map_only(torch.Tensor, fake, (inputs.args, inputs.kwargs))
         if mode.values is not None:
             for given in filter(torch.is_tensor, tree_leaves((inputs.args, inputs.kwargs))):
-                mode.values.learn(fakes[id(given)], given, Basis.INPUTS)
+                if not given.is_meta:  # inputs without data say nothing
+                    mode.values.learn(fakes[id(given)], given, Basis.INPUTS)
         try:
             with mode:
                 yield Inputs(*faked_inputs)

@@ -102,7 +102,13 @@ class Values:
         values = tree_map_only(torch.Tensor, lambda leaf: known[id(leaf)].value, (args, kwargs))
         if values[1].get("device") is not None:
             values[1]["device"] = torch.device("cpu")
-        real = func(*values[0], **values[1])
+        try:
+            real = func(*values[0], **values[1])
+        except (NotImplementedError, RuntimeError):  # it has no kernel for data: what it gives stays unknown
+            self._forget_written(func, args, kwargs)
+            if result is None:
+                raise
+            return result
         if result is None:  # a number, or as many elements as the data says
             result = tree_map_only(torch.Tensor, self._stand_in, real)
         for fake, value in zip(tree_leaves(result), tree_leaves(real), strict=True):

@@ -40,7 +40,7 @@ def prepare(place: Path, tmp_path: Path, **options: object) -> Arrays:
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path) -> None:
+def _place_to_prepare_in(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
 
 
