@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -82,8 +83,7 @@ class Values:
         """
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         known = {id(leaf): found for leaf in leaves if (found := self._known(leaf)) is not None}
-        drawn = torch.Tag.nondeterministic_seeded in func.tags or func._overloadpacket in _EMPTY
-        if drawn or any(id(leaf) not in known for leaf in leaves):
+        if _is_drawn(func) or any(id(leaf) not in known for leaf in leaves):
             if func._overloadpacket in _OVERWRITES and self._overwritten(func, args, known):
                 return args[0]
             try:
@@ -94,7 +94,7 @@ class Values:
         try:
             result = shapes(args, kwargs)
         except WITHOUT_DATA:
-            self.looks[source][_name(func)] += 1
+            self.looks[source][str(func)] += 1
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if any(leaf.numel() > self._limit for leaf in made):
             self._forget_written(func, args, kwargs)
@@ -127,11 +127,11 @@ class Values:
             return shapes((args[0], places), kwargs)
         if func is aten.masked_select.default and id(args[1]) in known:
             value, source = known[id(args[1])]
-            self.looks[source][_name(func)] += 1
+            self.looks[source][str(func)] += 1
             shape = torch.broadcast_shapes(args[0].shape, value.shape)
             return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype, device="cpu"))
         result = shapes(args, kwargs)
-        if func._overloadpacket in _CHOICES:
+        if func in _CHOICES:
             indices = result if isinstance(result, torch.Tensor) else result[1]
             self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), Basis.CHOICES)
         return result
@@ -169,12 +169,10 @@ class Values:
 
     def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
         """What an operator writes of unknown values into known memory makes all of it unknown."""
-        for place, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written = args[place] if place < len(args) else kwargs.get(argument.name)
-                for leaf in tree_leaves(written):
-                    if isinstance(leaf, torch.Tensor) and _is_plain(leaf):
-                        self._memory.pop(leaf.untyped_storage(), None)
+        for place, name in _written(func):
+            for leaf in tree_leaves(args[place] if place < len(args) else kwargs.get(name)):
+                if isinstance(leaf, torch.Tensor) and _is_plain(leaf):
+                    self._memory.pop(leaf.untyped_storage(), None)
 
 
 CONSTANT = "_laurel_value"
@@ -210,12 +208,24 @@ _EMPTY = (aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.
 # What writes every element, whatever stood there.
 _OVERWRITES = (aten.fill_, aten.zero_, aten.copy_)
 
-# Which of many scores are chosen, or in which order they stand.
-_CHOICES = (aten.topk, aten.sort, aten.argmax, aten.argmin, aten.max, aten.min, aten.kthvalue, aten.multinomial)
+# Which of many scores are chosen, or in which order they stand: their last result is places. `max()` alone is a score.
+_CHOICES = {
+    *(aten.topk.default, aten.sort.default, aten.sort.stable, aten.kthvalue.default, aten.multinomial.default),
+    *(aten.argmax.default, aten.argmin.default, aten.max.dim, aten.min.dim),
+}
 
 
-def _name(func: Any) -> str:
-    return str(func)
+@cache
+def _is_drawn(func: OpOverload) -> bool:
+    """Whether its result follows from no argument: random numbers, or whatever memory held."""
+    return torch.Tag.nondeterministic_seeded in func.tags or func._overloadpacket in _EMPTY
+
+
+@cache
+def _written(func: OpOverload) -> tuple[tuple[int, str], ...]:
+    """The arguments that it writes into, by place and name."""
+    arguments = enumerate(func._schema.arguments)
+    return tuple((place, entry.name) for place, entry in arguments if entry.alias_info and entry.alias_info.is_write)
 
 
 def _dimension(func: Any, args: Any, kwargs: Any) -> int | None:

@@ -89,13 +89,24 @@ def test_elements_that_a_known_mask_chooses_are_as_many_as_with_weights() -> Non
     "function",
     [
         lambda weight, ids: weight.sum().item(),
+        lambda weight, ids: weight.max().item(),
+        lambda weight, ids: weight.max(0).values.tolist(),
         lambda weight, ids: (weight[ids] > 0).nonzero(),
         lambda weight, ids: torch.zeros(8).add_(weight[0]).sum().item(),
         lambda weight, ids: [mask := torch.zeros(4, 8), mask[1].copy_(weight[0]), mask.sum().item()],
         lambda weight, ids: torch.empty(3).sum().item(),
         lambda weight, ids: torch.rand(3).sum().item(),
     ],
-    ids=["a weight", "a mask of activations", "added to zeros", "written into a row", "empty", "random"],
+    ids=[
+        "a weight",
+        "the highest score",
+        "the highest scores",
+        "a mask of activations",
+        "added to zeros",
+        "written into a row",
+        "empty",
+        "random",
+    ],
 )
 def test_what_follows_from_weights_or_nothing_stays_unknown(function) -> None:
     with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
