@@ -44,10 +44,16 @@ class DescribedSpec(TypedDict):
 
 
 class RivalSpec(TypedDict):
-    """The formula of a rival by its name, beside its own settings."""
+    """The formula of a rival by its name, beside the settings of its own class; a rival of another package has others."""
 
     rival: Needed[str]
     per: NotRequired[str]
+    rank: NotRequired[int]
+    streams: NotRequired[int]
+    blocks: NotRequired[int]
+    size: NotRequired[int]
+    last: NotRequired[bool]
+    mixes: NotRequired[bool]
 
 
 class IntervalJSON(TypedDict):

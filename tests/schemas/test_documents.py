@@ -14,13 +14,16 @@ import jsonschema
 import pytest
 
 import laurel_cli
+from laurel_cli.arms import parse_arms
 from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.records.folder import gather
 from laurel_cli.render.json import document_text, error_text
 from laurel_cli.reports.document import report
 from laurel_cli.reports.recommend import recommend
+from laurel_cli.rivals import RIVALS
 from laurel_cli.schemas import DOCUMENTS, KINDS, named
 from laurel_cli.schemas.check import READING, WHOLE, fault
+from laurel_cli.schemas.common import RivalSpec
 from laurel_cli.schemas.json_schema import json_schema
 from laurel_cli.study.folder import trials
 from laurel_cli.verdict.document import document as judgement
@@ -296,18 +299,38 @@ def test_what_a_study_prints_and_writes(laurel: Any, tmp_path: Path, cache: Path
         holds(record.content)
 
 
-@pytest.mark.parametrize("variant", ["rw+lr+pa@2", "rezero"])
+def test_how_every_rival_describes_itself() -> None:
+    """As an arm, and at each connection of a model that has blocks, where some rivals say more."""
+    import torch
+
+    layers = torch.nn.ModuleList(
+        torch.nn.TransformerEncoderLayer(8, 2, 16, norm_first=True, batch_first=True, dropout=0.0) for _ in range(3)
+    )
+    model = torch.nn.Sequential(*layers)
+    connections = laurel_cli.residual_map(model, torch.zeros(2, 3, 8)).connections
+    specs = [arm.spec for arm in parse_arms(",".join(RIVALS)) if arm.spec is not None]
+    assert {spec.title for spec in specs} == set(RIVALS)
+    placed = [here for spec in specs for here in spec.places(connections).values() if not isinstance(here, str)]
+    assert len(placed) > 3 * len(specs)
+    schema = jsonschema.Draft202012Validator(json_schema("laurel.rival/1", RivalSpec, closed=True))
+    for spec in [*specs, *placed]:
+        schema.validate(spec.described)
+
+
+@pytest.mark.parametrize("variant", ["rw+lr+pa@2", "rezero", "x0", "hc"])
 def test_what_a_saved_model_says_of_itself(tmp_path: Path, variant: str) -> None:
     import torch
 
-    model = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    layers = (torch.nn.TransformerEncoderLayer(8, 2, 16, norm_first=True, batch_first=True) for _ in range(2))
+    model = torch.nn.Sequential(*layers)
     inputs = torch.zeros(2, 3, 8)
     laurel_cli.save(laurel_cli.apply_laurel(model, variant, inputs), tmp_path)
     holds(json.loads((tmp_path / "laurel.json").read_text()))
     document = json.loads((tmp_path / "laurel.json").read_text())
     document["layouts"][""]["slots"][0]["owner"] = 3
     (tmp_path / "laurel.json").write_text(json.dumps(document))
-    plain_model = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    layers = (torch.nn.TransformerEncoderLayer(8, 2, 16, norm_first=True, batch_first=True) for _ in range(2))
+    plain_model = torch.nn.Sequential(*layers)
     with pytest.raises(RecordError, match=r'its layouts\."".slots\[0\].owner is 3, where text belongs'):
         laurel_cli.restore(plain_model, tmp_path)
 
