@@ -81,13 +81,12 @@ class Values:
         Raises:
             DataDependentOutputException, DynamicOutputShapeException: it takes data that nothing is known of.
         """
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        known = {id(leaf): found for leaf in leaves if (found := self._known(leaf)) is not None}
-        if _is_drawn(func) or any(id(leaf) not in known for leaf in leaves):
-            if func._overloadpacket in _OVERWRITES and self._overwritten(func, args, known):
+        known = None if _is_drawn(func) else self._all_known(_tensors(args, kwargs))
+        if known is None:
+            if func._overloadpacket in _OVERWRITES and self._overwritten(func, args):
                 return args[0]
             try:
-                return self._of_shapes(func, args, kwargs, shapes, known)
+                return self._of_shapes(func, args, kwargs, shapes)
             finally:
                 self._forget_written(func, args, kwargs)
         source, result = max((entry.source for entry in known.values()), default=Basis.CONSTANTS), None
@@ -120,13 +119,13 @@ class Values:
                     self._memory[fake.untyped_storage()] = _Known(before.value, source)
         return result
 
-    def _of_shapes(self, func: Any, args: Any, kwargs: Any, shapes: Any, known: dict[int, _Known]) -> Any:
+    def _of_shapes(self, func: Any, args: Any, kwargs: Any, shapes: Any) -> Any:
         """What `func` gives where not all of its arguments are known."""
         if func is aten.index.Tensor:
-            places = [place for index in args[1] for place in self._places(index, known)]
+            places = [place for index in args[1] for place in self._places(index)]
             return shapes((args[0], places), kwargs)
-        if func is aten.masked_select.default and id(args[1]) in known:
-            value, source = known[id(args[1])]
+        if func is aten.masked_select.default and (mask := self._known(args[1])) is not None:
+            value, source = mask
             self.looks[source][str(func)] += 1
             shape = torch.broadcast_shapes(args[0].shape, value.shape)
             return self._stand_in(torch.empty(int(value.expand(shape).sum()), dtype=args[0].dtype, device="cpu"))
@@ -136,23 +135,22 @@ class Values:
             self.learn(indices, _evenly(indices.shape, args[0].shape, _dimension(func, args, kwargs)), Basis.CHOICES)
         return result
 
-    def _overwritten(self, func: Any, args: Any, known: dict[int, _Known]) -> bool:
+    def _overwritten(self, func: Any, args: Any) -> bool:
         """Whether all of a tensor's memory is known from now on, since known values were written over all of it."""
-        fake, others = args[0], [known.get(id(value)) for value in args[1:] if isinstance(value, torch.Tensor)]
+        fake, others = args[0], self._all_known(_tensors(args[1:], {}))
         whole = _is_plain(fake) and fake.untyped_storage().nbytes() == fake.numel() * fake.element_size()
-        if not whole or None in others or fake.numel() > self._limit:
+        if not whole or others is None or fake.numel() > self._limit:
             return False
-        given = [known[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
+        given = [others[id(value)].value if isinstance(value, torch.Tensor) else value for value in args[1:]]
         value = func(torch.empty(fake.shape, dtype=fake.dtype, device="cpu"), *given)
-        sources = [entry.source for entry in others if entry is not None]
-        self.learn(fake, value, max(sources, default=Basis.CONSTANTS))
+        self.learn(fake, value, max((entry.source for entry in others.values()), default=Basis.CONSTANTS))
         return True
 
-    def _places(self, index: torch.Tensor | None, known: dict[int, _Known]) -> list[torch.Tensor | None]:
+    def _places(self, index: torch.Tensor | None) -> list[torch.Tensor | None]:
         """A known mask as the numbers of its places, one tensor a dimension; what else indexes as it is."""
-        if index is None or index.dtype not in (torch.bool, torch.uint8) or id(index) not in known:
+        if index is None or index.dtype not in (torch.bool, torch.uint8) or (mask := self._known(index)) is None:
             return [index]
-        value, source = known[id(index)]
+        value, source = mask
         self.looks[source]["aten.index.Tensor"] += 1
         return [self._stand_in(place) for place in value.nonzero(as_tuple=True)]
 
@@ -160,6 +158,16 @@ class Values:
         """What `tensor` holds, None where that is not known."""
         found = self._known(tensor)
         return None if found is None else found.value
+
+    def _all_known(self, tensors: list[torch.Tensor]) -> dict[int, _Known] | None:
+        """The values of `tensors` by id; None from the first one on that is not known."""
+        known = {}
+        for tensor in tensors:
+            found = self._known(tensor)
+            if found is None:
+                return None
+            known[id(tensor)] = found
+        return known
 
     def _known(self, tensor: torch.Tensor) -> _Known | None:
         if not isinstance(tensor, FakeTensor) and not tensor.is_meta:  # a constant in the model's code
@@ -170,8 +178,8 @@ class Values:
     def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
         """What an operator writes of unknown values into known memory makes all of it unknown."""
         for place, name in _written(func):
-            for leaf in tree_leaves(args[place] if place < len(args) else kwargs.get(name)):
-                if isinstance(leaf, torch.Tensor) and _is_plain(leaf):
+            for leaf in _tensors((args[place] if place < len(args) else kwargs.get(name),), {}):
+                if _is_plain(leaf):
                     self._memory.pop(leaf.untyped_storage(), None)
 
 
@@ -213,6 +221,17 @@ _CHOICES = {
     *(aten.topk.default, aten.sort.default, aten.sort.stable, aten.kthvalue.default, aten.multinomial.default),
     *(aten.argmax.default, aten.argmin.default, aten.max.dim, aten.min.dim),
 }
+
+
+def _tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors among an operator's arguments, which hold them as they are or in a list."""
+    found = []
+    for argument in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(argument, torch.Tensor):
+            found.append(argument)
+        elif isinstance(argument, (list, tuple)):
+            found += [entry for entry in argument if isinstance(entry, torch.Tensor)]
+    return found
 
 
 @cache
