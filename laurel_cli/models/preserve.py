@@ -7,6 +7,7 @@ import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from laurel_cli import devices
+from laurel_cli.models.surroundings import surroundings, surroundings_kept
 from laurel_cli.models.tensors import held
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
@@ -27,7 +29,7 @@ def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     """Put back every module's attributes (flags, hooks, caches, what tensors it holds) and all random states.
 
     Containers and plain objects among the attributes (a cache of a class of its own), and those within them, keep their
-    identity and get their content back.
+    identity and get their content back; so do those of the model's surroundings, its classes and their source files.
 
     Args:
         values: also put back what buffers and other tensors contain that are no parameters, for passes that run on
@@ -35,10 +37,11 @@ def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
     seen: set[int] = set()
-    containers = [entry for _, before in attributes for value in before.values() for entry in _containers(value, seen)]
+    stateful = chain((value for _, before in attributes for value in before.values()), surroundings(model))
+    containers = [entry for value in stateful for entry in _containers(value, seen)]
     state = [tensor for tensor in held(model) if _may_change(tensor)] if values else []
     contents = [(tensor, tensor.detach().clone()) for tensor in state]
-    with random_states():
+    with random_states(), surroundings_kept(model):
         try:
             yield
         finally:
