@@ -1,4 +1,4 @@
-"""What fake tensors do not know, or find out slowly: shapes of batch normalisation, workspaces of fused LSTMs."""
+"""What fake tensors do not know, or find out slowly: batch normalisation, what LSTMs and embedding bags keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAGE = 4096  # bytes to which oneDNN rounds the parts of a workspace
 
 
 class FakeAnswers(TorchDispatchMode):
-    """Answers two operators on fake tensors by their shapes, as the CPU would.
+    """Answers three operators on fake tensors by their shapes, as the CPU would.
 
     `native_batch_norm`: the result is like x, the statistics [channels], in eval mode without elements. A fake tensor
     would find the same by tracing a decomposition into a dozen operators for every new shape, most of the time of a
@@ -24,6 +24,9 @@ class FakeAnswers(TorchDispatchMode):
 
     `mkldnn_rnn_layer` where gradients are wanted: its fourth result is what it keeps for the backward pass, which a
     fake tensor takes for empty. How large it is the kernel alone knows, so one is run for real, on zeros.
+
+    `_embedding_bag`: two of its results are the first places of a longer memory, which is kept as a whole: the bag of
+    each index, of one index more, and the bags' sizes, one for each offset.
     """
 
     supports_higher_order_operators = True
@@ -42,6 +45,10 @@ class FakeAnswers(TorchDispatchMode):
             shapes = tuple(tuple(tensor.shape) for tensor in args[:7])
             kept = args[0].new_empty(workspace(shapes, args[0].dtype, tuple(args[7:])), dtype=torch.uint8)
             return (*result[:3], kept)
+        if func is torch.ops.aten._embedding_bag.default and isinstance(args[0], FakeTensor):
+            out, bags, sizes, most = result
+            bags = bags.new_empty(args[1].numel() + 1)[: bags.numel()] if bags.numel() else bags
+            return out, bags, sizes.new_empty(args[2].numel())[: sizes.numel()], most
         return result
 
 

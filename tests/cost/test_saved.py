@@ -176,10 +176,15 @@ def test_fake_and_real_passes_keep_as_much(build) -> None:
     assert figures == [really_saved(model, inputs)] * 4
 
 
-def test_an_embedding_bag_keeps_indices_and_no_table() -> None:
-    model, inputs = nn.EmbeddingBag(1000, 16), Inputs((torch.randint(0, 1000, (5, 7)),))
-    # The real kernel allocates one index more than it uses.
-    assert count(model, inputs).saved_activation_bytes == really_saved(model, inputs) - 8
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("offsets", [None, [0, 5], [0, 5, 12]])
+def test_an_embedding_bag_keeps_indices_and_no_table(mode: str, offsets: list[int] | None) -> None:
+    """The real kernel allocates one index more than it uses, and where the last offset is the end, one size more."""
+    model = nn.EmbeddingBag(1000, 16, mode=mode, include_last_offset=offsets is not None and len(offsets) == 3)
+    indices = torch.randint(0, 1000, (3, 4))
+    inputs = Inputs((indices,) if offsets is None else (indices.flatten(), torch.tensor(offsets)))
+    figures = [count(model, inputs, real=real).saved_activation_bytes for real in (False, True)]
+    assert figures == [really_saved(model, inputs)] * 2
 
 
 @pytest.mark.parametrize("steps", [3, 32, 33, 200, 1000])
