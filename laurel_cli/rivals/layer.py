@@ -86,6 +86,8 @@ class StaticLayer(LearnedSum):
 def _sum(terms: Terms, *, first: bool) -> Tensor:
     """In the order that was there: where the operands' memory layouts differ, the first one's is the sum's."""
     g, a, f = terms.g, terms.a, terms.f
+    if f is None:
+        return g
     if isinstance(a, float) and not f.is_nested:
         return torch.add(g, f, alpha=a) if first else f * a + g
     if a is not None:
