@@ -216,6 +216,18 @@ def test_arms_stand_at_the_skip_that_is_left_around_the_feed_forward_branch(name
     assert all(not gradients or max(gradients) > 0 for gradients in learned)
 
 
+@pytest.mark.parametrize("arm", ["rw+lr@2", "layerscale"])
+def test_with_an_arm_it_is_compiled_to_one_graph_and_runs_under_autocast(arm: str) -> None:
+    model, ids = small("sas"), torch.randint(V, (2, P))
+    apply_laurel(model, arm, ids)
+    torch._dynamo.reset()
+    expected = model(ids)
+    torch.testing.assert_close(torch.compile(model, backend="aot_eager", fullgraph=True)(ids), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.float()(ids)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=5e-2 * float(expected.detach().abs().max()))
+
+
 def test_what_is_said_of_the_skip_that_is_left() -> None:
     """RW has its a and b in the model already: the map says so."""
     found = find_connections(small("sas"), torch.randint(V, (2, P)))
