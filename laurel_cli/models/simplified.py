@@ -33,7 +33,7 @@ LAYERS, WIDTH = 18, 768  # of the authors
 STD, BRANCH = 0.02, 0.1
 
 
-class Values(nn.Module):
+class ValueMap(nn.Module):
     """The first layer's value map (a_v I + b_v V) n, (B, T, D) to (B, T, D)."""
 
     def __init__(self, width: int) -> None:
@@ -55,7 +55,7 @@ class ShapedAttention(nn.Module):
         self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
-        self.values = Values(width) if first else nn.Identity()
+        self.values = ValueMap(width) if first else nn.Identity()
         self.alpha, self.beta, self.gamma = (nn.Parameter(torch.ones(heads, 1, 1)) for _ in range(3))
         nn.init.zeros_(self.query.weight)
         nn.init.normal_(self.key.weight, std=std)
@@ -144,6 +144,9 @@ class SimplifiedDecoder(nn.Module):
         feed_forward: width inside the feed-forward branch.
         layers: how many.
         heads: attention heads; they divide `width`.
+
+    Raises:
+        ValueError: there is no such block.
     """
 
     def __init__(
@@ -157,6 +160,8 @@ class SimplifiedDecoder(nn.Module):
         heads: int,
     ) -> None:
         super().__init__()
+        if block not in BLOCKS:
+            raise ValueError(f"block is {' or '.join(BLOCKS)}, not {block!r}")
         std, branch = STD * (WIDTH / width) ** 0.5, BRANCH * (LAYERS / layers) ** 0.5
         self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
         make = BLOCKS[block]

@@ -153,6 +153,11 @@ def test_in_bfloat16_it_counts_more_tokens_than_bfloat16_can(block: str) -> None
     torch.testing.assert_close(rows.diagonal(), expected, rtol=2**-8, atol=0)
 
 
+def test_another_block_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match=r"block is sas or sas-p, not 'pre-norm'"):
+        load("simplified-sas", model_args={"block": "pre-norm"})
+
+
 # ---------------------------------------------------------------- what arms find in them
 
 OPTIONS: dict[str, Any] = {
