@@ -14,7 +14,7 @@ from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.fold_path import CannotFoldError
 from laurel_cli.laurel.layers import LaurelLayer, narrowed, widened
 from laurel_cli.laurel.layout import Member
-from laurel_cli.rivals.layer import StaticLayer
+from laurel_cli.rivals.layer import StaticLayer, summed
 
 HISTORY = "{} makes of the branch what depends on earlier connections"
 UNKNOWN = "its formula, {}, is not known to be a f + b x + c"
@@ -64,8 +64,7 @@ def _of_static(layer: StaticLayer) -> Numbers:
     own = {name: getattr(layer, name).detach().cpu().double() for name in layer.spec.own()}
 
     def of(x: Tensor, f: Tensor) -> Tensor:
-        terms = layer.spec.terms(x, f, own, layer.number, ())
-        return terms.g + (terms.f if terms.a is None else terms.a * terms.f)
+        return summed(layer.spec.terms(x, f, own, layer.number, ()), first=True)
 
     nothing = torch.zeros(2, layer.width, dtype=torch.float64)
     bias = of(nothing, nothing)

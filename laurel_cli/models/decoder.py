@@ -23,6 +23,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import Request
 from laurel_cli.models.samples import describe, sample
+from laurel_cli.models.simplified import SimplifiedDecoder
 
 DEFAULT_TOKENS = 128
 
@@ -83,8 +84,8 @@ class Decoder(nn.Module):
         return nn.functional.linear(self.norm(x), self.tokens.weight)
 
 
-def load_decoder(request: Request, args: Mapping[str, Any]) -> LoadedModel:
-    """Build a `Decoder` with `args`, its inputs token ids.
+def load_decoder(request: Request, family: str, args: Mapping[str, Any]) -> LoadedModel:
+    """Build a `Decoder` with `args`, or a `SimplifiedDecoder` for the family "simplified", its inputs token ids.
 
     Raises:
         UsageError: an option that does not apply, or more tokens than it has positions.
@@ -92,7 +93,7 @@ def load_decoder(request: Request, args: Mapping[str, Any]) -> LoadedModel:
     """
     request.refuse("image_size", why="It takes token ids.")
     request = request.of_tokens()
-    construct = partial(Decoder, **args)
+    construct = partial(SimplifiedDecoder if family == "simplified" else Decoder, **args)
     module, on_meta, notes = build_on_meta(construct)
     tokens = request.seq_len or min(DEFAULT_TOKENS, args["positions"])
     if tokens > args["positions"]:

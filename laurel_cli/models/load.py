@@ -84,7 +84,7 @@ def _named(kind: str, target: str, request: Request) -> LoadedModel:
 
 def _is_transformers_shape(kind: str, name: str) -> bool:
     shape = shapes.shapes().get(name)
-    return kind in ("shape", "name") and shape is not None and shape["family"] != "laurel"
+    return kind in ("shape", "name") and shape is not None and shape["family"] not in shapes.OWN
 
 
 def _load_named(source: str, request: Request) -> LoadedModel:
@@ -101,10 +101,10 @@ def _load_named(source: str, request: Request) -> LoadedModel:
 
 def _load_shape(request: Request) -> LoadedModel:
     shape = shapes.shapes()[request.reference.target]
-    if shape["family"] == "laurel":
+    if shape["family"] in shapes.OWN:
         from laurel_cli.models.decoder import load_decoder
 
-        return load_decoder(request, {**shape["args"], **request.model_args})
+        return load_decoder(request, shape["family"], {**shape["args"], **request.model_args})
     from laurel_cli.models.hf import load_config
     from laurel_cli.models.hf_config import config_of_type
 

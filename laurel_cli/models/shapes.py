@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+OWN = ("laurel", "simplified")  # families whose code is here: decoder.py and simplified.py
+
 
 def names() -> list[str]:
     """The shapes' names, sorted."""
@@ -16,7 +18,7 @@ def names() -> list[str]:
 
 @cache
 def shapes() -> Mapping[str, Mapping[str, Any]]:
-    """Every shape: `family` (a transformers model type, or "laurel" for our own decoder), `args` and `note`."""
+    """Every shape: `family` (a transformers model type, or one of `OWN`), `args` and `note`."""
     text = resources.files("laurel_cli.models").joinpath("shapes.json").read_text(encoding="utf-8")
     families = json.loads(text)["families"]
     return {

@@ -82,7 +82,7 @@ def _family(reference: str) -> tuple[str, str]:
     )
     if source == "shape":
         shape = shapes.shapes().get(parsed.target)
-        return ("laurel" if shape and shape["family"] == "laurel" else "transformers"), parsed.target
+        return ("laurel" if shape and shape["family"] in shapes.OWN else "transformers"), parsed.target
     return source, parsed.target
 
 
@@ -169,7 +169,7 @@ def _timm(target: str, choice: ModelChoice) -> dict[str, Any]:
 
 
 def _decoder(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]:
-    """The paper's decoder, which the package ships itself."""
+    """A decoder whose code the package has itself."""
     own: Mapping[str, Any] = shapes.shapes()[target]["args"]
     _refuse_images(task, choice)
     sized: dict[str, Any] = {"vocabulary": task.classes, "positions": max(task_length(task), 1)}

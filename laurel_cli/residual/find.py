@@ -17,7 +17,7 @@ from laurel_cli.residual import around
 from laurel_cli.residual.accept import accept
 from laurel_cli.residual.channels import ChannelMap, Knowledge
 from laurel_cli.residual.graph import Addition, Call, Node, Trace
-from laurel_cli.residual.relation import Found
+from laurel_cli.residual.relation import CONSTANT, NEITHER, Found
 from laurel_cli.residual.sites import AdditionSite, Place, Sites, innermost
 from laurel_cli.residual.streams import block_of, streams
 from laurel_cli.results import Result
@@ -202,7 +202,9 @@ class ResidualMap(Result[Connection]):
                 f"{len(own)} of its sums are x + B A x (Eq. 3), the first in {own[0].name}.",
             )
         looked_at = f"{len(self.refused)} additions were looked at and none joins a skip path with its branch"
-        first = f"; in {self.refused[0].name}: {self.refused[0].reason}" if self.refused else ""
+        constants = (NEITHER.reason, CONSTANT.reason)
+        told = sorted(self.refused, key=lambda entry: entry.reason in constants)  # sums of two activations first
+        first = f"; in {told[0].name}: {told[0].reason}" if told else ""
         return ModelError(
             f"{model} has no residual connection.",
             f"{looked_at}{first}.",

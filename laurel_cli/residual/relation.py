@@ -33,6 +33,8 @@ from laurel_cli.residual.paths import between, root, weights_of, works
 from laurel_cli.residual.rivals import Refusal, laurel_of, rival_of
 
 Kind = Literal["identity", "projection"]
+NEITHER = Refusal("neither operand depends on the input")
+CONSTANT = Refusal("one operand is a parameter or a constant that the other does not depend on")
 PARTED = Refusal("the operands come from different parts of one tensor")
 LONGEST_SKIP = 48  # operators on a skip path; a projection shortcut has two or three, a circular padding twenty
 
@@ -116,7 +118,7 @@ def relate(
     """
     terms = [nodes[i] for i in addition.operands]
     if not any(term.active for term in terms):
-        return Refusal("neither operand depends on the input")
+        return NEITHER
     if addition.refusal:
         return Refusal(addition.refusal)
     pairs = [(s, b) for s in range(len(terms)) for b in range(len(terms)) if s != b]
@@ -125,7 +127,7 @@ def relate(
     if accepted:
         return min(accepted, key=lambda relation: (relation.steps, relation.skip))
     if not all(term.active for term in terms):
-        return Refusal("one operand is a parameter or a constant that the other does not depend on")
+        return CONSTANT
     reasons = [attempt for attempt in attempts if isinstance(attempt, Refusal)]
     rival = rival_of(addition, nodes) if not reasons or PARTED in reasons else None
     if reasons and (rival is None or rival.kind != "mixed"):

@@ -64,8 +64,10 @@ def _behind(start: int, nodes: tuple[Node, ...]) -> dict[int, bool]:
             continue
         seen.add(index)
         node = nodes[index]
-        active = [i for i in dict.fromkeys(node.inputs) if nodes[i].active and nodes[i].dtype.is_floating_point]
+        active = _activations(node, nodes)
         several = len(active) > 1
+        if node.op in PRODUCTS and any(_is_attention(i, nodes) for i in active):
+            continue  # positions of one tensor are mixed, not streams
         if (node.op in PRODUCTS and several) or (node.op in SUMS and several and _scaled_streams(active, nodes)):
             state = True
         elif node.op in SCALINGS and several:
@@ -76,6 +78,25 @@ def _behind(start: int, nodes: tuple[Node, ...]) -> dict[int, bool]:
             continue
         waiting.extend((i, state, summed) for i in active)
     return found
+
+
+def _activations(node: Node, nodes: tuple[Node, ...]) -> list[int]:
+    return [i for i in dict.fromkeys(node.inputs) if nodes[i].active and nodes[i].dtype.is_floating_point]
+
+
+def _is_attention(index: int, nodes: tuple[Node, ...]) -> bool:
+    """Whether a factor is a function, such as softmax, of a product of two activations, queries and keys.
+
+    What mixes streams is computed from them by a weight.
+    """
+    computed = False
+    while nodes[index].op not in PRODUCTS:
+        active = _activations(nodes[index], nodes)
+        if len(active) != 1:
+            return False
+        computed = computed or nodes[index].op not in VIEWS | SCALINGS | SUMS
+        index = active[0]
+    return computed and len(_activations(nodes[index], nodes)) > 1
 
 
 def _scaled_streams(indices: list[int], nodes: tuple[Node, ...]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from laurel_cli import arm_files
 from laurel_cli.rivals import outside
 from laurel_cli.rivals.affine import Affine
+from laurel_cli.rivals.altup import AltUp
 from laurel_cli.rivals.attnres import AttnRes
 from laurel_cli.rivals.attnres_block import AttnResBlock
 from laurel_cli.rivals.delta_attnres import DeltaAttnRes
@@ -30,7 +31,7 @@ from laurel_cli.rivals.x0 import X0
 _SCALES = (ReZero, LayerScale, Affine, Gate, DepthScale)
 _MAPS = (Gemma3n,)
 _OVER_DEPTH = (X0, Dense, AttnRes, AttnResBlock, DeltaAttnRes)
-_STREAMS = (IHC, HC, MHC)
+_STREAMS = (AltUp, IHC, HC, MHC)
 _ALL: tuple[type[Static], ...] = (*_SCALES, *_MAPS, *_OVER_DEPTH, *_STREAMS)
 OURS: dict[str, type[Static]] = {rival.title: rival for rival in _ALL}
 _THEIRS, BROKEN = outside.found(OURS)

@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from laurel_cli.rivals.running import by_stream
 from laurel_cli.rivals.static import Coefficient, Terms, weighted
-from laurel_cli.rivals.streams import Streams, StreamState, StreamWeights, mixed, product, rsqrt_of_mean_square
+from laurel_cli.rivals.streams import (
+    SideBySide,
+    StreamState,
+    StreamWeights,
+    ended,
+    mean,
+    mixed,
+    product,
+    rsqrt_of_mean_square,
+)
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -28,7 +36,7 @@ class OneStream(StreamWeights):
 
 
 @dataclass(frozen=True)
-class HC(Streams):
+class HC(SideBySide):
     """X' = A_r^T X + B f; the next branch reads A_m^T X' (Zhu et al., "Hyper-Connections", arXiv 2409.19606, Eq. 2 to
     5, dynamic as in Eq. 10 to 13).
 
@@ -53,11 +61,7 @@ class HC(Streams):
 
     def places(self, connections: Sequence[Connection]) -> Mapping[str, Self | str]:
         """As every running sum; the last one of a stream without A_m."""
-        found = dict(super().places(connections))
-        for stream in by_stream(connections):
-            if not isinstance(found[stream[-1].name], str):
-                found[stream[-1].name] = replace(self, last=True)
-        return found
+        return ended(super().places(connections), connections, replace(self, last=True))
 
     def own(self) -> Mapping[str, Coefficient]:
         """Weights for each stream by itself, what they are added to, their scales."""
@@ -98,10 +102,7 @@ class HC(Streams):
         if not self.last:
             a = dynamic(c["pre"], c["pre_bias"], c["mix_scale"], after, stream).to(after.streams.dtype)
             return mixed(a.unbind(stream), values)
-        total = values[0]
-        for value in values[1:-1]:
-            total = total + value
-        return Terms(total / self.streams, 1 / self.streams, values[-1])
+        return mean(values)
 
     def elementwise(self, elements: int, width: int, lags: int) -> int:
         """The norms of the new states, four for each weight, update and mixture, less the addition that was there."""

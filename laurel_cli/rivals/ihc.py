@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from laurel_cli.rivals.static import Coefficient, Terms
-from laurel_cli.rivals.streams import STD, Streams, StreamState, StreamWeights, mixed, product
+from laurel_cli.rivals.streams import STD, SideBySide, StreamState, StreamWeights, mixed, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class IHC(Streams):
+class IHC(SideBySide):
     """x_i' = x_i + post_i f; the next branch, and the head, read sum_i pre_i x_i', as HY-V4 of transformers has it.
 
     With X the n streams side by side, n D channels: post = 2 sigmoid(s W RMSNorm(X) + b), pre the same of X' but for

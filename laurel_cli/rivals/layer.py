@@ -60,7 +60,7 @@ class StaticLayer(LearnedSum):
         past: list[Any] = []
         if self.spec.reads_history:
             past = self.past(partial(self.spec.remembered, x, f, c, self.number), call, self.number)
-        return _sum(self.spec.terms(x, f, c, self.number, past), first=first)
+        return summed(self.spec.terms(x, f, c, self.number, past), first=first)
 
     @torch.no_grad()
     def coefficients(self) -> dict[str, float | list[float] | None]:
@@ -72,7 +72,7 @@ class StaticLayer(LearnedSum):
         nothing = torch.zeros(self.width, device=self._place)
 
         def of(x: Tensor, f: Tensor) -> Tensor:
-            return _sum(self.spec.terms(x, f, own, self.number, ()), first=True)
+            return summed(self.spec.terms(x, f, own, self.number, ()), first=True)
 
         bias = of(nothing, nothing)
         a, b = of(nothing, nothing + 1) - bias, of(nothing + 1, nothing) - bias
@@ -83,9 +83,11 @@ class StaticLayer(LearnedSum):
         return next((parameter.device for parameter in self.parameters()), None)
 
 
-def _sum(terms: Terms, *, first: bool) -> Tensor:
-    """In the order that was there: where the operands' memory layouts differ, the first one's is the sum's."""
+def summed(terms: Terms, *, first: bool) -> Tensor:
+    """x' of its terms, in the order that was there: where memory layouts differ, the first operand's is the sum's."""
     g, a, f = terms.g, terms.a, terms.f
+    if f is None:
+        return g
     if isinstance(a, float) and not f.is_nested:
         return torch.add(g, f, alpha=a) if first else f * a + g
     if a is not None:

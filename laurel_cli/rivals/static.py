@@ -80,12 +80,12 @@ class Terms:
     Attributes:
         g: of the sum's shape.
         a: a coefficient, ready to be multiplied, or a number; None for 1.
-        f: of the sum's shape.
+        f: of the sum's shape; None where x' is g.
     """
 
     g: Tensor
-    a: Tensor | float | None
-    f: Tensor
+    a: Tensor | float | None = None
+    f: Tensor | None = None
 
 
 def weighted(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:

@@ -4,19 +4,23 @@ A connection in place gets the branch f, which has read a mixture of the state X
 is read by the next branch, so it must be the mixture of the next connection in the papers' numbering: the layer of
 connection l holds what updates X_l to X_{l+1}, and what reads X_{l+1}. The first mixture, of n copies of one tensor,
 would be that tensor times a number; it has no place here. What the last layer reads is what the head gets.
+
+`Streams` says how many there are; `SideBySide` holds them in one tensor, with weights that depend on the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
-from laurel_cli.rivals.running import RunningSum, number_of
+from laurel_cli.rivals.running import RunningSum, by_stream, number_of
 from laurel_cli.rivals.static import Coefficient, Terms, weighted
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+    from laurel_cli.residual.find import Connection
 
 STREAMS = 4
 EPS = 1e-6
@@ -95,13 +99,13 @@ class Streams(RunningSum):
     @classmethod
     def parse(cls, setting: str, **options: Any) -> Self:
         """The arm's formula, "ihc" or "ihc@2"."""
-        count = number_of("streams", cls.title, setting, STREAMS, least=2)
+        count = number_of("streams", cls.title, setting, cls.streams, least=2)
         return cls(per=options.get("per", "connection"), streams=count)
 
     @property
     def name(self) -> str:
         """The arm's name, with the number of streams where it is not the usual one."""
-        return self.title if self.streams == STREAMS else f"{self.title}@{self.streams}"
+        return self.title if self.streams == type(self).streams else f"{self.title}@{self.streams}"
 
     @property
     def note(self) -> str:
@@ -115,6 +119,15 @@ class Streams(RunningSum):
     def held(self, position: int) -> int:
         """The streams; copies of the first input take no memory."""
         return self.streams if position else 0
+
+    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None]:
+        """It has none of LAuReL's coefficients."""
+        return {}
+
+
+@dataclass(frozen=True)
+class SideBySide(Streams):
+    """Streams in one tensor; what they are multiplied with depends on all of them."""
 
     def updated(self, before: StreamState, f: Tensor, c: Mapping[str, Tensor], stream: int) -> Tensor:
         """The streams after this connection; `stream` is their dimension, counted from the end."""
@@ -136,12 +149,9 @@ class Streams(RunningSum):
         Raises:
             RuntimeError: the connection before was not called in this pass.
         """
-        if number > 1 and not earlier:
-            raise RuntimeError(NO_STATE)
         stream = stream_of(c)
-        if earlier:
-            before: StreamState = earlier[0]
-        else:
+        before: StreamState | None = newest(earlier, number)
+        if before is None:
             copies = [-1] * (x.dim() + 1)
             copies[stream] = self.streams
             before = self.state(x.unsqueeze(stream).expand(copies), stream)
@@ -151,9 +161,33 @@ class Streams(RunningSum):
         """The mixture of the updated streams; x is a mixture of the streams before, and is not read again."""
         return self.mixture(past[0], c, stream_of(c))
 
-    def told(self, c: Mapping[str, Tensor]) -> dict[str, float | list[float] | None]:
-        """Its weights depend on the data."""
-        return {}
+
+def newest(earlier: Sequence[Any], number: int) -> Any:
+    """The state that the connection before left; None at the first one of a stream.
+
+    Raises:
+        RuntimeError: there was one before, and it was not called in this pass.
+    """
+    if number > 1 and not earlier:
+        raise RuntimeError(NO_STATE)
+    return earlier[0] if earlier else None
+
+
+F = TypeVar("F", bound=Streams)
+
+
+def ended(found: Mapping[str, F | str], connections: Sequence[Connection], end: F) -> dict[str, F | str]:
+    """The same places, but `end` at the last connection of every stream, where the head reads."""
+    ends = {stream[-1].name: end for stream in by_stream(connections)}
+    return {name: ends.get(name, here) if not isinstance(here, str) else here for name, here in found.items()}
+
+
+def mean(values: Sequence[Tensor]) -> Terms:
+    """Of all streams, for the head; of 2 or 4 equal ones it is the one itself, without rounding."""
+    total = values[0]
+    for value in values[1:-1]:
+        total = total + value
+    return Terms(total / len(values), 1 / len(values), values[-1])
 
 
 def stream_of(c: Mapping[str, Tensor]) -> int:

@@ -44,7 +44,7 @@ class DescribedSpec(TypedDict):
 
 
 class RivalSpec(TypedDict):
-    """The formula of a rival by its name, and the settings of its class; a rival of another package has others."""
+    """The formula of a rival by its name and the settings of its own class; a rival of another package has others."""
 
     rival: Needed[str]
     per: NotRequired[str]

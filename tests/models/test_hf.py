@@ -100,7 +100,7 @@ def test_405b_needs_no_memory() -> None:
     assert int(peak.split()[1]) * 1024 < 1.2e9
 
 
-@pytest.mark.parametrize("name", ["mixtral-8x7b", "gemma-3n-e2b", "paper-c4", "gpt2"])
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gemma-3n-e2b", "paper-c4", "simplified-sas-p", "gpt2"])
 def test_shapes_run_without_memory(name: str) -> None:
     loaded = load(name, seq_len=16)
     assert failure(loaded.module, loaded.inputs) is None

@@ -104,6 +104,23 @@ def streams(n: int, step: Callable[..., Any], read: Callable[..., Any]) -> Plain
     return equation
 
 
+def alternating(k: int, connections: int = 3) -> Plain:
+    """Predict, compute, correct; stream l mod k is read by the l-th layer, from 0, and the head reads the mean."""
+
+    def equation(x: Tensor, f: Tensor, p: dict[str, Tensor], s: list[Tensor], v: Any, kept: dict[str, Any]) -> Tensor:
+        layer = len(s) - 2
+        old, active = kept.setdefault("streams", [x] * k), layer % k
+        assert torch.equal(old[active], x)
+        predicted = [sum(p["predict"][i, j] * old[j] for j in range(k)) for i in range(k)]
+        computed = old[active] + f
+        kept["streams"] = [predicted[i] + p["correct"][i] * (computed - predicted[active]) for i in range(k)]
+        if layer == connections - 1:
+            return sum(kept["streams"]) / k
+        return kept["streams"][(layer + 1) % k]
+
+    return equation
+
+
 def low_rank_and_normed(x: Tensor, f: Tensor, p: dict[str, Tensor], s: Any, v: Any, kept: dict[str, Any]) -> Tensor:
     """Position by position: y = R L x, and w y / sqrt(mean(y^2) + 1e-6) beside the skip."""
     positions = x.movedim(kept["dim"], -1).reshape(-1, D)
@@ -130,6 +147,8 @@ EQUATIONS: dict[str, Plain] = {
     "attnres-block": lambda x, f, p, s, v, k: attended(p["w"], v),  # three outputs are blocks of their own
     "attnres-block@2": lambda x, f, p, s, v, k: attended(p["w"], in_blocks(v, 2)),
     "attnres-block@1": lambda x, f, p, s, v, k: attended(p["w"], [v[0], sum(v[1:])]),
+    "altup": alternating(2),
+    "altup@3": alternating(3),
     "ihc": streams(4, ihc_step, ihc_read),
     "ihc@2": streams(2, ihc_step, ihc_read),
     "hc": streams(4, hc_step, hc_read),
@@ -153,6 +172,8 @@ PARAMETERS = {
     "attnres-block": 3 * D,
     "attnres-block@2": 3 * D,
     "attnres-block@1": 3 * D,
+    "altup": 3 * (2 * 2 + 2),
+    "altup@3": 3 * (3 * 3 + 3),
     "ihc": 3 * (2 * 4 * (4 * D + 1) + 2),
     "ihc@2": 3 * (2 * 2 * (2 * D + 1) + 2),
     "hc": 3 * (4 * 6 + D * 6 + 2) - 4 - D,
@@ -276,7 +297,7 @@ def test_its_parameters_learn_and_are_as_many_as_it_says(name: str) -> None:
         ("gemma3n", None, None),
         ("attnres", None, None),
         ("delta-attnres", None, None),
-        *((name, None, None) for name in ("attnres-block", "ihc", "hc", "mhc")),
+        *((name, None, None) for name in ("attnres-block", "altup", "ihc", "hc", "mhc")),
     ],
 )
 def test_what_it_tells_of_its_weights(name: str, a: float | None, b: float | None) -> None:
@@ -362,6 +383,7 @@ def test_count_and_equation_agree_on_models_that_people_use(
         "delta-attnres": sum(widths) + len(widths),
         "gemma3n": sum(2 * 64 * width + width for width in widths),
         "dense": sum(n + 1 for length in streams.values() for n in range(1, length + 1)),
+        "altup": (2 * 2 + 2) * len(widths),
         "ihc": sum(8 * (4 * width + 1) + 2 for width in widths),
         "hc": sum(6 * (4 + width) + 2 for width in widths) - ends_of_streams(lambda c: 4 + c.width),
         "mhc": sum(24 * (4 * width + 1) + 3 for width in widths),
@@ -493,6 +515,7 @@ def test_attention_scores_stay_ordinary() -> None:
     [
         ("rezero@4", "has no rank"),
         ("layerscale@x", "has no rank"),
+        ("altup@1", "how many streams it has, a whole number from 2"),
         ("ihc@1", "how many streams it has, a whole number from 2"),
         ("hc@x", "how many streams"),
         ("mhc@-2", "how many streams"),
