@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from laurel_cli.late import when_imported
+
 if TYPE_CHECKING:
     from laurel_cli.analysis import analyze
     from laurel_cli.api.counted import count
@@ -84,3 +86,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _tell_transformers() -> None:
+    from laurel_cli.laurel.pretrained import register
+
+    register()
+
+
+# Folders of transformers models with LAuReL are opened by its Auto classes from then on.
+when_imported("transformers.models.auto.configuration_auto", _tell_transformers)

@@ -12,6 +12,7 @@ from laurel_cli.cli.analyze import analyze
 from laurel_cli.cli.arms import arms
 from laurel_cli.cli.convert import convert
 from laurel_cli.cli.env import env
+from laurel_cli.cli.evaluate import evaluate
 from laurel_cli.cli.models import models
 from laurel_cli.cli.profile import profile
 from laurel_cli.cli.recommend import recommend
@@ -70,6 +71,7 @@ app.command()(from_fields(report))
 app.command()(from_fields(recommend))
 app.command()(reproduce)
 app.command()(from_fields(convert))
+app.command()(evaluate)
 app.command()(records)
 app.command()(from_fields(arms))
 app.command()(models)

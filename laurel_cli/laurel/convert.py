@@ -11,6 +11,7 @@ from laurel_cli.laurel import keep
 from laurel_cli.laurel.apply import place
 from laurel_cli.laurel.fold_check import distance, in_dtype, outputs
 from laurel_cli.laurel.formula import Formula
+from laurel_cli.laurel.pretrained import is_of_transformers
 from laurel_cli.models import load
 from laurel_cli.residual import find_connections
 
@@ -24,6 +25,7 @@ class Converted:
         parameters: of the whole model; `added` of its learned sums.
         dtype: of the weights.
         difference: largest difference of an output over its largest value, on the example inputs, in that dtype.
+        architecture: the class of a model that an Auto class of transformers opens, else None.
         warnings: what stays ordinary, and what else is to be known.
     """
 
@@ -32,6 +34,7 @@ class Converted:
     added: int
     dtype: str
     difference: float
+    architecture: str | None
     warnings: tuple[str, ...]
 
 
@@ -74,5 +77,6 @@ def convert(
         added=sum(parameter.numel() for parameter in own),
         dtype=str(dtype).removeprefix("torch."),
         difference=difference,
+        architecture=type(model).__name__ if is_of_transformers(model) else None,
         warnings=placed.warnings,
     )

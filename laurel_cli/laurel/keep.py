@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.errors import ModelError, RecordError
-from laurel_cli.laurel import rewrite
+from laurel_cli.laurel import pretrained, rewrite
 from laurel_cli.laurel.addition import LearnedSum, PartialSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, learned_parameters
 from laurel_cli.laurel.history import History
@@ -133,12 +133,17 @@ def save(model: nn.Module, folder: str | Path) -> None:
 
 
 def describe(model: nn.Module, folder: str | Path) -> None:
-    """Write `laurel.json` alone: where LAuReL stands in `model`, and what builds it where it knows (`BUILT`)."""
+    """Write `laurel.json`: where LAuReL stands in `model`, and what builds it where it knows (`BUILT`).
+
+    The config.json of a model of transformers is made to say so as well.
+    """
     built = vars(model).get(BUILT)
     layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
     document |= {} if built is None else {"built": dict(built)}
     write_whole(Path(folder) / DESCRIPTION, json.dumps(document, indent=1) + "\n", force=True)
+    if pretrained.is_of_transformers(model):
+        pretrained.mark(Path(folder), layouts)
 
 
 def built(folder: Path) -> dict[str, Any]:

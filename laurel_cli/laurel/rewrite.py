@@ -274,10 +274,20 @@ def _reduce_ex(self: nn.Module, protocol: Any) -> Any:
 
 
 def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-    """As the class itself does; and `laurel.json`, which says where LAuReL stands."""
+    """As the class itself does; and `laurel.json`, which says where LAuReL stands.
+
+    Raises:
+        ModelError: the model is folded, or is to be sent before that is written.
+    """
     from laurel_cli.laurel.keep import describe, refuse_folded
 
     refuse_folded(self)  # its class alone would add x + f(x) to the folded weights
+    if kwargs.get("push_to_hub"):
+        raise ModelError(
+            "`push_to_hub` would send a folder that does not say where LAuReL stands.",
+            "That is written once save_pretrained has done its part, which sends the folder.",
+            "Call model.push_to_hub(...), which sends the whole.",
+        )
     result = super(made_class(type(self)), self).save_pretrained(save_directory, *args, **kwargs)
     if kwargs.get("is_main_process", True):
         describe(self, save_directory)

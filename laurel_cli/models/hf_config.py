@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 HUB_WAIT = 8.0  # seconds
+TYPE = "laurel"  # the model type of a folder of a model with LAuReL, `laurel_cli.laurel.pretrained`
+QUANTISED = "quantization_config"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
 
 
@@ -102,10 +104,30 @@ def _of_values(values: dict[str, Any], target: str, args: Mapping[str, Any]) -> 
             "A configuration is data.",
             "Name the code yourself, FILE.py:FACTORY, or remove auto_map where transformers has the model.",
         )
+    values = plain(values)
     model_type = values["model_type"]
     # The quantisation is one of the stored weights, which we never read.
-    values = {key: value for key, value in values.items() if key not in ("model_type", "quantization_config")}
+    values = {key: value for key, value in values.items() if key not in ("model_type", QUANTISED)}
     return config_of_type(model_type, values, args)
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config.json as they are without LAuReL.
+
+    Raises:
+        ModelError: it is of a model with LAuReL, and does not say of which type that is.
+    """
+    if values.get("model_type") != TYPE:
+        return dict(values)
+    own = values.get(TYPE)
+    if not isinstance(own, dict) or not isinstance(own.get("of"), str):
+        raise ModelError(
+            "The configuration does not say of which type its model is.",
+            "It has no `laurel.of`.",
+            "Write the folder again with laurel_cli.save(model, DIR).",
+        )
+    left = {key: value for key, value in values.items() if key not in (TYPE, QUANTISED)}
+    return left | {"model_type": own["of"]}
 
 
 def _asks_for_code(values: Any) -> bool:

@@ -15,6 +15,7 @@ from laurel_cli.schemas.count import CountedModel, CountedModules
 from laurel_cli.schemas.deploy import Deploy
 from laurel_cli.schemas.env import Env
 from laurel_cli.schemas.error import ErrorJSON
+from laurel_cli.schemas.evaluate import Evaluate
 from laurel_cli.schemas.ladder import LadderJSON, LadderReport
 from laurel_cli.schemas.model import ModelJSON
 from laurel_cli.schemas.models import Models
@@ -39,6 +40,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.dry-run/1": DryRun,
     "laurel.env/1": Env,
     "laurel.error/1": ErrorJSON,
+    "laurel.evaluate/1": Evaluate,
     "laurel.experiments/1": Experiments,
     "laurel.ladder/1": LadderJSON,
     "laurel.ladder-report/1": LadderReport,

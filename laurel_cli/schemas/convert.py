@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.marks import Count
 
 
 class Convert(TypedDict):
     """What was written to `folder`. `difference` is the largest of an output over its largest value, on the example
-    inputs and in `dtype`; `added` counts the parameters of the learned sums."""
+    inputs and in `dtype`; `added` counts the parameters of the learned sums; `architecture` is the class of
+    a model that an Auto class of transformers opens."""
 
     schema: Literal["laurel.convert/1"]
     command: str
@@ -22,4 +23,5 @@ class Convert(TypedDict):
     added: Count
     dtype: str
     difference: float
+    architecture: NotRequired[str | None]
     warnings: list[str]

@@ -116,6 +116,11 @@ def test_a_model_of_transformers_opens_by_its_folder(laurel, tmp_path, monkeypat
     ids = torch.arange(12)[None]
     with torch.no_grad():
         assert torch.allclose(laurel_cli.load("moved").module(ids).logits, model(ids).logits, atol=1e-5)
+        opened = transformers.AutoModelForCausalLM.from_pretrained("moved")
+        largest = float(model(ids).logits.abs().max())
+        assert float((opened(ids).logits - model(ids).logits).abs().max()) <= 1e-6 * largest
+    assert len(laurel_cli.parameters(opened)) == 4  # two layers of two connections, a and b in one parameter
+    assert json.loads(done.stdout)["architecture"] == "GPT2LMHeadModel"
 
 
 def test_a_folder_gets_no_code_to_run(laurel, tmp_path, monkeypatch):

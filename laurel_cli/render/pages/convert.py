@@ -24,5 +24,8 @@ def page(document: Mapping[str, Any]) -> Page:
         ("folder", document["folder"]),
         ("open it with", f"laurel_cli.load({document['folder']!r})"),
     ]
+    if document.get("architecture"):
+        how = f"import laurel_cli, then from_pretrained of an Auto class that has {document['architecture']}"
+        facts.append(("in transformers", how))
     row = {key: value for key, value in document.items() if key not in ("schema", "command", "warnings")}
     return answer(f"{document['model']} with {document['arm']}", document, rows=[row], tables=[], facts=facts)
