@@ -20,8 +20,8 @@ def reached(room: str) -> tuple[str, ...]:
     """Modules that run where those of a room do: the room itself and all that it imports, however late.
 
     Counted are imports at the top and in functions, modules that a text names as registries do, and every file of a
-    folder from which one is imported by a name that is put together. An import for type checkers alone is none. What
-    the package's own `__init__` offers is imported by nobody in here, so it is not followed.
+    folder from which one is imported by a name that is put together. An import for type checkers alone is none. Of the
+    package's own `__init__` only what it imports at once is followed: what it offers is imported by nobody in here.
 
     Args:
         room: a folder of the package, "proxy".
@@ -34,8 +34,10 @@ def reached(room: str) -> tuple[str, ...]:
             continue
         found.add(name)
         todo.append(name.rpartition(".")[0])  # the package's __init__ runs before
-        if name != PACKAGE:
-            todo += _named(ast.parse(path.read_bytes()))
+        tree = ast.parse(path.read_bytes())
+        if name == PACKAGE:
+            tree.body = [line for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)]
+        todo += _named(tree)
     return tuple(sorted(found))
 
 
