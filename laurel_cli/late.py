@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # every start of the command runs this file
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
 def when_imported(name: str, act: Callable[[], None]) -> None:
@@ -17,7 +19,7 @@ def when_imported(name: str, act: Callable[[], None]) -> None:
         sys.meta_path.insert(0, _Awaited(name, act))
 
 
-class _Awaited(MetaPathFinder):
+class _Awaited:
     """Finds one module as the other finders do, and lets its loader call `act` when it has run it."""
 
     def __init__(self, name: str, act: Callable[[], None]) -> None:
