@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from laurel_cli import devices
-from laurel_cli.models.surroundings import surroundings, surroundings_kept
+from laurel_cli.models.surroundings import containers_of, names_kept, surroundings
 from laurel_cli.models.tensors import held
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
@@ -37,11 +37,12 @@ def preserved(model: nn.Module, values: bool) -> Iterator[None]:
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
     seen: set[int] = set()
-    stateful = chain((value for _, before in attributes for value in before.values()), surroundings(model))
+    places = surroundings(model)
+    stateful = chain((value for _, before in attributes for value in before.values()), containers_of(places))
     containers = [entry for value in stateful for entry in _containers(value, seen)]
     state = [tensor for tensor in held(model) if _may_change(tensor)] if values else []
     contents = [(tensor, tensor.detach().clone()) for tensor in state]
-    with random_states(), surroundings_kept(model):
+    with random_states(), names_kept(places):
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from types import FunctionType, MappingProxyType, ModuleType
@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import torch
 from torch import nn
 
+Place = type | ModuleType
 _Cache = type(lru_cache(len))
 _OURS = ("torch", "laurel_cli", "builtins", "typing", "abc", "collections", "dataclasses", "enum")
 _MISSING = object()
@@ -27,13 +28,11 @@ _CLOSE = 5
 
 
 @contextmanager
-def surroundings_kept(model: nn.Module) -> Iterator[None]:
+def names_kept(places: Sequence[Place]) -> Iterator[None]:
     """Within it nothing is remembered from earlier calls by `lru_cache`; at the end names hold what they held.
 
-    Names are those of the classes of the model's modules and of the source files that define them, torch's aside.
-    Caches are those among these names, decorated methods too, that hold tensors or modules: they are emptied.
+    Caches are those among the names of `places`, decorated methods too, that hold tensors or modules: they are emptied.
     """
-    places = _places(model)
     before = [(place, dict(vars(place))) for place in places]
     _empty_caches(before)
     try:
@@ -52,9 +51,8 @@ def surroundings_kept(model: nn.Module) -> Iterator[None]:
                     setattr(place, name, old)
 
 
-def surroundings(model: nn.Module) -> Iterator[Any]:
-    """What those names hold that a pass may write to: containers, and objects of classes from the same files."""
-    places = _places(model)
+def containers_of(places: Sequence[Place]) -> Iterator[Any]:
+    """What the names hold that a pass may write to: containers, and objects of classes from the same files."""
     files = {place.__name__ for place in places if isinstance(place, ModuleType)}
     for place in places:
         for name, value in list(vars(place).items()):
@@ -63,14 +61,15 @@ def surroundings(model: nn.Module) -> Iterator[Any]:
                 yield value
 
 
-def _places(model: nn.Module) -> list[type | ModuleType]:
+def surroundings(model: nn.Module) -> list[Place]:
+    """The classes of the model's modules and the source files that define them, torch's aside."""
     classes = dict.fromkeys(base for kind in {type(module) for module in model.modules()} for base in kind.__mro__)
     own = [kind for kind in classes if kind.__module__.partition(".")[0] not in _OURS]
     files = dict.fromkeys(sys.modules[kind.__module__] for kind in own if kind.__module__ in sys.modules)
     return [*own, *files]
 
 
-def _empty_caches(places: list[tuple[type | ModuleType, dict[str, Any]]]) -> None:
+def _empty_caches(places: list[tuple[Place, dict[str, Any]]]) -> None:
     for _, names in places:
         for value in names.values():
             for cache in _caches(value):

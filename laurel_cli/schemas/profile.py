@@ -51,17 +51,16 @@ class RatioJSON(IntervalJSON):
     p_holm: NotRequired[float | None]
 
 
-class ProfiledArm(TypedDict):
+class TimedArm(TypedDict):
     """How long one call of an arm takes, and how much memory.
 
-    `ratio` is to the baseline and `to_naive` to `naive+1`. `throughput` counts the profile's unit a second.
-    `page_faults` are those of one call, `system_share` the kernel's share of its time, of 1. `peak_bytes` were
-    measured, `static_bytes` are weights and gradients, `predicted_bytes` follow from the operators.
+    `ratio` is to the baseline. `throughput` counts the profile's unit a second. `page_faults` are those of one call,
+    `system_share` the kernel's share of its time, of 1. `peak_bytes` were measured, `static_bytes` are weights and
+    gradients, `predicted_bytes` follow from the operators.
     """
 
     name: Needed[Name]
     ratio: RatioJSON | None
-    to_naive: NotRequired[RatioJSON | None]
     milliseconds: IntervalJSON
     throughput: float
     first_call_seconds: float
@@ -72,23 +71,19 @@ class ProfiledArm(TypedDict):
     predicted_bytes: float | None
 
 
-class FoldedArm(TypedDict):
+class ProfiledArm(TimedArm):
+    """An arm as it is trained and tried; `to_naive` is its ratio to `naive+1`."""
+
+    to_naive: NotRequired[RatioJSON | None]
+
+
+class FoldedArm(TimedArm):
     """An arm as it would be deployed; `ratio` is to the folded baseline, never to one that is not folded.
 
     `merged` of its `norms` batch norms are part of convolutions; `sums` counts what its learned sums are now. Its
     outputs are `difference` from those of the arm before, over the largest value, where rounding explains `allowed`.
     """
 
-    name: Needed[Name]
-    ratio: RatioJSON | None
-    milliseconds: IntervalJSON
-    throughput: float
-    first_call_seconds: float
-    page_faults: NotRequired[float | None]
-    system_share: NotRequired[float | None]
-    peak_bytes: float | None
-    static_bytes: float | None
-    predicted_bytes: float | None
     norms: Count
     merged: Count
     sums: dict[str, Count]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.records.provenance import versions
+from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study.asked import plan_of
 from laurel_cli.study.compare import prepare
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import Task
@@ -162,3 +166,14 @@ def one_layer(folder: Path, steps: int, evaluations: int) -> Path:
         evaluations=evaluations,
     )
     return prepare(StudyPlan(recipe, "rw", seeds=1, folder=folder, controls=False)).folder
+
+
+def small_study(folder: Path, **settings: Any) -> TrainSettings:
+    """A study as a user asks for it: a decoder of one layer on a little text, on the CPU; `settings` come on top."""
+    data = {"task": "stdlib", "seq_len": 32, "train_limit": 20_000, "evaluation_limit": 2_000}
+    return TrainSettings(model="paper-c4", layers=1, width=16, batch=8, device="cpu", study=folder, **(data | settings))
+
+
+def planned(asked: TrainSettings) -> StudyPlan:
+    """The study that is asked for."""
+    return plan_of(asked, command="", versions=versions())

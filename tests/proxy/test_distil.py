@@ -19,14 +19,11 @@ from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe, parse_con
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import train
 from laurel_cli.proxy.weights import checksum
-from laurel_cli.records.provenance import versions
 from laurel_cli.settings.train import TrainSettings
-from laurel_cli.study.asked import plan_of
 from laurel_cli.study.compare import prepare
-from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import run_trial
 from laurel_cli.tasks import open_task
-from tests.proxy.small import decoder_recipe, text_task, weights
+from tests.proxy.small import decoder_recipe, planned, small_study, text_task, weights
 
 NOBODY = ModelChoice("paper-c4")
 
@@ -131,29 +128,10 @@ def test_a_teacher_for_other_classes_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- in a study
 
 
-def planned(asked: TrainSettings) -> StudyPlan:
-    return plan_of(asked, command="", versions=versions())
-
-
 @pytest.fixture
 def settings(tmp_path: Path, cache: Path) -> TrainSettings:
     (baseline,) = parse_contenders("")
-    asked = TrainSettings(
-        model="paper-c4",
-        arms="rw",
-        layers=1,
-        width=16,
-        task="stdlib",
-        seq_len=32,
-        train_limit=20_000,
-        evaluation_limit=2_000,
-        steps=4,
-        batch=8,
-        seeds=1,
-        controls=False,
-        device="cpu",
-        study=tmp_path / "study",
-    )
+    asked = small_study(tmp_path / "study", arms="rw", steps=4, seeds=1, controls=False)
     recipe = planned(replace(asked, width=32)).recipe  # a wider teacher
     given = weights(start(baseline, recipe, open_task(**vars(recipe.task)), 77).model)
     save_file(given, tmp_path / "teacher.safetensors")

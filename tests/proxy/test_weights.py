@@ -13,14 +13,11 @@ from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.recipe import Recipe, parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.weights import checksum
-from laurel_cli.records.provenance import versions
 from laurel_cli.settings.train import TrainSettings
-from laurel_cli.study.asked import plan_of
 from laurel_cli.study.compare import prepare
-from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import run_trial
 from laurel_cli.tasks import open_task
-from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights
+from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, planned, small_study, text_task, weights
 
 
 def trained(tmp_path: Path, recipe: Recipe, task) -> tuple[Recipe, dict[str, torch.Tensor]]:
@@ -54,28 +51,10 @@ def test_every_arm_and_seed_starts_from_them(tmp_path: Path, recipe: Recipe, tas
     assert not any(torch.equal(drawn[0][name], drawn[1][name]) for name in new)
 
 
-def planned(asked: TrainSettings) -> StudyPlan:
-    return plan_of(asked, command="", versions=versions())
-
-
 @pytest.fixture
 def settings(tmp_path: Path, cache: Path) -> TrainSettings:
     (baseline,) = parse_contenders("")
-    asked = TrainSettings(
-        model="paper-c4",
-        arms="rw:train=added",
-        layers=1,
-        width=16,
-        task="stdlib",
-        seq_len=32,
-        train_limit=20_000,
-        evaluation_limit=2_000,
-        steps=6,
-        batch=8,
-        seeds=2,
-        device="cpu",
-        study=tmp_path / "study",
-    )
+    asked = small_study(tmp_path / "study", arms="rw:train=added", steps=6, seeds=2)
     recipe = planned(asked).recipe
     given = weights(start(baseline, recipe, open_task(**vars(recipe.task)), 77).model)
     save_file(given, tmp_path / "trained.safetensors")

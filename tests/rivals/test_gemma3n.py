@@ -12,6 +12,7 @@ from laurel_cli.laurel.apply import apply_laurel, laurel_layers
 from laurel_cli.models import load
 from laurel_cli.residual import find_connections
 from laurel_cli.rivals.gemma3n import Gemma3n
+from tests.rivals.small import small
 
 gemma3n = pytest.importorskip("transformers.models.gemma3n.modeling_gemma3n", reason="transformers is not installed")
 D, RANK = 16, 4
@@ -65,29 +66,7 @@ def test_at_gemma_3n_s_widths_it_has_as_many_parameters() -> None:
     assert Gemma3n().parameters(2048) == count == 264_192
 
 
-SMALL: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet": ("torchvision:resnet18", {"image_size": 32}),
-    "vit": (
-        "timm:vit_tiny_patch16_224",
-        {"image_size": 32, "model_args": {"img_size": 32, "depth": 2, "embed_dim": 32, "num_heads": 2}},
-    ),
-    "gpt2": ("gpt2", {"seq_len": 8, "model_args": {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 64}}),
-    "llama": (
-        "llama-3-8b",
-        {
-            "seq_len": 8,
-            "model_args": {
-                "num_hidden_layers": 2,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "head_dim": 8,
-                "vocab_size": 64,
-            },
-        },
-    ),
-}
+SMALL = {"resnet": ("torchvision:resnet18", {"image_size": 32}), **small(layers=2)}
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -3,7 +3,7 @@
 import copy
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from laurel_cli.laurel.apply import apply_laurel, laurel_layers
 from laurel_cli.models import load
 from laurel_cli.rivals import RIVALS
 from laurel_cli.rivals.running import RunningSum
+from tests.rivals.small import small
 
 D, N = 8, 4
 NAMES = [name for name, rival in RIVALS.items() if issubclass(rival, RunningSum)]
@@ -69,28 +70,7 @@ def own(model: nn.Module) -> Iterator[nn.Parameter]:
 
 # ---------------------------------------------------------------- the start, in models that people use
 
-SMALL: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "vit": (
-        "timm:vit_tiny_patch16_224",
-        {"image_size": 32, "model_args": {"img_size": 32, "depth": 3, "embed_dim": 32, "num_heads": 2}},
-    ),
-    "gpt2": ("gpt2", {"seq_len": 8, "model_args": {"n_layer": 3, "n_embd": 32, "n_head": 2, "vocab_size": 64}}),
-    "llama": (
-        "llama-3-8b",
-        {
-            "seq_len": 8,
-            "model_args": {
-                "num_hidden_layers": 3,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "head_dim": 8,
-                "vocab_size": 64,
-            },
-        },
-    ),
-}
+SMALL = small(layers=3)
 
 
 def answer(model: nn.Module, inputs: Any) -> Tensor:
