@@ -51,7 +51,7 @@ class RatioJSON(IntervalJSON):
     p_holm: NotRequired[float | None]
 
 
-class TimedArm(TypedDict):
+class ArmTiming(TypedDict):
     """How long one call of an arm takes, and how much memory.
 
     `ratio` is to the baseline. `throughput` counts the profile's unit a second. `page_faults` are those of one call,
@@ -71,13 +71,13 @@ class TimedArm(TypedDict):
     predicted_bytes: float | None
 
 
-class ProfiledArm(TimedArm):
+class ProfiledArm(ArmTiming):
     """An arm as it is trained and tried; `to_naive` is its ratio to `naive+1`."""
 
     to_naive: NotRequired[RatioJSON | None]
 
 
-class FoldedArm(TimedArm):
+class FoldedArm(ArmTiming):
     """An arm as it would be deployed; `ratio` is to the folded baseline, never to one that is not folded.
 
     `merged` of its `norms` batch norms are part of convolutions; `sums` counts what its learned sums are now. Its
