@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import json
 import os
@@ -35,6 +36,7 @@ from laurel_cli.text import first_line
 
 SILENCE = 1800.0  # seconds without a message after which a worker is taken to hang; a first compilation may be long
 DISTURBS = "What it wrote came between what its process says."
+UNHEARD = 113  # exit status of a worker that finds the descriptor closed by which it is heard
 TAIL = 20  # lines of what a process printed that are kept of its end
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 Message = dict[str, Any]
@@ -167,7 +169,8 @@ class Worker:
         text = self._log.read()
         self._log.close()
         tail = tuple([line.strip() for line in text.splitlines() if line.strip()][-TAIL:])
-        return Ended(status, self.silence if self.hung else None, tail, guard.line_of_crash(text), self.unheard)
+        unheard = self.unheard or status == UNHEARD
+        return Ended(status, self.silence if self.hung else None, tail, guard.line_of_crash(text), unheard)
 
     def _send(self, job: Mapping[str, Any] | None) -> bool:
         """Whether it could be sent; null says that no other job comes."""
@@ -240,7 +243,12 @@ def serve(module: str, descriptor: int, parent: int) -> int:
         def say(message: Mapping[str, Any]) -> None:
             if os.getpid() != process:  # a copy that a model has forked
                 os._exit(0)
-            out.write(json.dumps(message) + "\n")
+            try:
+                out.write(json.dumps(message) + "\n")
+            except OSError as error:
+                if error.errno == errno.EBADF:  # the model has closed it: only the exit status is left to say so
+                    os._exit(UNHEARD)
+                raise
 
         try:
             work = import_module(module).work

@@ -104,7 +104,7 @@ def test_a_signal_to_one_process_ends_both_with_a_checkpoint(laurel_env, tmp_pat
     errors = running.communicate(timeout=300)[1]
     assert running.returncode != 0
     assert "exitcode  : 143" in errors or "exitcode: 143" in errors, errors
-    assert [path.suffix for path in sorted((folder / "checkpoints").iterdir())] == [".claim-1", ".pt"]
+    assert [path.suffix for path in sorted((folder / "checkpoints").iterdir())] == [".claim-1", ".progress", ".pt"]
     assert not study.trials(folder)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
