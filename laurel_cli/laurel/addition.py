@@ -52,7 +52,7 @@ class LearnedSum(nn.Module):
         raise NotImplementedError
 
     def combine(
-        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None, own: bool
     ) -> Tensor:
         """x' of skip and branch.
 
@@ -62,6 +62,7 @@ class LearnedSum(nn.Module):
             call: the history and the position in it.
             first: whether the skip stands first.
             plain: the sum as it was, for attention scores.
+            own: the sum that stood here overwrote the branch, so that this one may.
         """
         raise NotImplementedError
 
@@ -77,13 +78,16 @@ class LearnedSum(nn.Module):
         """Whether some of its calls are no residual connection."""
         return self.schedule is not None and None in self.schedule.calls
 
-    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+    def forward(
+        self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False, overwrites: bool = False
+    ) -> Tensor:
         """The learned sum of an addition's two operands.
 
         Args:
             left, right: what stood on the two sides of the `+`; the skip is the one that `skip` names.
             sign: -1 where the right one is subtracted.
             flip: the operands stand the other way round than `skip` says.
+            overwrites: it was `left += right`, so that nobody needs what `left` held.
 
         Returns:
             x', of the operands' shape.
@@ -101,7 +105,8 @@ class LearnedSum(nn.Module):
         if self.carry is not None:
             x, f, sign = self.carry.take(f, sign)
             first = first or sign < 0
-        return self.combine(x, f, sign, call, first=first, plain=plain)
+        own = overwrites and f is left
+        return self.combine(x, f, sign, call, first=first, plain=plain, own=own)
 
     def past(self, make: Callable[[list[Any]], Any], call: Call | None, most: int) -> list[Any]:
         """What is remembered: what `make` makes here of the earlier entries, then those, `most` in all at most."""
@@ -124,7 +129,9 @@ class PartialSum(nn.Module):
         super().__init__()
         self.skip, self.carry, self.first = skip, carry, first
 
-    def forward(self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+    def forward(
+        self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False, overwrites: bool = False
+    ) -> Tensor:
         """left + right, or left - right where `sign` is -1; see `LearnedSum.forward`."""
         x, f = (left, right) if (self.skip == 0) != flip else (right, left)
         self.carry.add(x, f, sign, first=self.first)

@@ -242,7 +242,7 @@ def _fold(
     if skip is not None and not bool((b == 1).all()) and _multiplied(parameters, skip, b):
         entry = replace(entry, skip=skip.names)
         b = torch.ones_like(b)
-    made = FoldedSum(layer, member, b, bias, in_place=candidate.in_place)
+    made = FoldedSum(layer, member, b, bias)
     return replace(entry, form=made.form), made
 
 

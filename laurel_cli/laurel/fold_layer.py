@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from laurel_cli.laurel import fast
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.fold_path import CannotFoldError
 from laurel_cli.laurel.layers import LaurelLayer, narrowed, widened
@@ -89,18 +90,17 @@ class FoldedSum(LearnedSum):
         layer: of which it takes the place; of its low-rank maps those that b and c_j were multiplied into.
         member: what the layout says of that layer.
         b, bias: in float64, as `Numbers` has them; what could be folded elsewhere is 1, or 0.
-        in_place: whether the sum overwrites its first operand, the branch, as it did before LAuReL.
     """
 
     alpha: Tensor
     bias: Tensor | None
     c: Tensor | None
 
-    def __init__(self, layer: LearnedSum, member: Member, b: Tensor, bias: Tensor, *, in_place: bool) -> None:
+    def __init__(self, layer: LearnedSum, member: Member, b: Tensor, bias: Tensor) -> None:
         super().__init__(
             layer.spec, layer.width, member.shape, member.channel_dim, layer.skip, lags=layer.lags, scores=False
         )
-        self.schedule, self.in_place = layer.schedule, in_place
+        self.schedule = layer.schedule
         like = next(layer.parameters(), None)
         options: dict[str, Any] = {"dtype": getattr(torch, member.dtype)}
         if like is not None:
@@ -180,7 +180,7 @@ class FoldedSum(LearnedSum):
         self._read_numbers()
 
     def combine(
-        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None, own: bool
     ) -> Tensor:
         """f + b x + ..., with the signs that the sum had."""
         del plain
@@ -191,27 +191,40 @@ class FoldedSum(LearnedSum):
             total = f + wide if of_x > 0 else f - wide
             return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
         past = [] if self.c_is_none else self.past(lambda _: x, call, self.lags)
-        if self._alpha is None:
-            b = self.alpha.to(x.dtype).view(self._broadcast)
-            total = torch.addcmul(f, x, b, value=of_x)
-        elif f.is_nested or x.is_nested:
-            total = f + x * (of_x * self._alpha)
-        elif self.in_place and not first and f.dtype == x.dtype and f.shape == x.shape:
-            total = f.add_(x, alpha=of_x * self._alpha)
-        elif self._alpha == 1:  # in the order that was there: the first one's memory layout is the sum's
-            total = x + f if first and of_x > 0 else f + x if of_x > 0 else f - x
+        earlier = past if self.history == "identity" else []
+        numbers = self._alpha is not None and (not earlier or self._c is not None)
+        if numbers and fast.fits(x, f, *past[1:]):
+            own = own and fast.is_apart(f, x, *past)
+            total = self._at_once(x, f, earlier, of_x, first=first, own=own)
         else:
-            total = torch.add(f, x, alpha=of_x * self._alpha)
-        if self.history == "identity":
-            total = self._with_past(total, past, of_x)
+            total = self._with_past(self._plainly(x, f, of_x, first=first), earlier, of_x)
         if hasattr(self, "B"):
             inputs = past if self.history == "per-lag" else [x]
             if self.history == "shared":
                 inputs = [self._summed(past)]
-            total = self._with_product(total, narrowed(self, inputs), x.dtype, of_x)
+            total = self._with_product(total, inputs, of_x)
         if self.bias is not None:
             total = total + self.bias.to(total.dtype).view(self._broadcast)
         return total
+
+    def _at_once(self, x: Tensor, f: Tensor, earlier: list[Tensor], sign: int, *, first: bool, own: bool) -> Tensor:
+        """f + b x + sum_j c_j x_j by numbers, in one tensor: see `fast`."""
+        c: list[float] = (self._c or [])[: len(earlier)]
+        b = sum(c[:1], self._alpha or 0.0)  # x is the newest of the earlier inputs
+        total = fast.weighted(f, 1.0, x, sign * b, first=first, own=own)
+        for weight, one in zip(c[1:], earlier[1:], strict=False):
+            total = fast.plus(total, one, sign * weight)
+        return total
+
+    def _plainly(self, x: Tensor, f: Tensor, sign: int, *, first: bool) -> Tensor:
+        """f + b x."""
+        if self._alpha is None:
+            return torch.addcmul(f, x, self.alpha.to(x.dtype).view(self._broadcast), value=sign)
+        if f.is_nested or x.is_nested:
+            return f + x * (sign * self._alpha)
+        if self._alpha == 1:  # in the order that was there: the first one's memory layout is the sum's
+            return x + f if first and sign > 0 else f + x if sign > 0 else f - x
+        return torch.add(f, x, alpha=sign * self._alpha)
 
     def _with_past(self, total: Tensor, past: list[Tensor], sign: int) -> Tensor:
         for lag, earlier in enumerate(past):
@@ -237,13 +250,13 @@ class FoldedSum(LearnedSum):
             return self.W(x)
         return self.W(x.to(dtype)).to(x.dtype)
 
-    def _with_product(self, total: Tensor, narrow: Tensor, dtype: torch.dtype, sign: int) -> Tensor:
-        """total + B narrow; by one product that adds, where there is a matrix and memory of our own to add into."""
-        up: Any = self.B
-        if _fuses(up, total, narrow) and not self._moved:
-            flat = total.view(-1, self.width)
-            return flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), up.weight.t(), alpha=sign).view_as(total)
-        wide = widened(self, narrow, dtype)
+    def _with_product(self, total: Tensor, inputs: list[Tensor], sign: int) -> Tensor:
+        """total + sum_j B_j A_j x_j; by a product that adds, where nothing is differentiated."""
+        if not self._moved and fast.fits(total, *inputs):
+            done = fast.plus_product(self.B, total, narrowed(self, inputs, by=fast.narrow), float(sign))
+            if done is not None:
+                return done
+        wide = widened(self, narrowed(self, inputs), inputs[0].dtype)
         return total + wide if sign > 0 else total - wide
 
     def extra_repr(self) -> str:
@@ -254,16 +267,6 @@ class FoldedSum(LearnedSum):
 def _is(number: float, tensor: Tensor) -> bool:
     """Whether a tensor holds a number, in its own dtype."""
     return bool(torch.tensor(number, dtype=torch.float64).to(tensor.dtype) == tensor.cpu())
-
-
-def _fuses(up: nn.Module, total: Tensor, narrow: Tensor) -> bool:
-    """Whether a product can be added in place: a plain matrix, eager mode, one dtype, rows of channels."""
-    if type(up) is not nn.Linear or torch.compiler.is_compiling() or type(total) is not Tensor:
-        return False
-    if type(up.weight) not in (nn.Parameter, Tensor):  # a quantised one may have no transpose
-        return False
-    same = total.dtype == narrow.dtype == up.weight.dtype and total.shape[:-1] == narrow.shape[:-1]
-    return same and total.is_contiguous() and not torch.is_autocast_enabled(total.device.type)
 
 
 @torch.no_grad()

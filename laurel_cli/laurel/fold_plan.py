@@ -45,7 +45,6 @@ class Candidate:
         name: of its connection, or the layer's path where there is none.
         member: what the layout says of its layer.
         branch, skip: where a and b can go; `branch_reason` why a cannot.
-        in_place: whether the sum overwrote the branch before LAuReL came.
         reason: why nothing can be folded at all; "" where something can.
     """
 
@@ -54,7 +53,6 @@ class Candidate:
     branch: Way | None = None
     skip: Way | None = None
     branch_reason: str = ""
-    in_place: bool = False
     reason: str = ""
 
 
@@ -196,7 +194,6 @@ def _in_pass(view: Seen, path: str, layer: LearnedSum, standing: Standing) -> Ca
         raise CannotFoldError(SEVERAL_PLACES.format(len(group)))
     if len(connection.sites) > 1:
         raise CannotFoldError(SEVERAL_SUMS)
-    nodes, site = view.trace.nodes, connection.sites[0]
     even = connection.skip_shape == connection.branch_shape == connection.shape
     branch, reason, skip = None, "", None
     dim = connection.channel_dim if is_vector(layer) else None
@@ -211,9 +208,7 @@ def _in_pass(view: Seen, path: str, layer: LearnedSum, standing: Standing) -> Ca
             skip = _of_skip(view, connection, dim)
     if branch is not None and skip is not None and set(branch.names) & set(skip.names):
         skip = None
-    alike = even and nodes[connection.skip].dtype == nodes[connection.branches[-1]].dtype
-    in_place = site.in_place and site.skip == 1 and alike and not standing.slot.others
-    return Candidate(connection.name, standing.member, branch, skip, reason, in_place)
+    return Candidate(connection.name, standing.member, branch, skip, reason)
 
 
 def _of_skip(view: Seen, connection: Connection, dim: int | None) -> Way | None:

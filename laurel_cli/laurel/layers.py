@@ -6,13 +6,14 @@ Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from laurel_cli.laurel import fast
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
@@ -94,15 +95,19 @@ class LaurelLayer(LearnedSum):
         return found
 
     def combine(
-        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None, own: bool
     ) -> Tensor:
         """a f + b g."""
         spec = self.spec
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
+        past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
+        if fast.fits(x, f, *past[1:]):
+            own = own and fast.is_apart(f, x, *past)
+            return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
         g = x
         if spec.pa:
-            g = self._with_history(x, call)
+            g = self._with_history(x, past)
         elif spec.lr:
             g = x + self._low_rank([x])  # Eq. 3
         if spec.rw:  # Eq. 5
@@ -121,9 +126,51 @@ class LaurelLayer(LearnedSum):
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
         return g + f if first else f + g
 
-    def _with_history(self, x: Tensor, call: Call | None) -> Tensor:
+    def _at_once(
+        self, x: Tensor, f: Tensor, signs: tuple[int, int], past: list[Tensor], *, first: bool, own: bool
+    ) -> Tensor:
+        """The same sum, gathered in one tensor: see `fast`. x and f have `signs`."""
+        history = self.spec.history_map
+        a, b = self._at_hand(f)
+        b, a = (weight if sign > 0 else -weight for weight, sign in zip((b, a), signs, strict=True))
+        c: Sequence[Any] = ()
+        if history in ("identity", "shared"):
+            c = self.c.tolist() if self.c.device.type in fast.AT_HAND else self.c.to(x.dtype).unbind()
+        of_x = b + b * c[0] if history == "identity" else b  # x is the newest entry of the history
+        total = fast.weighted(f, a, x, of_x, first=first, own=own)
+        if history == "identity":
+            for weight, earlier in zip(c[1:], past[1:], strict=False):
+                total = fast.plus(total, earlier, b * weight)
+        if not hasattr(self, "B"):
+            return total
+        if history == "per-lag":
+            return self._plus_low_rank(total, past, b, self.c)
+        if history == "shared":  # h is linear: one product for all lags
+            summed = past[0] * c[0]
+            for weight, earlier in zip(c[1:], past[1:], strict=False):
+                summed = fast.plus(summed, earlier, weight)
+            return self._plus_low_rank(total, [summed], b)
+        return self._plus_low_rank(total, [x], b)
+
+    def _at_hand(self, f: Tensor) -> tuple[fast.Weight, fast.Weight]:
+        """(a, b): as numbers where Python can read them at no cost, else ready to be multiplied with."""
+        if not self.spec.rw:
+            return 1.0, 1.0
+        if self.weights.device.type in fast.AT_HAND and not self.spec.vector_weights:
+            return fast.numbers(self.weights, self.spec)
+        a, b = (weight.to(f.dtype) for weight in self.residual_weights())
+        return (a.view(self._broadcast), b.view(self._broadcast)) if self.spec.vector_weights else (a, b)
+
+    def _plus_low_rank(
+        self, total: Tensor, inputs: list[Tensor], b: fast.Weight, scales: Tensor | None = None
+    ) -> Tensor:
+        """total + b sum_j c_j B_j A_j x_j, in `total`."""
+        narrow = narrowed(self, inputs, scales, fast.narrow)
+        done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
+        return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
+
+    def _with_history(self, x: Tensor, past: list[Tensor]) -> Tensor:
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        past = self.past(lambda _: x, call, self.lags)
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
         total = self.c[0] * past[0]
@@ -159,8 +206,10 @@ class LaurelLayer(LearnedSum):
         return widened(self, narrowed(self, inputs, scales), inputs[0].dtype)
 
 
-def narrowed(layer: Any, inputs: Sequence[Tensor], scales: Tensor | None = None) -> Tensor:
-    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B.
+def narrowed(
+    layer: Any, inputs: Sequence[Tensor], scales: Tensor | None = None, by: Callable[..., Tensor] = nn.Module.__call__
+) -> Tensor:
+    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B, each made `by`.
 
     Shape: that of the inputs with r, or r for each map, channels; the channels last where B is a linear layer.
     """
@@ -169,7 +218,7 @@ def narrowed(layer: Any, inputs: Sequence[Tensor], scales: Tensor | None = None)
         inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
     if layer._moved:
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
-    narrow = [down(tensor) for down, tensor in zip(layer.A, inputs, strict=False)]
+    narrow = [by(down, tensor) for down, tensor in zip(layer.A, inputs, strict=False)]
     if scales is not None:
         narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
     if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch

@@ -32,7 +32,7 @@ class Turns:
         self.layers, self.run, self.rest = layers, run, rest
         self.turn = 0
 
-    def __call__(self, left: Any, right: Any, sign: int = 1, flip: bool = False) -> Any:
+    def __call__(self, left: Any, right: Any, sign: int = 1, flip: bool = False, overwrites: bool = False) -> Any:
         """The learned sum of this turn. Sums of plain numbers take no turn."""
         if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
             return left + right if sign > 0 else left - right
@@ -44,7 +44,7 @@ class Turns:
                 warnings.warn(f"{TURNS} {len(self.run)}: the sums of further ones stay ordinary.", stacklevel=2)
             return left + right if sign > 0 else left - right
         layer = self.layers[number] if isinstance(self.layers, nn.ModuleList) else self.layers
-        return layer(left, right, sign, flip)
+        return layer(left, right, sign, flip, overwrites)
 
 
 TURNS = "LAuReL was placed with example inputs for which a loop takes as many turns as"

@@ -171,6 +171,7 @@ class _Edits(ast.NodeTransformer):
             return node
         loaded = _Once().loaded(node.target)
         total = _sum(node, here[0], loaded, node.value, _sign(node.op))
+        total.keywords.append(ast.keyword("overwrites", ast.Constant(True)))
         return ast.copy_location(ast.Assign([node.target], total), node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:

@@ -42,7 +42,7 @@ class _Norms:
         """Let `layer` add as before, and measure what it adds; its calls in turn are the connections `names`."""
         calls = 0
 
-        def forward(left: Tensor, right: Tensor, sign: int = 1, flip: bool = False) -> Tensor:
+        def forward(left: Tensor, right: Tensor, sign: int = 1, flip: bool = False, overwrites: bool = False) -> Tensor:
             nonlocal calls
             x, f = (left, right) if (layer.skip == 0) != flip else (right, left)
             if layer.carry is not None:

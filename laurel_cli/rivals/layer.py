@@ -50,10 +50,10 @@ class StaticLayer(LearnedSum):
             coefficient.begin(getattr(self, name), self.number, generator)
 
     def combine(
-        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None
+        self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None, own: bool
     ) -> Tensor:
         """g + a f."""
-        del plain  # it stands at no attention scores
+        del plain, own  # it stands at no attention scores, and writes into no tensor
         if sign < 0:
             x, f = (x, -f) if first else (-x, f)
         c = {name: kind.ready(getattr(self, name), f, self._broadcast) for name, kind in self.spec.own().items()}

@@ -30,7 +30,7 @@ from laurel_cli.laurel.addition import LearnedSum
 RANK, LAGS = 16, 3
 SHAPES = {"GPT-2": (1024, 768), "first stage of ResNet-50": (3136, 256), "wide": (8192, 2048)}
 FORMS = ("add", "rw", "lr", "pa", "rw+lr", "rw+lr+pa")
-WAYS = ("forward", "backward", "folded")
+WAYS = ("forward", "backward", "inference", "folded")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def today(form: str, way: str, k: int = LAGS) -> Work:
 
     Args:
         form: of `FORMS`.
-        way: "forward"; "backward", from dy to the gradients of x, f, the earlier inputs and all parameters; "folded",
-            the forward pass of `laurel_cli.fold`'s sum, whose a is in the branch already.
+        way: "forward", with gradients; "backward", from dy to those of x, f, the earlier inputs and all parameters;
+            "inference", the forward pass without gradients; "folded", that of `laurel_cli.fold`'s sum, whose a is in
+            the branch already.
         k: lags that PA reads, x itself among them.
     """
     return _TODAY[way](k)[form]
@@ -104,18 +105,29 @@ def _backward(k: int) -> dict[str, Work]:
     }
 
 
+def _inference(k: int) -> dict[str, Work]:
+    return {
+        "add": Work(3, elementwise=1),
+        "rw": Work(5, elementwise=3),  # b x; a f is added to it
+        "lr": Work(6, 2, 2, products=2, elementwise=1),  # A x; f + x; B of the former is added by the product itself
+        "pa": Work(3 * k, elementwise=2 * k),  # f + (1 + c_0) x in one; c_j x_j is added, each in one
+        "rw+lr": Work(8, 2, 2, products=2, elementwise=3),
+        "rw+lr+pa": Work(k + 7, 6 * k, 2 * k, products=2 * k, elementwise=3, narrow_elementwise=k),
+    }
+
+
 def _folded(k: int) -> dict[str, Work]:
     return {
         "add": Work(3, elementwise=1),
         "rw": Work(3, elementwise=2),  # f + b x in one
         "lr": Work(6, 2, 2, products=2, elementwise=1),  # B (A x) is added by the product itself
-        "pa": Work(3 * k + 3, elementwise=2 * k + 1),
+        "pa": Work(3 * k, elementwise=2 * k),
         "rw+lr": Work(6, 2, 2, products=2, elementwise=2),
         "rw+lr+pa": Work(k + 5, 4 * k, 2 * k, products=2 * k, elementwise=2),
     }
 
 
-_TODAY = {"forward": _forward, "backward": _backward, "folded": _folded}
+_TODAY = {"forward": _forward, "backward": _backward, "inference": _inference, "folded": _folded}
 
 
 def least(form: str, way: str, k: int = LAGS) -> Work:
@@ -179,7 +191,7 @@ class Placed:
         if self.layer is None:
             return x + f
         self.layer.past = lambda make, call, most: [make([]), *earlier][:most]  # type: ignore[method-assign]
-        return self.layer.combine(x, f, 1, None, first=True, plain=None)
+        return self.layer.combine(x, f, 1, None, first=True, plain=None, own=False)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -223,9 +235,10 @@ Made by `python -m tests.bench.roofline{told}`. A sum has T rows of D channels. 
 these sizes that are read or written; r = {rank}, PA reads {lags} inputs, x among them. Numbers (a, b, c) are left out.
 *Today* is what the operators of the layer do in eager mode on rows of channels, held against those that ran by
 `tests/laurel/test_roofline.py`; *least* reads and writes every tensor of size TD and rD once, with the same arithmetic.
-Forward is inference, and the first half of training. Backward goes from dy to the gradients of x, f, the earlier inputs
-and all parameters, each written once; adding them to gradients from elsewhere is left out. Folded is the forward pass
-of what `laurel_cli.fold` leaves, whose a is in the branch already."""
+Forward is the first half of training, inference the pass without gradients, into a tensor of its own (where the model
+wrote `f += x` it is f's, and a is multiplied in there). Backward goes from dy to the gradients of x, f, the earlier
+inputs and all parameters, each written once; adding them to gradients from elsewhere is left out. Folded is the
+inference of what `laurel_cli.fold` leaves, whose a is in the branch already."""
 LIMITS = """## Limits
 
 The least time of a form over that of the plain addition. Each is the larger of two: bytes over bandwidth, products over
@@ -281,7 +294,7 @@ def ratio(machine: Machine, kind: Callable[[str, str], Work], form: str, way: st
     """The least time of a form over that of the addition; in training both passes, one after the other."""
 
     def seconds(one: str) -> float:
-        ways = {"inference": ("forward",), "folded": ("folded",), "training": ("forward", "backward")}[way]
+        ways = ("forward", "backward") if way == "training" else (way,)
         return sum(machine.seconds(kind(one, pass_), rows, width, RANK) for pass_ in ways)
 
     return seconds(form) / seconds("add")

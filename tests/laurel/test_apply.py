@@ -647,7 +647,7 @@ def test_eval_after_train_and_two_passes_before_one_backward(variant: str) -> No
     model.zero_grad()
     first, second = model(x), model(x * 2)
     with torch.no_grad():
-        assert torch.equal(model.eval()(x), first)
+        torch.testing.assert_close(model.eval()(x), first.detach())  # made by other operators, see `laurel.fast`
     ramp = torch.linspace(0.5, 1.5, first.numel()).view_as(first).double()
     ((first * ramp).sum() + (second * ramp).sum()).backward()
     both = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -738,13 +738,12 @@ def test_two_threads_do_not_share_a_history(variant: str) -> None:
     model, x = transformer()
     apply_laurel(model, variant, x)
     stir(model)
-    with torch.no_grad():
-        expected = [model(x * n) for n in range(4)]
-        models = [copy.deepcopy(model) for _ in range(4)]
-        with ThreadPoolExecutor(4) as pool:
-            for _ in range(5):
-                results = list(pool.map(lambda n: models[n](x * n), range(4)))
-                assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+    expected = [model(x * n) for n in range(4)]
+    models = [copy.deepcopy(model) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            results = list(pool.map(lambda n: models[n](x * n), range(4)))
+            assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
 # ---------------------------------------------------------------- kinds of models

@@ -133,12 +133,15 @@ def expected(model: Toy, layers: list[LaurelLayer], x: Tensor, shape: tuple[int,
 
 def check(spec: Spec, shape: tuple[int, ...]) -> None:
     model, layers, x = randomised(spec, shape)
-    with torch.no_grad():
+    learning = model(x)
+    assert learning.requires_grad
+    with torch.no_grad():  # where the sum is made by other operators
         ours, plain = model(x), expected(model, layers, x, shape, spec)
         ordinary = Toy(shape).double().eval()
         ordinary.load_state_dict({name: value for name, value in model.state_dict().items() if "laurel" not in name})
         assert not torch.allclose(plain, ordinary(x), atol=1e-3)  # the formula changes something here
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(learning.detach(), plain, rtol=1e-12, atol=1e-12)
 
 
 SHAPES = pytest.mark.parametrize("shape", [TOKENS, IMAGE, SEQUENCE], ids=["tokens", "image", "sequence"])

@@ -190,10 +190,10 @@ def test_channels_last_and_the_model_s_own_sum_in_place():
     assert list(layers) == ["layer1.0.laurel0", "layer1.1.laurel0"]  # projections add plainly
     branch, skip = torch.randn(2, 64, 4, 4), torch.randn(2, 64, 4, 4)
     expected = branch + float(layers["layer1.0.laurel0"].alpha) * skip
-    total = layers["layer1.0.laurel0"](branch, skip)
+    with torch.no_grad():
+        total = layers["layer1.0.laurel0"](branch, skip, overwrites=True)
     assert total.data_ptr() == branch.data_ptr()
     torch.testing.assert_close(total, expected)
-    assert not any(layer(torch.randn(2, 5, D), skip[0, :2, :1, :1].expand(2, 5, D)) is None for layer in ())
 
 
 def test_in_training_mode_it_is_the_same_function_with_the_same_statistics():

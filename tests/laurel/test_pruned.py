@@ -82,11 +82,12 @@ def test_pruned_for_good_it_is_saved_folded_and_taken_away(tmp_path: Path) -> No
         expected = model(IDS)
     for one in both:
         prune.remove(one, "weight")
-    with torch.no_grad():
-        assert torch.equal(model(IDS), expected)
+    with torch.no_grad():  # plain maps again: another product adds them
+        found = model(IDS)
+        torch.testing.assert_close(found, expected)
         laurel.save(model, tmp_path)
         again = laurel.restore(decoder("baseline"), tmp_path)
-        assert torch.equal(again(IDS), expected)
+        assert torch.equal(again(IDS), found)
         assert [zeros(one) for one in maps(again)] == [zeros(one) for one in maps(model)]
         assert distance(laurel.fold(model, IDS)(IDS), expected) < 1e-5
     names = list(decoder("baseline").state_dict())

@@ -1,0 +1,156 @@
+"""The learned sum where nothing is differentiated: into one tensor, in place where the sum that stood there was.
+
+In eager mode without gradients, a f + b (x + ...) is gathered in one tensor: the branch's own memory where the model
+wrote `f += x`, else one new tensor. Everywhere else (with gradients, under a compiler, an export, a transform or a mode
+that watches operators) the plain formula stands, which is what counts and compilers are to see.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from laurel_cli.laurel.spec import Spec
+
+Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast to the sum
+DEVICES = ("cpu", "cuda")
+AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def fits(x: Tensor, *others: Any) -> bool:
+    """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or _watched():
+        return False
+    if not all(type(one) is Tensor and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
+        return False
+    if not all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others):
+        return False
+    kind = x.device.type
+    return kind in DEVICES and x.is_floating_point() and not torch.is_autocast_enabled(kind)
+
+
+def _watched() -> bool:
+    """Whether operators are seen by a dispatch mode, a transform of functions, a trace, or carry forward gradients."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:
+    """(a, b) of Eq. 5 from RW's two logits (one with "sigmoid") on the CPU, read anew by each call: never stale."""
+    values: list[float] = logits.tolist()
+    if spec.normalize == "none":
+        return values[0], values[1]
+    low, high = (0.0, values[0]) if spec.normalize == "sigmoid" else (values[1], values[0])
+    a = _share(high - low)
+    b = 1 - a if spec.normalize == "sigmoid" else _share(low - high)
+    scale = 2 if spec.normalize == "2softmax" else 1
+    return scale * a, scale * b
+
+
+def _share(difference: float) -> float:
+    """1 / (1 + exp(-difference)), without overflow."""
+    if difference >= 0:
+        return 1 / (1 + math.exp(-difference))
+    grown = math.exp(difference)
+    return grown / (1 + grown)
+
+
+def weighted(f: Tensor, a: Weight, x: Tensor, b: Weight, *, first: bool, own: bool) -> Tensor:
+    """a f + b x in one tensor.
+
+    Args:
+        f, x: alike, see `fits`.
+        first: x stood first, so that where their memory layouts differ, its own is the sum's.
+        own: f's memory may be overwritten.
+    """
+    if own:
+        return plus(f if _is_one(a) else f.mul_(a), x, b)
+    (one, its), (other, others) = ((x, b), (f, a)) if first else ((f, a), (x, b))
+    if _is_one(others) and one.stride() == other.stride():
+        (one, its), (other, others) = (other, others), (one, its)
+    if _is_one(its):
+        return torch.add(one, other, alpha=others) if isinstance(others, float) else torch.addcmul(one, other, others)
+    return plus(one * its, other, others)
+
+
+def is_apart(f: Tensor, *others: Tensor) -> bool:
+    """Whether f shares its memory with none of the others."""
+    memory = f.untyped_storage().data_ptr()
+    return all(other.untyped_storage().data_ptr() != memory for other in others)
+
+
+def _is_one(weight: Weight) -> bool:
+    return isinstance(weight, float) and weight == 1
+
+
+def plus(total: Tensor, term: Tensor, weight: Weight) -> Tensor:
+    """total + weight * term, in `total`."""
+    return total.add_(term, alpha=weight) if isinstance(weight, float) else total.addcmul_(term, weight)
+
+
+def narrow(down: Any, x: Tensor) -> Tensor:
+    """A x, where images lie channel by channel as a product for each: half the time of a convolution, or less.
+
+    Args:
+        down: A, a linear layer or a convolution of kernel 1; x of shape (..., D) or (N, D, ...).
+    """
+    if type(down) not in CONVOLUTIONS or not _is_plain(down, x.dtype) or not x.is_contiguous() or x.numel() == 0:
+        return down(x)
+    kernel = down.weight.flatten(1)
+    rank, width = kernel.shape
+    if x.numel() == len(x) * width:  # one place
+        return torch.mm(x.view(-1, width), kernel.t()).view(len(x), rank, *x.shape[2:])
+    if len(x) == 1 and x.dtype == torch.float32:  # with the longer side first: two threads share it better
+        product = torch.mm(x.view(width, -1).t(), kernel.t()).t()
+    else:
+        product = torch.bmm(kernel.expand(len(x), -1, -1), x.view(len(x), width, -1))
+    return product.view(len(x), rank, *x.shape[2:])
+
+
+def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tensor | None:
+    """total + weight * B narrow, in `total` and by one product that adds; None where there is none.
+
+    Args:
+        up: B, a linear layer or a convolution of kernel 1; not one that somebody hooked, wrapped or quantised.
+        total: (..., D), or (N, D, ...) for a convolution; `narrow` the same with r channels.
+        weight: a number, or a tensor, of which one of a single element can be multiplied in.
+    """
+    images = type(up) in CONVOLUTIONS
+    if not (images or type(up) is nn.Linear) or not _is_plain(up, total.dtype) or total.dtype != narrow.dtype:
+        return None
+    kernel = up.weight.flatten(1)
+    if total.numel() == 0 or narrow.numel() * len(kernel) != total.numel() * kernel.shape[1]:
+        return None
+    if isinstance(weight, Tensor):
+        if weight.numel() != 1:
+            return None
+        narrow, weight = narrow * weight, 1.0
+    if not images or total.numel() == len(total) * len(kernel):
+        rows, of_narrow = total, narrow
+    elif total.is_contiguous():
+        flat, maps = narrow.reshape(len(total), kernel.shape[1], -1), kernel.expand(len(total), -1, -1)
+        total.view(len(total), len(kernel), -1).baddbmm_(maps, flat, alpha=weight)
+        return total
+    else:
+        rows, of_narrow = total.movedim(1, -1), narrow.movedim(1, -1)
+    if not rows.is_contiguous():
+        return None
+    rows.view(-1, len(kernel)).addmm_(of_narrow.reshape(-1, kernel.shape[1]), kernel.t(), alpha=weight)
+    return total
+
+
+def _is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether its call is a product with its weight and nothing else: no hook, no other forward method or weight."""
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    weight = module.weight
+    return type(weight) in (nn.Parameter, Tensor) and weight.dtype == dtype
