@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from laurel_cli.laurel.spec import Spec
@@ -19,12 +20,13 @@ from laurel_cli.laurel.spec import Spec
 Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast to the sum
 DEVICES = ("cpu", "cuda")
 AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
+WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fits(x: Tensor, *others: Any) -> bool:
     """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or _watched():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
         return False
     if not all(type(one) is Tensor and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
         return False
@@ -34,7 +36,7 @@ def fits(x: Tensor, *others: Any) -> bool:
     return kind in DEVICES and x.is_floating_point() and not torch.is_autocast_enabled(kind)
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether operators are seen by a dispatch mode, a transform of functions, a trace, or carry forward gradients."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
@@ -103,7 +105,7 @@ def narrow(down: Any, x: Tensor) -> Tensor:
     Args:
         down: A, a linear layer or a convolution of kernel 1; x of shape (..., D) or (N, D, ...).
     """
-    if type(down) not in CONVOLUTIONS or not _is_plain(down, x.dtype) or not x.is_contiguous() or x.numel() == 0:
+    if type(down) not in CONVOLUTIONS or not is_plain(down, x.dtype) or not x.is_contiguous() or x.numel() == 0:
         return down(x)
     kernel = down.weight.flatten(1)
     rank, width = kernel.shape
@@ -125,7 +127,7 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
         weight: a number, or a tensor, of which one of a single element can be multiplied in.
     """
     images = type(up) in CONVOLUTIONS
-    if not (images or type(up) is nn.Linear) or not _is_plain(up, total.dtype) or total.dtype != narrow.dtype:
+    if not is_plain(up, total.dtype) or total.dtype != narrow.dtype:
         return None
     kernel = up.weight.flatten(1)
     if total.numel() == 0 or narrow.numel() * len(kernel) != total.numel() * kernel.shape[1]:
@@ -148,9 +150,12 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
     return total
 
 
-def _is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether its call is a product with its weight and nothing else: no hook, no other forward method or weight."""
-    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether its call is a product with its weight and nothing else: no hook, no other forward method or weight.
+
+    Hooks do no harm where operators are watched: the module is called there.
+    """
+    if "forward" in vars(module) or ((module._forward_hooks or module._forward_pre_hooks) and not watched()):
         return False
     weight = module.weight
-    return type(weight) in (nn.Parameter, Tensor) and weight.dtype == dtype
+    return type(module) in (nn.Linear, *CONVOLUTIONS) and type(weight) in WEIGHTS and weight.dtype == dtype

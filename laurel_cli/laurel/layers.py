@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel import fast
+from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
@@ -105,6 +105,8 @@ class LaurelLayer(LearnedSum):
         if fast.fits(x, f, *past[1:]):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
+        if sign > 0 and self._trains_at_once(x.dtype) and fast_training.fits(x, f, *past[1:]):
+            return self._learning(x, f, past, first=first)
         g = x
         if spec.pa:
             g = self._with_history(x, past)
@@ -152,6 +154,37 @@ class LaurelLayer(LearnedSum):
             return self._plus_low_rank(total, [summed], b)
         return self._plus_low_rank(total, [x], b)
 
+    def _trains_at_once(self, dtype: torch.dtype) -> bool:
+        """Whether `fast_training` knows the formula, and what the maps are."""
+        usual = not hasattr(self, "B") or (not self._moved and fast.is_plain(self.B, dtype))
+        return usual and not self.spec.vector_weights
+
+    def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], *, first: bool) -> Tensor:
+        """The same sum as one node of the graph: see `fast_training`."""
+        history = self.spec.history_map
+        weights = None
+        if self.spec.rw:
+            a, b = self.residual_weights()
+            weights = a.to(f.dtype), b.to(f.dtype)
+        narrow = c = None
+        if hasattr(self, "B"):
+            by = nn.Module.__call__ if fast.watched() else fast.narrow
+            if history == "per-lag":
+                narrow = narrowed(self, past, self.c, by)
+            else:
+                narrow = narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
+        if history == "identity":
+            c = self.c[: len(past)].to(x.dtype)
+        way = fast_training.Way(first, getattr(self, "B", None), self._channel_dim)
+        return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
+
+    def _gathered(self, past: list[Tensor]) -> Tensor:
+        """sum_j c_j x_{i-j}."""
+        total = self.c[0] * past[0]
+        for lag in range(1, len(past)):
+            total = total + self.c[lag] * past[lag]
+        return total
+
     def _at_hand(self, f: Tensor) -> tuple[fast.Weight, fast.Weight]:
         """(a, b): as numbers where Python can read them at no cost, else ready to be multiplied with."""
         if not self.spec.rw:
@@ -173,9 +206,7 @@ class LaurelLayer(LearnedSum):
         """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
         if self.spec.history_map == "per-lag":
             return x + self._low_rank(past, self.c)
-        total = self.c[0] * past[0]
-        for lag in range(1, len(past)):
-            total = total + self.c[lag] * past[lag]
+        total = self._gathered(past)
         if self.spec.history_map == "shared":  # h is linear: one product for all lags
             return x + self._low_rank([total])
         if self.spec.lr:

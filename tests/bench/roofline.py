@@ -30,7 +30,7 @@ from laurel_cli.laurel.addition import LearnedSum
 RANK, LAGS = 16, 3
 SHAPES = {"GPT-2": (1024, 768), "first stage of ResNet-50": (3136, 256), "wide": (8192, 2048)}
 FORMS = ("add", "rw", "lr", "pa", "rw+lr", "rw+lr+pa")
-WAYS = ("forward", "backward", "inference", "folded")
+WAYS = ("forward", "backward", "folded")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,8 @@ def today(form: str, way: str, k: int = LAGS) -> Work:
 
     Args:
         form: of `FORMS`.
-        way: "forward", with gradients; "backward", from dy to those of x, f, the earlier inputs and all parameters;
-            "inference", the forward pass without gradients; "folded", that of `laurel_cli.fold`'s sum, whose a is in
-            the branch already.
+        way: "forward"; "backward", from dy to the gradients of x, f, the earlier inputs and all parameters; "folded",
+            the forward pass of `laurel_cli.fold`'s sum, whose a is in the branch already.
         k: lags that PA reads, x itself among them.
     """
     return _TODAY[way](k)[form]
@@ -85,34 +84,23 @@ def today(form: str, way: str, k: int = LAGS) -> Work:
 def _forward(k: int) -> dict[str, Work]:
     return {
         "add": Work(3, elementwise=1),
-        "rw": Work(5, elementwise=3),  # b x; a f + that
-        "lr": Work(8, 2, 2, products=2, elementwise=2),  # A x; B of that; x + ...; f + ...
-        "pa": Work(5 * k + 3, elementwise=2 * k + 1),  # c_j x_j, their sum; x + ...; f + ...
-        "rw+lr": Work(10, 2, 2, products=2, elementwise=4),
-        # A_j x_j; c_j of each; side by side; B of all; x + ...; b g; a f + that
-        "rw+lr+pa": Work(k + 9, 6 * k, 2 * k, products=2 * k, elementwise=4, narrow_elementwise=k),
+        "rw": Work(5, elementwise=3),  # b x; a f is added to it
+        "lr": Work(6, 2, 2, products=2, elementwise=1),  # A x; x + f; B of the former is added by the product itself
+        "pa": Work(3 * k, elementwise=2 * k),  # f + (1 + c_0) x in one; c_j x_j is added, each in one
+        "rw+lr": Work(8, 2, 2, products=2, elementwise=3),
+        # A_j x_j; c_j of each; side by side; b x; a f; B of all
+        "rw+lr+pa": Work(k + 7, 6 * k, 2 * k, products=2 * k, elementwise=3, narrow_elementwise=k),
     }
 
 
 def _backward(k: int) -> dict[str, Work]:
     return {
         "add": Work(0),  # dy is the gradient of both
-        "rw": Work(14, elementwise=7),  # a dy, b dy, and for da and db products of two tensors, summed
-        "lr": Work(7, 4, 4, products=4, elementwise=1),
-        "pa": Work(6 * k + 3, elementwise=3 * k + 1),
-        "rw+lr": Work(21, 4, 4, products=4, elementwise=8),
-        "rw+lr+pa": Work(2 * k + 19, 10 * k, 4 * k, products=4 * k, elementwise=8, narrow_elementwise=3 * k),
-    }
-
-
-def _inference(k: int) -> dict[str, Work]:
-    return {
-        "add": Work(3, elementwise=1),
-        "rw": Work(5, elementwise=3),  # b x; a f is added to it
-        "lr": Work(6, 2, 2, products=2, elementwise=1),  # A x; f + x; B of the former is added by the product itself
-        "pa": Work(3 * k, elementwise=2 * k),  # f + (1 + c_0) x in one; c_j x_j is added, each in one
-        "rw+lr": Work(8, 2, 2, products=2, elementwise=3),
-        "rw+lr+pa": Work(k + 7, 6 * k, 2 * k, products=2 * k, elementwise=3, narrow_elementwise=k),
+        "rw": Work(8, elementwise=6),  # a dy, b dy, and for da and db a product of two tensors each
+        "lr": Work(7, 4, 4, products=4, elementwise=1),  # two for B, two for A; x's two gradients are added
+        "pa": Work(4 * k, elementwise=3 * k),
+        "rw+lr": Work(15, 10, 4, products=4, elementwise=7, narrow_elementwise=4),
+        "rw+lr+pa": Work(2 * k + 13, 16 * k, 4 * k, products=4 * k, elementwise=7, narrow_elementwise=7 * k),
     }
 
 
@@ -127,7 +115,7 @@ def _folded(k: int) -> dict[str, Work]:
     }
 
 
-_TODAY = {"forward": _forward, "backward": _backward, "inference": _inference, "folded": _folded}
+_TODAY = {"forward": _forward, "backward": _backward, "folded": _folded}
 
 
 def least(form: str, way: str, k: int = LAGS) -> Work:
@@ -235,10 +223,9 @@ Made by `python -m tests.bench.roofline{told}`. A sum has T rows of D channels. 
 these sizes that are read or written; r = {rank}, PA reads {lags} inputs, x among them. Numbers (a, b, c) are left out.
 *Today* is what the operators of the layer do in eager mode on rows of channels, held against those that ran by
 `tests/laurel/test_roofline.py`; *least* reads and writes every tensor of size TD and rD once, with the same arithmetic.
-Forward is the first half of training, inference the pass without gradients, into a tensor of its own (where the model
-wrote `f += x` it is f's, and a is multiplied in there). Backward goes from dy to the gradients of x, f, the earlier
-inputs and all parameters, each written once; adding them to gradients from elsewhere is left out. Folded is the
-inference of what `laurel_cli.fold` leaves, whose a is in the branch already."""
+Forward is inference, and the first half of training. Backward goes from dy to the gradients of x, f, the earlier inputs
+and all parameters, each written once; adding them to gradients from elsewhere is left out. Folded is the forward pass
+of what `laurel_cli.fold` leaves, whose a is in the branch already."""
 LIMITS = """## Limits
 
 The least time of a form over that of the plain addition. Each is the larger of two: bytes over bandwidth, products over
@@ -294,7 +281,7 @@ def ratio(machine: Machine, kind: Callable[[str, str], Work], form: str, way: st
     """The least time of a form over that of the addition; in training both passes, one after the other."""
 
     def seconds(one: str) -> float:
-        ways = ("forward", "backward") if way == "training" else (way,)
+        ways = {"inference": ("forward",), "folded": ("folded",), "training": ("forward", "backward")}[way]
         return sum(machine.seconds(kind(one, pass_), rows, width, RANK) for pass_ in ways)
 
     return seconds(form) / seconds("add")
