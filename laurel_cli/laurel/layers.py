@@ -105,7 +105,7 @@ class LaurelLayer(LearnedSum):
         if fast.fits(x, f, *past[1:]):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
-        if sign > 0 and self._trains_at_once(x.dtype) and fast_training.fits(x, f, *past[1:]):
+        if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x.dtype):
             return self._learning(x, f, past, first=first)
         g = x
         if spec.pa:

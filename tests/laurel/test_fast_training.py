@@ -273,6 +273,18 @@ def test_a_model_learns_as_by_the_plain_formula(arm: str, sums: list[Any], monke
 
 
 @pytest.mark.parametrize("arm", ARMS)
+def test_many_gradients_at_once(arm: str) -> None:
+    """The backward pass under `vmap`, as `jacobian(vectorize=True)` has it."""
+    model, x = stack(arm)
+    few, own = model(x).flatten()[:5], list(model.parameters())
+    rows = torch.eye(5, dtype=x.dtype)
+    found = torch.autograd.grad(few, own, rows, is_grads_batched=True, retain_graph=True)
+    want = [torch.autograd.grad(few, own, row, retain_graph=True) for row in rows]
+    for number, ours in enumerate(found):
+        torch.testing.assert_close(ours, torch.stack([each[number] for each in want]), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_whole_stack_that_is_recomputed(arm: str) -> None:
     model, x = stack(arm)
     want = gradients(model, x)
