@@ -21,12 +21,18 @@ Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast
 DEVICES = ("cpu", "cuda")
 AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
 WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
+LEAST = 1 << 15  # elements of a sum with low-rank maps, by `tests/bench/sum_speed.py`
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def fits(x: Tensor, *others: Any) -> bool:
-    """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
+def fits(x: Tensor, *others: Any, least: int = 0) -> bool:
+    """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches.
+
+    Args:
+        x: the skip; `others` what is summed with it.
+        least: elements of a sum for which it pays.
+    """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched() or x.is_nested or x.numel() < least:
         return False
     if not all(type(one) is Tensor and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
         return False

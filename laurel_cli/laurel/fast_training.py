@@ -1,11 +1,11 @@
 """The learned sum in training, in eager mode: one node of the graph, which keeps x, f and r-wide products alone.
 
 y = a f + b (x + sum_j c_j p_j + B n), where n = A x or the products of a history. The plain formula's graph keeps
-b, g = x + ... and f; this one x (which the branch keeps as well), f for a's gradient, and n. Gradients, with <u, v> the
-sum of u * v and s = B^T dy:
+g = x + ... and f; this one x (which the branch keeps as well), f for a's gradient, and n. Gradients, with <u, v> the
+sum of u * v, p_0 = x and s = B^T dy:
 
-    df = a dy    dx = b (1 + c_0) dy    dp_j = b c_j dy    dn = b s    dB = b dy n^T
-    da = <dy, f>    db = <dy, x> + sum_j c_j <dy, p_j> + <s, n>    dc_j = b <dy, p_j>, p_0 = x
+    df = a dy    dp_j = b c_j dy    dx = b (1 + c_0) dy + A^T dn    dn = b s    dB = b dy n^T    dA = dn x^T
+    da = <dy, f>    db = <dy, x> + sum_j c_j <dy, p_j> + <s, n>    dc_j = b <dy, p_j>
 
 They can be differentiated again. Forward, what is computed is that of `fast`; where operators are watched (counts,
 fake tensors) it is the plain formula, and what is kept is the same.
@@ -24,6 +24,15 @@ from torch.autograd import forward_ad
 
 from laurel_cli.laurel import fast
 
+# From how many elements of a sum one node in Python takes less time than the several of the plain formula: on the CPU
+# by `tests/bench/sum_speed.py`, on CUDA a guess, which nothing has measured. With RW and low-rank maps it begins where
+# it is 2 to 7 % slower, for the tensor of the sum's size that the plain formula keeps.
+HISTORY, WEIGHTED_MAPS, OTHERS = "history", "weighted maps", "others"
+LEAST = {
+    "cpu": {HISTORY: 1 << 16, WEIGHTED_MAPS: 100_000, OTHERS: 3 << 16},
+    "cuda": {HISTORY: 1 << 22, WEIGHTED_MAPS: 1 << 22, OTHERS: 1 << 22},
+}
+
 
 @dataclass(frozen=True)
 class Way:
@@ -31,28 +40,35 @@ class Way:
 
     Attributes:
         first: whether the skip stands first.
-        up: the layer whose weight is B; None without low-rank maps.
         dim: where the channels lie.
+        up: the layer whose weight is B; None without low-rank maps.
+        down: the layer whose weight is A, where n = A x; None where n is given.
     """
 
     first: bool
-    up: Any
     dim: int
+    up: Any = None
+    down: Any = None
 
 
-def fits(x: Tensor, *others: Any) -> bool:
-    """Whether tensors can be summed here: plain or fake ones alike, in eager mode, under no transform of functions."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or forward_ad._current_level >= 0:
+def fits(x: Tensor, *others: Any, kind: str = OTHERS) -> bool:
+    """Whether tensors can be summed here: plain or fake ones alike, in eager mode, under no transform of functions, and
+    large enough for a formula of this `kind`, of those in `LEAST`.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested:
+        return False
+    device = x.device.type
+    if device not in LEAST or x.numel() < max(LEAST[device][kind], 1):
+        return False
+    if not x.is_floating_point() or torch.is_autocast_enabled(device):
         return False
     if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None:
         return False
+    if forward_ad._current_level >= 0:
+        return False
     if not all(type(one) in (Tensor, FakeTensor) and one.layout == torch.strided for one in (x, *others)):
         return False
-    if not all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others):
-        return False
-    kind = x.device.type
-    alike = not any(one.is_nested for one in (x, *others)) and x.numel() > 0
-    return alike and kind in fast.DEVICES and x.is_floating_point() and not torch.is_autocast_enabled(kind)
+    return all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others)
 
 
 def summed(
@@ -70,12 +86,12 @@ def summed(
         way: how.
         x, f: skip and branch.
         weights: a and b, of one element each and of x's type; None for 1 and 1.
-        narrow: n, r channels wide.
+        narrow: n, r channels wide, where it is not A x.
         c: of x itself and of `past`, the earlier inputs, the newest first.
     """
     a, b = (None, None) if weights is None else weights
-    kernel = None if narrow is None else way.up.weight
-    total: Tensor = _Sum.apply(way, x, f, a, b, narrow, kernel, c, *past)
+    up, down = (None if one is None else one.weight for one in (way.up, way.down))
+    total: Tensor = _Sum.apply(way, x, f, a, b, narrow, up, down, c, *past)
     return total
 
 
@@ -89,15 +105,19 @@ class _Sum(torch.autograd.Function):
         a: Tensor | None,
         b: Tensor | None,
         narrow: Tensor | None,
-        kernel: Tensor | None,
+        up: Tensor | None,
+        down: Tensor | None,
         c: Tensor | None,
         *past: Tensor,
     ) -> Tensor:
+        plain = fast.watched() or type(x) is not Tensor
+        if down is not None:
+            narrow = way.down(x) if plain else fast.narrow(way.down, x)
         ctx.way = way
-        skip = x if b is not None or c is not None else None
-        ctx.save_for_backward(skip, f if a is not None else None, a, b, narrow, kernel, c, *past)
+        skip = x if b is not None or c is not None or down is not None else None
+        ctx.save_for_backward(skip, f if a is not None else None, a, b, narrow, up, down, c, *past)
         ctx.set_materialize_grads(False)
-        if fast.watched() or type(x) is not Tensor:
+        if plain:
             return _plainly(way, x, f, a, b, narrow, c, past)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
         total = fast.weighted(f, by_a, x, by_b + by_b * by_c[0] if by_c else by_b, first=way.first, own=False)
@@ -110,32 +130,38 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None) -> Any:
-        x, f, a, b, narrow, kernel, c, *past = ctx.saved_tensors
+        x, f, a, b, narrow, up, down, c, *past = ctx.saved_tensors
         if dy is None:
-            return (None,) * (8 + len(past))
-        _, needs_x, needs_f, needs_a, needs_b, needs_narrow, needs_kernel, needs_c, *needs_past = ctx.needs_input_grad
+            return (None,) * (9 + len(past))
+        _, *wanted = ctx.needs_input_grad
+        for_x, for_f, for_a, for_b, for_narrow, for_up, for_down, for_c, *for_past = wanted
         dim = ctx.way.dim
+        if down is not None and torch.is_grad_enabled():  # n was made within: once more, so that it has a graph
+            narrow = _mapped(x, down.flatten(1).t(), dim)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
-        df = _times(dy, by_a) if needs_f else None
-        dx = _times(dy, by_b + by_b * by_c[0] if by_c else by_b) if needs_x else None
+        df = _times(dy, by_a) if for_f else None
         dpast = [
-            _times(dy, by_b * weight) if needed else None for needed, weight in zip(needs_past, by_c[1:], strict=True)
+            _times(dy, by_b * weight) if needed else None for needed, weight in zip(for_past, by_c[1:], strict=True)
         ]
-        da = _inner(dy, f).view_as(a) if needs_a else None
-        inner = [_inner(dy, one) for one in (x, *past)] if needs_b or needs_c else []
-        dc = _times(torch.stack(inner), by_b) if needs_c else None
-        db = dnarrow = dkernel = None
-        if needs_b:
+        da = _inner(dy, f).view_as(a) if for_a else None
+        inner = [_inner(dy, one) for one in (x, *past)] if for_b or for_c else []
+        dc = _times(torch.stack(inner), by_b) if for_c else None
+        db = dnarrow = dup = ddown = None
+        if for_b:
             db = inner[0]
             for product, weight in zip(inner, by_c, strict=False):
                 db = db + product * weight
-        if kernel is not None:
-            if needs_narrow or needs_b:
-                s = _transposed(kernel, dy, dim)
-                db = None if db is None else db + _inner(s, narrow)
-                dnarrow = _times(s, by_b) if needs_narrow else None
-            dkernel = _outer(dy, _times(narrow, by_b), dim).view_as(kernel) if needs_kernel else None
-        return None, dx, df, da, None if db is None else db.view_as(b), dnarrow, dkernel, dc, *dpast
+        if up is not None:
+            s = _mapped(dy, up.flatten(1), dim)
+            db = None if db is None else db + _inner(s, narrow)
+            dnarrow = _times(s, by_b)
+            dup = _outer(dy, _times(narrow, by_b), dim).view_as(up) if for_up else None
+            ddown = _outer(dnarrow, x, dim).view_as(down) if for_down else None
+        dx, of_x = None, by_b + by_b * by_c[0] if by_c else by_b
+        if for_x:
+            dx = _times(dy, of_x) if dnarrow is None or down is None else _with_product(dy, of_x, dnarrow, down, dim)
+        db = None if db is None else db.view_as(b)
+        return None, dx, df, da, db, dnarrow if for_narrow else None, dup, ddown, dc, *dpast
 
 
 def _plainly(
@@ -199,22 +225,32 @@ def _rows(tensor: Tensor, dim: int) -> Tensor | None:
     return last.reshape(-1, last.shape[-1]) if dim == tensor.dim() - 1 or last.is_contiguous() else None
 
 
-def _transposed(kernel: Tensor, dy: Tensor, dim: int) -> Tensor:
-    """B^T dy, of dy's shape with r channels."""
-    maps = kernel.flatten(1)
-    rows = _rows(dy, dim)
+def _mapped(u: Tensor, maps: Tensor, dim: int) -> Tensor:
+    """u with the r channels maps^T u at every place; `maps` has a row for each of u's channels."""
+    rows = _rows(u, dim)
     if rows is not None:
-        places = dy.movedim(dim, -1).shape[:-1]
-        return (rows @ maps).view(*places, -1).movedim(-1, dim)
-    product = torch.bmm(maps.t().expand(len(dy), -1, -1), dy.reshape(len(dy), len(maps), -1))
-    return product.view(len(dy), -1, *dy.shape[2:])
+        return (rows @ maps).view(*u.movedim(dim, -1).shape[:-1], -1).movedim(-1, dim)
+    product = torch.bmm(maps.t().expand(len(u), -1, -1), u.reshape(len(u), len(maps), -1))
+    return product.view(len(u), -1, *u.shape[2:])
 
 
-def _outer(dy: Tensor, narrow: Tensor, dim: int) -> Tensor:
-    """The sum over all places of dy n^T, of shape (D, r)."""
-    rows = _rows(dy, dim)
+def _outer(u: Tensor, v: Tensor, dim: int) -> Tensor:
+    """The sum over all places of u v^T, a matrix of u's channels by v's."""
+    rows = _rows(u, dim)
     if rows is not None:
-        return rows.t() @ narrow.movedim(dim, -1).reshape(len(rows), -1)
-    batch = len(dy)
-    planes = dy.reshape(batch, dy.shape[1], -1), narrow.reshape(batch, narrow.shape[1], -1).transpose(1, 2)
+        return rows.t() @ v.movedim(dim, -1).reshape(len(rows), -1)
+    planes = u.reshape(len(u), u.shape[1], -1), v.reshape(len(v), v.shape[1], -1).transpose(1, 2)
     return torch.bmm(*planes).sum(0)
+
+
+def _with_product(dy: Tensor, weight: Any, dnarrow: Tensor, down: Tensor, dim: int) -> Tensor:
+    """weight dy + A^T dn, of dy's shape."""
+    if not isinstance(weight, float):
+        dy, weight = dy * weight, 1.0
+    maps, rows = down.flatten(1), _rows(dy, dim)
+    if rows is not None:
+        found = torch.addmm(rows, dnarrow.movedim(dim, -1).reshape(len(rows), -1), maps, beta=weight)
+        return found.view(dy.movedim(dim, -1).shape).movedim(-1, dim)
+    batch = len(dy)
+    planes = dy.reshape(batch, dy.shape[1], -1), maps.t().expand(batch, -1, -1), dnarrow.reshape(batch, len(maps), -1)
+    return torch.baddbmm(*planes, beta=weight).view(dy.shape)

@@ -102,10 +102,11 @@ class LaurelLayer(LearnedSum):
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
-        if fast.fits(x, f, *past[1:]):
+        maps = hasattr(self, "B")
+        if fast.fits(x, f, *past[1:], least=fast.LEAST if maps else 0):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
-        if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x.dtype):
+        if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x.dtype):
             return self._learning(x, f, past, first=first)
         g = x
         if spec.pa:
@@ -154,6 +155,13 @@ class LaurelLayer(LearnedSum):
             return self._plus_low_rank(total, [summed], b)
         return self._plus_low_rank(total, [x], b)
 
+    @property
+    def _kind(self) -> str:
+        """Of `fast_training.LEAST`."""
+        if not self.spec.low_rank:
+            return fast_training.HISTORY if self.spec.pa else fast_training.OTHERS
+        return fast_training.WEIGHTED_MAPS if self.spec.rw else fast_training.OTHERS
+
     def _trains_at_once(self, dtype: torch.dtype) -> bool:
         """Whether `fast_training` knows the formula, and what the maps are."""
         usual = not hasattr(self, "B") or (not self._moved and fast.is_plain(self.B, dtype))
@@ -162,20 +170,23 @@ class LaurelLayer(LearnedSum):
     def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], *, first: bool) -> Tensor:
         """The same sum as one node of the graph: see `fast_training`."""
         history = self.spec.history_map
-        weights = None
+        weights = narrow = c = up = down = None
         if self.spec.rw:
             a, b = self.residual_weights()
             weights = a.to(f.dtype), b.to(f.dtype)
-        narrow = c = None
         if hasattr(self, "B"):
-            by = nn.Module.__call__ if fast.watched() else fast.narrow
+            up, by = self.B, nn.Module.__call__ if fast.watched() else fast.narrow
             if history == "per-lag":
                 narrow = narrowed(self, past, self.c, by)
+            elif history == "shared":
+                narrow = narrowed(self, [self._gathered(past)], None, by)
+            elif fast.is_plain(self.A[0], x.dtype):
+                down = self.A[0]
             else:
-                narrow = narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
+                narrow = narrowed(self, [x])
         if history == "identity":
             c = self.c[: len(past)].to(x.dtype)
-        way = fast_training.Way(first, getattr(self, "B", None), self._channel_dim)
+        way = fast_training.Way(first, self._channel_dim, up, down)
         return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
 
     def _gathered(self, past: list[Tensor]) -> Tensor:

@@ -97,9 +97,9 @@ def _backward(k: int) -> dict[str, Work]:
     return {
         "add": Work(0),  # dy is the gradient of both
         "rw": Work(8, elementwise=6),  # a dy, b dy, and for da and db a product of two tensors each
-        "lr": Work(7, 4, 4, products=4, elementwise=1),  # two for B, two for A; x's two gradients are added
+        "lr": Work(5, 4, 4, products=4),  # two for B, two for A, of which one adds x's gradients
         "pa": Work(4 * k, elementwise=3 * k),
-        "rw+lr": Work(15, 10, 4, products=4, elementwise=7, narrow_elementwise=4),
+        "rw+lr": Work(11, 10, 4, products=4, elementwise=5, narrow_elementwise=4),
         "rw+lr+pa": Work(2 * k + 13, 16 * k, 4 * k, products=4 * k, elementwise=7, narrow_elementwise=7 * k),
     }
 

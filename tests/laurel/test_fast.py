@@ -67,6 +67,11 @@ def laid_out(tensor: Tensor) -> list[int]:
     return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
+@pytest.fixture(autouse=True)
+def _however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "LEAST", 0)
+
+
 @pytest.fixture(params=["numbers", "tensors"])
 def weights_as(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As on the CPU, where Python reads a and b; and as on an accelerator, where they stay tensors."""

@@ -86,6 +86,11 @@ def tensors(spec: Spec, layout: str, memory: torch.memory_format = torch.contigu
     return [one.requires_grad_() for one in made]
 
 
+@pytest.fixture(autouse=True)
+def _however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_training, "LEAST", {"cpu": dict.fromkeys(fast_training.LEAST["cpu"], 0)})
+
+
 @pytest.fixture
 def sums(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """One entry for every sum that was made as one node."""
@@ -265,7 +270,7 @@ def test_a_model_learns_as_by_the_plain_formula(arm: str, sums: list[Any], monke
     model, x = stack(arm)
     found = gradients(model, x)
     assert len(sums) == 4
-    monkeypatch.setattr(fast_training, "fits", lambda *_: False)
+    monkeypatch.setattr(fast_training, "fits", lambda *_, **__: False)
     want = gradients(model, x)
     assert len(sums) == 4
     for ours, theirs in zip(found, want, strict=True):
@@ -317,6 +322,24 @@ def test_where_it_is_not(sums: list[Any]) -> None:
     assert len(sums) == 3
     for name, p in model.named_parameters():
         torch.testing.assert_close(ours[name], torch.autograd.grad(loss(dict(model.named_parameters()), x), p)[0])
+
+
+def test_small_sums_stay_plain(sums: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {
+        "rw": "others",
+        "lr@2": "others",
+        "pa": "history",
+        "rw+lr@2": "weighted maps",
+        "rw+lr+pa@2": "weighted maps",
+    }
+    for arm, kind in kinds.items():
+        model, x = stack(arm)
+        for least, made in ((x.numel(), 4), (x.numel() + 1, 0)):
+            others = dict.fromkeys(fast_training.LEAST["cpu"], x.numel() + 1)
+            monkeypatch.setattr(fast_training, "LEAST", {"cpu": others | {kind: least}})
+            sums.clear()
+            model(x)
+            assert len(sums) == made
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
