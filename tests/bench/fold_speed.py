@@ -20,10 +20,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from laurel_cli.devices.base import Device
+    from laurel_cli.models.inputs import Inputs
+    from laurel_cli.models.loaded import LoadedModel
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -31,6 +36,7 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 ARMS = ("rw", "pa", "lr@16", "rw+lr@16", "rw+lr+pa@16")
+OTHERS = {"naive+1": "naive+1", "the baseline again": "the same again"}
 ROUNDS = 30
 SECONDS = 0.3  # of each model, in each round, on the CPU; elsewhere a tenth
 
@@ -52,15 +58,14 @@ def main() -> None:
     lines = [_head(asked), "| case | arm | as it is | folded |", "|---|---|---:|---:|"]
     for case in asked.cases:
         for arm, whole, folded in measured(case, asked):
-            lines.append(f"| {case} | {arm} | {_range(whole)} | {_range(folded)} |")
+            lines.append(f"| {case} | {arm} | {_range(whole)} | {'' if folded is None else _range(folded)} |")
             print(lines[-1], flush=True)
             asked.output.write_text("\n".join(lines) + "\n")
 
 
-def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float], list[float]]]:
-    """For each arm the ratios of each round, as it is and folded; last the baseline against itself."""
+def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float], list[float] | None]]:
+    """For each arm the ratios of each round, as it is and folded; last naive scaling, and the baseline's copy."""
     import torch
-    from torch.utils._pytree import tree_map_only
 
     import laurel_cli as laurel
     from laurel_cli.devices import opened
@@ -71,7 +76,7 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
     torch.manual_seed(0)
     plain, inputs = loaded.build().eval(), loaded.inputs
     timed = laurel.load(name, batch=int(batch)).inputs
-    models = {"baseline": plain, "the same again": copy.deepcopy(plain)}
+    models = {"baseline": plain, "the same again": copy.deepcopy(plain), "naive+1": deeper(loaded).eval()}
     for arm in asked.arms:
         model = laurel.apply(copy.deepcopy(plain), arm, inputs)
         with torch.no_grad():
@@ -81,11 +86,7 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
                 )
         models[arm] = model
         models[f"{arm} folded"] = laurel.fold(model, inputs)
-    there = tree_map_only(
-        torch.Tensor,
-        lambda x: x.to(device.torch, dtype if x.is_floating_point() else x.dtype),
-        (timed.args, timed.kwargs),
-    )
+    there = on(device, dtype, timed)
     calls = {}
     for label, model in models.items():
         model.to(device.torch, dtype)
@@ -97,7 +98,32 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
         for label, taken in times.items()
     }
     rows = [(arm, ratios[arm], ratios[f"{arm} folded"]) for arm in asked.arms]
-    return [*rows, ("baseline", ratios["the same again"], ratios["the same again"])]
+    return [*rows, *((label, ratios[one], None) for label, one in OTHERS.items())]
+
+
+def on(device: Device, dtype: torch.dtype, inputs: Inputs) -> tuple[Any, Any]:
+    """(args, kwargs) of a model's call on a device, numbers in `dtype`."""
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device.torch, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    found: tuple[Any, Any] = tree_map_only(torch.Tensor, moved, (inputs.args, inputs.kwargs))
+    return found
+
+
+def deeper(loaded: LoadedModel) -> nn.Module:
+    """The model with one more block, as naive scaling gives it."""
+    from laurel_cli import arms
+    from laurel_cli.residual.survey import survey
+
+    model = loaded.build()
+    arms.build(
+        arms.parse_arm("naive+1"),
+        arms.Site(model, survey(model, loaded.inputs).whole, loaded.inputs, 0, loaded.build),
+    )
+    return model
 
 
 def _call(model: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Callable[[], object]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import os
 import random
 import sys
@@ -22,18 +21,20 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import laurel_cli as laurel
 from laurel_cli.devices import opened
 from laurel_cli.devices.base import Device
 from laurel_cli.latency.allocator import variables
 from laurel_cli.laurel import fast, fast_training
+from tests.bench.fold_speed import deeper, on
 from tests.bench.roofline import _processor, placed
 
 FORMS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
 WIDTHS, ROWS, RANKS = (64, 512, 2048, 8192), (1, 64, 256, 1024, 16384, 65536), (4, 16, 128)
 MOST = 1 << 24  # elements of a sum
+MODELS = {"resnet50": 4, "vit_b_16": 1, "gpt2": 1}
 STEPS = ("rw", "pa", "lr@16", "rw+lr@16", "rw+lr+pa@16")
 SECONDS = 0.02
 
@@ -81,21 +82,22 @@ def _where(device: Device) -> str:
 
 
 def _steps(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
-    """A step of ResNet-50 over the baseline's: forward and backward, no optimizer, which is the same for both."""
-    yield "\n## A step of ResNet-50, 4 images, over the baseline's\n"
-    yield "| arm | plain | fast |\n|---|---:|---:|"
-    loaded = laurel.load("resnet50", batch=1)
-    base = loaded.build().to(device.torch, dtype).train()
-    images = torch.randn(4, 3, 224, 224, device=device.torch, dtype=dtype)
-    calls = {"baseline": _step(base, images), "again": _step(copy.deepcopy(base), images)}
-    for arm in STEPS:
-        model = _moved(laurel.apply(loaded.build().eval(), arm, loaded.inputs)).to(device.torch, dtype).train()
-        calls[f"{arm}, fast"], calls[f"{arm}, plain"] = _step(model, images), _plainly(_step(model, images))
-    times = _taken(calls, device, rounds)
-    for arm in STEPS:
-        cells = [_ratio(times[f"{arm}, {way}"], times["baseline"]) for way in ("plain", "fast")]
-        yield f"| {arm} | {' | '.join(cells)} |"
-    yield f"| the baseline again | {_ratio(times['again'], times['baseline'])} | |"
+    """Forward and backward, no optimizer, which is the same for both."""
+    for name, batch in MODELS.items():
+        yield f"\n## A step of {name}, batch {batch}, over the baseline's\n"
+        yield "| arm | plain | fast |\n|---|---:|---:|"
+        loaded = laurel.load(name, batch=1)
+        there = on(device, dtype, laurel.load(name, batch=batch).inputs)
+        models = {"baseline": loaded.build(), "again": loaded.build(), "naive+1": deeper(loaded)}
+        models |= {arm: _moved(laurel.apply(loaded.build().eval(), arm, loaded.inputs)) for arm in STEPS}
+        calls = {arm: _step(model.to(device.torch, dtype).train(), *there) for arm, model in models.items()}
+        calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS}
+        times = _taken(calls, device, rounds)
+        for arm in STEPS:
+            cells = [_ratio(times[one], times["baseline"]) for one in (f"{arm}, plain", arm)]
+            yield f"| {arm} | {' | '.join(cells)} |"
+        yield f"| naive+1 | {_ratio(times['naive+1'], times['baseline'])} | |"
+        yield f"| the baseline again | {_ratio(times['again'], times['baseline'])} | |"
 
 
 def _sums(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
@@ -143,10 +145,11 @@ def _plainly(call: Callable[[], object]) -> Callable[[], object]:
     return called
 
 
-def _step(model: nn.Module, images: Tensor) -> Callable[[], object]:
+def _step(model: nn.Module, args: Any, kwargs: Any) -> Callable[[], object]:
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        model(images).float().square().mean().backward()
+        output = model(*args, **kwargs)
+        getattr(output, "logits", output).float().square().mean().backward()
 
     return step
 
