@@ -25,8 +25,8 @@ from torch.autograd import forward_ad
 from laurel_cli.laurel import fast
 
 # From how many elements of a sum one node in Python takes less time than the several of the plain formula: on the CPU
-# with two threads, by `tests/bench/sum_speed.py`; on CUDA a guess, which nothing has measured. Sums over a history alone
-# would be faster from 65,536 on, but steps of GPT-2 with sums of 98,304 were not. With RW and low-rank maps it begins
+# with two threads, by `tests/bench/sum_speed.py`; on CUDA a guess, which nothing has measured. A sum over a history
+# alone gains from 65,536 on, but steps of GPT-2 with sums of 98,304 took longer. With RW and low-rank maps it begins
 # where a sum is up to a tenth slower, for the tensor of its size that the plain formula keeps.
 HISTORY, WEIGHTED_MAPS, OTHERS = "history", "weighted maps", "others"
 LEAST = {

@@ -61,7 +61,7 @@ def main() -> None:
     if asked.device == "cpu" and any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench.sum_speed", *sys.argv[1:]], os.environ | wanted)
     device, dtype = opened(asked.device), getattr(torch, asked.dtype)
-    lines = [HEAD.format(where=_where(device), dtype=asked.dtype, rounds=asked.rounds)]
+    lines = [HEAD.format(where=_where(device), torch=torch.__version__, dtype=asked.dtype, rounds=asked.rounds)]
     for part in (_steps, _sums):
         if asked.only in (None, part.__name__[1:]):
             for line in part(device, dtype, asked.rounds):
@@ -72,9 +72,9 @@ def main() -> None:
 
 HEAD = """# One learned sum, and a training step
 
-Made by `python -m tests.bench.sum_speed`; {where}, torch {torch}, {{dtype}}, eager, {{rounds}} rounds. *Plain* is the
+Made by `python -m tests.bench.sum_speed`; {where}, torch {torch}, {dtype}, eager, {rounds} rounds. *Plain* is the
 plain formula by its own operators, *fast* what runs. Medians of ratios within rounds, quartiles in brackets.
-""".replace("{torch}", torch.__version__)
+"""
 
 
 def _where(device: Device) -> str:
