@@ -54,14 +54,15 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
     if scale.data and asked.get("task") is None and "train-proxy" in scale.steps:
         raise UsageError(f"The scale {scale.name} needs data.", hint=f"Add `task={scale.data!r}` with your folder.")
     found = []
+    study = folder / folder.name  # by its folder a study is called
     for name, options in scale.steps.items():
         answer = folder / f"{name}.json"
         own = _with(options, asked, name)
-        more = {"analyze": ["--save"], "train-proxy": ["--study", str(folder / "study"), "--resume"]}.get(name, [])
+        more = {"analyze": ["--save"], "train-proxy": ["--study", str(study), "--resume"]}.get(name, [])
         kept = [] if name == "train-proxy" else ["--records", str(folder / "records")]
         written = ["--format", "json", "--output", str(answer), "--force"]
         found.append(Command(name, (name, *files.words(own, COMMANDS[name]), *more, *kept, *written), answer))
-    told = ["--study", str(folder / "study")] if "train-proxy" in scale.steps else []
+    told = ["--study", str(study)] if "train-proxy" in scale.steps else []
     told += ["--records", str(folder / "records")] if {"analyze", "profile"} & set(scale.steps) else []
     page = folder / "report.md"
     return [

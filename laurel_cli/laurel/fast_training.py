@@ -36,7 +36,7 @@ LEAST = {
 
 
 @dataclass(frozen=True)
-class Way:
+class Making:
     """How a sum is made, beyond its tensors.
 
     Attributes:
@@ -73,7 +73,7 @@ def fits(x: Tensor, *others: Any, kind: str = OTHERS) -> bool:
 
 
 def summed(
-    way: Way,
+    way: Making,
     x: Tensor,
     f: Tensor,
     weights: tuple[Tensor, Tensor] | None,
@@ -100,7 +100,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        way: Way,
+        way: Making,
         x: Tensor,
         f: Tensor,
         a: Tensor | None,
@@ -166,7 +166,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _plainly(
-    way: Way,
+    way: Making,
     x: Tensor,
     f: Tensor,
     a: Tensor | None,

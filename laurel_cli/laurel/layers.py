@@ -186,7 +186,7 @@ class LaurelLayer(LearnedSum):
                 narrow = narrowed(self, [x])
         if history == "identity":
             c = self.c[: len(past)].to(x.dtype)
-        way = fast_training.Way(first, self._channel_dim, up, down)
+        way = fast_training.Making(first, self._channel_dim, up, down)
         return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
 
     def _gathered(self, past: list[Tensor]) -> Tensor:

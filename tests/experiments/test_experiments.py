@@ -185,14 +185,16 @@ def test_a_file_of_ones_own_runs_and_costs_nothing_the_second_time(laurel, tmp_p
     assert rows["rw"]["paper"]["gain"] == pytest.approx(0.1)
     folder = tmp_path / "reports" / "reproduce" / "mine-as-written"
     kept = {path.name for path in folder.iterdir()}
-    assert {"analyze.json", "train-proxy.json", "records", "study", "report.md", "paper.md"} <= kept
+    assert {"analyze.json", "train-proxy.json", "records", folder.name, "report.md", "paper.md"} <= kept
     assert "Mine" in (folder / "paper.md").read_text()
-    trials = sorted((folder / "study" / "records").glob("trial-*.json"))
+    trials = sorted((folder / folder.name / "records").glob("trial-*.json"))
     before = [path.stat().st_mtime_ns for path in trials]
     assert len(trials) == 4
     again = laurel("reproduce", "mine.toml", "--format", "json")
     assert json.loads(again.stdout) == found
-    assert [path.stat().st_mtime_ns for path in sorted((folder / "study" / "records").glob("trial-*.json"))] == before
+    assert [
+        path.stat().st_mtime_ns for path in sorted((folder / folder.name / "records").glob("trial-*.json"))
+    ] == before
 
 
 def test_a_command_that_fails_ends_it_with_its_exit_code(laurel, tmp_path):
@@ -201,7 +203,7 @@ def test_a_command_that_fails_ends_it_with_its_exit_code(laurel, tmp_path):
     assert done.returncode == ModelError.exit_code
     assert json.loads(done.stdout)["schema"] == "laurel.error/1"
     assert "resnet17" in done.stderr
-    assert not (tmp_path / "reports" / "reproduce" / "bad-as-written" / "study").exists()
+    assert not (tmp_path / "reports" / "reproduce" / "bad-as-written" / "bad-as-written").exists()
 
 
 @pytest.mark.slow
