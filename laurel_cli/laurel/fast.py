@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 
 from laurel_cli.laurel.spec import Spec
 
@@ -159,9 +160,11 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
 def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
     """Whether its call is a product with its weight and nothing else: no hook, no other forward method or weight.
 
-    Hooks do no harm where operators are watched: the module is called there.
+    Forward hooks do no harm where operators are watched: the module is called there.
     """
-    if "forward" in vars(module) or ((module._forward_hooks or module._forward_pre_hooks) and not watched()):
+    if "forward" in vars(module) or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    if (module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook()) and not watched():
         return False
     weight = module.weight
     return type(module) in (nn.Linear, *CONVOLUTIONS) and type(weight) in WEIGHTS and weight.dtype == dtype

@@ -324,6 +324,27 @@ def test_where_it_is_not(sums: list[Any]) -> None:
         torch.testing.assert_close(ours[name], torch.autograd.grad(loss(dict(model.named_parameters()), x), p)[0])
 
 
+def test_hooks_of_the_maps_and_of_all_modules_are_called(sums: list[Any]) -> None:
+    model, x = stack("rw+lr@2")
+    heard: list[nn.Module] = []
+    first, second, *_ = (layer.B for layer in laurel_layers(model).values())
+    first.register_full_backward_hook(lambda module, *_: heard.append(module))  # type: ignore[union-attr]
+    second.register_full_backward_pre_hook(lambda module, *_: heard.append(module))  # type: ignore[union-attr]
+    model(x).sum().backward()
+    assert heard == [second, first]
+    assert len(sums) == 2
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: heard.append(module))
+    try:
+        for enabled in (True, False):
+            heard.clear()
+            with torch.set_grad_enabled(enabled):
+                model(x)
+            assert {id(layer.B) for layer in laurel_layers(model).values()} <= set(map(id, heard))
+    finally:
+        handle.remove()
+    assert len(sums) == 2
+
+
 def test_small_sums_stay_plain(sums: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {
         "rw": "others",
