@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from laurel_cli import apply
-from laurel_cli.laurel import fast_training
+from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
@@ -100,9 +100,14 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
+@pytest.mark.parametrize("at_hand", [("cpu",), ()], ids=["numbers", "tensors"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
-def test_values_and_gradients_are_the_formula_s(spec: Spec, layout: str, sums: list[Any]) -> None:
+def test_values_and_gradients_are_the_formula_s(
+    spec: Spec, layout: str, at_hand: tuple[str, ...], sums: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coefficients as numbers, as on the CPU, and as tensors, as on an accelerator."""
+    monkeypatch.setattr(fast, "AT_HAND", at_hand)
     shape, dim = LAYOUTS[layout]
     for memory in (torch.contiguous_format, torch.channels_last)[: 2 if len(shape) == 4 else 1]:
         for first in (True, False):
