@@ -1,13 +1,14 @@
 """The learned sum where nothing is differentiated: into one tensor, in place where the sum that stood there was.
 
 In eager mode without gradients, a f + b (x + ...) is gathered in one tensor: the branch's own memory where the model
-wrote `f += x`, else one new tensor. Everywhere else (with gradients, under a compiler, an export, a transform or a mode
-that watches operators) the plain formula stands, which is what counts and compilers are to see.
+wrote `f += x`, else one new tensor. With gradients see `fast_training`. Everywhere else (under a compiler, an export, a
+transform or a mode that watches operators) the plain formula stands, which is what counts and compilers are to see.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,19 +36,27 @@ def fits(x: Tensor, *others: Any, least: int = 0) -> bool:
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched() or x.is_nested or x.numel() < least:
         return False
-    if not all(type(one) is Tensor and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
+    return x.device.type in DEVICES and are_alike(x, others, (Tensor,))
+
+
+def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:
+    """Whether tensors are of these very types, dense, of one shape, type and device, real, and under no autocast."""
+    if not all(type(one) in types and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
         return False
     if not all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others):
         return False
-    kind = x.device.type
-    return kind in DEVICES and x.is_floating_point() and not torch.is_autocast_enabled(kind)
+    return x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)
 
 
 def watched() -> bool:
-    """Whether operators are seen by a dispatch mode, a transform of functions, a trace, or carry forward gradients."""
+    """Whether operators are seen by a dispatch mode, or `transformed`."""
+    return torch._C._len_torch_dispatch_stack() > 0 or transformed()
+
+
+def transformed() -> bool:
+    """Whether operators are seen by a transform of functions or a trace, or carry forward gradients."""
     return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
     )
@@ -73,17 +82,39 @@ def _share(difference: float) -> float:
     return grown / (1 + grown)
 
 
-def weighted(f: Tensor, a: Weight, x: Tensor, b: Weight, *, first: bool, own: bool) -> Tensor:
-    """a f + b x in one tensor.
+def spread(b: Weight, c: Sequence[Weight]) -> list[Weight]:
+    """What x and the earlier inputs of a history are multiplied with: b (1 + c_0), b c_1, ...; b alone without one."""
+    return [b + b * c[0], *(b * weight for weight in c[1:])] if c else [b]
+
+
+def weighted(
+    f: Tensor,
+    a: Weight,
+    x: Tensor,
+    b: Weight,
+    past: Sequence[Tensor] = (),
+    c: Sequence[Weight] = (),
+    *,
+    first: bool,
+    own: bool,
+) -> Tensor:
+    """a f + b x + sum_j c_j p_j in one tensor.
 
     Args:
-        f, x: alike, see `fits`.
+        f, x: alike, see `fits`; `past` holds the p_j, alike too.
+        c: as many as `past`, or more.
         first: x stood first, so that where their memory layouts differ, its own is the sum's.
         own: f's memory may be overwritten.
     """
-    if own:
-        return plus(f if _is_one(a) else f.mul_(a), x, b)
-    (one, its), (other, others) = ((x, b), (f, a)) if first else ((f, a), (x, b))
+    pair = (x, b, f, a) if first else (f, a, x, b)
+    total = plus(f if _is_one(a) else f.mul_(a), x, b) if own else _two(*pair)
+    for weight, earlier in zip(c, past, strict=False):
+        total = plus(total, earlier, weight)
+    return total
+
+
+def _two(one: Tensor, its: Weight, other: Tensor, others: Weight) -> Tensor:
+    """its * one + others * other in a new tensor, which lies in memory as the first."""
     if _is_one(others) and one.stride() == other.stride():
         (one, its), (other, others) = (other, others), (one, its)
     if _is_one(its):

@@ -13,14 +13,13 @@ fake tensors) it is the plain formula, and what is kept is the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
 
 from laurel_cli.laurel import fast
 
@@ -35,6 +34,9 @@ LEAST = {
 }
 
 
+Weights = tuple[Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class Making:
     """How a sum is made, beyond its tensors.
@@ -42,12 +44,14 @@ class Making:
     Attributes:
         first: whether the skip stands first.
         dim: where the channels lie.
+        plainly: the sum by the plain formula's operators, of x, f, the earlier inputs, a and b, and n.
         up: the layer whose weight is B; None without low-rank maps.
         down: the layer whose weight is A, where n = A x; None where n is given.
     """
 
     first: bool
     dim: int
+    plainly: Callable[[Tensor, Tensor, Sequence[Tensor], Weights | None, Tensor | None], Tensor]
     up: Any = None
     down: Any = None
 
@@ -59,24 +63,16 @@ def fits(x: Tensor, *others: Any, kind: str = OTHERS) -> bool:
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested:
         return False
     device = x.device.type
-    if device not in LEAST or x.numel() < max(LEAST[device][kind], 1):
+    if device not in LEAST or x.numel() < max(LEAST[device][kind], 1) or fast.transformed():
         return False
-    if not x.is_floating_point() or torch.is_autocast_enabled(device):
-        return False
-    if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None:
-        return False
-    if forward_ad._current_level >= 0:
-        return False
-    if not all(type(one) in (Tensor, FakeTensor) and one.layout == torch.strided for one in (x, *others)):
-        return False
-    return all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others)
+    return fast.are_alike(x, others, (Tensor, FakeTensor))
 
 
 def summed(
     way: Making,
     x: Tensor,
     f: Tensor,
-    weights: tuple[Tensor, Tensor] | None,
+    weights: Weights | None,
     narrow: Tensor | None = None,
     c: Tensor | None = None,
     past: Sequence[Tensor] = (),
@@ -119,11 +115,10 @@ class _Sum(torch.autograd.Function):
         ctx.save_for_backward(skip, f if a is not None else None, a, b, narrow, up, down, c, *past)
         ctx.set_materialize_grads(False)
         if plain:
-            return _plainly(way, x, f, a, b, narrow, c, past)
+            return way.plainly(x, f, past, None if a is None or b is None else (a, b), narrow)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
-        total = fast.weighted(f, by_a, x, by_b + by_b * by_c[0] if by_c else by_b, first=way.first, own=False)
-        for weight, earlier in zip(by_c[1:], past, strict=False):
-            total = fast.plus(total, earlier, by_b * weight)
+        of_x, *of_past = fast.spread(by_b, by_c)
+        total = fast.weighted(f, by_a, x, of_x, past, of_past, first=way.first, own=False)
         if narrow is None:
             return total
         done = fast.plus_product(way.up, total, narrow, by_b)
@@ -140,10 +135,9 @@ class _Sum(torch.autograd.Function):
         if down is not None and torch.is_grad_enabled():  # n was made within: once more, so that it has a graph
             narrow = _mapped(x, down.flatten(1).t(), dim)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
+        of_x, *of_past = fast.spread(by_b, by_c)
         df = _times(dy, by_a) if for_f else None
-        dpast = [
-            _times(dy, by_b * weight) if needed else None for needed, weight in zip(for_past, by_c[1:], strict=True)
-        ]
+        dpast = [_times(dy, weight) if needed else None for needed, weight in zip(for_past, of_past, strict=True)]
         da = _inner(dy, f).view_as(a) if for_a else None
         inner = [_inner(dy, one) for one in (x, *past)] if for_b or for_c else []
         dc = _times(torch.stack(inner), by_b) if for_c else None
@@ -158,35 +152,11 @@ class _Sum(torch.autograd.Function):
             dnarrow = _times(s, by_b)
             dup = _outer(dy, _times(narrow, by_b), dim).view_as(up) if for_up else None
             ddown = _outer(dnarrow, x, dim).view_as(down) if for_down else None
-        dx, of_x = None, by_b + by_b * by_c[0] if by_c else by_b
+        dx = None
         if for_x:
             dx = _times(dy, of_x) if dnarrow is None or down is None else _with_product(dy, of_x, dnarrow, down, dim)
         db = None if db is None else db.view_as(b)
         return None, dx, df, da, db, dnarrow if for_narrow else None, dup, ddown, dc, *dpast
-
-
-def _plainly(
-    way: Making,
-    x: Tensor,
-    f: Tensor,
-    a: Tensor | None,
-    b: Tensor | None,
-    narrow: Tensor | None,
-    c: Tensor | None,
-    past: Sequence[Tensor],
-) -> Tensor:
-    """The sum by the operators of the plain formula, `LaurelLayer.combine`."""
-    g = x
-    if c is not None:
-        total = c[0] * x
-        for weight, earlier in zip(c[1:], past, strict=True):
-            total = total + weight * earlier
-        g = x + way.up(narrow) + total if narrow is not None else x + total
-    elif narrow is not None:
-        g = x + way.up(narrow)
-    if a is None or b is None:
-        return g + f if way.first else f + g
-    return torch.addcmul(b * g, a, f) if way.first else torch.addcmul(a * f, b, g)
 
 
 def _at_hand(weight: Tensor | None) -> Any:

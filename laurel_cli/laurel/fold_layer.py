@@ -211,10 +211,8 @@ class FoldedSum(LearnedSum):
         """f + b x + sum_j c_j x_j by numbers, in one tensor: see `fast`."""
         c: list[float] = (self._c or [])[: len(earlier)]
         b = sum(c[:1], self._alpha or 0.0)  # x is the newest of the earlier inputs
-        total = fast.weighted(f, 1.0, x, sign * b, first=first, own=own)
-        for weight, one in zip(c[1:], earlier[1:], strict=False):
-            total = fast.plus(total, one, sign * weight)
-        return total
+        of_earlier = [sign * weight for weight in c[1:]]
+        return fast.weighted(f, 1.0, x, sign * b, earlier[1:], of_earlier, first=first, own=own)
 
     def _plainly(self, x: Tensor, f: Tensor, sign: int, *, first: bool) -> Tensor:
         """f + b x."""

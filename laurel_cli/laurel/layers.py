@@ -102,19 +102,29 @@ class LaurelLayer(LearnedSum):
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
-        maps = hasattr(self, "B")
-        if fast.fits(x, f, *past[1:], least=fast.LEAST if maps else 0):
+        if fast.fits(x, f, *past[1:], least=fast.LEAST if spec.low_rank else 0):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x.dtype):
             return self._learning(x, f, past, first=first)
-        g = x
-        if spec.pa:
-            g = self._with_history(x, past)
-        elif spec.lr:
-            g = x + self._low_rank([x])  # Eq. 3
+        return self._plainly(x, f, sign, past, first=first)
+
+    def _plainly(
+        self,
+        x: Tensor,
+        f: Tensor,
+        sign: int,
+        past: Sequence[Tensor],
+        *,
+        first: bool,
+        weights: tuple[Tensor, Tensor] | None = None,
+        narrow: Tensor | None = None,
+    ) -> Tensor:
+        """a f + b g by the operators of the equations; (a, b) are `weights` and n is `narrow` where they are made."""
+        spec = self.spec
+        g = self._augmented(x, past, narrow) if spec.pa or spec.lr else x
         if spec.rw:  # Eq. 5
-            a, b = self.residual_weights()
+            a, b = self.residual_weights() if weights is None else weights
             # In the operands' own types: float32 beside bfloat16 would widen the stream, as vectors and under autocast.
             a, b = a.to(f.dtype), b.to(g.dtype)
             if spec.vector_weights:
@@ -129,31 +139,37 @@ class LaurelLayer(LearnedSum):
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
         return g + f if first else f + g
 
+    def _augmented(self, x: Tensor, past: Sequence[Tensor], narrow: Tensor | None) -> Tensor:
+        """x + B A x, Eq. 3; x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
+        g = x
+        if self.spec.low_rank:
+            g = x + widened(self, self._narrow(x, past) if narrow is None else narrow, x.dtype)
+        return g + self._gathered(past) if self.spec.history_map == "identity" else g
+
+    def _narrow(self, x: Tensor, past: Sequence[Tensor], by: Callable[..., Tensor] = nn.Module.__call__) -> Tensor:
+        """What B is multiplied with: A x, or the products of the history."""
+        history = self.spec.history_map
+        if history == "per-lag":
+            return narrowed(self, past, self.c, by)
+        # A shared h is linear: one product for all lags.
+        return narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
+
     def _at_once(
         self, x: Tensor, f: Tensor, signs: tuple[int, int], past: list[Tensor], *, first: bool, own: bool
     ) -> Tensor:
         """The same sum, gathered in one tensor: see `fast`. x and f have `signs`."""
-        history = self.spec.history_map
         a, b = self._at_hand(f)
         b, a = (weight if sign > 0 else -weight for weight, sign in zip((b, a), signs, strict=True))
         c: Sequence[Any] = ()
-        if history in ("identity", "shared"):
+        if self.spec.history_map == "identity":
             c = self.c.tolist() if self.c.device.type in fast.AT_HAND else self.c.to(x.dtype).unbind()
-        of_x = b + b * c[0] if history == "identity" else b  # x is the newest entry of the history
-        total = fast.weighted(f, a, x, of_x, first=first, own=own)
-        if history == "identity":
-            for weight, earlier in zip(c[1:], past[1:], strict=False):
-                total = fast.plus(total, earlier, b * weight)
-        if not hasattr(self, "B"):
+        of_x, *of_past = fast.spread(b, c)  # x is the newest entry of the history
+        total = fast.weighted(f, a, x, of_x, past[1:], of_past, first=first, own=own)
+        if not self.spec.low_rank:
             return total
-        if history == "per-lag":
-            return self._plus_low_rank(total, past, b, self.c)
-        if history == "shared":  # h is linear: one product for all lags
-            summed = past[0] * c[0]
-            for weight, earlier in zip(c[1:], past[1:], strict=False):
-                summed = fast.plus(summed, earlier, weight)
-            return self._plus_low_rank(total, [summed], b)
-        return self._plus_low_rank(total, [x], b)
+        narrow = self._narrow(x, past, fast.narrow)
+        done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
+        return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
 
     @property
     def _kind(self) -> str:
@@ -164,32 +180,33 @@ class LaurelLayer(LearnedSum):
 
     def _trains_at_once(self, dtype: torch.dtype) -> bool:
         """Whether `fast_training` knows the formula, and what the maps are."""
-        usual = not hasattr(self, "B") or (not self._moved and fast.is_plain(self.B, dtype))
+        usual = not self.spec.low_rank or (not self._moved and fast.is_plain(self.B, dtype))
         return usual and not self.spec.vector_weights
 
     def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], *, first: bool) -> Tensor:
         """The same sum as one node of the graph: see `fast_training`."""
-        history = self.spec.history_map
         weights = narrow = c = up = down = None
         if self.spec.rw:
             a, b = self.residual_weights()
             weights = a.to(f.dtype), b.to(f.dtype)
-        if hasattr(self, "B"):
-            up, by = self.B, nn.Module.__call__ if fast.watched() else fast.narrow
-            if history == "per-lag":
-                narrow = narrowed(self, past, self.c, by)
-            elif history == "shared":
-                narrow = narrowed(self, [self._gathered(past)], None, by)
-            elif fast.is_plain(self.A[0], x.dtype):
+        if self.spec.low_rank:
+            up, own = self.B, self.spec.history_map in ("none", "identity")
+            if own and fast.is_plain(self.A[0], x.dtype):
                 down = self.A[0]
             else:
-                narrow = narrowed(self, [x])
-        if history == "identity":
+                narrow = self._narrow(x, past, nn.Module.__call__ if fast.watched() else fast.narrow)
+        if self.spec.history_map == "identity":
             c = self.c[: len(past)].to(x.dtype)
-        way = fast_training.Making(first, self._channel_dim, up, down)
+
+        def plainly(
+            x: Tensor, f: Tensor, past: Sequence[Tensor], weights: fast_training.Weights | None, narrow: Tensor | None
+        ) -> Tensor:
+            return self._plainly(x, f, 1, [x, *past], first=first, weights=weights, narrow=narrow)
+
+        way = fast_training.Making(first, self._channel_dim, plainly, up, down)
         return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
 
-    def _gathered(self, past: list[Tensor]) -> Tensor:
+    def _gathered(self, past: Sequence[Tensor]) -> Tensor:
         """sum_j c_j x_{i-j}."""
         total = self.c[0] * past[0]
         for lag in range(1, len(past)):
@@ -204,25 +221,6 @@ class LaurelLayer(LearnedSum):
             return fast.numbers(self.weights, self.spec)
         a, b = (weight.to(f.dtype) for weight in self.residual_weights())
         return (a.view(self._broadcast), b.view(self._broadcast)) if self.spec.vector_weights else (a, b)
-
-    def _plus_low_rank(
-        self, total: Tensor, inputs: list[Tensor], b: fast.Weight, scales: Tensor | None = None
-    ) -> Tensor:
-        """total + b sum_j c_j B_j A_j x_j, in `total`."""
-        narrow = narrowed(self, inputs, scales, fast.narrow)
-        done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
-        return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
-
-    def _with_history(self, x: Tensor, past: list[Tensor]) -> Tensor:
-        """x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
-        if self.spec.history_map == "per-lag":
-            return x + self._low_rank(past, self.c)
-        total = self._gathered(past)
-        if self.spec.history_map == "shared":  # h is linear: one product for all lags
-            return x + self._low_rank([total])
-        if self.spec.lr:
-            return x + self._low_rank([x]) + total
-        return x + total
 
     def _with_scores(self, total: Tensor, x: Tensor, f: Tensor, signs: tuple[int, int], call: Call | None) -> Tensor:
         """The plain sum of x and f, in which they have `signs`, and beside it, apart, what is learned.
@@ -242,10 +240,6 @@ class LaurelLayer(LearnedSum):
             for lag, earlier in enumerate(self.past(lambda _: x, call, self.lags)):
                 total = total + weights[lag] * earlier
         return total
-
-    def _low_rank(self, inputs: list[Tensor], scales: Tensor | None = None) -> Tensor:
-        """sum_j c_j B_j A_j x_j."""
-        return widened(self, narrowed(self, inputs, scales), inputs[0].dtype)
 
 
 def narrowed(

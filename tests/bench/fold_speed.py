@@ -58,7 +58,7 @@ def main() -> None:
     lines = [_head(asked), "| case | arm | as it is | folded |", "|---|---|---:|---:|"]
     for case in asked.cases:
         for arm, whole, folded in measured(case, asked):
-            lines.append(f"| {case} | {arm} | {_range(whole)} | {'' if folded is None else _range(folded)} |")
+            lines.append(f"| {case} | {arm} | {spread(whole)} | {'' if folded is None else spread(folded)} |")
             print(lines[-1], flush=True)
             asked.output.write_text("\n".join(lines) + "\n")
 
@@ -92,7 +92,7 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
         model.to(device.torch, dtype)
         calls[label] = _call(torch.compile(model) if asked.compile else model, *there)
     with torch.inference_mode():
-        times = _taken(calls, device, asked.rounds)
+        times = taken(calls, device, asked.rounds, SECONDS if device.host else SECONDS / 10)
     ratios = {
         label: [own / base for own, base in zip(taken, times["baseline"], strict=True)]
         for label, taken in times.items()
@@ -130,12 +130,14 @@ def _call(model: Callable[..., object], args: tuple[object, ...], kwargs: dict[s
     return lambda: model(*args, **kwargs)
 
 
-def _taken(calls: dict[str, Callable[[], object]], device: Device, rounds: int) -> dict[str, list[float]]:
-    """Seconds a call, in each round; a round's turns are in random order."""
+def taken(
+    calls: dict[str, Callable[[], object]], device: Device, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds a call, in each round, which gives each of them so many `seconds`; its turns are in random order."""
     repeats = {}
     for name, call in calls.items():
         device.time(call, 2)
-        repeats[name] = max(1, round((SECONDS if device.host else SECONDS / 10) / device.time(call, 1)))
+        repeats[name] = max(1, round(seconds / device.time(call, 1)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
@@ -146,7 +148,8 @@ def _taken(calls: dict[str, Callable[[], object]], device: Device, rounds: int) 
     return times
 
 
-def _range(ratios: list[float]) -> str:
+def spread(ratios: list[float]) -> str:
+    """Median and quartiles."""
     low, _, high = quantiles(ratios, n=4)
     return f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 from unittest.mock import patch
 
@@ -28,7 +26,7 @@ from laurel_cli.devices import opened
 from laurel_cli.devices.base import Device
 from laurel_cli.latency.allocator import variables
 from laurel_cli.laurel import fast, fast_training
-from tests.bench.fold_speed import deeper, on
+from tests.bench.fold_speed import deeper, on, spread, taken
 from tests.bench.roofline import _processor, placed
 
 FORMS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
@@ -92,7 +90,7 @@ def _steps(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
         models |= {arm: _moved(laurel.apply(loaded.build().eval(), arm, loaded.inputs)) for arm in STEPS}
         calls = {arm: _step(model.to(device.torch, dtype).train(), *there) for arm, model in models.items()}
         calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS}
-        times = _taken(calls, device, rounds)
+        times = taken(calls, device, rounds, SECONDS)
         for arm in STEPS:
             cells = [_ratio(times[one], times["baseline"]) for one in (f"{arm}, plain", arm)]
             yield f"| {arm} | {' | '.join(cells)} |"
@@ -113,7 +111,7 @@ def _sums(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
                     cells = []
                     for training in (False, True):
                         fast_one, plain_one = _pair(device, dtype, form, rows, width, rank, training)
-                        times = _taken({"fast": fast_one, "plain": plain_one}, device, rounds)
+                        times = taken({"fast": fast_one, "plain": plain_one}, device, rounds, SECONDS)
                         cells.append(_ratio(times["fast"], times["plain"]))
                     yield f"| {rows:,} | {width:,} | {rank if 'lr' in form else ''} | {form} | {' | '.join(cells)} |"
 
@@ -162,25 +160,8 @@ def _moved(model: nn.Module) -> nn.Module:
     return model
 
 
-def _taken(calls: dict[str, Callable[[], object]], device: Device, rounds: int) -> dict[str, list[float]]:
-    """Seconds a call, in each round; a round's turns are in random order."""
-    for call in calls.values():
-        device.time(call, 1)
-    repeats = {name: max(1, round(SECONDS / device.time(call, 1))) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            device.time(calls[name], 1)  # its own tensors in the caches
-            times[name].append(device.time(calls[name], repeats[name]))
-    return times
-
-
 def _ratio(own: list[float], base: list[float]) -> str:
-    ratios = [a / b for a, b in zip(own, base, strict=True)]
-    low, _, high = quantiles(ratios, n=4)
-    return f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
+    return spread([a / b for a, b in zip(own, base, strict=True)])
 
 
 if __name__ == "__main__":

@@ -16,18 +16,10 @@ from laurel_cli.laurel import fast
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
+from tests.laurel import sums
+from tests.laurel.sums import RANK, D, drawn
 
-D, RANK = 6, 2
-LAYOUTS: dict[str, tuple[tuple[int, ...], int]] = {
-    "tokens": ((2, 5, D), 2),
-    "rows": ((7, D), 1),
-    "sequence": ((2, D, 7), 1),
-    "image": ((2, D, 5, 4), 1),
-    "large image": ((2, D, 25, 24), 1),
-    "one place": ((3, D, 1, 1), 1),
-    "volume": ((2, D, 3, 2, 4), 1),
-    "nothing": ((0, 5, D), 2),
-}
+LAYOUTS = {**sums.LAYOUTS, "nothing": ((0, 5, D), 2)}
 SPECS = [
     Spec(rw=True),
     Spec(rw=True, normalize="sigmoid"),
@@ -38,16 +30,6 @@ SPECS = [
     Spec(rw=True, lr=True, rank=RANK),
     Spec(rw=True, lr=True, rank=RANK, vector_weights=True),
 ]
-
-
-def drawn(spec: Spec, shape: tuple[int, ...], dim: int, skip: int, dtype: torch.dtype = torch.float64) -> LaurelLayer:
-    """A layer whose parameters are far from their start."""
-    layer = LaurelLayer(spec, D, shape, dim, skip, device="cpu", dtype=dtype)
-    layer.reset_parameters()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return layer
 
 
 def plainly(layer: LaurelLayer, x: Tensor, f: Tensor, dim: int) -> Tensor:

@@ -15,17 +15,8 @@ from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
+from tests.laurel.sums import LAGS, LAYOUTS, RANK, D, drawn
 
-D, RANK = 6, 2
-LAYOUTS: dict[str, tuple[tuple[int, ...], int]] = {
-    "tokens": ((2, 5, D), 2),
-    "rows": ((7, D), 1),
-    "sequence": ((2, D, 7), 1),
-    "image": ((2, D, 5, 4), 1),
-    "one image": ((1, D, 5, 4), 1),
-    "one place": ((3, D, 1, 1), 1),
-    "volume": ((2, D, 3, 2, 4), 1),
-}
 SPECS = [
     Spec(rw=True),
     Spec(rw=True, normalize="sigmoid"),
@@ -38,18 +29,6 @@ SPECS = [
     Spec(rw=True, lr=True, pa=True, rank=RANK),
     Spec(rw=True, lr=True, pa=True, rank=RANK, history="identity"),
 ]
-LAGS = 3
-
-
-def drawn(spec: Spec, layout: str, *, skip: int = 0, dtype: torch.dtype = torch.float64) -> LaurelLayer:
-    """A layer whose parameters are far from their start."""
-    shape, dim = LAYOUTS[layout]
-    layer = LaurelLayer(spec, D, shape, dim, skip, lags=LAGS if spec.pa else 0, device="cpu", dtype=dtype)
-    layer.reset_parameters()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return layer
 
 
 def called(layer: LaurelLayer, x: Tensor, f: Tensor, *past: Tensor, first: bool = True) -> Tensor:
@@ -111,7 +90,7 @@ def test_values_and_gradients_are_the_formula_s(
     shape, dim = LAYOUTS[layout]
     for memory in (torch.contiguous_format, torch.channels_last)[: 2 if len(shape) == 4 else 1]:
         for first in (True, False):
-            layer, given = drawn(spec, layout), tensors(spec, layout, memory)
+            layer, given = drawn(spec, *LAYOUTS[layout]), tensors(spec, layout, memory)
             wanted = [*given, *layer.parameters()]
             dy = torch.randn(shape, dtype=torch.float64)
             found, want = called(layer, *given, first=first), plainly(layer, dim, *given)
@@ -127,7 +106,7 @@ def test_values_and_gradients_are_the_formula_s(
 @pytest.mark.parametrize("layout", ["tokens", "image"])
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
 def test_gradients_and_those_of_gradients_against_differences(spec: Spec, layout: str) -> None:
-    layer, given = drawn(spec, layout), tensors(spec, layout)
+    layer, given = drawn(spec, *LAYOUTS[layout]), tensors(spec, layout)
     names = [name for name, _ in layer.named_parameters()]
 
     def of(*values: Tensor) -> Tensor:
@@ -160,7 +139,7 @@ def run_with(layer: nn.Module, own: dict[str, Tensor], run: Any, operands: Any) 
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
 def test_only_what_is_wanted_has_gradients(spec: Spec) -> None:
     for frozen in ("weights", "B", "A", "c", "x", "f", "past"):
-        layer, given = drawn(spec, "image"), tensors(spec, "image")
+        layer, given = drawn(spec, *LAYOUTS["image"]), tensors(spec, "image")
         for name, parameter in layer.named_parameters():
             parameter.requires_grad_(not name.startswith(frozen))
         for tensor in {"x": given[:1], "f": given[1:2], "past": given[2:]}.get(frozen, []):
@@ -186,7 +165,7 @@ def test_only_what_is_wanted_has_gradients(spec: Spec) -> None:
 @pytest.mark.parametrize("layout", ["tokens", "image"])
 def test_what_is_kept(spec: Spec, kept: str, layout: str) -> None:
     """x and earlier inputs, f where a learns, and n: no tensor of the sum's size beyond those that were there."""
-    layer, given = drawn(spec, layout), tensors(spec, layout)
+    layer, given = drawn(spec, *LAYOUTS[layout]), tensors(spec, layout)
     saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -205,7 +184,7 @@ def test_what_is_kept(spec: Spec, kept: str, layout: str) -> None:
 def test_kept_bytes_on_fake_tensors_are_those_of_real_ones() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    layer, given = drawn(Spec(rw=True, lr=True, rank=RANK), "image"), tensors(Spec(rw=True), "image")
+    layer, given = drawn(Spec(rw=True, lr=True, rank=RANK), *LAYOUTS["image"]), tensors(Spec(rw=True), "image")
 
     def kept(*operands: Tensor) -> int:
         storages: dict[int, int] = {}
@@ -313,7 +292,7 @@ def test_where_it_is_not(sums: list[Any]) -> None:
     assert len(sums) == 3
     with torch.autocast("cpu", torch.bfloat16):
         model.float()(x.float())
-    vectors = drawn(Spec(rw=True, vector_weights=True), "tokens")
+    vectors = drawn(Spec(rw=True, vector_weights=True), *LAYOUTS["tokens"])
     called(vectors, *tensors(Spec(rw=True), "tokens"))
     assert len(sums) == 3
     model.double()
