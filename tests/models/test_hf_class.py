@@ -6,7 +6,9 @@ import pytest
 
 transformers = pytest.importorskip("transformers")
 
-from laurel_cli.errors import ModelError  # noqa: E402 - transformers is optional
+from huggingface_hub.errors import StrictDataclassError  # noqa: E402 - transformers is optional
+
+from laurel_cli.errors import ModelError  # noqa: E402
 from laurel_cli.models import load  # noqa: E402
 from laurel_cli.models.hf_class import choices  # noqa: E402
 from laurel_cli.models.trial import failure  # noqa: E402
@@ -22,9 +24,17 @@ WHOLE = {
 }
 
 
+def default_configuration(name: str) -> transformers.PreTrainedConfig:
+    """Return the configuration as transformers fills it in; older versions cannot fill in all of their own."""
+    try:
+        return getattr(transformers, name)()
+    except StrictDataclassError as error:
+        pytest.skip(f"transformers {transformers.__version__} refuses its own {name}: {error}")
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_configuration_gets_a_class_that_takes_the_whole(name: str) -> None:
-    config = getattr(transformers, name)()
+    config = default_configuration(name)
     first = choices(config)[0]
     assert first.config is config
     assert first.model_class.__name__ == WHOLE[name]
@@ -75,7 +85,10 @@ def test_what_no_class_can_be_built_from_is_an_error_of_the_first() -> None:
 def test_inputs_of_other_kinds_are_found(name: str, args: dict | None, wanted: dict) -> None:
     if args is None:
         encoder, decoder = transformers.Wav2Vec2Config(num_hidden_layers=1), transformers.GPT2Config(n_layer=1)
-        config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+        try:
+            config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+        except StrictDataclassError as error:
+            pytest.skip(f"transformers {transformers.__version__} refuses its own configuration: {error}")
         from laurel_cli.models.hf import from_config
 
         loaded = from_config(config)
