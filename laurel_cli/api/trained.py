@@ -147,7 +147,9 @@ def train(asked: TrainSettings) -> StudyResult:
     from laurel_cli.records.provenance import versions
     from laurel_cli.study.asked import plan_of
     from laurel_cli.study.compare import compare, prepare
+    from laurel_cli.tasks.reading.places import rooted
 
-    plan = plan_of(asked, command=called("train", asked), versions=versions())
-    prepared = prepare(plan, asked.on_progress)
-    return StudyResult(compare(plan, prepared, on_event=asked.on_event))
+    with rooted(asked.data_root):
+        plan = plan_of(asked, command=called("train", asked), versions=versions())
+        prepared = prepare(plan, asked.on_progress)
+        return StudyResult(compare(plan, prepared, on_event=asked.on_event))

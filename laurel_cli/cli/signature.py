@@ -32,7 +32,7 @@ def from_fields(command: Callable[..., None]) -> Callable[..., None]:
         own = given.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         parameters += _options(hints[name]) if _is_settings(hints[name]) else [own]
 
-    if CONFIG in hints:
+    if CONFIG in hints and CONTEXT not in hints:
         parameters.append(inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
 
     @wraps(command)

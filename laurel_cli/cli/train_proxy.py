@@ -99,6 +99,7 @@ def train_proxy(
     output: Output = None,
     force: Force = False,
     debug: Debug = False,
+    context: typer.Context,
 ) -> None:
     """Train every arm on a small task, each seed a block that all arms share, and say what is separated.
 
@@ -132,8 +133,10 @@ def train_proxy(
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
     from laurel_cli.records.provenance import versions
+    from laurel_cli.tasks.reading.places import rooted
 
     destination = Destination.checked(format, output, force)
+    context.with_resource(rooted(task.data_root))
     named = {"--prepare": prepare, "--trial": trial is not None, "--detach": detach, "--status": status}
     proxy_runs.check_one(named | {"--dry-run": dry_run}, where)
     if trial is not None:
@@ -141,7 +144,7 @@ def train_proxy(
         files.bring()
         folder = None if declared.study is None else Path(declared.study)
         device = None if training.device == "auto" else training.device
-        proxy_runs.run_one(trial, folder, allowed=tuple(declared.allow_versions), device=device)
+        proxy_runs.run_one(trial, folder, allowed=declared.allowed, device=device)
         return
     if ladder.ladder is not None:
         ladder_runs.refuse_elsewhere(where.executor, detach=detach, status=status, dry_run=dry_run)

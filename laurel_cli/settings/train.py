@@ -63,6 +63,16 @@ class TaskSettings(Settings):
             shown="stdlib; with a MODEL scenes",
         ),
     )
+    data_root: str | Path | None = field(
+        default=None,
+        metadata=says(
+            "Folder that a task's relative paths begin at, on this machine: where data lies is no part of a study.",
+            TASK,
+            metavar="DIR",
+            shown="LAUREL_DATA_ROOT, else the working folder",
+            text=Path | None,
+        ),
+    )
     image_size: int | None = field(default=None, metadata=_count("Pixels along each side.", TASK, "the images' own"))
     seq_len: int | None = field(
         default=None, metadata=_count("Tokens that a model is given at once.", TASK, str(defaults.TEXT_LENGTH))
@@ -320,10 +330,25 @@ class StudySettings(Settings):
             read=read.once,
         ),
     )
+    allow_mixed_devices: bool = field(
+        default=False,
+        metadata=says(
+            "Let trials of one seed run on several kinds of GPU; the report says so.",
+            STUDY,
+            name="--allow-mixed-devices",
+        ),
+    )
     resume: bool = field(
         default=False,
         metadata=says("Go on with trials that were begun and not ended.", STUDY, name="--resume"),
     )
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """What may be otherwise than when the study began, as its trials are told of it."""
+        from laurel_cli.study.block import MIXED
+
+        return (*self.allow_versions, *([MIXED] if self.allow_mixed_devices else []))
 
 
 @dataclass(frozen=True, kw_only=True)

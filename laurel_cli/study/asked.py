@@ -116,7 +116,7 @@ def plan_of(
         trials_per_job=asked.trials_per_job,
         max_retries=asked.max_retries,
         place=place,
-        allowed=tuple(asked.allow_versions),
+        allowed=asked.allowed,
         command=command,
         versions=versions,
     )

@@ -12,7 +12,7 @@ from laurel_cli.arms import foreign
 from laurel_cli.devices import family
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.records.provenance import trained_by, versions
-from laurel_cli.study import sources
+from laurel_cli.study import block, sources
 from laurel_cli.study.folder import Study
 
 
@@ -78,7 +78,7 @@ def check_names(allowed: Iterable[str]) -> None:
     """
     known = list(versions())
     for name in allowed:
-        if name not in known:
+        if name not in known and name != block.MIXED:
             raise UsageError(
                 f"`allow_versions={name!r}` is no package that is measured.", f"Measured are {', '.join(known)}."
             )

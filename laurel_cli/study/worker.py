@@ -26,8 +26,8 @@ from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
 from laurel_cli.records.store import write
+from laurel_cli.study import block, measured, progress, sources
 from laurel_cli.study import folder as studies
-from laurel_cli.study import measured, progress, sources
 from laurel_cli.study.claim import Claim, held, host
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
@@ -60,7 +60,7 @@ def run_trial(
         stop: asked after every step.
         on_event: told what happens.
         compiled: models that were compiled before, to be used again for other seeds.
-        allowed: packages whose versions may be others than the study's.
+        allowed: packages whose versions may be others than the study's; `block.MIXED` for kinds of GPU within a block.
         device: of the study's kind, "cuda:1"; None for any.
 
     Raises:
@@ -85,6 +85,8 @@ def run_trial(
         if claim is not None:
             on_event = progress.telling(claim, arm, seed, recipe.steps, on_event)
         place = own_device(device or recipe.device, recipe.threads)
+        if claim is not None:
+            block.check(folder, seed, place.facts().get("gpu"), allowed)
         return _trained(folder, study, contender, recipe, seed, place, code, claim, command, stop, on_event, compiled)
 
 

@@ -17,6 +17,7 @@ from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.reading import tokenizers
 from laurel_cli.tasks.reading.cache import Arrays, Progress, Writer, obtain
 from laurel_cli.tasks.reading.counting import Counts
+from laurel_cli.tasks.reading.places import located, missing
 from laurel_cli.tasks.reading.sources import open_source
 
 VERSION = 2
@@ -36,6 +37,18 @@ class Dataset:
     split: str
     column: str
     options: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """The local folder, where there is one of that name, else the name as the hub has it."""
+        folder = located(self.path)
+        return str(folder) if self.path not in _LOADERS and folder.is_dir() else self.path
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """For `load_dataset`."""
+        files = self.options.get("data_files")
+        return self.options | ({"data_files": str(located(files))} if files else {})
 
 
 def parse(reference: str) -> Dataset:
@@ -173,7 +186,7 @@ def _documents(dataset: Dataset) -> Iterator[bytes]:
     """The texts of a streamed dataset, empty ones left out."""
     rows = _guarded(
         dataset,
-        lambda: iter(_package().load_dataset(dataset.path, split=dataset.split, streaming=True, **dataset.options)),
+        lambda: iter(_package().load_dataset(dataset.place, split=dataset.split, streaming=True, **dataset.arguments)),
     )
     while (row := _guarded(dataset, lambda: next(rows, None))) is not None:
         text = row.get(dataset.column)
@@ -217,11 +230,11 @@ def _first(documents: Iterator[bytes], size: int) -> list[bytes]:
 def _local_stamps(dataset: Dataset) -> list[str]:
     """What changes where a local dataset changes; empty for one on the hub."""
     if dataset.path in _LOADERS and "data_files" in dataset.options:
-        return [open_source(str(Path(dataset.options["data_files"]).parent)).stamp]
-    if Path(dataset.path).is_dir():
-        return [open_source(dataset.path).stamp]
+        return [open_source(str(Path(dataset.arguments["data_files"]).parent)).stamp]
+    if Path(dataset.place).is_dir():
+        return [open_source(dataset.place).stamp]
     if dataset.path.startswith((".", "/", "~")):
-        raise RecordError(f"The data {dataset.path!r} is missing.", "There is no such folder.", "Check the path.")
+        raise missing(dataset.path)
     return []
 
 

@@ -9,6 +9,7 @@ from laurel_cli.tasks.base import Asked, TaskKind
 from laurel_cli.tasks.reading import images
 from laurel_cli.tasks.reading.cache import Arrays, Progress
 from laurel_cli.tasks.reading.images import Preparation
+from laurel_cli.tasks.reading.places import located, missing
 
 SIZE = 224
 MARGIN = 256 / 224  # the customary resize to 256 before the middle 224 are cut out
@@ -24,9 +25,9 @@ def prepare(place: str, folder: Path, on_progress: Progress, *, size: int | None
     Raises:
         RecordError: missing, broken, or the validation images are not in a folder a class.
     """
-    root = Path(place).expanduser()
+    root = located(place)
     if not root.is_dir():
-        raise RecordError(f"The data {place!r} is missing.", "There is no such folder.", "Check the path.")
+        raise missing(place)
     for part in ("train", "val"):
         if not (root / part).is_dir():
             raise RecordError(f"{place!r} is not ImageNet.", f"It has no folder {part}/.", "Unpack it there.")

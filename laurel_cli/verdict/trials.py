@@ -111,12 +111,25 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
             f"trials that are run again end a little otherwise: on their device {', '.join(sorted(unsteady))} "
             f"{'has' if len(unsteady) == 1 else 'have'} no deterministic form"
         )
+    warnings += [
+        f"seed {seed} was trained on {len(kinds)} kinds of GPU, {' and '.join(kinds)}: its arms differ by them too"
+        for seed, kinds in _mixed(trials).items()
+    ]
     blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
         ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), blocks))
         for name in dict.fromkeys([BASELINE, *names, *sorted(found)])
     )
     return StudyTrials(arms, blocks, tuple(warnings))
+
+
+def _mixed(trials: Iterable[Trial]) -> dict[int, list[str]]:
+    """Kinds of GPU by seed, where a seed has several."""
+    kinds: dict[int, set[str]] = {}
+    for trial in trials:
+        if name := (trial.get("device") or {}).get("gpu"):
+            kinds.setdefault(int(trial["seed"]), set()).add(str(name))
+    return {seed: sorted(found) for seed, found in sorted(kinds.items()) if len(found) > 1}
 
 
 def outcome(trial: Trial) -> tuple[str, str | None]:

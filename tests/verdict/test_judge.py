@@ -477,3 +477,13 @@ def test_operations_that_cannot_be_repeated_are_said_once():
         item["device"] = {"name": "cuda", "threads": None, "not_repeatable": names}
     (said,) = set(document(definition(["rw"], 3), trials)["warnings"]) - set(plain)
     assert "put_, scatter_add_cuda have no deterministic form" in said
+
+
+def test_a_block_of_several_kinds_of_gpu_is_said():
+    trials = [trial("baseline", seed, 1.0 + seed / 100) for seed in range(3)]
+    trials += [trial("rw", seed, 0.9 + seed / 90) for seed in range(3)]
+    plain = document(definition(["rw"], 3), trials)["warnings"]
+    for number, item in enumerate(trials):  # seed 2 of the baseline alone is on another one than its block
+        item["device"] = {"name": "cuda", "threads": None, "gpu": "A100" if number == 2 else "H100"}
+    (said,) = set(document(definition(["rw"], 3), trials)["warnings"]) - set(plain)
+    assert "seed 2 was trained on 2 kinds of GPU, A100 and H100" in said

@@ -1,12 +1,56 @@
-"""Which folder prepared data is kept in."""
+"""Where data lies that is named by a path, and which folder prepared data is kept in."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from laurel_cli.errors import ResourceError
+from laurel_cli.errors import RecordError, ResourceError
+
+ROOT = "LAUREL_DATA_ROOT"
+
+
+def located(text: str) -> Path:
+    """Where the data lies that is named `text`: a relative path begins at $LAUREL_DATA_ROOT, where that is set.
+
+    Where the data lies is no part of a study, which knows it by its checksum: each machine may have it elsewhere.
+    """
+    path, root = Path(text).expanduser(), os.environ.get(ROOT, "")
+    return path if path.is_absolute() or not root else Path(root).expanduser() / path
+
+
+def missing(text: str) -> RecordError:
+    """Nothing lies where `located` says; the error names that place."""
+    path, root = located(text), os.environ.get(ROOT, "")
+    why = f"There is no {str(path)!r}." if root and not Path(text).is_absolute() else "There is no such folder or file."
+    return RecordError(f"The data {text!r} is missing.", why, "Check the path.")
+
+
+@contextmanager
+def rooted(folder: str | Path | None) -> Iterator[None]:
+    """Look relative paths up in `folder`, here and in processes that are started meanwhile; None changes nothing.
+
+    Raises:
+        RecordError: there is no such folder.
+    """
+    if folder is None:
+        yield
+        return
+    place = Path(folder).expanduser().absolute()
+    if not place.is_dir():
+        raise RecordError(f"The folder of data {str(folder)!r} is missing.", "There is no such folder.")
+    before = os.environ.get(ROOT)
+    os.environ[ROOT] = str(place)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ROOT]
+        else:
+            os.environ[ROOT] = before
 
 
 def cache_folder(chosen: Path | None = None) -> tuple[Path, str]:

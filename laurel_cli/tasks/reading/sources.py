@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from laurel_cli.errors import RecordError
+from laurel_cli.tasks.reading.places import located, missing
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 LARGEST = 1 << 31  # bytes of an archive, and of all that is in it
@@ -71,11 +72,11 @@ def open_source(text: str) -> DataSource:
     Raises:
         RecordError: it is not there, is neither, cannot be read or is broken.
     """
-    path = Path(text).expanduser().absolute()
+    path = located(text).absolute()
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise RecordError(f"The data {text!r} is missing.", "There is no such folder or file.", "Check the path.")
+        raise missing(text)
     if not path.name.lower().endswith(ARCHIVES):
         raise RecordError(f"{text!r} is no data.", "It is neither a folder nor a tar archive.", "Name the folder.")
     if path.stat().st_size > LARGEST:

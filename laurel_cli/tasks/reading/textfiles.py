@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.tasks.reading.places import located, missing
 from laurel_cli.tasks.reading.sources import file_hash
 
 BLOCK = 1 << 18
@@ -136,7 +137,7 @@ def _before_character(data: bytes) -> int:
 
 
 def _expanded(item: str) -> list[Path]:
-    path = Path(item).expanduser()
+    path = located(item)
     if path.is_file():
         return [path.absolute()]
     if path.is_dir():
@@ -145,5 +146,5 @@ def _expanded(item: str) -> list[Path]:
     names = glob.glob(str(path), recursive=True)  # noqa: PTH207
     found = sorted(Path(name).absolute() for name in names if Path(name).is_file())
     if not found:
-        raise RecordError(f"The data {item!r} is missing.", "There is no such file.", "Check the path.")
+        raise missing(item)
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from laurel_cli.errors import RecordError, ResourceError, UsageError
+from laurel_cli.tasks.reading.places import located
 from laurel_cli.tasks.reading.sources import file_hash
 from laurel_cli.text import whole_number
 
@@ -72,7 +73,7 @@ def parse(text: str) -> Choice:
     if text == "bytes":
         return Choice("bytes", 256, None, {"kind": "bytes"})
     if text.endswith(".json"):
-        path = Path(text).expanduser()
+        path = located(text)
         return Choice("file", 0, path, {"kind": "file", "sha256": file_hash(path), "version": _package().__version__})
     vocabulary = whole_number(rest) if rest else DEFAULT_VOCABULARY
     if kind != "bpe" or vocabulary is None:
