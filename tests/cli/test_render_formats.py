@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from laurel_cli.arms import KINDS
@@ -19,15 +20,25 @@ from laurel_cli.experiments import Experiment, Scale, Unwritten
 from laurel_cli.experiments.beside import document as reproduced_document
 from laurel_cli.experiments.run import commands, on_a_cluster
 from laurel_cli.render import FORMATS, Look, render
+from laurel_cli.reports.ladder import report as report_of_ladder
 from laurel_cli.reports.recommend import recommend
+from laurel_cli.schemas import DOCUMENTS
+from laurel_cli.schemas.check import fault
 from laurel_cli.verdict.document import document as study_document
+from tests.bench.ladder_statistics import PLANTED
+from tests.bench.simulated_ladders import World, constant, rungs, usual_controls
 from tests.report import made
+from tests.report.ladders import put
 
 from ..verdict.studies import study  # noqa: TID252  # tests are no installed package
 
 HOSTILE = made.HOSTILE + " & 100 % $x$ #1 ~^ =cmd()"
 TEX = shutil.which("pdflatex")
-COMMANDS = ("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env", "reproduce")
+COMMANDS = (
+    *("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env", "reproduce"),
+    *("reproduce --list", "train-proxy --status", "train-proxy --dry-run", "report of a ladder"),
+    *("convert", "convert --fold", "evaluate"),
+)
 
 
 def ratio(median):
@@ -101,6 +112,48 @@ def reproduced():
     return reproduced_document(experiment, scale, answers=answers, **more)
 
 
+def ladder(folder):
+    world = World({"rw": constant(1.1), "x0": PLANTED["shrinks"]}, controls=usual_controls())
+    put(folder, world, rungs(world, np.random.default_rng(0)))
+    found = json.dumps(report_of_ladder(folder, command=f"laurel {HOSTILE}"))
+    for name in ("x0", "gpt2", "text:books.txt"):
+        found = found.replace(json.dumps(name), json.dumps(HOSTILE))
+    return json.loads(found)
+
+
+def small(command):
+    """Documents that are short."""
+    found = {"model": HOSTILE, "arm": HOSTILE, "dtype": "float32", "difference": 1e-8, "warnings": [HOSTILE]}
+    found |= {"command": HOSTILE, "connections": 3}
+    if command == "convert":
+        counts = {"parameters": 1_234_567, "added": 89, "architecture": HOSTILE}
+        return {"schema": "laurel.convert/1", **found, "weights": HOSTILE, "folder": HOSTILE, **counts}
+    if command == "convert --fold":
+        counts = {"folded": 2, "plain": 1, "left": [HOSTILE], "batch": 0}
+        return {"schema": "laurel.deploy/1", **found, "file": HOSTILE, **counts}
+    if command == "reproduce --list":
+        item = {"name": HOSTILE, "title": HOSTILE, "source": HOSTILE, "scales": ["cpu", HOSTILE]}
+        return {"schema": "laurel.experiments/1", "experiments": [item, item | {"scales": []}]}
+    if command == "train-proxy --status":
+        trial = {"arm": HOSTILE, "seed": 3, "state": "failed", "step": 12, "steps": 650, "loss": 2.5, "seconds": 14.2}
+        trial |= {"attempt": 2, "host": "3f00", "reason": HOSTILE}
+        waiting = dict.fromkeys(trial) | {"arm": "rw", "seed": 4, "state": "waiting"}
+        return {"schema": "laurel.study-status/1", "folder": HOSTILE, "name": HOSTILE, "trials": [trial, waiting]}
+    if command == "train-proxy --dry-run":
+        counts = {"trials": 12, "finished": 3, "jobs": 12, "hours": 1.25, "known": 3, "most_hours": 48.0}
+        asked = [{"what": HOSTILE, "value": HOSTILE}]
+        what = {"folder": HOSTILE, "executor": "slurm", "asked": asked, "warnings": [HOSTILE]}
+        return {"schema": "laurel.dry-run/1", **counts, **what}
+    assert command == "evaluate"
+    metric = {"metric": "acc", "filter": HOSTILE, "value": 0.4321, "stderr": 0.0123, "higher_is_better": True}
+    row = {"task": HOSTILE, "is_group": False, "version": HOSTILE, "shots": 5, "samples": 100, "of": 1234}
+    row |= {"hash": "a" * 64, "metrics": [metric, metric | {"metric": HOSTILE, "value": None, "stderr": None}]}
+    what = {"command": HOSTILE, "model": HOSTILE, "arm": HOSTILE, "parameters": 124_439_808, "dtype": "float32"}
+    what |= {"device": "cpu", "weights_sha256": "b" * 64, "tokenizer": HOSTILE, "tokenizer_sha256": "c" * 64}
+    what |= {"batch": 8, "limit": 100, "seeds": {"random_seed": 0}, "versions": {"lm_eval": "0.4.13"}}
+    return {"schema": "laurel.evaluate/1", **what, "rows": [row], "warnings": [HOSTILE]}
+
+
 @pytest.fixture
 def said(request, document, tmp_path):
     """The document of a command, with hostile names in it."""
@@ -132,6 +185,12 @@ def said(request, document, tmp_path):
         return {"schema": "laurel.models/1", "pattern": None, "models": [{"reference": HOSTILE, "source": HOSTILE}]}
     if command == "reproduce":
         return reproduced()
+    if command == "report of a ladder":
+        return ladder(tmp_path / "ladder")
+    if command != "env":
+        found = small(command)
+        assert fault(found, DOCUMENTS[found["schema"]]) == ""
+        return found
     devices = [{"name": "cpu", "available": True, "detail": HOSTILE}]
     return {"schema": "laurel.env/1", "versions": {HOSTILE: HOSTILE, "torch": None}, "devices": devices}
 
