@@ -13,6 +13,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep
 from laurel_cli.models import load as load_named
 from laurel_cli.models.reference import runs_users_code
+from laurel_cli.models.stems import fit_stem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,8 @@ def load(
 
     Args:
         reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
-            `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`; or a folder that `laurel convert` wrote, with its weights.
+            `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`; or a folder with weights that `laurel convert` or
+            `train-proxy --keep-weights` wrote.
         batch: samples in the example inputs.
         seq_len: tokens a sample; 128 at most by default.
         image_size: pixels along each side of an image.
@@ -79,6 +81,8 @@ def load(
 
 def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Module:
     model = opened.build()
+    if "stem" in built:
+        fit_stem(model, built["stem"])
     vars(model)[keep.BUILT] = dict(built)  # so that `save` writes it again
     own = model.state_dict()  # a learned sum may be kept in another dtype than the model
     model.to(keep.dtype_of({name: value for name, value in keep.read_weights(folder).items() if name in own}))

@@ -158,7 +158,14 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
     stdio.say(f"wrote {path}")
 
 
-def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), device: str | None = None) -> None:
+def run_one(
+    trial: str,
+    folder: Path | None,
+    *,
+    allowed: Sequence[str] = (),
+    keep: bool = False,
+    device: str | None = None,
+) -> None:
     """Run one trial for a scheduler, or as one of the processes that torchrun has started for it.
 
     A trial that has a result is told of at once. Whatever ends another one leaves a record, but for a process that is
@@ -184,7 +191,7 @@ def run_one(trial: str, folder: Path | None, *, allowed: Sequence[str] = (), dev
     content = studies.finished(folder, study, arm, number)
     if content is None:
         try:
-            content = _ran(folder, arm, number, models, allowed=allowed, device=device)
+            content = _ran(folder, arm, number, models, allowed=allowed, keep=keep, device=device)
         except (typer.Exit, UsageError, RecordError, HeldError):
             raise
         except Exception as error:

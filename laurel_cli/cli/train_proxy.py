@@ -144,7 +144,7 @@ def train_proxy(
         files.bring()
         folder = None if declared.study is None else Path(declared.study)
         device = None if training.device == "auto" else training.device
-        proxy_runs.run_one(trial, folder, allowed=declared.allowed, device=device)
+        proxy_runs.run_one(trial, folder, allowed=declared.allowed, keep=declared.keep_weights, device=device)
         return
     if ladder.ladder is not None:
         ladder_runs.refuse_elsewhere(where.executor, detach=detach, status=status, dry_run=dry_run)

@@ -121,33 +121,38 @@ def save(model: nn.Module, folder: str | Path) -> None:
     if callable(own):
         own(folder)
     else:
-        from safetensors.torch import save_model
-
-        part = folder / f".{WEIGHTS}.part"  # the weights that are there stay until these are whole
-        try:
-            save_model(model, str(part))
-            part.replace(folder / WEIGHTS)
-        finally:
-            part.unlink(missing_ok=True)
+        write_weights(model, folder)
     describe(model, folder)
+
+
+def write_weights(model: nn.Module, folder: Path) -> None:
+    """Write `model.safetensors` alone; the weights that are there stay until the new ones are whole."""
+    from safetensors.torch import save_model
+
+    part = folder / f".{WEIGHTS}.part"
+    try:
+        save_model(model, str(part))
+        part.replace(folder / WEIGHTS)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def describe(model: nn.Module, folder: str | Path) -> None:
     """Write `laurel.json`: where LAuReL stands in `model`, and what builds it where it knows (`BUILT`).
 
-    The config.json of a model of transformers is made to say so as well.
+    The config.json of a model of transformers is made to say so as well, where LAuReL stands in it.
     """
     built = vars(model).get(BUILT)
     layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
     document |= {} if built is None else {"built": dict(built)}
     write_whole(Path(folder) / DESCRIPTION, json.dumps(document, indent=1) + "\n", force=True)
-    if pretrained.is_of_transformers(model):
+    if layouts and pretrained.is_of_transformers(model):
         pretrained.mark(Path(folder), layouts)
 
 
 def built(folder: Path) -> dict[str, Any]:
-    """The reference and the options by which the model in a folder is built.
+    """The reference and the options by which the model in a folder is built, and the stride of a stem put in after.
 
     Raises:
         RecordError: the folder does not say, or holds no such model.
@@ -159,7 +164,7 @@ def built(folder: Path) -> dict[str, Any]:
             "laurel_cli.save cannot know it.",
             "Build the model and call restore(model, folder).",
         )
-    return {"reference": found["reference"], "options": dict(found["options"])}
+    return {**found, "options": dict(found["options"])}
 
 
 def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:

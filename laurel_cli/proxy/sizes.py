@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
-
-from torch import nn
 
 from laurel_cli.errors import UsageError
 from laurel_cli.models import names, shapes
 from laurel_cli.models.build import build_on_meta
 from laurel_cli.models.reference import parse
+from laurel_cli.models.stems import USUAL
 from laurel_cli.proxy.recipe import ModelChoice
 from laurel_cli.tasks import Task
 
 HEAD = 64  # width of an attention head, where it divides the width into two heads or more
 RESNET_DEPTHS = 4  # stages that timm's and torchvision's ResNets have
-STEMS = (1, 2, 4)
+STEMS = (1, 2, USUAL)
 
 
 def arguments(choice: ModelChoice, task: Task) -> dict[str, Any]:
@@ -43,31 +42,18 @@ def arguments(choice: ModelChoice, task: Task) -> dict[str, Any]:
     return sized | dict(choice.args)
 
 
-def stem(choice: ModelChoice, image_size: int) -> Callable[[nn.Module], None]:
-    """What fits the stem of a ResNet to small images, after it is built; other models are left as they are.
+def stem(choice: ModelChoice, image_size: int) -> int:
+    """Total stride of a ResNet's stem: 1 up to 32 pixels, 2 up to 64 and the usual 4 above.
 
-    The total stride is 1 up to 32 pixels, 2 up to 64 and the usual 4 above: an image of 32 x 32 would be 8 x 8 before
-    the first block.
+    An image of 32 x 32 would else be 8 x 8 before the first block.
 
     Raises:
         UsageError: a stride that no stem has.
     """
-    stride = choice.stem or (1 if image_size <= 32 else 2 if image_size <= 64 else 4)
+    stride = choice.stem or (1 if image_size <= 32 else 2 if image_size <= 64 else USUAL)
     if stride not in STEMS:
         raise UsageError(f"`stem={stride}` is no stride of a stem.", hint="It is 1, 2 or 4.")
-
-    def fit(model: nn.Module) -> None:
-        first, pool = getattr(model, "conv1", None), getattr(model, "maxpool", None)
-        if stride == 4 or not isinstance(pool, nn.MaxPool2d) or not hasattr(model, "layer1"):
-            return
-        model.maxpool = nn.Identity()
-        if isinstance(first, nn.Sequential):  # three 3 x 3 convolutions, the first of stride 2
-            first[0].stride = (stride, stride)  # type: ignore[assignment]
-        elif isinstance(first, nn.Conv2d):
-            model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride, 1, bias=first.bias is not None)
-            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-
-    return fit
+    return stride
 
 
 def _family(reference: str) -> tuple[str, str]:

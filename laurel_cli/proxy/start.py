@@ -23,6 +23,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
+from laurel_cli.models.stems import fit_stem
 from laurel_cli.proxy import branches, sizes, weights
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.recipe import Contender, Recipe
@@ -75,23 +76,33 @@ def opened(recipe: Recipe, task: Task) -> LoadedModel:
         ModelError, UsageError: as `load` says.
     """
     is_text = task.kind == "text"
-    length, side = sizes.task_length(task), 0 if is_text else sizes.image_size(task)
-    if parse(recipe.model.reference).kind in ("file", "module"):  # a model that nobody else knows how to call
-        options: dict[str, Any] = {"inputs": [f"int64:2x{length}" if is_text else f"float32:2x3x{side}x{side}"]}
-    else:
-        options = {"batch": 2, **({"seq_len": length} if is_text else {"image_size": side})}
-    loaded = load(recipe.model.reference, model_args=sizes.arguments(recipe.model, task), **options)
+    loaded = load(recipe.model.reference, **options(recipe, task))
     if is_text:
         return loaded
-    fit = sizes.stem(recipe.model, side)
-    fit(loaded.module)
+    stride = sizes.stem(recipe.model, sizes.image_size(task))
+    fit_stem(loaded.module, stride)
 
     def build() -> nn.Module:
         module = loaded.build()
-        fit(module)
+        fit_stem(module, stride)
         return module
 
     return replace(loaded, build=build)
+
+
+def options(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """What `load` is given beside the reference for a model of `recipe` that is sized for `task`.
+
+    Raises:
+        UsageError: --layers or --width of a model that takes neither.
+    """
+    is_text = task.kind == "text"
+    length, side = sizes.task_length(task), 0 if is_text else sizes.image_size(task)
+    if parse(recipe.model.reference).kind in ("file", "module"):  # a model that nobody else knows how to call
+        asked: dict[str, Any] = {"inputs": [f"int64:2x{length}" if is_text else f"float32:2x3x{side}x{side}"]}
+    else:
+        asked = {"batch": 2, **({"seq_len": length} if is_text else {"image_size": side})}
+    return {"model_args": sizes.arguments(recipe.model, task), **asked}
 
 
 def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:

@@ -68,10 +68,12 @@ class LayoutJSON(TypedDict):
 
 
 class BuiltJSON(TypedDict):
-    """What builds the model: a reference, and options of `laurel_cli.load`."""
+    """What builds the model: a reference, and options of `laurel_cli.load`; `stem` is the total stride of the stem that
+    a ResNet was given for small images."""
 
     reference: Needed[str]
     options: Needed[dict[str, Any]]
+    stem: NotRequired[Count]
 
 
 class ModelJSON(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import Branch, Metric, Spec, Versions
-from laurel_cli.schemas.marks import Count, Name, Needed, Share, Unread
+from laurel_cli.schemas.marks import Count, Name, Needed, Sha256, Share, Unread
 from laurel_cli.schemas.study import Definition, ModelChoiceJSON
 
 
@@ -188,14 +188,26 @@ class _Ran(_Trial):
     device: TrialDevice
 
 
+class KeptWeights(TypedDict):
+    """Where the trained weights were kept, within the study's folder, the SHA-256 of their files, and the mean and
+    standard deviation of the channels that the model's images are normalised with, null for text."""
+
+    folder: str
+    sha256: Sha256
+    mean: list[float] | None
+    sd: list[float] | None
+
+
 class CompleteTrial(_Ran):
     """A trial that came to its end.
 
-    `chance_loss` is what a guess loses, in nats; `start` how branches start, in trials of the baseline.
+    `chance_loss` is what a guess loses, in nats; `start` how branches start, in trials of the baseline; `weights` of
+    one that was asked to keep them.
     """
 
     status: Needed[Literal["complete"]]
     final: Needed[Final]
+    weights: NotRequired[Unread[KeptWeights]]
 
 
 class DivergedTrial(_Ran):

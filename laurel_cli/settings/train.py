@@ -338,6 +338,15 @@ class StudySettings(Settings):
             name="--allow-mixed-devices",
         ),
     )
+    keep_weights: bool = field(
+        default=False,
+        metadata=says(
+            "Keep the trained weights of each trial, weights/ARM-SEED in the study's folder, to load, evaluate or go "
+            "on from; of trials that have ended before they are gone.",
+            STUDY,
+            name="--keep-weights",
+        ),
+    )
     resume: bool = field(
         default=False,
         metadata=says("Go on with trials that were begun and not ended.", STUDY, name="--resume"),

@@ -117,6 +117,7 @@ def plan_of(
         max_retries=asked.max_retries,
         place=place,
         allowed=asked.allowed,
+        keep=asked.keep_weights,
         command=command,
         versions=versions,
     )

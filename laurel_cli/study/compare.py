@@ -98,7 +98,8 @@ def prepare(
     begun = study.begin(folder, wanted, resume=plan.resume or bool(jobs.submitted(folder)), allowed=plan.allowed)
     if not rehearsal and not _is_counted(begun, folder):
         _counted(begun, task, folder, plan, on_progress)
-    return Prepared(folder, begun, (*warnings, *left_out, *_between_looks(plan, begun)))
+    gone = study.without_weights(folder) if plan.keep else []
+    return Prepared(folder, begun, (*warnings, *left_out, *gone, *_between_looks(plan, begun)))
 
 
 def compare(
@@ -361,7 +362,7 @@ def _searched(
         executors.executor_of(plan.executor).run(
             place,
             keys,
-            replace(plan.resources, lock=lock, detach=False),
+            replace(plan.resources, lock=lock, detach=False, keep=False),
             lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
         )
     losses = {

@@ -240,6 +240,13 @@ def trials(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda content: (content["arm"]["name"], content["seed"]))
 
 
+def without_weights(folder: Path) -> list[str]:
+    """A warning of trials that have ended and did not keep their weights, if there are any."""
+    ended = [trial for trial in trials(folder) if trial["status"] == "complete" and "weights" not in trial]
+    what = f"of {len(ended)} trials that ended before the trained weights are gone: begin another study to keep theirs"
+    return [what] if ended else []
+
+
 def finished(folder: Path, study: Study, arm: str, seed: int) -> dict[str, Any] | None:
     """What a trial has left that has a result; None where it has none. Reads no other trial's record.
 

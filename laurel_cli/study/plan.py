@@ -34,6 +34,7 @@ class StudyPlan:
         processes: trials at once; None for the device's default.
         place: the device on which this run trains, "cuda:1"; None for the recipe's, of which any will do.
         allowed: packages whose versions may be others than those that the study began with.
+        keep: whether the trained weights of each trial are kept; those of a search of rates never are.
         command: for the records; `versions` of what is installed, by name.
         executor: where trials run; `options` are its own.
         gpus, cpus: of each trial, None for what it needs; as of `Resources`, like what follows.
@@ -57,6 +58,7 @@ class StudyPlan:
     processes: int | None = None
     place: str | None = None
     allowed: tuple[str, ...] = ()
+    keep: bool = False
     command: str = ""
     versions: Mapping[str, str | None] = field(default_factory=versions)
     executor: str = "local"
@@ -82,5 +84,6 @@ class StudyPlan:
             options=self.options,
             command=self.command,
             allowed=self.allowed,
+            keep=self.keep,
             device=self.place,
         )

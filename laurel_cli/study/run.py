@@ -37,6 +37,7 @@ class Resources:
         options: of the chosen executor alone, by the names of the settings.
         command: for the records.
         allowed: packages whose versions may be others than the study's.
+        keep: whether the trained weights of each trial are kept.
         device: on which the trials run, of the study's kind; None for any.
         lock: file descriptor of the study's lock, which the trials' processes hold as well; None where nobody locks it.
     """
@@ -52,6 +53,7 @@ class Resources:
     options: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     allowed: tuple[str, ...] = ()
+    keep: bool = False
     device: str | None = None
     lock: int | None = None
 

@@ -29,6 +29,7 @@ from laurel_cli.records.store import write
 from laurel_cli.study import block, measured, progress, sources
 from laurel_cli.study import folder as studies
 from laurel_cli.study.claim import Claim, held, host
+from laurel_cli.study.kept import keep_weights
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
 
@@ -46,6 +47,7 @@ def run_trial(
     on_event: Say = lambda event: None,
     compiled: Compiled | None = None,
     allowed: Sequence[str] = (),
+    keep: bool = False,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Run one trial of the study in `folder`, or go on with it, and leave its record: its content is returned.
@@ -61,6 +63,7 @@ def run_trial(
         on_event: told what happens.
         compiled: models that were compiled before, to be used again for other seeds.
         allowed: packages whose versions may be others than the study's; `block.MIXED` for kinds of GPU within a block.
+        keep: whether the trained weights are kept, see `kept`.
         device: of the study's kind, "cuda:1"; None for any.
 
     Raises:
@@ -87,7 +90,8 @@ def run_trial(
         place = own_device(device or recipe.device, recipe.threads)
         if claim is not None:
             block.check(folder, seed, place.facts().get("gpu"), allowed)
-        return _trained(folder, study, contender, recipe, seed, place, code, claim, command, stop, on_event, compiled)
+        how = (code, claim, command, stop, on_event, compiled)
+        return _trained(folder, study, contender, recipe, seed, place, *how, keep=keep)
 
 
 def _trained(
@@ -103,6 +107,8 @@ def _trained(
     stop: Callable[[], bool],
     on_event: Say,
     compiled: Compiled | None,
+    *,
+    keep: bool,
 ) -> dict[str, Any]:
     """Train what this process holds, alone or as the first of several; the others hold nothing and write nothing."""
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
@@ -157,6 +163,8 @@ def _trained(
             content["device"]["index"] = device.torch.index
         if claim is not None:
             claim.renew()
+            if keep and content["status"] == "complete":
+                content["weights"] = keep_weights(folder, contender, recipe, task, seed, begun.model)
             write(folder / "records", "trial", "complete", content)
             path.unlink(missing_ok=True)
             progress.end(claim)
@@ -208,6 +216,7 @@ def work(say: Say, job: Mapping[str, Any]) -> dict[str, Any]:
             on_event=say,
             compiled=_compiled_here,
             allowed=job["allowed"],
+            keep=job["keep"],
             device=job["device"],
         )
     except Stopped:

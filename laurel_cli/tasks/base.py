@@ -29,6 +29,7 @@ class Task:
         sd: standard deviation, likewise.
         natural: whether an image is still one of its kind when it is mirrored.
         warnings: for the user, a sentence each.
+        tokenizer: of text, its own JSON; "" where tokens are bytes.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     sd: tuple[float, ...] = ()
     natural: bool = False
     warnings: tuple[str, ...] = ()
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def of_text(
         provenance=arrays.facts["provenance"],
         chance_loss=entropy,
         warnings=warnings,
+        tokenizer=bytes(arrays.arrays["tokenizer"]).decode() if "tokenizer" in arrays.arrays else "",
     )
 
 

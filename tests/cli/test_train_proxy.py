@@ -63,6 +63,11 @@ def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     assert len(list((tmp_path / "s" / "records").glob("trial-*.json"))) == 2
     done = train(*options, "--format", "json")
     assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
+    assert not (tmp_path / "s" / "weights").exists()
+    kept = train(*options, "--seeds", "2", "--keep-weights", "--format", "json")
+    assert kept.returncode == 0, kept.stderr
+    assert "of 2 trials that ended before the trained weights are gone" in kept.stderr
+    assert sorted(path.name for path in (tmp_path / "s" / "weights").iterdir()) == ["baseline-1", "rw-1"]
 
 
 @pytest.mark.slow

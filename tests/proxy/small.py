@@ -171,7 +171,8 @@ def one_layer(folder: Path, steps: int, evaluations: int) -> Path:
 def small_study(folder: Path, **settings: Any) -> TrainSettings:
     """A study as a user asks for it: a decoder of one layer on a little text, on the CPU; `settings` come on top."""
     data = {"task": "stdlib", "seq_len": 32, "train_limit": 20_000, "evaluation_limit": 2_000}
-    return TrainSettings(model="paper-c4", layers=1, width=16, batch=8, device="cpu", study=folder, **(data | settings))
+    data |= {"model": "paper-c4", "layers": 1, "width": 16, "batch": 8}
+    return TrainSettings(device="cpu", study=folder, **(data | settings))
 
 
 def planned(asked: TrainSettings) -> StudyPlan:

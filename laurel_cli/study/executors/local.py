@@ -221,7 +221,8 @@ class _Slot:
     def _job(self, arm: str, seed: int) -> dict[str, Any]:
         asked = self.resources
         what = {"folder": str(self.folder), "arm": arm, "seed": seed}
-        return what | {"command": asked.command, "allowed": list(asked.allowed), "device": asked.device}
+        what |= {"command": asked.command, "allowed": list(asked.allowed), "keep": asked.keep}
+        return what | {"device": asked.device}
 
 
 def leave_failure(folder: Path, key: Key, reason: str, command: str) -> dict[str, Any]:

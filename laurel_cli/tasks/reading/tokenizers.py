@@ -123,6 +123,28 @@ def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
     return Encoder(vocabulary, encode, dtype, tokenizer.to_str())
 
 
+def of_bytes() -> str:
+    """The JSON of a tokenizer whose tokens are the bytes of a text, each the token of its number.
+
+    "" where the tokenizers package, which reads it, is not installed.
+    """
+    try:
+        package = _package()
+    except ResourceError:
+        return ""
+    from tokenizers import decoders, models, pre_tokenizers
+
+    # The package writes byte b as a letter: the byte's own where it can be seen, else one from 256 on, in order.
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in seen]
+    letters = {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+    tokenizer = package.Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    written: str = tokenizer.to_str()
+    return written
+
+
 def _refuse_growth(path: Path) -> None:
     """See that no rule of a tokenizer file makes long text of short: a chain of them fills any memory.
 
