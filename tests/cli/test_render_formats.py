@@ -7,7 +7,6 @@ import html
 import io
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from laurel_cli.reports.recommend import recommend
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.verdict.document import document as study_document
+from tests import latex
 from tests.bench.ladder_statistics import PLANTED
 from tests.bench.simulated_ladders import World, constant, rungs, usual_controls
 from tests.report import made
@@ -33,7 +33,7 @@ from tests.report.ladders import put
 from ..verdict.studies import study  # noqa: TID252  # tests are no installed package
 
 HOSTILE = made.HOSTILE + " & 100 % $x$ #1 ~^ =cmd()"
-TEX = shutil.which("pdflatex")
+TEX = latex.found()
 COMMANDS = (
     *("analyze", "profile", "train-proxy", "report", "recommend", "records", "arms", "models", "env", "reproduce"),
     *("reproduce --list", "train-proxy --status", "train-proxy --dry-run", "report of a ladder"),
@@ -234,7 +234,7 @@ def test_a_narrow_terminal_says_what_a_wide_one_says(said, width):
     assert narrow.isascii()
 
 
-@pytest.mark.skipif(TEX is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(TEX is None, reason="pdflatex, or a package that our pages load, is not installed")
 @every_command
 def test_latex_compiles(said, tmp_path):
     (tmp_path / "page.tex").write_text(render(said, "latex"), encoding="utf-8")

@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -14,10 +13,11 @@ import pytest
 from laurel_cli.render import Look, render
 from laurel_cli.reports import figures
 from laurel_cli.text import visible
+from tests import latex
 from tests.report.made import ARMS, HOSTILE, controlled, document, paper, profile, put, study, trial
 
 FORMATS = ("table", "markdown", "html", "latex", "csv", "json")
-TEX = shutil.which("pdflatex")
+TEX = latex.found()
 
 
 def rendered(made, format_name, drawn=False):
@@ -171,7 +171,7 @@ def test_latex_escapes_every_name(hostile):
     assert "siunitx" in text
 
 
-@pytest.mark.skipif(TEX is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(TEX is None, reason="pdflatex, or a package that our pages load, is not installed")
 def test_latex_compiles(hostile, tmp_path):
     folder = tmp_path / "tex"
     (folder / "figures").mkdir(parents=True)

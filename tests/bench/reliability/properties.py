@@ -9,7 +9,6 @@ import json
 import math
 import random
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,11 +29,12 @@ from laurel_cli.records import store
 from laurel_cli.records.places import Places
 from laurel_cli.render import render
 from laurel_cli.settings import read
+from tests import latex
 from tests.bench.reliability.tally import Part, Round, Tally
 from tests.report.test_frontier import FRONTIER, brute_force, statuses
 
 EXAMPLES = 100  # of a property, a round
-TEX = shutil.which("pdflatex")
+TEX = latex.found()
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 UNITS = {" k": 3, " M": 6, " G": 9, " T": 12, " P": 15, " E": 18, " Z": 21, " Y": 24}
 NAMES = st.one_of(
