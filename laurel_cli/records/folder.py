@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laurel_cli.errors import RecordError, fitting_names
-from laurel_cli.records.files import UNFINISHED, read_whole, write_whole
+from laurel_cli.records.files import UNFINISHED, read_whole, sweep, write_whole
 from laurel_cli.records.store import Record, is_whole, load, make_folder
 
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.json")
@@ -80,6 +80,7 @@ def merge(gathered: Gathered, into: Path) -> list[Path]:
         UsageError, ResourceError: the folder cannot be made or written.
     """
     make_folder(into, "into")
+    sweep(into)  # where all is there already nothing is written, which would do it
     new = []
     for record in gathered.records:
         target = into / record.name

@@ -106,6 +106,18 @@ def test_merge_takes_whole_ones_and_replaces_nothing(tmp_path):
     assert merge(gather([a, b]), into) == []
 
 
+def test_a_merge_that_was_killed_after_its_last_record_leaves_no_temporary_file(tmp_path):
+    """The next one has nothing to write."""
+    a, into = tmp_path / "a", tmp_path / "into"
+    put(a, 1), put(into, 1)
+    torn, under_way = into / ".laurel-1-0a0b0c0d.tmp", into / ".laurel-2-0a0b0c0d.tmp"
+    torn.write_text("cut short"), under_way.write_text("somebody writes it")
+    os.utime(torn, (time.time() - 60,) * 2)
+    assert merge(gather([a]), into) == []
+    assert not torn.exists()
+    assert under_way.exists()
+
+
 def _write_many(folder, start):
     for number in range(start, start + 1_000_000):
         put(Path(folder), number % 40)

@@ -53,7 +53,8 @@ OLD = "what was here before: "
 TEMPORARY = re.compile(r"\..*\.tmp")
 KEPT = ("made", "counted", "kept", "into", "study")  # folders of records
 OWN = (".stdout", ".stderr")
-TIMED = ("seconds", "recorded", "samples", "arms", "noise_floor", "protocol", "warnings", "notes")
+# `place` says the number of the attempt, which kills make a larger one.
+TIMED = ("seconds", "recorded", "samples", "arms", "noise_floor", "protocol", "warnings", "notes", "place")
 # A checkpoint after every step, not every ten seconds.
 OFTEN = {"laurel_cli.proxy.trial": {"CHECKPOINT_SECONDS": 0.0, "CHECKPOINT_SHARE": 1e9}}
 TEXT = "Every record is whole or absent. A study that was killed goes on where it was, and ends as if it had not been. "
