@@ -107,7 +107,7 @@ class FoldedSum(LearnedSum):
             options = {"dtype": like.dtype, "device": like.device}
         self.register_buffer("alpha", b.to(**options))
         self.register_buffer("bias", bias.to(**options) if bool(bias.any()) else None)
-        self._channel_dim = member.channel_dim
+        self._channel_dim = member.channel_dim - len(member.shape)
         self._channel_last = member.channel_dim == len(member.shape) - 1
         self._moved = False
         self.history = "none"

@@ -15,7 +15,7 @@ from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
-from tests.laurel.sums import LAGS, LAYOUTS, RANK, D, drawn
+from tests.laurel.sums import LAGS, LAYOUTS, OTHER_RANKS, RANK, D, drawn
 
 SPECS = [
     Spec(rw=True),
@@ -101,6 +101,21 @@ def test_values_and_gradients_are_the_formula_s(
                 assert ours.shape == theirs.shape
                 torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
     assert sums
+
+
+@pytest.mark.parametrize("made_as", OTHER_RANKS)
+@pytest.mark.parametrize("spec", SPECS, ids=repr)
+def test_other_numbers_of_dimensions_than_it_was_made_for(spec: Spec, made_as: str) -> None:
+    made_for, shape, dim = OTHER_RANKS[made_as]
+    layer = drawn(spec, *LAYOUTS[made_for])
+    count = 2 + (LAGS - 1 if spec.pa else 0)
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(count)]
+    found, want = called(layer, *given), plainly(layer, dim, *given)
+    torch.testing.assert_close(found, want, rtol=1e-12, atol=1e-12)
+    wanted, dy = [*given, *layer.parameters()], torch.randn(shape, dtype=torch.float64)
+    both = (torch.autograd.grad(one, wanted, dy) for one in (found, want))
+    for ours, theirs in zip(*both, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("layout", ["tokens", "image"])
