@@ -99,7 +99,7 @@ class LearnedSum(nn.Module):
             RuntimeError: `torch.fx` traces a layer whose calls in a pass differ.
         """
         if not (isinstance(left, Tensor) and isinstance(right, Tensor)):
-            return self._of_others(left, right, sign, flip, overwrites)
+            return self._of_others(left, right, sign, flip, overwrites)  # type: ignore[unreachable]
         call = None
         if self.schedule is not None:
             call = self.schedule.next()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -286,6 +287,22 @@ def test_many_gradients_at_once(arm: str) -> None:
     want = [torch.autograd.grad(few, own, row, retain_graph=True) for row in rows]
     for number, ours in enumerate(found):
         torch.testing.assert_close(ours, torch.stack([each[number] for each in want]), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_graph_of_a_step_follows_the_weights(arm: str) -> None:
+    """`make_fx`, of real tensors, would keep a number that the backward pass reads for ever."""
+    model, x = stack(arm)
+
+    def step(own: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        y = torch.func.functional_call(model, own, (x,))
+        return torch.autograd.grad(y.square().sum(), list(own.values()))
+
+    own = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    graph = make_fx(step)(own, x)
+    moved = {name: (0.7 * p).detach().requires_grad_() for name, p in own.items()}
+    for ours, theirs in zip(graph(moved, x), step(moved, x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("arm", ARMS)
