@@ -67,11 +67,13 @@ def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:
     values: list[float] = logits.tolist()
     if spec.normalize == "none":
         return values[0], values[1]
-    low, high = (0.0, values[0]) if spec.normalize == "sigmoid" else (values[1], values[0])
-    a = _share(high - low)
-    b = 1 - a if spec.normalize == "sigmoid" else _share(low - high)
+    if spec.normalize == "sigmoid":
+        a = _share(values[0])
+        return a, 1 - a
+    # What has run away to infinity is no number, as of `softmax`: a model that is broken says so at inference too.
+    difference = values[0] - values[1] if max(values) < math.inf else math.nan
     scale = 2 if spec.normalize == "2softmax" else 1
-    return scale * a, scale * b
+    return scale * _share(difference), scale * _share(-difference)
 
 
 def _share(difference: float) -> float:

@@ -253,12 +253,15 @@ def test_never_stale_where_a_parameter_is_another() -> None:
     torch.testing.assert_close(after, model(x).detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_logits_far_apart_neither_overflow_nor_lose_a_b() -> None:
-    layer = drawn(Spec(rw=True), (2, D), 1, 0)
+@pytest.mark.parametrize("normalize", ["2softmax", "softmax", "sigmoid", "none"])
+def test_logits_far_apart_neither_overflow_nor_lose_a_b(normalize: Any) -> None:
+    layer = drawn(Spec(rw=True, normalize=normalize), (2, D), 1, 0)
     x, f = torch.randn(2, D, dtype=torch.float64), torch.randn(2, D, dtype=torch.float64)
-    for logits in ((1e4, -1e4), (-1e4, 1e4), (50.0, 0.0), (float("nan"), 0.0)):
+    far = ((1e4, -1e4), (-1e4, 1e4), (50.0, 0.0), (float("nan"), 0.0), (0.0, float("nan")))
+    runaway = [(one, other) for one in (float("inf"), -float("inf"), 0.0) for other in (float("inf"), -float("inf"))]
+    for logits in (*far, *runaway):
         with torch.no_grad():
-            layer.weights.copy_(torch.tensor(logits))
+            layer.weights.copy_(torch.tensor(logits)[: len(layer.weights)])
             torch.testing.assert_close(layer(x, f), plainly(layer, x, f, 1), equal_nan=True)
 
 
