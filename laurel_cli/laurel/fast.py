@@ -25,6 +25,7 @@ AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for 
 WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
 LEAST = 1 << 15  # elements of a sum with low-rank maps, by `tests/bench/sum_speed.py`
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def fits(x: Tensor, *others: Any, least: int = 0) -> bool:
@@ -193,16 +194,16 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
 def is_plain(module: nn.Module, x: Tensor) -> bool:
     """Whether its call is a product with its weight and nothing else: no hook, no other forward method, weight or bias.
 
-    Forward hooks do no harm where operators are watched: the module is called there.
+    Hooks of all modules do no harm where operators are watched, as counters set them: the module is called there.
 
     Args:
         module: a map of the channels.
         x: with the type and the number of dimensions of what it is called with: a convolution also takes one image
             without a batch, whose channels stand elsewhere.
     """
-    if "forward" in vars(module) or module._backward_hooks or module._backward_pre_hooks:
+    if "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS):
         return False
-    if (module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook()) and not watched():
+    if _has_any_global_hook() and not watched():
         return False
     if type(module) not in (nn.Linear, *CONVOLUTIONS) or module.bias is not None:
         return False

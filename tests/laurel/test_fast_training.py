@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
@@ -359,6 +360,22 @@ def test_hooks_of_the_maps_and_of_all_modules_are_called(sums: list[Any]) -> Non
     finally:
         handle.remove()
     assert len(sums) == 2
+
+
+@pytest.mark.parametrize("spoil", ["a hook", "pruned"])
+def test_gradients_under_a_counter_are_those_of_hooked_maps(spoil: str) -> None:
+    """What a forward hook makes of B's result, and the weight that one makes before it, are differentiated."""
+    model, x = stack("rw+lr@2")
+    for layer in laurel_layers(model).values():
+        if spoil == "pruned":
+            torch.nn.utils.prune.l1_unstructured(layer.B, "weight", 0.5)  # type: ignore[no-untyped-call]
+        else:
+            layer.B.register_forward_hook(lambda _, __, out: 2 * out)  # type: ignore[union-attr]
+    want = gradients(model, x)
+    with FlopCounterMode(display=False):
+        found = gradients(model, x)
+    for ours, theirs in zip(found, want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 def test_small_sums_stay_plain(sums: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
