@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.history import Carry, History, Schedule
 
 Call = tuple[History, int]
+OPERANDS = (Tensor, Proxy)  # of a sum that may be learned: what `torch.fx` traces stands for a tensor
+UNTOLD = "torch.fx cannot trace a LAuReL layer that is called several times in a pass: use torch.export."
 
 
 class LearnedSum(nn.Module):
@@ -91,9 +94,12 @@ class LearnedSum(nn.Module):
 
         Returns:
             x', of the operands' shape.
+
+        Raises:
+            RuntimeError: `torch.fx` traces a layer whose calls in a pass differ.
         """
-        if not (isinstance(left, Tensor) and isinstance(right, Tensor)):  # an accumulator that starts as a number
-            return left + right if sign > 0 else left - right  # type: ignore[unreachable]
+        if not (isinstance(left, Tensor) and isinstance(right, Tensor)):
+            return self._of_others(left, right, sign, flip, overwrites)  # type: ignore[unreachable]
         call = None
         if self.schedule is not None:
             call = self.schedule.next()
@@ -107,6 +113,14 @@ class LearnedSum(nn.Module):
             first = first or sign < 0
         own = overwrites and f is left
         return self.combine(x, f, sign, call, first=first, plain=plain, own=own)
+
+    def _of_others(self, left: Any, right: Any, sign: int, flip: bool, overwrites: bool) -> Any:
+        """The sum where not both are tensors: what stands for them in a graph, or an accumulator, at first a number."""
+        if not (isinstance(left, OPERANDS) and isinstance(right, OPERANDS)):
+            return left + right if sign > 0 else left - right
+        if self.schedule is not None and len(self.schedule.calls) != 1:  # a graph begins no pass
+            raise RuntimeError(UNTOLD)
+        return called_in_graph(self, left, right, sign, flip, overwrites)
 
     def past(self, make: Callable[[list[Any]], Any], call: Call | None, most: int) -> list[Any]:
         """What is remembered: what `make` makes here of the earlier entries, then those, `most` in all at most."""
@@ -129,10 +143,16 @@ class PartialSum(nn.Module):
         super().__init__()
         self.skip, self.carry, self.first = skip, carry, first
 
-    def forward(
-        self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False, overwrites: bool = False
-    ) -> Tensor:
+    def forward(self, left: Any, right: Any, sign: int = 1, flip: bool = False, overwrites: bool = False) -> Any:
         """left + right, or left - right where `sign` is -1; see `LearnedSum.forward`."""
+        if isinstance(left, Proxy) or isinstance(right, Proxy):
+            return called_in_graph(self, left, right, sign, flip, overwrites)
         x, f = (left, right) if (self.skip == 0) != flip else (right, left)
         self.carry.add(x, f, sign, first=self.first)
         return left + right if sign > 0 else left - right
+
+
+def called_in_graph(layer: nn.Module, left: Any, right: Any, *rest: Any) -> Any:
+    """The call of a layer as a node of the graph that `torch.fx` traces, whatever its tracer takes for a leaf."""
+    tracer: Any = next(one for one in (left, right) if isinstance(one, Proxy)).tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (left, right, *rest), {})

@@ -25,6 +25,7 @@ AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for 
 WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
 LEAST = 1 << 15  # elements of a sum with low-rank maps, by `tests/bench/sum_speed.py`
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def fits(x: Tensor, *others: Any, least: int = 0) -> bool:
@@ -67,11 +68,13 @@ def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:
     values: list[float] = logits.tolist()
     if spec.normalize == "none":
         return values[0], values[1]
-    low, high = (0.0, values[0]) if spec.normalize == "sigmoid" else (values[1], values[0])
-    a = _share(high - low)
-    b = 1 - a if spec.normalize == "sigmoid" else _share(low - high)
+    if spec.normalize == "sigmoid":
+        a = _share(values[0])
+        return a, 1 - a
+    # What has run away to infinity is no number, as of `softmax`: a model that is broken says so at inference too.
+    difference = values[0] - values[1] if max(values) < math.inf else math.nan
     scale = 2 if spec.normalize == "2softmax" else 1
-    return scale * a, scale * b
+    return scale * _share(difference), scale * _share(-difference)
 
 
 def _share(difference: float) -> float:
@@ -143,7 +146,7 @@ def narrow(down: Any, x: Tensor) -> Tensor:
     Args:
         down: A, a linear layer or a convolution of kernel 1; x of shape (..., D) or (N, D, ...).
     """
-    if type(down) not in CONVOLUTIONS or not is_plain(down, x.dtype) or not x.is_contiguous() or x.numel() == 0:
+    if type(down) not in CONVOLUTIONS or not is_plain(down, x) or not x.is_contiguous() or x.numel() == 0:
         return down(x)
     kernel = down.weight.flatten(1)
     rank, width = kernel.shape
@@ -165,7 +168,7 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
         weight: a number, or a tensor, of which one of a single element can be multiplied in.
     """
     images = type(up) in CONVOLUTIONS
-    if not is_plain(up, total.dtype) or total.dtype != narrow.dtype:
+    if not is_plain(up, total) or total.dtype != narrow.dtype:
         return None
     kernel = up.weight.flatten(1)
     if total.numel() == 0 or narrow.numel() * len(kernel) != total.numel() * kernel.shape[1]:
@@ -188,14 +191,21 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
     return total
 
 
-def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether its call is a product with its weight and nothing else: no hook, no other forward method or weight.
+def is_plain(module: nn.Module, x: Tensor) -> bool:
+    """Whether its call is a product with its weight and nothing else: no hook, no other forward method, weight or bias.
 
-    Forward hooks do no harm where operators are watched: the module is called there.
+    Hooks of all modules do no harm where operators are watched, as counters set them: the module is called there.
+
+    Args:
+        module: a map of the channels.
+        x: with the type and the number of dimensions of what it is called with: a convolution also takes one image
+            without a batch, whose channels stand elsewhere.
     """
-    if "forward" in vars(module) or module._backward_hooks or module._backward_pre_hooks:
+    if "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS):
         return False
-    if (module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook()) and not watched():
+    if _has_any_global_hook() and not watched():
+        return False
+    if type(module) not in (nn.Linear, *CONVOLUTIONS) or module.bias is not None:
         return False
     weight = module.weight
-    return type(module) in (nn.Linear, *CONVOLUTIONS) and type(weight) in WEIGHTS and weight.dtype == dtype
+    return type(weight) in WEIGHTS and weight.dtype == x.dtype and (weight.dim() in (2, x.dim()))

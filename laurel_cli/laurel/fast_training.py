@@ -160,7 +160,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _at_hand(weight: Tensor | None) -> Any:
-    """A coefficient as a number where Python can read it, unless gradients of gradients go through it; 1 for none."""
+    """A coefficient as a number where Python can read it, else as it is, see `_stays`; 1 for none."""
     if weight is None:
         return 1.0
     return weight if _stays(weight) else float(weight)
@@ -173,7 +173,9 @@ def _numbers(c: Tensor | None) -> list[Any]:
 
 
 def _stays(weight: Tensor) -> bool:
-    return torch.is_grad_enabled() or type(weight) is not Tensor or weight.device.type not in fast.AT_HAND
+    """Whether a coefficient must stay a tensor: gradients of gradients go through it, or a graph is made of it."""
+    recorded = torch.is_grad_enabled() or fast.watched() or torch.compiler.is_compiling()
+    return recorded or type(weight) is not Tensor or weight.device.type not in fast.AT_HAND
 
 
 def _times(tensor: Tensor, weight: Any) -> Tensor:

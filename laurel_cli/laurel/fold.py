@@ -106,12 +106,14 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
 
     The copy is in eval mode and computes what the model computes, to rounding; this is checked, on the inputs and on
     changed ones, before it is returned. In training mode it computes the same function too, batch statistics included,
-    but a and b are numbers that no longer learn: train the model that it was made of.
+    as far as it uses its weights as in eval mode (no further head that reads a branch's last map); but a and b are
+    numbers that no longer learn: train the model that it was made of.
 
     Args:
         model: with LAuReL or a rival in its place, not wrapped; left as it is.
         inputs: what it is called with. Weights that these inputs do not reach are left alone.
-        more_inputs: others, for what it computes on other ways (with a cache, with an optional argument).
+        more_inputs: others, for what it computes on other ways (with a cache, with an optional argument, at another
+            size). A way on which a branch's last map is used otherwise, and that no inputs take, is not seen.
 
     Returns:
         The copy; its attribute `laurel_folded`, a `FoldReport`, says of each connection what was folded where, or why

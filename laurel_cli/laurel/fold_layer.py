@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,8 @@ class FoldedSum(LearnedSum):
             options = {"dtype": like.dtype, "device": like.device}
         self.register_buffer("alpha", b.to(**options))
         self.register_buffer("bias", bias.to(**options) if bool(bias.any()) else None)
-        self._channel_dim = member.channel_dim
+        self.register_buffer("c", None)
+        self._channel_dim = member.channel_dim - len(member.shape)
         self._channel_last = member.channel_dim == len(member.shape) - 1
         self._moved = False
         self.history = "none"
@@ -115,9 +116,10 @@ class FoldedSum(LearnedSum):
             self.history = layer.spec.history_map
             self._moved = layer._moved
             self._take_maps(layer, b)
-        self._alpha: float | None = (
-            float(b) if b.dim() == 0 else None
-        )  # a number of Python: an operator takes it as it is
+        # Numbers of Python, which operators take as they are: alpha as it was before it was rounded to its dtype.
+        self._alpha: float | None = float(b) if b.dim() == 0 else None
+        self._c: list[float] | None = None
+        self._seen: tuple[Any, ...] = ()
         self._read_numbers()
         self.train(layer.training)
 
@@ -125,7 +127,6 @@ class FoldedSum(LearnedSum):
     def _take_maps(self, layer: LaurelLayer, b: Tensor) -> None:
         """b goes into B, and of per-lag maps c_j into A_j; then they are one D x D map where that is less work."""
         c = layer.c.detach().cpu().double() if layer.spec.pa else torch.zeros(0)
-        self.register_buffer("c", None)
         if layer.spec.pa and self.history != "per-lag":
             # A shared map is multiplied by b; the identity is not, and a vector b cannot be one number a lag.
             weights = c if self.history == "shared" else c.view(-1, *[1] * b.dim()) * b
@@ -172,8 +173,30 @@ class FoldedSum(LearnedSum):
             return
         if self._alpha is not None and not _is(self._alpha, self.alpha):
             self._alpha = float(self.alpha)
-        c = getattr(self, "c", None)
-        self._c = None if c is None or c.dim() > 1 else [float(value) for value in c]
+        self._c = None if self.c is None or self.c.dim() > 1 else self.c.tolist()
+        self._seen = self._now()
+
+    def _now(self) -> tuple[Any, ...]:
+        """What tells whether somebody moved the buffers: their values, where Python can read them at no cost."""
+        return None if self._alpha is None else _state(self.alpha), None if self._c is None else _state(self.c)
+
+    def _at_hand(self, *, eager: bool) -> tuple[fast.Weight, Sequence[fast.Weight]]:
+        """alpha and c: numbers, as the buffers have them now; tensors where transforms of functions have replaced them,
+        and where they are vectors.
+
+        A compiler, and what watches operators, gets the numbers that were read last.
+
+        Args:
+            eager: neither of these is there.
+        """
+        if not eager and not torch.compiler.is_compiling():
+            if fast.transformed():
+                return self.alpha, () if self.c is None else self.c.unbind()
+            eager = not fast.watched() and type(self.alpha) is Tensor
+        if eager and self._now() != self._seen:
+            self._read_numbers()
+        c = self._c if self._c is not None else () if self.c is None else self.c.unbind()
+        return self.alpha if self._alpha is None else self._alpha, c
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -192,54 +215,62 @@ class FoldedSum(LearnedSum):
             return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
         past = [] if self.c_is_none else self.past(lambda _: x, call, self.lags)
         earlier = past if self.history == "identity" else []
-        numbers = self._alpha is not None and (not earlier or self._c is not None)
-        if numbers and fast.fits(x, f, *past[1:]):
+        fits = fast.fits(x, f, *past[1:])
+        b, c = self._at_hand(eager=fits)
+        if fits and isinstance(b, float) and (not earlier or isinstance(c, list)):
             own = own and fast.is_apart(f, x, *past)
-            total = self._at_once(x, f, earlier, of_x, first=first, own=own)
+            total = self._at_once(x, f, b, earlier, c, of_x, first=first, own=own)
         else:
-            total = self._with_past(self._plainly(x, f, of_x, first=first), earlier, of_x)
+            total = self._with_past(self._plainly(x, f, b, of_x, first=first), earlier, c, of_x)
         if hasattr(self, "B"):
             inputs = past if self.history == "per-lag" else [x]
             if self.history == "shared":
-                inputs = [self._summed(past)]
+                inputs = [_summed(past, c)]
             total = self._with_product(total, inputs, of_x)
         if self.bias is not None:
             total = total + self.bias.to(total.dtype).view(self._broadcast)
         return total
 
-    def _at_once(self, x: Tensor, f: Tensor, earlier: list[Tensor], sign: int, *, first: bool, own: bool) -> Tensor:
+    def _at_once(
+        self,
+        x: Tensor,
+        f: Tensor,
+        b: Any,
+        earlier: list[Tensor],
+        c: Sequence[Any],
+        sign: int,
+        *,
+        first: bool,
+        own: bool,
+    ) -> Tensor:
         """f + b x + sum_j c_j x_j by numbers, in one tensor: see `fast`."""
-        c: list[float] = (self._c or [])[: len(earlier)]
-        b = sum(c[:1], self._alpha or 0.0)  # x is the newest of the earlier inputs
+        c = c[: len(earlier)]
+        of_x = sum(c[:1], b)  # x is the newest of the earlier inputs
         of_earlier = [sign * weight for weight in c[1:]]
-        return fast.weighted(f, 1.0, x, sign * b, earlier[1:], of_earlier, first=first, own=own)
+        return fast.weighted(f, 1.0, x, sign * of_x, earlier[1:], of_earlier, first=first, own=own)
 
-    def _plainly(self, x: Tensor, f: Tensor, sign: int, *, first: bool) -> Tensor:
+    def _plainly(self, x: Tensor, f: Tensor, b: fast.Weight, sign: int, *, first: bool) -> Tensor:
         """f + b x."""
-        if self._alpha is None:
-            return torch.addcmul(f, x, self.alpha.to(x.dtype).view(self._broadcast), value=sign)
+        if isinstance(b, Tensor):
+            return torch.addcmul(f, x, self._ready(b, x), value=sign)
         if f.is_nested or x.is_nested:
-            return f + x * (sign * self._alpha)
-        if self._alpha == 1:  # in the order that was there: the first one's memory layout is the sum's
+            return f + x * (sign * b)
+        if b == 1:  # in the order that was there: the first one's memory layout is the sum's
             return x + f if first and sign > 0 else f + x if sign > 0 else f - x
-        return torch.add(f, x, alpha=sign * self._alpha)
+        return torch.add(f, x, alpha=sign * b)
 
-    def _with_past(self, total: Tensor, past: list[Tensor], sign: int) -> Tensor:
-        for lag, earlier in enumerate(past):
-            if self._c is None:
-                weight = self.c[lag].to(earlier.dtype).view(self._broadcast)  # type: ignore[index]
-                total = torch.addcmul(total, earlier, weight, value=sign)
+    def _with_past(self, total: Tensor, past: list[Tensor], c: Sequence[fast.Weight], sign: int) -> Tensor:
+        for weight, earlier in zip(c, past, strict=False):
+            if isinstance(weight, Tensor):
+                total = torch.addcmul(total, earlier, self._ready(weight, earlier), value=sign)
             else:
-                total = torch.add(total, earlier, alpha=sign * self._c[lag])
+                total = torch.add(total, earlier, alpha=sign * weight)
         return total
 
-    def _summed(self, past: list[Tensor]) -> Tensor:
-        """sum_j c_j x_{i-j}: a shared map is linear."""
-        weights: list[float] = self._c or []
-        total = past[0] * weights[0]
-        for weight, earlier in zip(weights[1:], past[1:], strict=False):
-            total = torch.add(total, earlier, alpha=weight)
-        return total
+    def _ready(self, weight: Tensor, x: Tensor) -> Tensor:
+        """A number or a vector of the channels, to be multiplied with x."""
+        weight = weight.to(x.dtype)
+        return weight.view(self._broadcast) if weight.dim() else weight
 
     def _whole(self, x: Tensor) -> Tensor:
         """W x, in the stream's own dtype."""
@@ -260,6 +291,21 @@ class FoldedSum(LearnedSum):
     def extra_repr(self) -> str:
         """What is left."""
         return f"{self.form}, of {self.spec.name}, width={self.width}"
+
+
+def _summed(past: Sequence[Tensor], c: Sequence[fast.Weight]) -> Tensor:
+    """sum_j c_j x_{i-j}: a shared map is linear."""
+    total = past[0] * c[0]
+    for weight, earlier in zip(c[1:], past[1:], strict=False):
+        total = total + weight * earlier if isinstance(weight, Tensor) else torch.add(total, earlier, alpha=weight)
+    return total
+
+
+def _state(buffer: Any) -> Any:
+    """Equal as long as a buffer says the same: its numbers, or which tensor it is in what state."""
+    if buffer.device.type in fast.AT_HAND:
+        return buffer.tolist()
+    return id(buffer), -1 if buffer.is_inference() else buffer._version
 
 
 def _is(number: float, tensor: Tensor) -> bool:

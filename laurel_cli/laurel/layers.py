@@ -53,7 +53,7 @@ class LaurelLayer(LearnedSum):
         if spec.pa:
             self.c = nn.Parameter(torch.empty(lags, **options))
         self._channel_last = channel_dim == len(shape) - 1
-        self._channel_dim = channel_dim
+        self._channel_dim = channel_dim - len(shape)  # from the end: there may be other leading dimensions in a call
         self._moved = maps > 0 and isinstance(self.B, nn.Linear) and not self._channel_last
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class LaurelLayer(LearnedSum):
         if fast.fits(x, f, *past[1:], least=fast.LEAST if spec.low_rank else 0):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
-        if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x.dtype):
+        if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
             return self._learning(x, f, past, first=first)
         return self._plainly(x, f, sign, past, first=first)
 
@@ -178,9 +178,9 @@ class LaurelLayer(LearnedSum):
             return fast_training.HISTORY if self.spec.pa else fast_training.OTHERS
         return fast_training.WEIGHTED_MAPS if self.spec.rw else fast_training.OTHERS
 
-    def _trains_at_once(self, dtype: torch.dtype) -> bool:
+    def _trains_at_once(self, x: Tensor) -> bool:
         """Whether `fast_training` knows the formula, and what the maps are."""
-        usual = not self.spec.low_rank or (not self._moved and fast.is_plain(self.B, dtype))
+        usual = not self.spec.low_rank or (not self._moved and fast.is_plain(self.B, x))
         return usual and not self.spec.vector_weights
 
     def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], *, first: bool) -> Tensor:
@@ -191,7 +191,7 @@ class LaurelLayer(LearnedSum):
             weights = a.to(f.dtype), b.to(f.dtype)
         if self.spec.low_rank:
             up, own = self.B, self.spec.history_map in ("none", "identity")
-            if own and fast.is_plain(self.A[0], x.dtype):
+            if own and fast.is_plain(self.A[0], x):
                 down = self.A[0]
             else:
                 narrow = self._narrow(x, past, nn.Module.__call__ if fast.watched() else fast.narrow)
@@ -203,7 +203,7 @@ class LaurelLayer(LearnedSum):
         ) -> Tensor:
             return self._plainly(x, f, 1, [x, *past], first=first, weights=weights, narrow=narrow)
 
-        way = fast_training.Making(first, self._channel_dim, plainly, up, down)
+        way = fast_training.Making(first, x.dim() + self._channel_dim, plainly, up, down)
         return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
 
     def _gathered(self, past: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.laurel.addition import OPERANDS
 from laurel_cli.laurel.operands import ADDERS, SUBTRACTERS
 
 Copy = tuple[FunctionType, tuple[int, ...]]
@@ -34,7 +35,7 @@ class Turns:
 
     def __call__(self, left: Any, right: Any, sign: int = 1, flip: bool = False, overwrites: bool = False) -> Any:
         """The learned sum of this turn. Sums of plain numbers take no turn."""
-        if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        if not (isinstance(left, OPERANDS) or isinstance(right, OPERANDS)):
             return left + right if sign > 0 else left - right
         beyond = self.turn >= len(self.run)
         number = self.rest if beyond else self.run[self.turn]
@@ -53,7 +54,7 @@ TURNS = "LAuReL was placed with example inputs for which a loop takes as many tu
 def fold(layer: Callable[..., Any], terms: Iterable[Any], start: Any = 0) -> Any:
     """`sum(terms, start)` with `layer` in the place of `+`. The 0 that it begins with takes no turn."""
     for term in terms:
-        start = layer(start, term) if isinstance(start, Tensor) else start + term
+        start = layer(start, term) if isinstance(start, OPERANDS) else start + term
     return start
 
 

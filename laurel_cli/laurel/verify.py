@@ -110,6 +110,7 @@ class _Watch(TorchDispatchMode):
     def enter(self, layer: nn.Module, operands: Any) -> None:
         """Forward pre-hook of a LAuReL layer."""
         self.calls[layer] += 1
+        self._read(operands)  # what another sum overwrote may be one of this one's terms
         self._inside += 1
 
     def leave(self, layer: nn.Module, operands: Any, _: Any) -> None:
@@ -124,8 +125,12 @@ class _Watch(TorchDispatchMode):
         if form is not None:
             with self:
                 return form()
-        if not self._inside and self._overwritten:
-            for leaf in tree_leaves((args, kwargs)):
-                if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata in self._overwritten:
-                    self.aliased[self._overwritten[leaf.untyped_storage()._cdata][0]] = None
+        if not self._inside:
+            self._read((args, kwargs))
         return func(*args, **(kwargs or {}))
+
+    def _read(self, values: Any) -> None:
+        """See whether one of `values` is what a sum in place would have overwritten."""
+        for leaf in tree_leaves(values) if self._overwritten else ():
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata in self._overwritten:
+                self.aliased[self._overwritten[leaf.untyped_storage()._cdata][0]] = None

@@ -19,6 +19,21 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int]] = {  # the shape of a sum, and w
     "volume": ((2, D, 3, 2, 4), 1),
 }
 
+# Where a model is called with another number of dimensions than it was traced with: what a layer was made for, what it
+# is called with, and where the channels lie in that. Numbers of places that are D or its square look like channels.
+OTHER_RANKS: dict[str, tuple[str, tuple[int, ...], int]] = {
+    "an image without a batch": ("image", (D, 5, 4), 0),
+    "a square image without a batch": ("image", (D, D, D), 0),
+    "a row image without a batch": ("image", (D, D, 1), 0),
+    "one place without a batch": ("one place", (D, 1, 1), 0),
+    "a sequence without a batch": ("sequence", (D, D), 0),
+    "tokens for rows": ("rows", (3, 5, D), 2),
+    "as many tokens as channels for rows": ("rows", (3, D, D), 2),
+    "rows for tokens": ("tokens", (7, D), 1),
+    "one row for tokens": ("tokens", (D,), 0),
+    "places for tokens": ("tokens", (2, 3, 4, D), 3),
+}
+
 
 def drawn(
     spec: Spec, shape: tuple[int, ...], dim: int, skip: int = 0, dtype: torch.dtype = torch.float64

@@ -121,6 +121,17 @@ def test_half_precision_is_within_its_rounding(layout: str, dtype: torch.dtype) 
     assert (found.double() - want).abs().max() < 4 * torch.finfo(dtype).eps * want.abs().max()
 
 
+@pytest.mark.usefixtures("weights_as")
+@pytest.mark.parametrize("called", sums.OTHER_RANKS)
+@pytest.mark.parametrize("spec", [Spec(rw=True), Spec(lr=True, rank=RANK), Spec(rw=True, lr=True, rank=RANK)], ids=repr)
+def test_other_numbers_of_dimensions_than_it_was_made_for(spec: Spec, called: str) -> None:
+    made_for, shape, dim = sums.OTHER_RANKS[called]
+    layer = drawn(spec, *LAYOUTS[made_for])
+    x, f = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, f), plainly(layer, x, f, dim), rtol=1e-12, atol=1e-12)
+
+
 # ---------------------------------------------------------------- whole models
 
 
@@ -242,12 +253,15 @@ def test_never_stale_where_a_parameter_is_another() -> None:
     torch.testing.assert_close(after, model(x).detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_logits_far_apart_neither_overflow_nor_lose_a_b() -> None:
-    layer = drawn(Spec(rw=True), (2, D), 1, 0)
+@pytest.mark.parametrize("normalize", ["2softmax", "softmax", "sigmoid", "none"])
+def test_logits_far_apart_neither_overflow_nor_lose_a_b(normalize: Any) -> None:
+    layer = drawn(Spec(rw=True, normalize=normalize), (2, D), 1, 0)
     x, f = torch.randn(2, D, dtype=torch.float64), torch.randn(2, D, dtype=torch.float64)
-    for logits in ((1e4, -1e4), (-1e4, 1e4), (50.0, 0.0), (float("nan"), 0.0)):
+    far = ((1e4, -1e4), (-1e4, 1e4), (50.0, 0.0), (float("nan"), 0.0), (0.0, float("nan")))
+    runaway = [(one, other) for one in (float("inf"), -float("inf"), 0.0) for other in (float("inf"), -float("inf"))]
+    for logits in (*far, *runaway):
         with torch.no_grad():
-            layer.weights.copy_(torch.tensor(logits))
+            layer.weights.copy_(torch.tensor(logits)[: len(layer.weights)])
             torch.testing.assert_close(layer(x, f), plainly(layer, x, f, 1), equal_nan=True)
 
 
@@ -306,6 +320,19 @@ def test_a_map_that_somebody_hooked_or_wrapped_is_called() -> None:
         found = model(x)
     assert calls == [layers[0].B, layers[1].B, inner]
     torch.testing.assert_close(found, model(x).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_map_that_somebody_gave_a_bias() -> None:
+    model, x = placed(InPlace, "lr@2")
+    layers = list(laurel_layers(model).values())
+    layers[0].B.bias = nn.Parameter(torch.ones(D, dtype=x.dtype))  # type: ignore[union-attr]
+    layers[1].A[0].bias = nn.Parameter(torch.ones(2, dtype=x.dtype))  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        found = model(x)
+        for layer in layers:  # called as modules
+            layer.B.register_forward_hook(lambda *_: None)  # type: ignore[union-attr]
+            layer.A[0].register_forward_hook(lambda *_: None)  # type: ignore[index, union-attr]
+        torch.testing.assert_close(found, model(x), rtol=1e-12, atol=1e-12)
 
 
 def test_other_types_beside_each_other_are_summed_plainly() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +17,7 @@ from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
-from tests.laurel.sums import LAGS, LAYOUTS, RANK, D, drawn
+from tests.laurel.sums import LAGS, LAYOUTS, OTHER_RANKS, RANK, D, drawn
 
 SPECS = [
     Spec(rw=True),
@@ -101,6 +103,21 @@ def test_values_and_gradients_are_the_formula_s(
                 assert ours.shape == theirs.shape
                 torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
     assert sums
+
+
+@pytest.mark.parametrize("made_as", OTHER_RANKS)
+@pytest.mark.parametrize("spec", SPECS, ids=repr)
+def test_other_numbers_of_dimensions_than_it_was_made_for(spec: Spec, made_as: str) -> None:
+    made_for, shape, dim = OTHER_RANKS[made_as]
+    layer = drawn(spec, *LAYOUTS[made_for])
+    count = 2 + (LAGS - 1 if spec.pa else 0)
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(count)]
+    found, want = called(layer, *given), plainly(layer, dim, *given)
+    torch.testing.assert_close(found, want, rtol=1e-12, atol=1e-12)
+    wanted, dy = [*given, *layer.parameters()], torch.randn(shape, dtype=torch.float64)
+    both = (torch.autograd.grad(one, wanted, dy) for one in (found, want))
+    for ours, theirs in zip(*both, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("layout", ["tokens", "image"])
@@ -274,6 +291,22 @@ def test_many_gradients_at_once(arm: str) -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS)
+def test_a_graph_of_a_step_follows_the_weights(arm: str) -> None:
+    """`make_fx`, of real tensors, would keep a number that the backward pass reads for ever."""
+    model, x = stack(arm)
+
+    def step(own: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        y = torch.func.functional_call(model, own, (x,))
+        return torch.autograd.grad(y.square().sum(), list(own.values()))
+
+    own = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    graph = make_fx(step)(own, x)
+    moved = {name: (0.7 * p).detach().requires_grad_() for name, p in own.items()}
+    for ours, theirs in zip(graph(moved, x), step(moved, x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_whole_stack_that_is_recomputed(arm: str) -> None:
     model, x = stack(arm)
     want = gradients(model, x)
@@ -327,6 +360,22 @@ def test_hooks_of_the_maps_and_of_all_modules_are_called(sums: list[Any]) -> Non
     finally:
         handle.remove()
     assert len(sums) == 2
+
+
+@pytest.mark.parametrize("spoil", ["a hook", "pruned"])
+def test_gradients_under_a_counter_are_those_of_hooked_maps(spoil: str) -> None:
+    """What a forward hook makes of B's result, and the weight that one makes before it, are differentiated."""
+    model, x = stack("rw+lr@2")
+    for layer in laurel_layers(model).values():
+        if spoil == "pruned":
+            torch.nn.utils.prune.l1_unstructured(layer.B, "weight", 0.5)  # type: ignore[no-untyped-call]
+        else:
+            layer.B.register_forward_hook(lambda _, __, out: 2 * out)  # type: ignore[union-attr]
+    want = gradients(model, x)
+    with FlopCounterMode(display=False):
+        found = gradients(model, x)
+    for ours, theirs in zip(found, want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 def test_small_sums_stay_plain(sums: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

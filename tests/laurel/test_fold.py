@@ -325,6 +325,65 @@ def test_it_is_quantised():
         same(quantised, model, inputs, tolerance=0.1)
 
 
+def moved_in_place(model):
+    with torch.no_grad():
+        for buffer in model.buffers():
+            buffer.mul_(1.5)
+
+
+def moved_by_replacing(model):
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else 1.5 * buffer
+
+
+def moved_by_loading(model):
+    buffers = dict(model.named_buffers())
+    model.load_state_dict({name: (1 + 0.5 * (name in buffers)) * value for name, value in model.state_dict().items()})
+
+
+FOLDED_TO_NUMBERS = [
+    "rw",
+    "rw+lr@2",
+    "pa",
+    laurel.Spec(rw=True, pa=True, rank=2, history="shared"),
+    laurel.Spec(rw=True, vector_weights=True),
+]
+
+
+@pytest.mark.parametrize("spec", FOLDED_TO_NUMBERS, ids=repr)
+def test_numbers_are_never_stale(spec):
+    """What the folded model computes with is what its state dict says, whoever moved it."""
+    x, found = given(), []
+    folded = laurel.fold(learned(Net().double(), spec, x), x)
+    for move in (moved_in_place, moved_by_replacing, moved_by_loading):
+        model = copy.deepcopy(folded)
+        with torch.no_grad():
+            model(x)
+            move(model)
+            found.append(model(x))
+    with torch.no_grad():
+        before = folded(x)
+        moved = {name: 1.5 * buffer for name, buffer in folded.named_buffers()}
+        found.append(torch.func.functional_call(folded, moved, (x,)))
+        two = {name: torch.stack([buffer, moved[name]]) for name, buffer in folded.named_buffers()}
+        each = torch.vmap(lambda own: torch.func.functional_call(folded, own, (x,)))(two)
+    assert not torch.allclose(found[0], before, rtol=1e-3)
+    for one in (*found[1:], each[1]):
+        torch.testing.assert_close(one, found[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(each[0], before, rtol=1e-12, atol=1e-12)
+
+
+def test_a_number_is_as_exact_as_it_was_where_its_buffer_is_not():
+    folded = laurel.fold(learned(Net(1).double(), "rw", given()), given())
+    alpha, x, f = float(folded.blocks[0].laurel0.alpha), given().float(), given().float() + 1
+    layer = folded.to(torch.bfloat16).blocks[0].laurel0
+    assert float(layer.alpha) != alpha
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            torch.testing.assert_close(layer(x, f), (f.double() + alpha * x.double()).float(), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_dtypes(dtype):
     model = learned(Net(), "rw+lr@2", given().float()).to(dtype)

@@ -632,6 +632,27 @@ def test_one_bad_place_stays_ordinary_and_the_others_are_replaced(bad: Any, spec
     assert all(parameter.grad is not None for parameter in parameters(model))
 
 
+class InPlaceReadByASum(Block):
+    """The other name's reader is a sum that is learned itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.f(x)
+        same = y
+        y += x
+        z = self.f(y)
+        z += same
+        return z
+
+
+def test_a_sum_in_place_whose_old_value_is_a_term_of_another_one_stays_ordinary() -> None:
+    x = given()
+    plain = built(lambda: Mixture(InPlaceReadByASum))
+    model = built(lambda: Mixture(InPlaceReadByASum))
+    with pytest.warns(UserWarning, match="blocks.1:0 stays an ordinary residual connection: it adds in place"):
+        apply_laurel(model, "rw", x)
+    torch.testing.assert_close(model(x), plain(x), rtol=1e-12, atol=1e-12)
+
+
 # ---------------------------------------------------------------- attention scores
 
 
