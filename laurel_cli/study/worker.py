@@ -106,12 +106,15 @@ def _trained(
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
     task = _task(recipe.task, study.data)
     begun = start(contender, recipe, task, seed)
+    if begun.growth is not None:
+        recipe = replace(recipe, steps=begun.growth.steps)
     references = {*recipe.references, *study.recipe.references}
     sources.check(study.code)
     measured.check_loaded(study, references)
     token = 0 if claim is None else claim.number
     with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
-        plain = contender.arm.kind.is_baseline  # with settings or without
+        # With settings or without; of a model that grows the blocks to come do not stand there at the start.
+        plain = contender.arm.kind.is_baseline and begun.growth is None
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
