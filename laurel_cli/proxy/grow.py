@@ -14,7 +14,7 @@ Two methods, both on the whole model, in which a block that does not run hands i
   BERT. Exactly so many blocks run, so that the steps of a stage cost the same. A block that does not run in a step is
   left as it is by it, the optimizer's memory too. What runs is not scaled up for what does not.
 
-Blocks of equal form in a row are a run; the runs of a model (stages of a ResNet) grow together. Other blocks always run.
+Blocks of equal form in a row are a run; a model's runs (stages of a ResNet) grow together. Other blocks always run.
 """
 
 from __future__ import annotations

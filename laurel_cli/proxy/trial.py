@@ -25,7 +25,7 @@ from laurel_cli.models import guard
 from laurel_cli.proxy import batches, checkpoint, distil
 from laurel_cli.proxy.augment import augment, normalise
 from laurel_cli.proxy.grow import bypassed
-from laurel_cli.proxy.optimizers import optimizers, set_rate
+from laurel_cli.proxy.optimizers import begin_momentum, optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
@@ -102,7 +102,7 @@ def train(
     if begun.teacher is not None:
         begun.teacher.model.to(device.torch)
     growth = begun.growth
-    updaters = optimizers(model, recipe)
+    updaters = _updaters(begun, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
     saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
@@ -123,7 +123,7 @@ def train(
             began = time.perf_counter()
             if growth is not None and growth.begins(state.step):
                 growth.stack(model, state.step)
-                updaters = optimizers(model, recipe)
+                updaters = _updaters(begun, recipe)
             learning_rate = set_rate(updaters, recipe, state.step)
             # All random draws of this step, dropout among them, come from here.
             seed_all("step", seed, state.step, group.rank)
@@ -151,6 +151,13 @@ def train(
 def coefficients(model: nn.Module) -> list[dict[str, Any]]:
     """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
     return [{"connection": name, **layer.coefficients()} for name, layer in laurel_layers(model).items()]
+
+
+def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    updaters = optimizers(begun.model, recipe)
+    if begun.growth is not None:
+        begin_momentum(updaters)
+    return updaters
 
 
 def _update(

@@ -16,7 +16,7 @@ from laurel_cli.errors import ModelError, RecordError, UsageError
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.grow import bypassed
-from laurel_cli.proxy.optimizers import rate
+from laurel_cli.proxy.optimizers import begin_momentum, rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, parse_contenders
 from laurel_cli.proxy.start import Start, start
@@ -79,21 +79,19 @@ def test_where_it_is_stacked_its_last_blocks_stand_twice(arm: str) -> None:
     assert [stage.blocks for stage in growth.stages] == [(1,), (2,), (4,)]
     first, second = growth.stages[0].steps, growth.stages[0].steps + growth.stages[1].steps
     at_start = weights(model)
-    seen: dict[int, dict[str, Tensor]] = {}
+    seen: list[dict[str, Tensor]] = []  # the weights before each step
 
-    def look(point) -> None:
-        seen[state["step"]] = weights(model)
+    def look(module: nn.Module, args: object) -> None:
+        if module.training:
+            seen.append(weights(module))
 
-    state = {"step": 0}
-    hook = model.register_forward_pre_hook(
-        lambda module, _: (look(None), state.update(step=state["step"] + 1)) if module.training else None
-    )
+    hook = model.register_forward_pre_hook(look)
     train(found, own, task, 0, group=CPU)
     hook.remove()
 
     def layer(when: int, number: int) -> dict[str, Tensor]:
-        start_ = f"layers.{number}."
-        return {name.removeprefix(start_): v for name, v in seen[when].items() if name.startswith(start_)}
+        own_names = f"layers.{number}."
+        return {name.removeprefix(own_names): v for name, v in seen[when].items() if name.startswith(own_names)}
 
     def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
         return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -195,7 +193,7 @@ def test_a_teacher_s_passes_are_paid_for(tmp_path: Path) -> None:
 
 
 def test_which_blocks_run_follows_from_seed_and_step() -> None:
-    recipe = deep(steps=400)
+    recipe = deep(steps=100)
     growth = begun("baseline:grow=subnets", recipe, text_task())[0].growth
     other = begun("rw+lr@2:grow=subnets", recipe, text_task())[0].growth
     assert growth.steps == other.steps
@@ -205,7 +203,7 @@ def test_which_blocks_run_follows_from_seed_and_step() -> None:
     assert not any(numbers(paths) & {0, 3} for paths in chosen)  # the first and the last
     middle = Counter(min(numbers(paths)) for paths in chosen if len(paths) == 1)
     assert set(middle) == {1, 2}
-    assert min(middle.values()) > 0.4 * sum(middle.values())
+    assert min(middle.values()) > 0.3 * sum(middle.values())
 
 
 CASES = [
@@ -218,14 +216,15 @@ CASES = [
 
 @pytest.mark.parametrize(("arm", "recipe"), CASES)
 def test_stopped_and_resumed_it_ends_bit_equal(arm: str, recipe: Recipe, tmp_path: Path) -> None:
-    """Stopped after every third step: before, at and after the moments of growth."""
+    """Stopped where the first stage ends, and within the second."""
     task = text_task()
     whole, found, _ = trained(arm, recipe, task)
     path, asked, pieces = tmp_path / "trial.pt", [0], 0
+    first = found.growth.stages[0].steps
 
     def stop() -> bool:
         asked[0] += 1
-        return asked[0] % 3 == 0
+        return asked[0] in (first, first + 2)
 
     while True:
         torch.manual_seed(pieces)
@@ -234,10 +233,24 @@ def test_stopped_and_resumed_it_ends_bit_equal(arm: str, recipe: Recipe, tmp_pat
             break
         except Stopped:
             pieces += 1
-    assert pieces > 5
+    assert pieces == 2
     assert (state.curve, state.evaluations) == (whole.curve, whole.evaluations)
     expected = weights(found.model)
     assert all(torch.equal(value, expected[name]) for name, value in weights(again.model).items())
+
+
+def test_momentum_that_begins_at_zero_changes_no_update() -> None:
+    ends = []
+    for begins in (False, True):
+        weight = nn.Parameter(torch.ones(3))
+        sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+        if begins:
+            begin_momentum([sgd])
+        for step in range(3):
+            weight.grad = torch.tensor([1.0, -2.0, 0.5]) * (step + 1)
+            sgd.step()
+        ends.append(weight.detach().clone())
+    assert torch.equal(*ends)
 
 
 def test_a_checkpoint_that_has_grown_otherwise_is_refused(tmp_path: Path) -> None:
@@ -352,7 +365,7 @@ def test_its_record_and_its_study(tmp_path: Path) -> None:
     assert content["final"]["step"] == content["evaluations"][-1]["step"] == steps > 12
     assert grown["flops"] == sum(stage["steps"] * stage["flops"] for stage in grown["stages"]) <= grown["budget"]
     (written,) = [read(path) for path in (folder / "records").glob("trial-*.json")]
-    assert fault(written["content"], DOCUMENTS["laurel.trial/1"]) is None
+    assert not fault(written["content"], DOCUMENTS["laurel.trial/1"])
     plain = run_trial(folder, "baseline", 0, command="")
     assert "growth" not in plain
     assert "grow" not in plain["arm"]

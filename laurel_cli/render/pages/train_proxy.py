@@ -163,6 +163,7 @@ def _against_controls(arms: list[Item]) -> Table:
         for arm in arms
         if arm["verdict"] in GAINS
         for item in arm["controls"]
+        if item["control"] != grown_alike(arm["name"])
     )
     columns = (ARM, Column("control", code=True), _right("difference", _difference), _right("level", _level))
     return Table("Loss of better arms against the controls", (*columns, Column("beaten")), rows)
