@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -31,7 +31,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from laurel_cli.arms.naive import equal_runs
-from laurel_cli.cost.count import count
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.run import try_run
@@ -191,6 +190,7 @@ def planned(
     method: str,
     parts: Parts,
     inputs: Inputs,
+    flops: Callable[[nn.Module], int],
     *,
     steps: int,
     scale: Fraction,
@@ -202,7 +202,8 @@ def planned(
         model: the arm's, with what it adds; left as it was.
         method: of `METHODS`.
         parts: its blocks, as they are without LAuReL.
-        inputs: what it is counted on.
+        inputs: what it is called with.
+        flops: counts a forward pass on them.
         steps: of the arm trained in the usual way.
         scale: examples of a batch over those of `inputs`.
         beside: FLOPs of a step, on `inputs`, that do not grow: a teacher's.
@@ -226,8 +227,7 @@ def planned(
     costs = []
     for number in range(len(counts)):
         with bypassed(model, bare.left_out(number, 0)):
-            forward = count(model, inputs, saved=False).flops
-        costs.append(math.floor((TRAINED * forward + beside) * scale))
+            costs.append(math.floor((TRAINED * flops(model) + beside) * scale))
     budget = steps * costs[-1]
     return replace(bare, stages=_stages(METHODS[method], counts, costs, budget), budget=budget)
 

@@ -6,7 +6,6 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laurel_cli import arms
-from laurel_cli.cost.count import count
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.laurel.build import learned_parameters
@@ -27,7 +25,7 @@ from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.proxy import branches, sizes, weights
 from laurel_cli.proxy.distil import Teacher
-from laurel_cli.proxy.grow import Growth, Parts, parts_of, planned
+from laurel_cli.proxy.grow import Growth, Parts, parts_of
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
@@ -47,7 +45,8 @@ class Start:
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
-        growth: which of its blocks run in which steps; None where all do in all.
+        parts: the blocks of an arm that grows; None of one that does not.
+        growth: which of them run in which steps, once that is planned; None where all do in all.
     """
 
     model: nn.Module
@@ -57,6 +56,7 @@ class Start:
     sha256: str
     inputs: Inputs
     teacher: Teacher | None = None
+    parts: Parts | None = None
     growth: Growth | None = None
 
 
@@ -114,8 +114,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     Raises:
         ModelError: it cannot be built, takes several inputs, does not answer with logits for the task, or cannot grow;
             a LayoutError if it cannot be trained in the recipe's memory format.
-        UsageError: it cannot be compiled for training, adds nothing that could be trained alone, or has too few steps
-            to grow in.
+        UsageError: it cannot be compiled for training, or adds nothing that could be trained alone.
         RecordError: trained weights, a teacher's too, are not those of the study, or of another model.
     """
     loaded = opened(recipe, task)
@@ -149,30 +148,9 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     if contender.train:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
-    begun = Start(
-        model,
-        call,
-        shared,
-        loaded.source,
-        weights_sha256(model, shared),
-        loaded.inputs,
-        _teacher(recipe, task, layout),
-    )
-    return begun if parts is None else replace(begun, growth=_growth(begun, contender.grow, parts, recipe))
-
-
-def _growth(begun: Start, method: str, parts: Parts, recipe: Recipe) -> Growth:
-    """How it grows, on its own examples counted and at the recipe's batch."""
-    (example,) = _examples(begun.inputs)
-    return planned(
-        begun.model,
-        method,
-        parts,
-        begun.inputs,
-        steps=recipe.steps,
-        scale=Fraction(recipe.batch, len(example)),
-        beside=0 if begun.teacher is None else count(begun.teacher.model, begun.inputs, saved=False).flops,
-    )
+    digest = weights_sha256(model, shared)
+    teacher = _teacher(recipe, task, layout)
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, teacher, parts)
 
 
 def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:
@@ -213,12 +191,13 @@ def _again(recipe: Recipe, task: Task) -> nn.Module:
     return opened(recipe, task).build()
 
 
-def _examples(inputs: Inputs) -> list[Tensor]:
+def examples(inputs: Inputs) -> list[Tensor]:
+    """The tensors of a model's example inputs; of one that a proxy task may train, one."""
     return [leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
 
 
 def _caller(inputs: Inputs, layout: torch.memory_format) -> Callable[[nn.Module, Tensor], Tensor]:
-    tensors = _examples(inputs)
+    tensors = examples(inputs)
     if len(tensors) != 1:
         raise ModelError(
             f"The model takes {len(tensors)} inputs.",
@@ -246,7 +225,7 @@ def _check(
     who: str = "model",
 ) -> None:
     """Whether it answers with logits of the task's classes, and can be trained where the recipe says."""
-    (example,) = _examples(inputs)
+    (example,) = examples(inputs)
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
         raise UsageError(f"The {who} does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")

@@ -29,6 +29,7 @@ from laurel_cli.records.store import write
 from laurel_cli.study import folder as studies
 from laurel_cli.study import measured, progress, sources
 from laurel_cli.study.claim import Claim, held, host
+from laurel_cli.study.growth import grown
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
 
@@ -105,9 +106,7 @@ def _trained(
     """Train what this process holds, alone or as the first of several; the others hold nothing and write nothing."""
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
     task = _task(recipe.task, study.data)
-    begun = start(contender, recipe, task, seed)
-    if begun.growth is not None:
-        recipe = replace(recipe, steps=begun.growth.steps)
+    begun, recipe = grown(start(contender, recipe, task, seed), contender, recipe)
     references = {*recipe.references, *study.recipe.references}
     sources.check(study.code)
     measured.check_loaded(study, references)

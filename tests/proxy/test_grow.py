@@ -26,6 +26,7 @@ from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.study import status
 from laurel_cli.study.compare import prepare
+from laurel_cli.study.growth import grown
 from laurel_cli.study.worker import run_trial
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, planned, small_study, text_task, weights
 
@@ -48,9 +49,10 @@ def deep(**changes) -> Recipe:
 
 def begun(arm: str, recipe: Recipe, task) -> tuple[Start, Recipe]:
     """An arm that grows at its start, and its recipe with the steps that it has."""
-    found = start(parse_contenders(arm)[-1], recipe, task, 0)
+    one = parse_contenders(arm)[-1]
+    found, own = grown(start(one, recipe, task, 0), one, recipe)
     assert found.growth is not None
-    return found, replace(recipe, steps=found.growth.steps)
+    return found, own
 
 
 def trained(arm: str, recipe: Recipe, task, **options) -> tuple[State, Start, Recipe]:
@@ -366,6 +368,7 @@ def test_its_record_and_its_study(tmp_path: Path) -> None:
     assert grown["flops"] == sum(stage["steps"] * stage["flops"] for stage in grown["stages"]) <= grown["budget"]
     (written,) = [read(path) for path in (folder / "records").glob("trial-*.json")]
     assert not fault(written["content"], DOCUMENTS["laurel.trial/1"])
+    assert "arm :grow, counted by" in content["versions"]
     plain = run_trial(folder, "baseline", 0, command="")
     assert "growth" not in plain
     assert "grow" not in plain["arm"]
