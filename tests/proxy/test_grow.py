@@ -375,3 +375,15 @@ def test_its_record_and_its_study(tmp_path: Path) -> None:
     told = {(one["arm"], one["state"]): one for one in status.status(folder)["trials"]}
     assert told["rw:grow=stack", "complete"]["steps"] == steps
     assert json.dumps(grown)
+
+
+def test_arms_that_grow_come_to_a_study_later_and_are_counted_by_one_counter(tmp_path: Path, monkeypatch) -> None:
+    asked = small_study(tmp_path / "study", arms="rw", steps=12, seeds=1, controls=False, evaluations=1)
+    asked = replace(asked, layers=2)
+    folder = prepare(planned(asked)).folder
+    prepare(planned(replace(asked, arms="rw:grow=stack", resume=True)))
+    assert json.loads((folder / "study.json").read_text())["arms"] == ["baseline", "rw", "rw:grow=stack"]
+    monkeypatch.setattr("laurel_cli.study.measured.counted_by", lambda: "another")
+    with pytest.raises(RecordError, match="not what the study began with") as caught:
+        run_trial(folder, "rw:grow=stack", 0, command="")
+    assert ":grow, counted by" in caught.value.why
