@@ -185,11 +185,17 @@ def _next_names(last: str, taken: Collection[str], number: int) -> list[str]:
     return [f"{last}_naive{n}" for n in range(number)] if set(going_on) & set(taken) else going_on
 
 
-def _longest_run(model: nn.Module, residual: ResidualMap) -> tuple[str, list[str]]:
-    """(container, children) of the most blocks in a row that have the same class and the same parameters."""
+def equal_runs(model: nn.Module, residual: ResidualMap) -> list[tuple[str, list[str]]]:
+    """(container, children) of all blocks in a row that have the same class and the same parameters, two at least."""
     runs: list[tuple[str, list[str]]] = []
     for path in dict.fromkeys(block.rpartition(".")[0] for block in residual.blocks):
         runs.extend((path, run) for run in _equal_neighbours(model, path, set(residual.blocks)))
+    return runs
+
+
+def _longest_run(model: nn.Module, residual: ResidualMap) -> tuple[str, list[str]]:
+    """The run of the most blocks."""
+    runs = equal_runs(model, residual)
     if not runs:
         raise ModelError("The model has no two equal blocks in a row, so naive scaling has nothing to repeat.")
     return max(runs, key=lambda run: len(run[1]))

@@ -48,6 +48,18 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [_plain(every, recipe)]
 
 
+def begin_momentum(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Let SGD's momentum begin at zero, which changes no update.
+
+    Where some parameters have no gradient in the first steps, torch's fused SGD fails on those that have no momentum
+    yet beside others that do.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+            for parameter in group["params"] if group["momentum"] else ():
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Recipe, step: int) -> float:
     """Give every group the learning rate of `step`; returns that of a factor of 1."""
     now = recipe.lr * rate(recipe, step)

@@ -79,6 +79,7 @@ def outcome(
         "coefficients": coefficients,
         "seconds": state.seconds,
         "seeds": seeds,
+        **({} if begun.growth is None else {"growth": begun.growth.plain()}),
         "hashes": {"data": task.sha256, "code": code.get("code"), "start": begun.sha256},
     }
 
@@ -124,6 +125,7 @@ def _identity(
             "steps_factor": contender.steps,
             "init": contender.init or None,
             **({"train": contender.train} if contender.train else {}),
+            **({"grow": contender.grow} if contender.grow else {}),
         },
         "seed": seed,
         "versions": dict(code),

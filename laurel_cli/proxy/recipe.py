@@ -19,7 +19,8 @@ OPTIMIZERS = ("adamw", "sgd", "muon")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
 FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm's name, before `CHOICES`
 STARTS = ("zero", "one")
-CHOICES = {"init": STARTS, "train": ("added",)}
+GROWTHS = ("stack", "subnets")
+CHOICES = {"init": STARTS, "train": ("added",), "grow": GROWTHS}
 _FACTOR = re.compile(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?")
 
 
@@ -205,6 +206,8 @@ class Contender:
         steps: factor on the number of updates; the rate falls to zero at the arm's own end.
         init: how the last affine map of every branch starts, "zero" or "one"; "" as the model has it.
         train: "added" where only what the arm adds is trained, and the model's own weights stay; "" for all.
+        grow: "stack" or "subnets", see `laurel_cli.proxy.grow`: early steps run a part of the blocks, and there are as
+            many more of them as the FLOPs of the arm's own steps pay for; "" for the whole model in every step.
     """
 
     name: str
@@ -215,6 +218,7 @@ class Contender:
     steps: float = 1.0
     init: str = ""
     train: str = ""
+    grow: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -229,14 +233,21 @@ class Contender:
         return replace(self.arm, name=self.name) if self.kind is self.arm.kind else Arm(self.name, self.kind)
 
     def recipe(self, shared: Recipe) -> Recipe:
-        """The recipe of this arm.
+        """The recipe of this arm; one that grows has more steps than it, which are known where its model is built.
 
         Raises:
-            UsageError: a width is multiplied that is not named, too few steps are left, or trained weights are to be
-                those of a model of another width, of another model or of another start.
+            UsageError: a width is multiplied that is not named, too few steps are left, trained weights are to be
+                those of a model of another width, of another model, of another start or of one that grows, or a model
+                that is compiled or trained by several processes is to grow.
         """
         model = shared.model
-        if model.weights and (self.reference or self.width != 1 or self.init):
+        if self.grow and (shared.compile or shared.world > 1):
+            raise UsageError(
+                f"Arm {self.name!r} cannot be compiled, nor trained by several processes.",
+                "Which of its blocks run is another choice from step to step.",
+                "Leave the arm out, or `compile` and `world`.",
+            )
+        if model.weights and (self.reference or self.width != 1 or self.init or self.grow):
             raise UsageError(
                 f"Arm {self.name!r} cannot start from {model.weights!r}.",
                 "These are the weights of the baseline as it is.",
@@ -261,8 +272,8 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
 
     Args:
         text: arms, separated by commas. Settings after a name change that arm alone: ":width=FACTOR", ":lr=FACTOR",
-            ":steps=FACTOR", ":init=zero", ":init=one" or ":train=added". An arm has one name, however its settings
-            are typed.
+            ":steps=FACTOR", ":init=zero", ":init=one", ":train=added", ":grow=stack" or ":grow=subnets". An arm has one
+            name, however its settings are typed.
         against: references of other models.
         spec: fields of every `Spec`.
 
@@ -280,6 +291,8 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         name = ":".join([arm.name, *said, *(f"{key}={words[key]}" for key in CHOICES if key in words)])
         if "train" in words and (arm.kind.is_baseline or arm.kind.is_scaling):
             raise UsageError(f"Arm {name!r} adds nothing that could be trained alone.", hint="Try rw:train=added.")
+        if "grow" in words:
+            _check_growth(name, arm, words)
         lr, width, steps = (factors.get(key, 1.0) for key in ("lr", "width", "steps"))
         found.setdefault(name, Contender(name, arm, lr, width, steps=steps, **words))
     for reference in against:
@@ -288,6 +301,23 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
             raise UsageError(f"Two arms are called {name!r}.", hint="Name each of `against` once, or rename a factory.")
         found[name] = Contender(name, Arm(name, AGAINST), reference=reference)
     return list(found.values())
+
+
+def _check_growth(name: str, arm: Arm, words: Mapping[str, str]) -> None:
+    """Whether blocks can be left out of an arm.
+
+    Raises:
+        UsageError: it reads what blocks before gave, or trains nothing of its blocks.
+    """
+    if arm.spec is not None and arm.spec.reads_history:
+        raise UsageError(
+            f"Arm {name!r} cannot grow.",
+            "It reads what earlier blocks were given, and which these are changes as the model grows.",
+            "Try rw:grow=stack or rw+lr:grow=stack.",
+        )
+    if "train" in words:
+        what = f"Arm {name!r} contradicts itself."
+        raise UsageError(what, "Growth trains the model's own blocks.", "Leave `:train=added` or `:grow` out.")
 
 
 def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
@@ -303,7 +333,8 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
         else:
             raise UsageError(
                 f"Arm {arm!r} cannot be read.",
-                f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero, init=one and train=added.",
+                f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero, init=one, train=added, "
+                "grow=stack and grow=subnets.",
                 f"Try {base}:lr=0.5.",
             )
     return factors, words

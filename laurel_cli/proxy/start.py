@@ -26,6 +26,7 @@ from laurel_cli.models.reference import parse
 from laurel_cli.models.stems import fit_stem
 from laurel_cli.proxy import branches, sizes, weights
 from laurel_cli.proxy.distil import Teacher
+from laurel_cli.proxy.grow import Growth, Parts, parts_of
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
@@ -45,6 +46,8 @@ class Start:
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
+        parts: the blocks of an arm that grows; None of one that does not.
+        growth: which of them run in which steps, once that is planned; None where all do in all.
     """
 
     model: nn.Module
@@ -54,6 +57,8 @@ class Start:
     sha256: str
     inputs: Inputs
     teacher: Teacher | None = None
+    parts: Parts | None = None
+    growth: Growth | None = None
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -118,8 +123,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         seed: of the block.
 
     Raises:
-        ModelError: it cannot be built, takes several inputs, or does not answer with logits for the task; a
-            LayoutError if it cannot be trained in the recipe's memory format.
+        ModelError: it cannot be built, takes several inputs, does not answer with logits for the task, or cannot grow;
+            a LayoutError if it cannot be trained in the recipe's memory format.
         UsageError: it cannot be compiled for training, or adds nothing that could be trained alone.
         RecordError: trained weights, a teacher's too, are not those of the study, or of another model.
     """
@@ -143,16 +148,20 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
-    if arm.kind.build is not None:
-        found = survey(model, loaded.inputs).whole
+    found = survey(model, loaded.inputs).whole if arm.kind.build is not None or contender.grow else None
+    parts = parts_of(model, found) if found is not None and contender.grow else None
+    if arm.kind.build is not None and found is not None:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
+        if parts is not None and arm.kind.is_scaling:  # it has more blocks than the map
+            parts = parts_of(model, survey(model, loaded.inputs).whole)
     if contender.train:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, _teacher(recipe, task, layout))
+    teacher = _teacher(recipe, task, layout)
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, teacher, parts)
 
 
 def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:
@@ -193,8 +202,13 @@ def _again(recipe: Recipe, task: Task) -> nn.Module:
     return opened(recipe, task).build()
 
 
+def examples(inputs: Inputs) -> list[Tensor]:
+    """The tensors of a model's example inputs; of one that a proxy task may train, one."""
+    return [leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
+
+
 def _caller(inputs: Inputs, layout: torch.memory_format) -> Callable[[nn.Module, Tensor], Tensor]:
-    tensors = [leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
+    tensors = examples(inputs)
     if len(tensors) != 1:
         raise ModelError(
             f"The model takes {len(tensors)} inputs.",
@@ -222,7 +236,7 @@ def _check(
     who: str = "model",
 ) -> None:
     """Whether it answers with logits of the task's classes, and can be trained where the recipe says."""
-    (example,) = (leaf for leaf in tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor))
+    (example,) = examples(inputs)
     wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
         raise UsageError(f"The {who} does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")

@@ -24,7 +24,8 @@ from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models import guard
 from laurel_cli.proxy import batches, checkpoint, distil
 from laurel_cli.proxy.augment import augment, normalise
-from laurel_cli.proxy.optimizers import optimizers, set_rate
+from laurel_cli.proxy.grow import bypassed
+from laurel_cli.proxy.optimizers import begin_momentum, optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
@@ -80,7 +81,7 @@ def train(
 
     Args:
         begun: the model, which is trained in place.
-        recipe: the arm's own.
+        recipe: the arm's own, with as many steps as its growth has, where it grows.
         task: the data.
         seed: of batches, augmentation and dropout.
         group: the processes that train it together.
@@ -100,14 +101,15 @@ def train(
     forward = group.wrapped(model if compiled is None else compiled)
     if begun.teacher is not None:
         begun.teacher.model.to(device.torch)
-    updaters = optimizers(model, recipe)
+    growth = begun.growth
+    updaters = _updaters(begun, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
     saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
     saved = group.shared(saved)  # all of them begin at one step, whatever each of them sees of the folder
     if path is not None and saved is not None:
         try:
-            _take(saved, state, recipe, model, updaters, scaler)
+            _take(saved, state, recipe, begun, updaters, scaler)
         except Exception as error:  # torch's own say in every way that something does not fit
             why = first_line(error)
             raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
@@ -119,23 +121,28 @@ def train(
     with Batches(task, recipe, seed, group, state.step) as coming:
         while state.step < recipe.steps and state.diverged is None:
             began = time.perf_counter()
+            if growth is not None and growth.begins(state.step):
+                growth.stack(model, state.step)
+                updaters = _updaters(begun, recipe)
             learning_rate = set_rate(updaters, recipe, state.step)
             # All random draws of this step, dropout among them, come from here.
             seed_all("step", seed, state.step, group.rank)
-            state.losses.append(_update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group))
+            with bypassed(model, () if growth is None else growth.left_out(state.step, seed)):
+                state.losses.append(_update(forward, begun, recipe, parameters, updaters, scaler, coming.next(), group))
             state.step += 1
             if state.step % max(1, recipe.steps // POINTS) == 0 or state.step == recipe.steps:
                 _point(state, recipe, learning_rate, group, on_event)
                 renew()
             state.seconds["train"] += time.perf_counter() - began
             if state.diverged is None and _is_due(state.step, recipe):
-                _evaluate(state, model, begun, recipe, task, group, on_event)
+                with bypassed(model, () if growth is None else growth.not_yet(state.step - 1)):
+                    _evaluate(state, model, begun, recipe, task, group, on_event)
                 renew()
             stopping = group.any(stop())
             if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
                 with cadence:
                     renew()
-                    checkpoint.save(path, _given(state, model, updaters, scaler), owner or {})
+                    checkpoint.save(path, _given(state, begun, updaters, scaler), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped
     return state
@@ -144,6 +151,13 @@ def train(
 def coefficients(model: nn.Module) -> list[dict[str, Any]]:
     """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
     return [{"connection": name, **layer.coefficients()} for name, layer in laurel_layers(model).items()]
+
+
+def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    updaters = optimizers(begun.model, recipe)
+    if begun.growth is not None:
+        begin_momentum(updaters)
+    return updaters
 
 
 def _update(
@@ -294,25 +308,26 @@ class _Cadence:
 
 
 def _given(
-    state: State, model: nn.Module, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler
+    state: State, begun: Start, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler
 ) -> dict[str, Any]:
-    return {
+    given = {
         "step": state.step,
         "losses": torch.stack(state.losses).cpu() if state.losses else None,
         "curve": state.curve,
         "evaluations": state.evaluations,
         "seconds": state.seconds,
-        "model": model.state_dict(),
+        "model": begun.model.state_dict(),
         "optimizers": [updater.state_dict() for updater in updaters],
         "scaler": scaler.state_dict(),
     }
+    return given if begun.growth is None else given | {"growth": begun.growth.mark(state.step)}
 
 
 def _take(
     saved: Mapping[str, Any],
     state: State,
     recipe: Recipe,
-    model: nn.Module,
+    begun: Start,
     updaters: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
 ) -> None:
@@ -324,7 +339,9 @@ def _take(
     step = saved["step"]
     if type(step) is not int or not 0 < step < recipe.steps:
         raise ValueError(f"step {step!r} of {recipe.steps}")
-    state.step = step
+    if saved.get("growth") != (None if begun.growth is None else begun.growth.mark(step)):
+        raise ValueError("it has grown otherwise")
+    state.step, model = step, begun.model
     state.losses = [] if saved["losses"] is None else list(saved["losses"].to(next(model.parameters()).device))
     if any(loss.dim() or not loss.is_floating_point() for loss in state.losses):
         raise ValueError("its losses are no numbers")

@@ -31,6 +31,11 @@ def trained_by() -> str:
     return _sha256(file for name in reached("proxy") if (file := file_of(name)) is not None)
 
 
+def counted_by() -> str:
+    """Of the code that counts FLOPs."""
+    return _sha256(file for name in reached("cost") if (file := file_of(name)) is not None)
+
+
 def _sha256(files: Iterable[Path]) -> str:
     """SHA-256 over files of the package: their paths within it and their bytes, in sorted order."""
     root = Path(laurel_cli.__file__).parent

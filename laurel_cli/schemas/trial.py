@@ -28,7 +28,7 @@ class TrialModel(TypedDict):
 
 class TrialArm(TypedDict):
     """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start; "added"
-    where nothing else was trained."""
+    where nothing else was trained; "stack" or "subnets" where it grew."""
 
     name: Needed[Name]
     kind: Needed[str]
@@ -39,6 +39,7 @@ class TrialArm(TypedDict):
     steps_factor: NotRequired[Unread[float]]
     init: NotRequired[Unread[str | None]]
     train: NotRequired[Unread[str | None]]
+    grow: NotRequired[Unread[str | None]]
 
 
 class ArmModel(TypedDict):
@@ -118,6 +119,24 @@ class TrialSeeds(TypedDict):
     evaluation: int
 
 
+class StageJSON(TypedDict):
+    """Steps that ran so many blocks of each run, at so many FLOPs a step: three times those of its forward pass."""
+
+    blocks: list[Count]
+    steps: Count
+    flops: Count
+
+
+class GrowthJSON(TypedDict):
+    """How a trial grew: runs of equal blocks, stages; the FLOPs of all of them, and those of the arm trained whole."""
+
+    method: str
+    runs: list[list[str]]
+    stages: list[StageJSON]
+    flops: Count
+    budget: Count
+
+
 class TrialHashes(TypedDict):
     """Of the data, of the code that trained, of the weights at the start."""
 
@@ -183,6 +202,7 @@ class _Ran(_Trial):
     coefficients: list[Coefficients]
     seconds: Unread[TrialSeconds]
     seeds: Unread[TrialSeeds]
+    growth: NotRequired[GrowthJSON]
     hashes: TrialHashes
     start: NotRequired[list[Branch] | None]
     device: TrialDevice

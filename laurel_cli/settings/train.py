@@ -152,7 +152,8 @@ class StudyArms(Settings):
         metadata=says(
             "baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, "
             ":init=zero or :init=one (how the last map of every branch starts) changes one; :train=added trains "
-            "nothing but what it adds.",
+            "nothing but what it adds; :grow=stack or :grow=subnets runs a part of its blocks at first, in more steps "
+            "of equal FLOPs in all.",
             ARMS,
             metavar="LIST",
             shown=defaults.ARMS.replace(",", ", "),

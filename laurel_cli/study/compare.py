@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.arms import foreign
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.proxy.recipe import SEARCH_SEED, parse_contenders
@@ -20,7 +19,8 @@ from laurel_cli.study import folder as study
 from laurel_cli.study.declaration import Declaration
 from laurel_cli.study.executors import jobs
 from laurel_cli.study.folder import Study
-from laurel_cli.study.measured import check_names
+from laurel_cli.study.growth import grown
+from laurel_cli.study.measured import check_names, of_arms
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.run import Event, Key, ordered
 from laurel_cli.tasks import Task, open_task
@@ -232,7 +232,7 @@ def _controlled(
     others = {one.name for one in wanted.contenders}
     names = (name for name in chosen.names if name not in others)
     wanted = replace(wanted, declared=replace(wanted.declared, controls=chosen), arms=(*wanted.arms, *names))
-    return wanted, (*task.warnings, *said)
+    return replace(wanted, code={**wanted.code, **of_arms(wanted.contenders)}), (*task.warnings, *said)
 
 
 def _laid_out(
@@ -267,8 +267,9 @@ def _built(
         if one.name in known:
             continue
         on_progress(f"building {one.name}")
+        own = one.recipe(wanted.recipe)
         try:
-            start(one, one.recipe(wanted.recipe), task, wanted.seeds[0])
+            grown(start(one, own, task, wanted.seeds[0]), one, own)
         except ModelError as error:
             control = one.name in declared.controls.names
             if one.reference or not (control or one.arm.kind.optional):
@@ -391,4 +392,4 @@ def _code(plan: StudyPlan) -> dict[str, str]:
     """What else an outcome depends on, but for the files of the user's models: versions, our sources, outside arms."""
     found = {name: version for name, version in plan.versions.items() if version is not None}
     found["code"] = trained_by()
-    return found | foreign(one.arm for one in parse_contenders(plan.arms, **plan.recipe.spec))
+    return found | of_arms(parse_contenders(plan.arms, **plan.recipe.spec))

@@ -5,13 +5,14 @@ What a record says of these is what was found here, never what the study says. D
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from laurel_cli.arms import foreign
 from laurel_cli.devices import family
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.records.provenance import trained_by, versions
+from laurel_cli.proxy.recipe import Contender
+from laurel_cli.records.provenance import counted_by, trained_by, versions
 from laurel_cli.study import block, sources
 from laurel_cli.study.folder import Study
 
@@ -20,7 +21,13 @@ def code_of(study: Study) -> dict[str, str]:
     """What an outcome depends on besides recipe and data, as it is here: by name, as a study's `code` holds it."""
     found = {name: version for name, version in versions().items() if version is not None}
     found["code"] = trained_by()
-    return found | foreign(one.arm for one in study.contenders) | sources.now(study.code)
+    return found | of_arms(study.contenders) | sources.now(study.code)
+
+
+def of_arms(contenders: Sequence[Contender]) -> dict[str, str]:
+    """What a study's `code` holds for some of its arms alone: those from outside, the counter of those that grow."""
+    counter = {"arm :grow, counted by": counted_by()} if any(one.grow for one in contenders) else {}
+    return foreign(one.arm for one in contenders) | counter
 
 
 def check(study: Study, *, world: int, allowed: Collection[str] = (), device: str | None = None) -> dict[str, str]:

@@ -44,7 +44,8 @@ def telling(claim: Claim, arm: str, seed: int, steps: int, on_event: Say) -> Say
     def tell(event: Mapping[str, Any]) -> None:
         nonlocal last
         if event["kind"] == "point":
-            said.update({name: event[name] for name in ("step", "loss", "learning_rate")})
+            # Of a model that grows the steps are known once it is built.
+            said.update({name: event[name] for name in ("step", "steps", "loss", "learning_rate")})
             if time.monotonic() - last >= EVERY:
                 last = time.monotonic()
                 write()

@@ -95,6 +95,10 @@ def rungs_of(
     assert task is not None  # there is a size
     folder = plans[0].folder or study.FOLDER / _name(plans[0].recipe, task.sha256, tokens_per_parameter)
     arms = [one for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if not one.kind.is_baseline]
+    grown = [one.name for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if one.grow]
+    if grown:
+        what = f"Arm {grown[0]!r} cannot stand on a ladder."
+        raise UsageError(what, "No trend is held against that of a baseline that grows alike.", "Leave it out.")
     family = tuple(one.name for one in arms if one.name not in (*RECIPE_CONTROLS, BUDGET, asked.positive_control))
     seeds = plans[0].seeds
     ladder = Ladder(

@@ -97,7 +97,7 @@ def _state(
     if trial is not None and trial["status"] != "failed":
         final, place, seconds = trial["final"] or {}, trial.get("place", {}), trial.get("seconds", {})
         step = final.get("step") or (trial["curve"][-1]["step"] if trial["curve"] else None)
-        ended = {"step": step, "steps": study.contender(key[0]).recipe(study.recipe).steps, "loss": final.get("loss")}
+        ended = {"step": step, "steps": _steps(study, key[0], trial), "loss": final.get("loss")}
         ended |= {"seconds": sum(seconds.values()) if seconds else None, "reason": trial["reason"]}
         return nothing | ended | {"state": trial["status"], **place}
     held = claim.holder(studies.checkpoint_path(folder, *key))
@@ -107,6 +107,14 @@ def _state(
     if trial is not None and key not in submitted:
         return nothing | {"state": "failed", "reason": trial["reason"], **trial.get("place", {})}
     return nothing | {"state": "submitted" if key in submitted else "waiting"}
+
+
+def _steps(study: studies.Study, arm: str, trial: Mapping[str, Any]) -> int:
+    """That a trial had: those of its arm, or where it grew as many as their FLOPs paid for."""
+    grown = trial.get("growth")
+    if grown:
+        return sum(stage["steps"] for stage in grown["stages"])
+    return study.contender(arm).recipe(study.recipe).steps
 
 
 def _hours(missing: Sequence[Key], known: Sequence[Mapping[str, Any]]) -> float | None:

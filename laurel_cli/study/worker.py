@@ -29,6 +29,7 @@ from laurel_cli.records.store import write
 from laurel_cli.study import block, measured, progress, sources
 from laurel_cli.study import folder as studies
 from laurel_cli.study.claim import Claim, held, host
+from laurel_cli.study.growth import grown
 from laurel_cli.study.kept import keep_weights
 from laurel_cli.tasks import Task, open_task
 from laurel_cli.workers import Leave, Say
@@ -113,13 +114,14 @@ def _trained(
     """Train what this process holds, alone or as the first of several; the others hold nothing and write nothing."""
     arm, path = contender.name, studies.checkpoint_path(folder, contender.name, seed)
     task = _task(recipe.task, study.data)
-    begun = start(contender, recipe, task, seed)
+    begun, recipe = grown(start(contender, recipe, task, seed), contender, recipe)
     references = {*recipe.references, *study.recipe.references}
     sources.check(study.code)
     measured.check_loaded(study, references)
     token = 0 if claim is None else claim.number
     with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
-        plain = contender.arm.kind.is_baseline  # with settings or without
+        # With settings or without; of a model that grows the blocks to come do not stand there at the start.
+        plain = contender.arm.kind.is_baseline and begun.growth is None
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)

@@ -14,7 +14,7 @@ from laurel_cli.verdict.declared import declared as read_declared
 from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD, Finding, Judgement
 from laurel_cli.verdict.judge import judge
-from laurel_cli.verdict.trials import COPY, ArmTrials, StudyTrials, Trial, gather, outcome, scores
+from laurel_cli.verdict.trials import COPY, ArmTrials, StudyTrials, Trial, gather, grown_alike, outcome, scores
 
 SCHEMA = "laurel.train-proxy/2"
 UNDECIDED = (NOT_SEPARATED, WITHHELD, CANNOT_TELL)
@@ -131,8 +131,7 @@ def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
         "difference": _difference(gain),
         "to_naive": _difference(item.to_naive, item.to_naive.verdict if item.to_naive and _claims(found) else None),
         "controls": [
-            {"control": name, "beaten": item.beaten[name], "difference": _difference(over)}
-            for name, over in item.over.items()
+            {"control": name, "beaten": item.beaten[name], "difference": _over(item, name, found)} for name in item.over
         ],
         "correlation": None if arm is base else paired.correlation(*_blocks(arm, base, found.metric)),
         "excluded": None if item.excluded is None else _turned(item.excluded),
@@ -150,6 +149,13 @@ def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
         "words": words.verdict(item, found) if item.verdict else "",
         "repair": words.repair(item, found),
     }
+
+
+def _over(item: Finding, control: str, found: Judgement) -> dict[str, Any] | None:
+    """The arm against a control; with a verdict of its own where that is the baseline that grows alike."""
+    over = item.over[control]
+    told = over is not None and control == grown_alike(item.name) and _claims(found)
+    return _difference(over, over.verdict if over is not None and told else None)
 
 
 def _claims(found: Judgement) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from laurel_cli.verdict.effects import Scores, effect
 from laurel_cli.verdict.paired import MeanInterval, mean
-from laurel_cli.verdict.trials import ArmTrials, StudyTrials, outcome
+from laurel_cli.verdict.trials import GROWS, ArmTrials, StudyTrials, outcome
 
 LEARNED = 0.7  # of chance: the baseline's loss must be below
 LAST_PART = 0.75  # of a run: the fall after it is the fall over the last quarter
@@ -87,7 +87,12 @@ def late_fall(base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -
 
 
 def moments(arm: ArmTrials, base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> tuple[Moment, ...]:
-    """The gain over the baseline at every evaluation that all complete trials of both share."""
+    """The gain over the baseline at every evaluation that all complete trials of both share.
+
+    None of an arm that grows: its steps cost less, so that at an equal step it has spent less.
+    """
+    if GROWS in arm.name:
+        return ()
     runs = [
         (_points(arm.trials.get(seed), metric), _points(base.trials.get(seed), metric))
         for seed in seeds

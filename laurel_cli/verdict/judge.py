@@ -4,7 +4,7 @@ Every arm is compared with the baseline, with the controls, with `naive+1` and w
 the last look that its family has reached. An arm is better where it beats the baseline and every control of the recipe:
 one of which the recipe is changed and nothing learned. Nothing is claimed where the baseline has not learned, where
 the positive control is not separated from it, or of an arm of which a trial diverged or failed: to leave such trials
-out of the means would favour it.
+out of the means would favour it. To an arm that grows, the baseline that grows alike is a control too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from laurel_cli.verdict.findings import (
 )
 from laurel_cli.verdict.paired import InterimLook
 from laurel_cli.verdict.saved import Saved
-from laurel_cli.verdict.trials import BASELINE, COPY, ArmTrials, StudyTrials, scores
+from laurel_cli.verdict.trials import BASELINE, COPY, ArmTrials, StudyTrials, grown_alike, scores
 
 
 def judge(study: StudyTrials, declared: Declared) -> Judgement:
@@ -162,10 +162,12 @@ def _family(
     gains = effects([(tested[arm.name], other) for arm in members], alpha)
     recipe = [arm for name in declared.controls.recipe if (arm := study.arm(name))]
     known = {arm.name: is_no_better(arm, base, recipe, most, metric, sign) for arm in recipe}
-    over = {
-        control.name: effects([(tested[arm.name], scores(control, metric, sign, most)) for arm in members], alpha)
-        for control in recipe
-    }
+    over = {control.name: _over(control, members, tested, most, metric, sign, alpha) for control in recipe}
+    alike = [arm for name in sorted({grown_alike(arm.name) for arm in members}) if (arm := study.arm(name))]
+    for control in alike:
+        known[control.name] = is_no_better(control, base, alike, most, metric, sign)
+        grown = [arm for arm in members if grown_alike(arm.name) == control.name]
+        over[control.name] = _over(control, grown, tested, most, metric, sign, alpha)
     naive = study.arm(NAIVE)
     rivals = [arm for arm in members if arm is not naive]
     against = scores(naive, metric, sign, most) if naive else {}
@@ -182,10 +184,11 @@ def _family(
         gain = gains[i]
         if state and own[arm.name] and other:
             gain = effect(own[arm.name], other, 1 - alpha / len(members))
-        over_controls = {name: figures[i] for name, figures in over.items()}
-        won = {name: beaten(known[name], over_controls[name]) for name in over}
+        over_controls = {name: figures[arm.name] for name, figures in over.items() if arm.name in figures}
+        won = {name: beaten(known[name], over_controls[name]) for name in over_controls}
         excluded = _excluded(own[arm.name], other, alpha / len(members))
-        verdict, reason = _verdict(gain, won, declared, state, withheld, positive)
+        needed = (*declared.controls.recipe, *filter(None, [grown_alike(arm.name)]))
+        verdict, reason = _verdict(gain, won, declared, needed, state, withheld, positive)
         found.append(
             Finding(
                 arm,
@@ -208,10 +211,26 @@ def _family(
     return found
 
 
+def _over(
+    control: ArmTrials,
+    members: Sequence[ArmTrials],
+    tested: Mapping[str, Scores],
+    most: int | None,
+    metric: str,
+    sign: float,
+    alpha: float,
+) -> dict[str, Effect | None]:
+    """Gains over a control, by arm: a family of their own."""
+    other = scores(control, metric, sign, most)
+    found = effects([(tested[arm.name], other) for arm in members], alpha)
+    return {arm.name: over for arm, over in zip(members, found, strict=True)}
+
+
 def _verdict(
     gain: Effect | None,
     won: Mapping[str, bool | None],
     declared: Declared,
+    needed: Sequence[str],
     state: str,
     withheld: str,
     positive: bool | None,
@@ -231,7 +250,7 @@ def _verdict(
         return UNCONTROLLED, "no control of the recipe was run"
     if declared.controls.positive and positive is None:
         return UNCONTROLLED, "the positive control has no figure"
-    missing = [name for name in declared.controls.recipe if won.get(name) is None]
+    missing = [name for name in needed if won.get(name) is None]
     if missing:
         return UNCONTROLLED, f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no figure"
     short = [name for name, better in won.items() if not better]
@@ -270,13 +289,20 @@ def _worth(worth: float | None, excluded: tuple[float, float] | None, verdict: s
 def _orders(
     arms: Sequence[Finding], base: ArmTrials, declared: Declared, look: InterimLook | None
 ) -> dict[tuple[str, str], Effect]:
-    """Every two arms that may be judged, both ways round: over the baseline, over naive+1, and the others."""
+    """Every two arms that may be judged, both ways round: over the baseline, over naive+1 and over the baseline that
+    grows alike, each a family of its own, and the others."""
     alpha = (look or next(declared.looks())).alpha
     stable = [item for item in arms if item.verdict in (*CLAIMS, NOT_SEPARATED) and item.scores]
     found = {(item.name, base.name): item.gain for item in stable if item.gain is not None}
     found |= {(item.name, NAIVE): item.to_naive for item in stable if item.to_naive is not None}
+    names = {item.name for item in stable}
+    for item in stable:
+        alike = grown_alike(item.name)
+        if alike in names and (over := item.over.get(alike)) is not None:
+            found[item.name, alike] = over
     others = [item for item in stable if item.name != NAIVE]
     pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
+    pairs = [(a, b) for a, b in pairs if not {(a.name, b.name), (b.name, a.name)} & found.keys()]
     for (a, b), over in zip(pairs, effects([(a.scores, b.scores) for a, b in pairs], alpha), strict=True):
         if over is not None:
             found[a.name, b.name] = over

@@ -9,7 +9,7 @@ from typing import Any
 from laurel_cli import text
 from laurel_cli.verdict import gates, words
 from laurel_cli.verdict.findings import GAINS, NAIVE, UNCONTROLLED
-from laurel_cli.verdict.trials import BASELINE
+from laurel_cli.verdict.trials import BASELINE, GROWS, grown_alike
 
 CAVEAT = "a tiny proxy keeps the sign of such effects better than their size or their order"
 HIDDEN = 0.02  # |f| / |x| below which a branch is as good as absent at the start
@@ -61,6 +61,10 @@ def _controls(document: Document) -> Iterator[str]:
             yield arm["repair"]
         if arm["verdict"] in GAINS and arm["trend"] == gates.FADING:
             yield f"the gain of {arm['name']} fades: it is smaller at the end than half way, a head start"
+    alone = [arm["name"] for arm in document["arms"] if (name := grown_alike(arm["name"])) and not _arm(document, name)]
+    if alone:
+        beside = words.listed(sorted({grown_alike(name) for name in alone}))
+        yield f"{words.listed(alone)} cannot be told from growth alone: the study has no arm {beside}"
     gains = [arm for arm in document["arms"] if arm["verdict"] in GAINS]
     if any(arm["verdict"] == UNCONTROLLED for arm in gains):
         yield (
@@ -165,6 +169,12 @@ def notes(document: Document) -> list[str]:
             "studies, after the correction; its range comes from what is known of that spread",
         ]
     positive = document["positive_control"]
+    if any(GROWS in arm["name"] for arm in arms):
+        said.append(
+            "arms that grow have more steps, for as many FLOPs as without growth: three times those of the forward "
+            "passes, as counted at each depth; their gain at earlier evaluations is not shown, where they have spent "
+            "less than the baseline"
+        )
     if positive and positive["separated"]:
         said.append(
             f"positive control: {words.control(positive['arm'])} is better than the baseline, so gains are seen"

@@ -14,6 +14,7 @@ from typing import Any
 from laurel_cli.errors import RecordError
 
 BASELINE, COPY = "baseline", "copy"
+GROWS = ":grow="  # in the name of an arm whose model grows: it has more steps, for as many FLOPs
 Trial = Mapping[str, Any]
 
 
@@ -73,6 +74,13 @@ class StudyTrials:
         arms = [arm for arm in self.arms if arm.name in set(names)]
         whole = (all(seed in arm.trials for arm in arms) for seed in self.seeds)
         return sum(1 for _ in takewhile(bool, whole))
+
+
+def grown_alike(name: str) -> str:
+    """The baseline that grows as the arm `name` does, "baseline:grow=stack"; "" of an arm that does not, or is it."""
+    base, _, settings = name.partition(":")
+    how = next((setting for setting in settings.split(":") if setting.startswith(GROWS[1:])), "")
+    return f"{BASELINE}:{how}" if how and base not in (BASELINE, COPY) else ""
 
 
 def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) -> StudyTrials:
@@ -165,7 +173,8 @@ def _check_alike(trials: Sequence[Trial]) -> None:
             [
                 trial["final"]["step"]
                 for trial in trials
-                if outcome(trial)[0] == "complete" and ":steps=" not in str(trial["arm"]["name"])
+                if outcome(trial)[0] == "complete"
+                and not any(setting in str(trial["arm"]["name"]) for setting in (":steps=", GROWS))
             ],
         ),
     )

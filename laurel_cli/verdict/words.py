@@ -9,9 +9,11 @@ from laurel_cli import text
 from laurel_cli.verdict import gates
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
 from laurel_cli.verdict.findings import FAILED, GAINS, REPAIRS, UNCONTROLLED, UNSTABLE, Finding, Judgement
+from laurel_cli.verdict.trials import grown_alike
 
 UNITS = {"loss": "nats", "accuracy": "points"}
 _RATES = {"0.5": "half the rate", "2": "twice the rate"}
+_GROWTHS = {"stack": "stacking", "subnets": "random subnetworks"}
 _STARTS = {"zero": "branches that start at zero", "one": "branches whose norm starts at one"}
 
 
@@ -44,6 +46,8 @@ def repair(item: Finding, judgement: Judgement) -> str:
     names = item.reason.split(", ")
     gained = [name for name in names if (gain := judgement.finding(name).gain) and gain.verdict == BETTER]
     said = f"{item.name} is {verdict(item, judgement)}: "
+    if gained == [grown_alike(item.name)]:
+        return f"{said}growing alone is better than the baseline too, and what the arm adds to that is not separated"
     if gained:
         return f"{said}it repairs the recipe, which one number would repair as well"
     fewest = min(len(judgement.finding(name).scores) for name in names)
@@ -67,12 +71,14 @@ def within(item: Finding, judgement: Judgement) -> str:
 def control(name: str) -> str:
     """`the baseline at twice the rate`, of an arm's name."""
     base, _, settings = name.partition(":")
-    match = re.fullmatch(r"(lr|width|steps|init)=(\S+)", settings)
+    match = re.fullmatch(r"(lr|width|steps|init|grow)=(\S+)", settings)
     if base != "baseline" or match is None:
         return name
     key, value = match.groups()
     if key == "lr":
         return f"the baseline at {_RATES.get(value, f'{value} times the rate')}"
+    if key == "grow":
+        return f"the baseline that grows by {_GROWTHS.get(value, value)}"
     if key == "init":
         return f"the baseline with {_STARTS.get(value, f'init {value}')}"
     return f"the baseline {value} times as wide" if key == "width" else f"the baseline with {value} of the steps"

@@ -11,6 +11,7 @@ from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.render.pages.flat import flat
 from laurel_cli.verdict import words
 from laurel_cli.verdict.findings import CANNOT_TELL, GAINS, NAIVE
+from laurel_cli.verdict.trials import grown_alike
 
 Item = Mapping[str, Any]
 ARM = Column("arm", code=True)
@@ -31,6 +32,7 @@ def page(document: Item) -> Page:
         _verdicts(arms),
         _controls(document),
         _against_controls(arms),
+        _against_growth(arms),
         _against_naive(arms),
         _gains(document),
         _losses(arms),
@@ -161,12 +163,25 @@ def _against_controls(arms: list[Item]) -> Table:
         for arm in arms
         if arm["verdict"] in GAINS
         for item in arm["controls"]
+        if item["control"] != grown_alike(arm["name"])
     )
     columns = (ARM, Column("control", code=True), _right("difference", _difference), _right("level", _level))
     return Table("Loss of better arms against the controls", (*columns, Column("beaten")), rows)
 
 
 _BEATEN = {True: "yes", False: "no", None: "not known"}
+
+
+def _against_growth(arms: list[Item]) -> Table:
+    """What an arm adds to growth: against the baseline that grows alike."""
+    rows = tuple(
+        (arm["name"], item["control"], *[item["difference"]] * 3, (item["difference"] or {}).get("verdict", "withheld"))
+        for arm in arms
+        for item in arm["controls"]
+        if item["control"] == grown_alike(arm["name"])
+    )
+    arm, *rest = _compared()
+    return Table("Loss against that of the baseline that grows alike", (arm, Column("over", code=True), *rest), rows)
 
 
 def _against_naive(arms: list[Item]) -> Table:
