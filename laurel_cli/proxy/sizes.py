@@ -99,15 +99,26 @@ def _one(layers: tuple[int, ...], reference: str) -> int | None:
 
 
 def _heads(choice: ModelChoice, head: int) -> int:
-    """As many attention heads as `head` wide ones fit, or narrower ones: two at least. A wider arm has as many."""
+    """As many attention heads as `head` wide ones fit, or narrower ones: two at least. A wider arm has as many.
+
+    By muP they are as wide as at the base width.
+    """
     assert choice.width is not None
     width = choice.unwidened or choice.width
-    for size in (head, HEAD, 32, 16, 8):
+    heads_as = (head, HEAD, 32, 16, 8)
+    if choice.mup_base is not None:
+        heads_as = (choice.mup_base // _heads(choice.base, head),)
+    for size in heads_as:
         if width % size == 0 and width // size >= 2:
             heads = width // size
             break
     else:
-        raise UsageError(f"`width={width}` cannot be parted into attention heads.", hint="Try a multiple of 32.")
+        what, multiple = (
+            f"`width={width}` cannot be parted into attention heads",
+            heads_as[0] if choice.mup_base else 32,
+        )
+        as_wide = f" {multiple} wide, as those of width {choice.mup_base} are" if choice.mup_base else ""
+        raise UsageError(f"{what}{as_wide}.", hint=f"Try a multiple of {multiple}.")
     if choice.width % (2 * heads):  # rotations take the channels of a head in pairs
         raise UsageError(
             f"A width of {choice.width} cannot be parted into {heads} attention heads of even size.",

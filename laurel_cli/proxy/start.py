@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.proxy import branches, sizes, weights
+from laurel_cli.proxy import branches, mup, sizes, weights
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.residual.survey import survey
@@ -44,6 +44,7 @@ class Start:
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
+        rates: factors on the learning rate by parameter name, where muP has other ones than 1.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Start:
     sha256: str
     inputs: Inputs
     teacher: Teacher | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -137,11 +139,34 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
+    rates: Mapping[str, float] = {}
+    if recipe.model.mup_base is not None:
+        rates, call = _carried(model, call, loaded.inputs, contender, recipe, task, seed)
     if contender.train:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, _teacher(recipe, task, layout))
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, _teacher(recipe, task, layout), rates)
+
+
+def _carried(
+    model: nn.Module,
+    call: Callable[[nn.Module, Tensor], Tensor],
+    inputs: Inputs,
+    contender: Contender,
+    recipe: Recipe,
+    task: Task,
+    seed: int,
+) -> tuple[Mapping[str, float], Callable[[nn.Module, Tensor], Tensor]]:
+    """Start the arm as muP says, beside the same arm of the base width; the rates of its parameters, and its call."""
+    choice = recipe.model
+    assert choice.width is not None and choice.mup_base is not None
+    base = start(contender, replace(recipe, model=choice.base), task, seed).model
+    found = mup.carried(model, base, inputs, choice.width / choice.mup_base, same_heads=choice.unwidened is None)
+    mup.begin(model, base, found)
+    if found.logits == 1:
+        return found.rates, call
+    return found.rates, lambda called, batch: call(called, batch) * found.logits
 
 
 def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:

@@ -100,7 +100,7 @@ def train(
     forward = group.wrapped(model if compiled is None else compiled)
     if begun.teacher is not None:
         begun.teacher.model.to(device.torch)
-    updaters = optimizers(model, recipe)
+    updaters = optimizers(model, recipe, begun.rates)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
     saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
