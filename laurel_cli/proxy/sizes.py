@@ -105,20 +105,21 @@ def _heads(choice: ModelChoice, head: int) -> int:
     """
     assert choice.width is not None
     width = choice.unwidened or choice.width
-    heads_as = (head, HEAD, 32, 16, 8)
     if choice.mup_base is not None:
-        heads_as = (choice.mup_base // _heads(choice.base, head),)
-    for size in heads_as:
+        size = choice.mup_base // _heads(choice.base, head)
+        if width % size:
+            what = f"`width={width}` cannot be parted into attention heads {size} wide."
+            raise UsageError(what, f"Those of width {choice.mup_base} are.", f"Try a multiple of {size}.")
+        return _evenly(choice, width // size)
+    for size in (head, HEAD, 32, 16, 8):
         if width % size == 0 and width // size >= 2:
-            heads = width // size
-            break
-    else:
-        what, multiple = (
-            f"`width={width}` cannot be parted into attention heads",
-            heads_as[0] if choice.mup_base else 32,
-        )
-        as_wide = f" {multiple} wide, as those of width {choice.mup_base} are" if choice.mup_base else ""
-        raise UsageError(f"{what}{as_wide}.", hint=f"Try a multiple of {multiple}.")
+            return _evenly(choice, width // size)
+    raise UsageError(f"`width={width}` cannot be parted into attention heads.", hint="Try a multiple of 32.")
+
+
+def _evenly(choice: ModelChoice, heads: int) -> int:
+    """`heads`, where they part the width."""
+    assert choice.width is not None
     if choice.width % (2 * heads):  # rotations take the channels of a head in pairs
         raise UsageError(
             f"A width of {choice.width} cannot be parted into {heads} attention heads of even size.",

@@ -160,7 +160,8 @@ def _carried(
 ) -> tuple[Mapping[str, float], Callable[[nn.Module, Tensor], Tensor]]:
     """Start the arm as muP says, beside the same arm of the base width; the rates of its parameters, and its call."""
     choice = recipe.model
-    assert choice.width is not None and choice.mup_base is not None
+    assert choice.width is not None
+    assert choice.mup_base is not None
     base = start(contender, replace(recipe, model=choice.base), task, seed).model
     found = mup.carried(model, base, inputs, choice.width / choice.mup_base, same_heads=choice.unwidened is None)
     mup.begin(model, base, found)
