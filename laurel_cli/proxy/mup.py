@@ -76,6 +76,8 @@ def carried(model: nn.Module, base: nn.Module, inputs: Inputs, ratio: float, *, 
     wide, narrow = _seen(model, inputs), _seen(base, inputs)
     if same_heads and wide.heads != narrow.heads:
         raise _refused("its attention heads are wider at the larger width, and their scores are not scaled for that")
+    if wide.numbers != narrow.numbers or _scalars(model) != _scalars(base):
+        raise _refused("it multiplies by a number that depends on the width")
     before = {name: tuple(parameter.shape) for name, parameter in base.named_parameters()}
     rules: dict[str, Rule] = {}
     logits = 1.0
@@ -96,7 +98,7 @@ def carried(model: nn.Module, base: nn.Module, inputs: Inputs, ratio: float, *, 
         elif len(growth) == 2 and not readouts and uses and all(now.is_product for now, _ in uses):
             rules[name] = Rule(1 / m, m**-0.5)
         else:
-            raise _refused(f"what becomes of {name} is neither a map's work nor an embedding's")
+            raise _refused(f"what becomes of parameter {name} is neither a map's work nor an embedding's")
     return Carried(rules, logits)
 
 
@@ -134,10 +136,17 @@ class _Use:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One forward pass: what becomes of every parameter, by name, and how wide the heads of every attention are."""
+    """One forward pass.
+
+    Attributes:
+        uses: what becomes of every parameter, by name.
+        heads: how wide those of every attention are.
+        numbers: that something is multiplied with, or divided by.
+    """
 
     uses: Mapping[str, Sequence[_Use]]
     heads: tuple[int, ...]
+    numbers: tuple[float, ...]
 
 
 def _seen(model: nn.Module, inputs: Inputs) -> _Seen:
@@ -156,7 +165,9 @@ def _seen(model: nn.Module, inputs: Inputs) -> _Seen:
         multiplies = node.op in PRODUCTS | CONVOLUTIONS
         if not node.active:
             if multiplies and len(taken) > 1:
-                raise _refused(f"{taken[0].parameters[0]} is multiplied with another parameter before anything else")
+                raise _refused(
+                    f"parameter {taken[0].parameters[0]} is multiplied with another parameter before anything else"
+                )
             continue
         if multiplies:
             use = _Use(node.shape, is_product=True, sums=True, is_answer=node.index in answers)
@@ -166,7 +177,14 @@ def _seen(model: nn.Module, inputs: Inputs) -> _Seen:
         for name in dict.fromkeys(name for one in taken for name in one.parameters):
             uses[name].append(use)
     heads = tuple(node.shape[-1] for node in nodes if is_attention(node) and len(node.shape) == 4)
-    return _Seen(uses, heads)
+    numbers = (number for node in nodes if node.op in SCALINGS for number in node.constants)
+    return _Seen(uses, heads, tuple(number for number in numbers if isinstance(number, int | float)))
+
+
+def _scalars(model: nn.Module) -> dict[str, float]:
+    """Buffers of one number, as a scale may be kept; a counter is none."""
+    single = {name: buffer for name, buffer in model.named_buffers() if buffer.numel() == 1}
+    return {name: float(buffer) for name, buffer in single.items() if buffer.is_floating_point()}
 
 
 def _growth(name: str, shape: tuple[int, ...], before: tuple[int, ...], ratio: float) -> list[float]:
@@ -176,10 +194,10 @@ def _growth(name: str, shape: tuple[int, ...], before: tuple[int, ...], ratio: f
         ModelError: one of them does not grow as the width does.
     """
     if len(shape) != len(before):
-        raise _refused(f"{name} has no counterpart at the smaller width")
+        raise _refused(f"parameter {name} has no counterpart at the smaller width")
     growth = [now / then for now, then in zip(shape, before, strict=True) if now != then]
     if any(not ratio / EVEN < factor < ratio * EVEN for factor in growth):
-        raise _refused(f"{name} is {_by(before)} at the smaller width and {_by(shape)} at the larger one")
+        raise _refused(f"parameter {name} is {_by(before)} at the smaller width and {_by(shape)} at the larger one")
     return growth
 
 

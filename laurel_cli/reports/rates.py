@@ -17,6 +17,10 @@ from laurel_cli.verdict.trend import Bounded, Rung
 from laurel_cli.verdict.trials import BASELINE
 
 CONTROLS = {"baseline:lr=0.5": "half", "baseline:lr=2": "twice"}
+WHAT_TO_DO = (
+    "a ladder with another `lr`, or a larger `lr_search`, would find a better one",
+    "`ladder_lr='search'` would search it",
+)
 CARRIED = (
     "The learning rates of the larger sizes are those of the smallest, carried by muP (arXiv 2203.03466, tables 3 and "
     "8; for AdamW): with m the ratio of the widths, hidden matrices have 1/m of the rate and m^(-1/2) of the standard "
@@ -35,17 +39,17 @@ def beside(document: Mapping[str, Any], rungs: Sequence[Rung]) -> dict[str, Any]
         The same with `rate_gains` at every size, their level, a note, and a warning where they contradict the rate.
     """
     by_name = {rung.name: rung for rung in rungs}
-    larger = [size["name"] for size in document["sizes"][1:]]
-    level = 1 - ALPHA / max(1, len(CONTROLS) * len(larger))
+    names = [size["name"] for size in document["sizes"]]
+    level = 1 - ALPHA / (len(CONTROLS) * len(names))
     gains = {name: {arm: _gain(rung, arm, level) for arm in CONTROLS} for name, rung in by_name.items()}
     sizes = [size | {"rate_gains": _plain(gains.get(size["name"], {}))} for size in document["sizes"]]
-    known = [gain for name in larger for gain in gains.get(name, {}).values() if gain is not None]
-    notes = [*document["notes"], f"{CARRIED} {_said(len(known), len(CONTROLS) * len(larger), level)}"]
+    known = [gain for name in names for gain in gains.get(name, {}).values() if gain is not None]
+    notes = [*document["notes"], f"{CARRIED} {_said(len(known), len(CONTROLS) * len(names), level)}"]
     warnings = [
-        f"size {name}: the baseline at {CONTROLS[arm]} the rate that muP carried is better, by {_nats(gain)} nats: the "
-        "rate is not the best there, and what an arm gains at this size may be a matter of the rate; "
-        "`ladder_lr='search'` would search it"
-        for name in larger
+        f"size {name}: the baseline at {CONTROLS[arm]} the rate that {'muP carried' if number else 'its search found'} "
+        f"is better, by {_nats(gain)} nats: the rate is not the best there, and what an arm gains at this size may be "
+        f"a matter of the rate; {WHAT_TO_DO[number > 0]}"
+        for number, name in enumerate(names)
         for arm, gain in gains.get(name, {}).items()
         if gain is not None and gain.low > 0
     ]
@@ -66,7 +70,7 @@ def _said(known: int, wanted: int, level: float) -> str:
         return "No control says whether a carried rate fits: none was trained at half or at twice the rate."
     lost = f", {wanted - known} of {wanted} were not run" if known < wanted else ""
     return (
-        "Whether it fits is said by the baseline at half and at twice the rate of each larger size, with "
+        "Whether it fits is said by the baseline at half and at twice the rate of each size, with "
         f"{words.level(level)} intervals, corrected for all of them{lost}."
     )
 
