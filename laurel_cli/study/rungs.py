@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.recipe import Recipe, parse_contenders
@@ -71,7 +71,8 @@ def rungs_of(
 
     Raises:
         UsageError: settings that contradict each other, or sizes of which no trend could be told.
-        ModelError, RecordError, ResourceError: as the model, the data and the device say.
+        ModelError: a model cannot be built, or muP has no rule for it.
+        RecordError, ResourceError: as the data and the device say.
     """
     wanted = _read(sizes)
     _check(asked, tokens_per_parameter)
@@ -105,6 +106,7 @@ def rungs_of(
     assert task is not None  # there is a size
     if by_mup:
         _check_heads(found)
+        _check_rules(plans[1], task, asked.on_progress)
     mark = f"{tokens_per_parameter:g}{' mup' if by_mup else ''}"
     folder = plans[0].folder or study.FOLDER / _name(plans[0].recipe, task.sha256, mark)
     arms = [one for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if not one.kind.is_baseline]
@@ -195,6 +197,23 @@ def _check_heads(sizes: list[Size]) -> None:
     if len(wide) > 1:
         what = f"Attention heads would be {' and '.join(f'{one:g}' for one in sorted(wide))} wide."
         raise UsageError(what, "Their scores are not scaled for that, as muP would.", "Leave their number out.")
+
+
+def _check_rules(plan: StudyPlan, task: Task, on_progress: Callable[[str], None]) -> None:
+    """Whether there are rules for every arm, before anything is trained.
+
+    Raises:
+        ModelError: there are none for one that is not optional, or it cannot be built.
+    """
+    from laurel_cli.proxy.start import start
+
+    for one in parse_contenders(plan.arms, **plan.recipe.spec):
+        on_progress(f"reading what muP carries to {one.name}")
+        try:
+            start(one, one.recipe(plan.recipe), task, plan.first_seed)
+        except ModelError:
+            if not one.arm.kind.optional:
+                raise
 
 
 def _sized(

@@ -121,6 +121,15 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
     assert "--cost is not asked of a ladder" in done.stderr
 
 
+def test_a_model_without_a_rule_is_refused_before_anything_is_trained(train, tmp_path: Path) -> None:
+    """Its number of heads is given, so that they grow wider."""
+    options = ["--ladder", "16,32,64", "--ladder-lr", "mup", "--study", "s"]
+    done = train(*options, "--model-arg", "heads=2")
+    assert done.returncode == 2, done.stderr
+    assert "8 and 16 and 32 wide" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.slow
 def test_rates_of_the_smallest_size_are_carried_by_mup(train, laurel, tmp_path: Path, cache: Path) -> None:
     options = ["--ladder", "16,32,64", "--ladder-lr", "mup", "--tokens-per-parameter", "1", "--arms", "rw+lr@4"]
