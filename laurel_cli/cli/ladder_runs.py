@@ -82,6 +82,7 @@ def rungs_of(asked: TrainSettings, ladder: LadderSettings, *, command: str, else
         asked,
         ladder.ladder or "",
         ladder.tokens_per_parameter,
+        ladder_lr=ladder.ladder_lr,
         command=command,
         versions=versions(),
         elsewhere=elsewhere,
@@ -106,15 +107,18 @@ def refuse_elsewhere(executor: str, **asked: bool) -> None:
         )
 
 
-def refuse(folder: Path | None) -> None:
-    """A ladder is no study.
+def refuse(folder: Path | None, ladder_lr: str) -> None:
+    """A study is no ladder.
 
     Raises:
-        UsageError: the folder holds one.
+        UsageError: the folder holds a ladder, or something is asked of one.
     """
     from laurel_cli.errors import UsageError
+    from laurel_cli.settings.ladder import SEARCH
     from laurel_cli.study.ladder import holds
 
+    if ladder_lr != SEARCH:
+        raise UsageError(f"`ladder_lr={ladder_lr!r}` needs `ladder`.", "It carries a rate from size to size.")
     if folder is not None and holds(folder):
         raise UsageError(
             f"{str(folder)!r} holds a ladder.",
@@ -154,7 +158,7 @@ def write_config(path: Path, rungs: Rungs, asked: TrainSettings, sizes: str, for
     from laurel_cli.cli import stdio
     from laurel_cli.records.files import check_writable, write_whole
     from laurel_cli.settings import files
-    from laurel_cli.settings.ladder import LadderSettings
+    from laurel_cli.settings.ladder import MUP, SEARCH, LadderSettings
     from laurel_cli.settings.train import TrainSettings
     from laurel_cli.study import written
 
@@ -163,6 +167,7 @@ def write_config(path: Path, rungs: Rungs, asked: TrainSettings, sizes: str, for
     found = written.of_plan(rungs.plans[0]) | {"width": None, "steps": None, "layers": layers, "until_separated": 0}
     found |= {"arm_file": asked.arm_file, "ladder": sizes}
     found |= {"tokens_per_parameter": rungs.ladder.tokens_per_parameter}
+    found |= {"ladder_lr": MUP if rungs.ladder.mup else SEARCH}
     write_whole(path, files.text({"train-proxy": found}, {"train-proxy": [TrainSettings, LadderSettings]}), force)
     stdio.settle()
     stdio.say(f"wrote {path}")

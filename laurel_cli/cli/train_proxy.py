@@ -149,7 +149,7 @@ def train_proxy(
     if ladder.ladder is not None:
         ladder_runs.refuse_elsewhere(where.executor, detach=detach, status=status, dry_run=dry_run)
     else:
-        ladder_runs.refuse(None if declared.study is None else Path(declared.study))
+        ladder_runs.refuse(None if declared.study is None else Path(declared.study), ladder.ladder_lr)
     if status:
         proxy_runs.show_status(declared.study, destination, debug)
         return

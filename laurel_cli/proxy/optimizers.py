@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,28 +24,39 @@ def rate(recipe: Recipe, step: int) -> float:
     return (recipe.steps - step) / (recipe.steps - warm)
 
 
-def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(
+    model: nn.Module, recipe: Recipe, rates: Mapping[str, float] | None = None
+) -> list[torch.optim.Optimizer]:
     """The optimisers of all trainable parameters.
 
     Biases, norms and embeddings have no weight decay. LAuReL's parameters are a group of their own, without decay
     and with their own factor on the learning rate (`factor` in every group).
+
+    Args:
+        model: what is trained; `recipe` how.
+        rates: further factors, by parameter name. Where one is, the decay of a step stays what it is without it:
+            AdamW multiplies the decay by the rate, and muP scales the rate alone.
     """
     ours = set(map(id, learned_parameters(model)))
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "laurel": []}
-    for parameter in model.parameters():
+    kinds: dict[str, dict[float, list[nn.Parameter]]] = {"matrices": {}, "vectors": {}, "laurel": {}}
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.dim() < 2 or id(parameter) in tables
-            groups["laurel" if id(parameter) in ours else "vectors" if plain else "matrices"].append(parameter)
-    decay = {"weight_decay": recipe.weight_decay}
+            kind = "laurel" if id(parameter) in ours else "vectors" if plain else "matrices"
+            kinds[kind].setdefault((rates or {}).get(name, 1.0), []).append(parameter)
     rest: list[dict[str, Any]] = [
-        {"params": groups["vectors"], "factor": 1.0, "weight_decay": 0.0},
-        {"params": groups["laurel"], "factor": recipe.laurel_lr, "weight_decay": 0.0},
+        {"params": group, "factor": usual * factor, "weight_decay": 0.0}
+        for kind, usual in (("vectors", 1.0), ("laurel", recipe.laurel_lr))
+        for factor, group in kinds[kind].items()
     ]
     if recipe.optimizer == "muon":
-        return _muon(model, groups["matrices"], rest, recipe)
-    every = [{"params": groups["matrices"], "factor": 1.0, **decay}, *rest]
-    return [_plain(every, recipe)]
+        return _muon(model, [one for group in kinds["matrices"].values() for one in group], rest, recipe)
+    every = [
+        {"params": group, "factor": factor, "weight_decay": recipe.weight_decay / factor}
+        for factor, group in kinds["matrices"].items()
+    ]
+    return [_plain([*every, *rest], recipe)]
 
 
 def begin_momentum(optimizers: Iterable[torch.optim.Optimizer]) -> None:

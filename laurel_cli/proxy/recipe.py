@@ -37,6 +37,8 @@ class ModelChoice:
         unwidened: of a wider arm, the width whose number of attention heads it keeps; None for `width` itself.
         weights: trained ones to start from, a file or a folder of safetensors, and their checksum; "" for weights that
             each seed draws.
+        mup_base: a smaller width whose learning rates serve `width`, by `laurel_cli.proxy.mup`; None where rates and
+            starts are the model's own.
     """
 
     reference: str
@@ -47,6 +49,12 @@ class ModelChoice:
     unwidened: int | None = None
     weights: str = ""
     weights_sha256: str = ""
+    mup_base: int | None = None
+
+    @property
+    def base(self) -> ModelChoice:
+        """The model of the width `mup_base`, as it is by itself."""
+        return replace(self, width=self.mup_base, unwidened=None, mup_base=None)
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,12 @@ class Recipe:
             )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; one process, drawn weights and no teacher go without saying, as before there were others."""
+        """As JSON values; one process, drawn weights, rates of the model's own width and no teacher go without saying,
+        as before there were others."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for model in (plain["model"], *([plain["distillation"]["teacher"]] if self.distillation else [])):
+            if model["mup_base"] is None:
+                del model["mup_base"]
         if self.world == 1:
             del plain["world"]
         if not self.model.weights:

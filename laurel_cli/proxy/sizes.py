@@ -85,15 +85,27 @@ def _one(layers: tuple[int, ...], reference: str) -> int | None:
 
 
 def _heads(choice: ModelChoice, head: int) -> int:
-    """As many attention heads as `head` wide ones fit, or narrower ones: two at least. A wider arm has as many."""
+    """As many attention heads as `head` wide ones fit, or narrower ones: two at least. A wider arm has as many.
+
+    By muP they are as wide as at the base width.
+    """
     assert choice.width is not None
     width = choice.unwidened or choice.width
+    if choice.mup_base is not None:
+        size = choice.mup_base // _heads(choice.base, head)
+        if width % size:
+            what = f"`width={width}` cannot be parted into attention heads {size} wide."
+            raise UsageError(what, f"Those of width {choice.mup_base} are.", f"Try a multiple of {size}.")
+        return _evenly(choice, width // size)
     for size in (head, HEAD, 32, 16, 8):
         if width % size == 0 and width // size >= 2:
-            heads = width // size
-            break
-    else:
-        raise UsageError(f"`width={width}` cannot be parted into attention heads.", hint="Try a multiple of 32.")
+            return _evenly(choice, width // size)
+    raise UsageError(f"`width={width}` cannot be parted into attention heads.", hint="Try a multiple of 32.")
+
+
+def _evenly(choice: ModelChoice, heads: int) -> int:
+    """`heads`, where they part the width."""
+    assert choice.width is not None
     if choice.width % (2 * heads):  # rotations take the channels of a head in pairs
         raise UsageError(
             f"A width of {choice.width} cannot be parted into {heads} attention heads of even size.",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.models.stems import fit_stem
-from laurel_cli.proxy import branches, sizes, weights
+from laurel_cli.proxy import branches, mup, sizes, weights
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.grow import Growth, Parts, parts_of
 from laurel_cli.proxy.recipe import Contender, Recipe
@@ -48,6 +48,7 @@ class Start:
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
         parts: the blocks of an arm that grows; None of one that does not.
         growth: which of them run in which steps, once that is planned; None where all do in all.
+        rates: factors on the learning rate by parameter name, where muP has other ones than 1.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class Start:
     teacher: Teacher | None = None
     parts: Parts | None = None
     growth: Growth | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -156,12 +158,36 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _check(model, call, loaded.inputs, task, recipe)
         if parts is not None and arm.kind.is_scaling:  # it has more blocks than the map
             parts = parts_of(model, survey(model, loaded.inputs).whole)
+    rates: Mapping[str, float] = {}
+    if recipe.model.mup_base is not None:
+        rates, call = _carried(model, call, loaded.inputs, contender, recipe, task, seed)
     if contender.train:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
     teacher = _teacher(recipe, task, layout)
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, teacher, parts)
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, teacher, parts, rates=rates)
+
+
+def _carried(
+    model: nn.Module,
+    call: Callable[[nn.Module, Tensor], Tensor],
+    inputs: Inputs,
+    contender: Contender,
+    recipe: Recipe,
+    task: Task,
+    seed: int,
+) -> tuple[Mapping[str, float], Callable[[nn.Module, Tensor], Tensor]]:
+    """Start the arm as muP says, beside the same arm of the base width; the rates of its parameters, and its call."""
+    choice = recipe.model
+    assert choice.width is not None
+    assert choice.mup_base is not None
+    base = start(contender, replace(recipe, model=choice.base), task, seed).model
+    found = mup.carried(model, base, inputs, choice.width / choice.mup_base, same_heads=choice.unwidened is None)
+    mup.begin(model, base, found)
+    if found.logits == 1:
+        return found.rates, call
+    return found.rates, lambda called, batch: call(called, batch) * found.logits
 
 
 def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:

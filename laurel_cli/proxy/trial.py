@@ -154,7 +154,7 @@ def coefficients(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    updaters = optimizers(begun.model, recipe)
+    updaters = optimizers(begun.model, recipe, begun.rates)
     if begun.growth is not None:
         begin_momentum(updaters)
     return updaters

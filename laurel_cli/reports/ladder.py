@@ -13,6 +13,7 @@ from typing import Any
 
 from laurel_cli.records.folder import gather
 from laurel_cli.records.places import Places
+from laurel_cli.reports import rates
 from laurel_cli.reports.rungs import SizeFound, StepTimes, found_at, times_of
 from laurel_cli.study.ladder import Ladder as Declared
 from laurel_cli.study.ladder import Size, load
@@ -71,6 +72,7 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "dial": declared.dial,
         "tokens_per_parameter": declared.tokens_per_parameter,
         "rates": declared.rates,
+        **({"mup": True} if declared.mup else {}),
         "families": [list(family) for family in families],
         "looks": [asdict(one) for one in declared.looks],
         "look": number if rungs else None,
@@ -86,8 +88,10 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "answer": _answer(judged),
         "commands": sorted({one for size in found for one in size.commands}),
     }
-    warnings = [*_at_the_end(found, declared.rates), *(one for size in found for one in size.warnings)]
-    return document | {"notes": _notes(document, timed), "warnings": warnings}
+    searched = found[:1] if declared.mup else found
+    warnings = [*_at_the_end(searched, declared.rates), *(one for size in found for one in size.warnings)]
+    document |= {"notes": _notes(document, timed), "warnings": warnings}
+    return rates.beside(document, rungs) if declared.mup else document
 
 
 def _families(declared: Declared, found: Sequence[SizeFound]) -> list[list[str]]:
@@ -305,13 +309,14 @@ def _at_the_end(found: Sequence[SizeFound], rates: int) -> list[str]:
 
 def _notes(document: Item, timed: StepTimes) -> list[str]:
     """How the figures are made."""
+    where = "the smallest size" if document.get("mup") else "every size"
     notes = [
         "Compute saved: the FLOPs that the baseline would need for an arm's loss, by its own loss against compute over "
         "the sizes, over the arm's own. FLOPs are those of products, forward and twice that backward; elementwise work "
         "is not among them.",
         f"Every size is trained on {document['tokens_per_parameter']:g} tokens for each parameter of its baseline, all "
         "of them counted and shared ones once, to the end of its decay; of every arm "
-        f"{document['rates']} learning rates were tried at every size, with a seed of their own.",
+        f"{document['rates']} learning rates were tried at {where}, with a seed of their own.",
         "Intervals carry the spread over seeds of the arm and of the baseline's curve. An arm has one level for all of "
         "its intervals, corrected for the number of arms and of looks. Where gains scatter about their line more than "
         "seeds explain, the intervals of the line are wider for it.",

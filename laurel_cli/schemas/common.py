@@ -74,6 +74,7 @@ class Options(TypedDict):
     width: NotRequired[int | None]
     stem: NotRequired[int | None]
     unwidened: NotRequired[int | None]
+    mup_base: NotRequired[int | None]
     batch: NotRequired[int | None]
     seq_len: NotRequired[int | None]
     image_size: NotRequired[int | None]

@@ -34,13 +34,16 @@ class LadderLookJSON(TypedDict):
 
 
 class LadderJSON(TypedDict):
-    """A ladder: its sizes, ascending, families of arms and looks in the order of their declaration, and how many
-    learning rates are tried for every arm at every size."""
+    """A ladder: its sizes, ascending, families of arms and looks in the order of their declaration.
+
+    `rates` is how many learning rates are tried for every arm: at every size, or with `mup` at the smallest one.
+    """
 
     schema: Literal["laurel.ladder/1"]
     dial: Literal["width", "width and layers"]
     tokens_per_parameter: Positive
     rates: Blocks
+    mup: NotRequired[bool]
     families: list[list[str]]
     looks: list[LadderLookJSON]
     sizes: list[LadderSizeJSON]
@@ -95,6 +98,13 @@ class LadderArm(TypedDict):
     misfit_p: float | None
 
 
+class RateGain(TypedDict):
+    """What a control of the rate gains over the baseline at one size, in nats; `gain` is null where it was not run."""
+
+    name: str
+    gain: EstimateJSON | None
+
+
 class LadderRung(TypedDict):
     """One size: its declaration, the baseline's mean loss in nats with its 95 % interval, what the loss falls by for a
     tenfold compute there, and what its study says of its gates. `blocks` are those that were looked at."""
@@ -114,6 +124,7 @@ class LadderRung(TypedDict):
     learned: bool | None
     positive: str | None
     positive_gain: EstimateJSON | None
+    rate_gains: NotRequired[list[RateGain]]
 
 
 class DecisionJSON(TypedDict):
@@ -159,7 +170,8 @@ class FittedLoss(TypedDict):
 
 
 class LadderReport(TypedDict):
-    """A ladder, judged. `withheld` says why nothing is claimed; `curve` holds
+    """A ladder, judged. With `mup` the rates of the smallest size are carried to the others, of which `rate_gains` at
+    `rate_level` say whether they fit there. `withheld` says why nothing is claimed; `curve` holds
     the fit of the baseline's loss against compute, `answer` sentences."""
 
     schema: Literal["laurel.ladder-report/1"]
@@ -171,6 +183,7 @@ class LadderReport(TypedDict):
     dial: str
     tokens_per_parameter: float
     rates: Count
+    mup: NotRequired[bool]
     families: list[list[str]]
     looks: list[LadderLookJSON]
     look: Count | None
@@ -188,3 +201,4 @@ class LadderReport(TypedDict):
     notes: list[str]
     warnings: list[str]
     folder: NotRequired[str]
+    rate_level: NotRequired[Level]

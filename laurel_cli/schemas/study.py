@@ -11,7 +11,8 @@ from laurel_cli.schemas.marks import Blocks, Needed, Unread
 class ModelChoiceJSON(TypedDict):
     """Which model, and how it is made smaller: layers, width D, stride of the stem. Null for the model's own.
 
-    `weights` are trained ones that it starts from, where it does.
+    `weights` are trained ones that it starts from, where it does. `mup_base` is a smaller width, whose learning rates
+    serve `width` because rates and starts follow muP from there; absent where they are the model's own.
     """
 
     reference: str
@@ -22,6 +23,7 @@ class ModelChoiceJSON(TypedDict):
     unwidened: NotRequired[int | None]
     weights: NotRequired[str]
     weights_sha256: NotRequired[str]
+    mup_base: NotRequired[int]
 
 
 class DistillationJSON(TypedDict):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from laurel_cli.settings.base import Settings, says
 
 LADDER = "Ladder"
+SEARCH, MUP = "search", "mup"  # values of `ladder_lr`
 TOKENS = 20.0  # a parameter: where a language model's loss falls fastest with compute (Hoffmann et al., 2203.15556)
 
 
@@ -32,5 +33,15 @@ class LadderSettings(Settings):
             LADDER,
             metavar="N",
             shown=f"{TOKENS:g}",
+        ),
+    )
+    ladder_lr: str = field(
+        default=SEARCH,
+        metadata=says(
+            "How a size comes to its learning rates: search, with --lr-search rates for every arm at every size; or "
+            "mup, which searches at the smallest width alone and carries what is found there to the larger ones by "
+            "muP's rules, of AdamW.",
+            LADDER,
+            metavar="NAME",
         ),
     )

@@ -86,6 +86,8 @@ def prepare(
     warnings = (*warnings, *layout)
     if old is not None:
         wanted = replace(wanted, rates=old.rates)
+    elif plan.rates_of is not None:
+        wanted = replace(wanted, rates=_carried(wanted, study.load(plan.rates_of)))
     elif plan.rates:
         rates, said = _searched(plan, wanted, folder, task, on_progress)
         wanted, warnings = replace(wanted, rates=rates), (*warnings, *said)
@@ -381,6 +383,14 @@ def _searched(
             said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
     rates |= {one.name: rates["baseline"] for one in as_baseline}
     return rates, said
+
+
+def _carried(wanted: Study, base: Study) -> dict[str, float]:
+    """The rates of another study, whose positive control is wider by another factor, and has another name for it."""
+    names = {one.name: one.name for one in wanted.contenders}
+    ours, theirs = wanted.declared.controls.positive, base.declared.controls.positive
+    names |= {ours: theirs} if ours is not None and theirs is not None else {}
+    return {name: base.rates[known] for name, known in names.items() if known in base.rates}
 
 
 def _at(name: str, factor: float, plan: StudyPlan) -> str:

@@ -58,10 +58,11 @@ class Ladder:
 
     Attributes:
         tokens_per_parameter: that every size is trained on.
-        rates: learning rates that are tried for every arm at every size.
+        rates: learning rates that are tried for every arm, at every size.
         families: arms in the order of their declaration, without controls.
         looks: sizes and seeds in the order of their declaration.
         sizes: ascending.
+        mup: whether rates are tried at the smallest size alone, and carried from there by muP.
     """
 
     tokens_per_parameter: float
@@ -69,6 +70,7 @@ class Ladder:
     families: tuple[tuple[str, ...], ...]
     looks: tuple[LadderLook, ...]
     sizes: tuple[Size, ...]
+    mup: bool = False
 
     @property
     def dial(self) -> str:
@@ -82,6 +84,7 @@ class Ladder:
             "dial": self.dial,
             "tokens_per_parameter": self.tokens_per_parameter,
             "rates": self.rates,
+            **({"mup": True} if self.mup else {}),
             "families": [list(family) for family in self.families],
             "looks": [asdict(look) for look in self.looks],
             "sizes": [asdict(size) for size in self.sizes],
@@ -113,6 +116,7 @@ def load(folder: Path) -> Ladder:
             tuple(tuple(family) for family in plain["families"]),
             tuple(LadderLook(**look) for look in plain["looks"]),
             tuple(Size(**size) for size in plain["sizes"]),
+            bool(plain.get("mup")),
         )
     except FileNotFoundError as error:
         raise RecordError(f"{str(folder)!r} holds no ladder.", f"It has no {FILE}.") from error
@@ -185,6 +189,7 @@ def _added(folder: Path, old: Ladder, wanted: Ladder) -> Ladder:
         for name, before, now in (
             ("tokens_per_parameter", old.tokens_per_parameter, wanted.tokens_per_parameter),
             ("lr_search", old.rates, wanted.rates),
+            ("ladder_lr", *("mup" if one.mup else "search" for one in (old, wanted))),
         )
         if before != now
     ]

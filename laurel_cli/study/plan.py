@@ -24,6 +24,7 @@ class StudyPlan:
         folder: of the study; None for the default one.
         resume: go on with unfinished trials.
         rates: learning rates to try for every arm before the study, 0 for none.
+        rates_of: the folder of another study, of the same arms, whose rates are this one's; None where it has its own.
         most_seeds: where larger than `seeds`, seeds are added at looks declared beforehand, up to so many, until
             every arm is separated.
         controls: whether the study carries any; see `laurel_cli.study.controls`.
@@ -49,6 +50,7 @@ class StudyPlan:
     folder: Path | None = None
     resume: bool = False
     rates: int = 0
+    rates_of: Path | None = None
     most_seeds: int = 0
     controls: bool = True
     positive: str | None = None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.settings.ladder import MUP, SEARCH
+from laurel_cli.settings.read import one_of
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study import folder as study
 from laurel_cli.study.asked import plan_of
@@ -53,6 +55,7 @@ def rungs_of(
     sizes: str,
     tokens_per_parameter: float,
     *,
+    ladder_lr: str = SEARCH,
     command: str,
     versions: Mapping[str, str | None],
     elsewhere: bool = False,
@@ -63,15 +66,20 @@ def rungs_of(
         asked: as for a study; a width, layers, steps and the like are refused, since they follow from the size.
         sizes: "64,96,128,192", or "64x2,128x4,256x8" with layers.
         tokens_per_parameter: of the baseline, all parameters counted, shared ones once.
+        ladder_lr: "search" for rates of every size's own; "mup" for those of the smallest, carried by muP.
         command, versions, elsewhere: as for `plan_of`.
 
     Raises:
         UsageError: settings that contradict each other, or sizes of which no trend could be told.
-        ModelError, RecordError, ResourceError: as the model, the data and the device say.
+        ModelError: a model cannot be built, or muP has no rule for it.
+        RecordError, ResourceError: as the data and the device say.
     """
     wanted = _read(sizes)
     _check(asked, tokens_per_parameter)
     layered = wanted[0][1] is not None
+    by_mup = one_of("ladder_lr", ladder_lr, (SEARCH, MUP)) == MUP
+    if by_mup:
+        _check_mup(asked, sizes, layered=layered)
     rates = asked.lr_search or RATES
     plans: list[StudyPlan] = []
     found: list[Size] = []
@@ -81,6 +89,9 @@ def rungs_of(
         own: dict[str, Any] = {"width": width, "first_seed": first, "lr_search": rates, "steps": 1}
         own |= {"layers": (layers,)} if layered else {}
         plan = plan_of(replace(asked, **own), command=command, versions=versions, elsewhere=elsewhere)
+        if by_mup and number:
+            choice = replace(plan.recipe.model, mup_base=wanted[0][0])
+            plan = replace(plan, recipe=replace(plan.recipe, model=choice), rates=0)
         if not is_text(plan.recipe.task.reference):
             raise UsageError("A ladder is of text.", "Tokens for each parameter mean nothing for images.")
         if task is None:
@@ -93,7 +104,11 @@ def rungs_of(
         plans.append(replace(plan, recipe=replace(plan.recipe, steps=size.steps)))
     check(found)
     assert task is not None  # there is a size
-    folder = plans[0].folder or study.FOLDER / _name(plans[0].recipe, task.sha256, tokens_per_parameter)
+    if by_mup:
+        _check_heads(found)
+        _check_rules(plans[1], task, asked.on_progress)
+    mark = f"{tokens_per_parameter:g}{' mup' if by_mup else ''}"
+    folder = plans[0].folder or study.FOLDER / _name(plans[0].recipe, task.sha256, mark)
     arms = [one for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if not one.kind.is_baseline]
     grown = [one.name for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if one.grow]
     if grown:
@@ -101,10 +116,11 @@ def rungs_of(
         raise UsageError(what, "No trend is held against that of a baseline that grows alike.", "Leave it out.")
     family = tuple(one.name for one in arms if one.name not in (*RECIPE_CONTROLS, BUDGET, asked.positive_control))
     seeds = plans[0].seeds
-    ladder = Ladder(
-        tokens_per_parameter, rates, (family,) if family else (), (LadderLook(len(found), seeds),), tuple(found)
-    )
-    in_place = (replace(plan, folder=folder / size.name) for plan, size in zip(plans, found, strict=True))
+    look = LadderLook(len(found), seeds)
+    ladder = Ladder(tokens_per_parameter, rates, (family,) if family else (), (look,), tuple(found), by_mup)
+    in_place = [replace(plan, folder=folder / size.name) for plan, size in zip(plans, found, strict=True)]
+    if by_mup:
+        in_place[1:] = [replace(plan, rates_of=in_place[0].folder) for plan in in_place[1:]]
     return Rungs(folder, ladder, tuple(in_place))
 
 
@@ -160,6 +176,50 @@ def _check(asked: TrainSettings, tokens_per_parameter: float) -> None:
         )
 
 
+def _check_mup(asked: TrainSettings, sizes: str, *, layered: bool) -> None:
+    """What muP carries a rate over, and by which optimiser.
+
+    Raises:
+        UsageError: layers that grow, or another optimiser than AdamW.
+    """
+    leave = "Leave `ladder_lr` out, so that every size searches its own rate."
+    if layered:
+        what = f"`ladder={sizes!r}` and `ladder_lr='mup'` contradict each other."
+        raise UsageError(what, "muP carries a rate over the width; layers that grow have no rule.", leave)
+    if asked.optimizer != "adamw":
+        what = f"`optimizer={asked.optimizer!r}` and `ladder_lr='mup'` contradict each other."
+        raise UsageError(what, "The rules are those of Adam.", f"{leave[:-1]}, or train by `optimizer='adamw'`.")
+
+
+def _check_heads(sizes: list[Size]) -> None:
+    """Whether attention heads are as wide at every size.
+
+    Raises:
+        UsageError: they are not, because their number was given.
+    """
+    wide = {size.width / size.heads for size in sizes if size.heads}
+    if len(wide) > 1:
+        what = f"Attention heads would be {' and '.join(f'{one:g}' for one in sorted(wide))} wide."
+        raise UsageError(what, "Their scores are not scaled for that, as muP would.", "Leave their number out.")
+
+
+def _check_rules(plan: StudyPlan, task: Task, on_progress: Callable[[str], None]) -> None:
+    """Whether there are rules for every arm, before anything is trained.
+
+    Raises:
+        ModelError: there are none for one that is not optional, or it cannot be built.
+    """
+    from laurel_cli.proxy.start import start
+
+    for one in parse_contenders(plan.arms, **plan.recipe.spec):
+        on_progress(f"reading what muP carries to {one.name}")
+        try:
+            start(one, one.recipe(plan.recipe), task, plan.first_seed)
+        except ModelError:
+            if not one.arm.kind.optional:
+                raise
+
+
 def _sized(
     recipe: Recipe, task: Task, name: str, width: int, layers: int | None, seed: int, tokens_per_parameter: float
 ) -> Size:
@@ -186,10 +246,10 @@ def _tokens_of(inputs: Any) -> int:
     return max(leaf.numel() for leaf in leaves if isinstance(leaf, Tensor))
 
 
-def _name(recipe: Recipe, data: str, tokens_per_parameter: float) -> str:
+def _name(recipe: Recipe, data: str, mark: str) -> str:
     """Of the folder: the same for every list of sizes, so that a longer one extends it."""
     model = replace(recipe.model, width=None, layers=())
-    text = f"{replace(recipe, model=model, steps=1).sha256} {data} {tokens_per_parameter:g}"
+    text = f"{replace(recipe, model=model, steps=1).sha256} {data} {mark}"
     parts = [recipe.task.reference.partition(":")[0], recipe.model.reference.rpartition(":")[2], "ladder"]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-.")
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

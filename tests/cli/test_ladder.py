@@ -38,6 +38,12 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "16,24,32", "--steps", "8"], "--ladder and --steps contradict"),
         (["--ladder", "16,24,32", "--tokens-per-parameter", "0"], "--tokens-per-parameter 0 is out of range"),
         (["--ladder", "16,24,32", "--tokens-per-parameter", "nan"], "out of range"),
+        (["--ladder", "16,32,64", "--ladder-lr", "mup", "--optimizer", "sgd"], "--optimizer sgd and --ladder-lr mup"),
+        (["--ladder", "16,32,64", "--ladder-lr", "mup", "--optimizer", "muon"], "rules are those of Adam"),
+        (["--ladder", "16x1,32x2,64x4", "--ladder-lr", "mup"], "layers that grow have no rule"),
+        (["--ladder", "16,20,64", "--ladder-lr", "mup"], "attention heads 8 wide"),
+        (["--ladder", "16,32,64", "--ladder-lr", "mupp"], "Did you mean mup?"),
+        (["--ladder-lr", "mup"], "--ladder-lr mup needs --ladder"),
     ],
 )
 def test_what_is_no_ladder_is_refused_before_anything_is_trained(train, tmp_path: Path, options, said) -> None:
@@ -114,6 +120,53 @@ def test_a_ladder_its_studies_and_its_answer(train, laurel, tmp_path: Path, cach
     done = laurel("report", "--study", "s", "--cost", "latency")
     assert done.returncode == 2
     assert "--cost is not asked of a ladder" in done.stderr
+
+
+def test_a_model_without_a_rule_is_refused_before_anything_is_trained(train, tmp_path: Path) -> None:
+    """Its number of heads is given, so that they grow wider."""
+    options = ["--ladder", "16,32,64", "--ladder-lr", "mup", "--study", "s"]
+    done = train(*options, "--model-arg", "heads=2")
+    assert done.returncode == 2, done.stderr
+    assert "8 and 16 and 32 wide" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_rates_of_the_smallest_size_are_carried_by_mup(train, laurel, tmp_path: Path, cache: Path) -> None:
+    options = ["--ladder", "16,32,64", "--ladder-lr", "mup", "--tokens-per-parameter", "1", "--arms", "rw+lr@4"]
+    options += ["--seeds", "2", "--lr-search", "2", "--steps-saved", "--study", "s", "--format", "json"]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["mup"] is True
+    studies = {size: json.loads((tmp_path / "s" / size / "study.json").read_text()) for size in ("16", "32", "64")}
+    assert [study["recipe"]["model"].get("mup_base") for study in studies.values()] == [None, 16, 16]
+    assert (tmp_path / "s" / "16" / "search").is_dir()
+    assert not (tmp_path / "s" / "32" / "search").exists()
+    positive = {size: study["declared"]["controls"]["positive"] for size, study in studies.items()}
+    rates = {
+        size: {"positive" if name == positive[size] else name: rate for name, rate in study["rates"].items()}
+        for size, study in studies.items()
+    }
+    assert "rw+lr@4" in rates["16"]
+    assert "positive" in rates["16"]
+    assert rates["16"] == rates["32"] == rates["64"]
+    for size in document["sizes"]:
+        assert [gain["name"] for gain in size["rate_gains"]] == ["baseline:lr=0.5", "baseline:lr=2"]
+        assert all(gain["gain"] for gain in size["rate_gains"])
+    assert {size["width"] / size["heads"] for size in document["sizes"]} == {8}
+    assert any("carried by muP" in note for note in document["notes"])
+
+    reported = laurel("report", "--study", "s")
+    assert "Does the carried rate fit?" in reported.stdout
+    again = train(*options)
+    assert json.loads(again.stdout)["arms"] == document["arms"]
+    other = train(*options[:2], *options[4:], "--resume")
+    assert other.returncode == 4
+    assert "ladder_lr was mup, is search" in json.loads(other.stdout)["error"]["why"]
+    written = train(*options[:-2], "--write-config", "ladder.toml")
+    assert written.returncode == 0, written.stderr
+    assert 'ladder-lr = "mup"' in (tmp_path / "ladder.toml").read_text()
 
 
 @pytest.mark.parametrize("more", [["--executor", "slurm"], ["--detach"], ["--dry-run"], ["--status"]])

@@ -105,6 +105,68 @@ def test_a_line_is_followed_ten_times_beyond_the_largest_size_and_no_further(doc
         assert band["points"][0]["flops"] == pytest.approx(document["sizes"][0]["flops"])
 
 
+def carried(tmp_path, spoil=lambda rungs: rungs, world=WORLD):
+    """A ladder whose rates muP carried."""
+    ladder = replace(declared(world), mup=True)
+    put(tmp_path / "books", world, spoil(made(world)), ladder)
+    return report(tmp_path / "books")
+
+
+def better_at(name, gain):
+    """At one size the baseline at twice the rate is better, by about `gain` nats."""
+
+    def spoil(rungs):
+        for rung in rungs:
+            if rung.name == name:
+                base = rung.losses["baseline"]
+                rung.losses["baseline:lr=2"] = {s: base[s] - gain * (1 + 0.1 * (s % 3)) for s in base}
+        return rungs
+
+    return spoil
+
+
+def test_controls_that_do_not_contradict_a_carried_rate_stand_in_a_table(tmp_path):
+    found = carried(tmp_path)
+    assert not [line for line in found["warnings"] if "muP" in line]
+    note = next(line for line in found["notes"] if "carried by muP" in line)
+    assert "not run" not in note
+    assert found["rate_level"] == 1 - 0.05 / 8  # four sizes, two controls
+    for size in found["sizes"]:
+        by_control = {one["name"]: one["gain"] for one in size["rate_gains"]}
+        base, twice = (by_seed(tmp_path, size["name"], arm) for arm in ("baseline", "baseline:lr=2"))
+        assert by_control["baseline:lr=2"]["value"] == pytest.approx(
+            np.mean([base[seed] - twice[seed] for seed in twice])
+        )
+    holds(plain(found))
+
+
+def by_seed(tmp_path, size, arm):
+    contents = [
+        json.loads(path.read_text())["content"] for path in (tmp_path / "books" / size / "records").glob("trial-*.json")
+    ]
+    return {one["seed"]: one["final"]["loss"] for one in contents if one["arm"]["name"] == arm}
+
+
+def test_a_control_that_contradicts_the_carried_rate_is_said(tmp_path):
+    found = carried(tmp_path, better_at("128", 0.05))
+    said = [line for line in found["warnings"] if "muP" in line]
+    assert len(said) == 1
+    assert said[0].startswith("size 128: the baseline at twice the rate that muP carried is better, by 0.05")
+    for format in FORMATS:  # noqa: A001
+        assert render(found, format)
+
+
+def test_at_the_smallest_size_it_is_the_search_that_is_contradicted(tmp_path):
+    said = [line for line in carried(tmp_path, better_at("64", 0.05))["warnings"] if "its search found" in line]
+    assert len(said) == 1
+    assert said[0].startswith("size 64")
+
+
+def test_without_controls_nobody_says_whether_a_carried_rate_fits(tmp_path):
+    found = carried(tmp_path, world=replace(WORLD, controls={}))
+    assert any("No control says whether a carried rate fits" in line for line in found["notes"])
+
+
 def test_a_ladder_that_lacks_a_size_says_nothing_of_larger_ones(tmp_path):
     ladder = put(tmp_path, WORLD, made()[:3], declared(WORLD))
     found = report(tmp_path)

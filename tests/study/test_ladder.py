@@ -31,6 +31,13 @@ def test_what_is_written_is_read_again(tmp_path):
     assert begin(tmp_path, FIRST) == FIRST  # the same command again declares nothing new
 
 
+def test_rates_carried_by_mup_are_said_where_they_are(tmp_path):
+    assert "mup" not in FIRST.plain()
+    carried = begin(tmp_path, asked(mup=True))
+    assert json.loads((tmp_path / ladder.FILE).read_text())["mup"] is True
+    assert load(tmp_path) == carried == asked(mup=True)
+
+
 def test_a_larger_size_is_a_further_look(tmp_path):
     begin(tmp_path, FIRST)
     found = begin(tmp_path, asked(sizes=SIZES, looks=(LadderLook(4, 5),)))
@@ -52,6 +59,7 @@ def test_more_seeds_are_a_further_look_and_more_arms_a_family(tmp_path):
     [
         (asked(tokens_per_parameter=10.0), "tokens_per_parameter was 20.0, is 10.0"),
         (asked(rates=5), "lr_search was 3, is 5"),
+        (asked(mup=True), "ladder_lr was search, is mup"),
         (asked(sizes=(size(0, 64, parameters=7), *SIZES[1:3])), "parameters of size 64 was 49152, is 7"),
     ],
 )

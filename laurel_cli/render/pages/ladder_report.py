@@ -21,7 +21,7 @@ def page(document: Item) -> Page:
     blocks += [Bullets(tuple(document["answer"][1:]))] if document["answer"][1:] else []
     blocks += [Facts(_facts(document)), _lines(document)]
     blocks += [Picture("ladder", CAPTION)] if document["curve"] else []
-    blocks += [_sizes(document), *_arms(document), *_decisions(document)]
+    blocks += [_sizes(document), *_carried(document), *_arms(document), *_decisions(document)]
     blocks += [Notes("Notes", tuple(document["notes"]))]
     blocks += (
         [Heading(2, "Again"), Prose("The measurements were made by"), Code(tuple(document["commands"]))]
@@ -43,6 +43,7 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("task", text.words(document["task"])),
         ("dial", document["dial"]),
         ("tokens a parameter", f"{document['tokens_per_parameter']:g}"),
+        *([("learning rates", "of the smallest size, carried by muP")] if document.get("mup") else []),
         ("compute", f"{sizes[-1]['flops'] / sizes[0]['flops']:,.3g} times from the smallest size to the largest"),
         ("looks", looks + ("" if document["look"] is None else f"; this is number {document['look'] + 1}")),
         ("positive control", "none" if positive is None else f"a gain of {_nats(positive)} nats over all sizes"),
@@ -81,6 +82,23 @@ def _sizes(document: Item) -> Table:
     )
     keys = ("name", "parameters", "steps", "tokens", "flops", "blocks", "loss", "fall", "positive_gain")
     return Table("The sizes", columns, tuple(tuple(size[key] for key in keys) for size in document["sizes"]))
+
+
+def _carried(document: Item) -> list[Table]:
+    """Of rates that muP carried: what the baseline gains at others."""
+    if not document.get("mup"):
+        return []
+    columns = (
+        Column("size", code=True),
+        Column("baseline at half the rate gains", _nats, "right"),
+        Column("at twice the rate", _nats, "right"),
+    )
+    rows = []
+    for size in document["sizes"]:
+        gains = {one["name"]: one["gain"] for one in size["rate_gains"]}
+        rows.append((size["name"], gains.get("baseline:lr=0.5"), gains.get("baseline:lr=2")))
+    title = f"Does the carried rate fit? {words.level(document['rate_level'])} intervals, nats"
+    return [Table(title, columns, tuple(rows))]
 
 
 def _arms(document: Item) -> list[Table]:
