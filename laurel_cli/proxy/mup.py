@@ -35,7 +35,7 @@ HINT = "Let every size search its own rate: `ladder_lr='search'`."
 
 
 @dataclass(frozen=True)
-class Rule:
+class Factors:
     """What a parameter's learning rate and the standard deviation of its start are multiplied with."""
 
     rate: float = 1.0
@@ -51,7 +51,7 @@ class Carried:
         logits: what they are multiplied with.
     """
 
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, Factors]
     logits: float = 1.0
 
     @property
@@ -79,7 +79,7 @@ def carried(model: nn.Module, base: nn.Module, inputs: Inputs, ratio: float, *, 
     if wide.numbers != narrow.numbers or _scalars(model) != _scalars(base):
         raise _refused("it multiplies by a number that depends on the width")
     before = {name: tuple(parameter.shape) for name, parameter in base.named_parameters()}
-    rules: dict[str, Rule] = {}
+    rules: dict[str, Factors] = {}
     logits = 1.0
     for name, parameter in model.named_parameters():
         shape = tuple(parameter.shape)
@@ -90,13 +90,13 @@ def carried(model: nn.Module, base: nn.Module, inputs: Inputs, ratio: float, *, 
         readouts = [now for now, then in uses if now.sums and now.shape == then.shape]
         m = math.prod(growth) ** (1 / len(growth))  # its own, since some widths are rounded
         if len(growth) == 1 and len(readouts) == len(uses) > 0:
-            rules[name] = Rule(1 / m, 1 / m)
+            rules[name] = Factors(1 / m, 1 / m)
         elif len(growth) == 1 and not readouts:
-            rules[name] = Rule()
+            rules[name] = Factors()
         elif len(growth) == 1 and all(one.is_answer for one in readouts):
-            rules[name], logits = Rule(), 1 / m
+            rules[name], logits = Factors(), 1 / m
         elif len(growth) == 2 and not readouts and uses and all(now.is_product for now, _ in uses):
-            rules[name] = Rule(1 / m, m**-0.5)
+            rules[name] = Factors(1 / m, m**-0.5)
         else:
             raise _refused(f"what becomes of parameter {name} is neither a map's work nor an embedding's")
     return Carried(rules, logits)

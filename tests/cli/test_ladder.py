@@ -133,16 +133,16 @@ def test_a_model_without_a_rule_is_refused_before_anything_is_trained(train, tmp
 
 @pytest.mark.slow
 def test_rates_of_the_smallest_size_are_carried_by_mup(train, laurel, tmp_path: Path, cache: Path) -> None:
-    options = ["--ladder", "16,32,64", "--ladder-lr", "mup", "--tokens-per-parameter", "1", "--arms", "rw+lr@4"]
-    options += ["--seeds", "2", "--lr-search", "2", "--steps-saved", "--study", "s", "--format", "json"]
+    options = ["--ladder", "16,24,48", "--ladder-lr", "mup", "--tokens-per-parameter", "1", "--arms", "rw+lr@4"]
+    options += ["--seeds", "2", "--lr-search", "2", "--no-steps-saved", "--study", "s", "--format", "json"]
     done = train(*options)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["mup"] is True
-    studies = {size: json.loads((tmp_path / "s" / size / "study.json").read_text()) for size in ("16", "32", "64")}
+    studies = {size: json.loads((tmp_path / "s" / size / "study.json").read_text()) for size in ("16", "24", "48")}
     assert [study["recipe"]["model"].get("mup_base") for study in studies.values()] == [None, 16, 16]
     assert (tmp_path / "s" / "16" / "search").is_dir()
-    assert not (tmp_path / "s" / "32" / "search").exists()
+    assert not (tmp_path / "s" / "24" / "search").exists()
     positive = {size: study["declared"]["controls"]["positive"] for size, study in studies.items()}
     rates = {
         size: {"positive" if name == positive[size] else name: rate for name, rate in study["rates"].items()}
@@ -150,7 +150,7 @@ def test_rates_of_the_smallest_size_are_carried_by_mup(train, laurel, tmp_path: 
     }
     assert "rw+lr@4" in rates["16"]
     assert "positive" in rates["16"]
-    assert rates["16"] == rates["32"] == rates["64"]
+    assert rates["16"] == rates["24"] == rates["48"]
     for size in document["sizes"]:
         assert [gain["name"] for gain in size["rate_gains"]] == ["baseline:lr=0.5", "baseline:lr=2"]
         assert all(gain["gain"] for gain in size["rate_gains"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.proxy import mup
-from laurel_cli.proxy.mup import Carried, Rule, carried
+from laurel_cli.proxy.mup import Carried, Factors, carried
 from laurel_cli.proxy.optimizers import optimizers
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe, TaskChoice, parse_contenders
@@ -24,7 +24,7 @@ from tests.proxy.coordinates import LOGITS, VIT, recipe_of, slopes, task_of
 
 FLAT, GROWS = 0.3, 0.8  # powers of the width
 NARROW, WIDTHS = 32, (32, 64, 128)
-SAME, HIDDEN, READOUT = Rule(), Rule(1 / 2, 2**-0.5), Rule(1 / 2, 1 / 2)
+SAME, HIDDEN, READOUT = Factors(), Factors(1 / 2, 2**-0.5), Factors(1 / 2, 1 / 2)
 
 
 def begun(reference: str, arm: str, width: int, *, base: int | None = NARROW, seed: int = 0, **model: Any) -> Start:
@@ -91,7 +91,7 @@ def test_roles(monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
     assert all(rules.rules[name] == SAME for name in grown if made.model.get_parameter(name).dim() == 1)
 
 
-ARMS: dict[str, dict[str, Rule]] = {
+ARMS: dict[str, dict[str, Factors]] = {
     "rw": {},
     "rw+lr+pa": {f"A.{lag}.weight": READOUT for lag in range(3)} | {"B.weight": SAME},
     "layerscale": {"l": SAME},
