@@ -279,6 +279,12 @@ class Contender:
         return replace(shared, model=model, lr=shared.lr * self.lr, steps=steps)
 
 
+def kept_under_mup() -> UsageError:
+    """Weights alone are not what was trained: logits are scaled beside them."""
+    what = "Weights that muP's rules trained are not kept."
+    return UsageError(what, "They scale the logits, where no weight says so.", "Leave `keep_weights` out.")
+
+
 def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> list[Contender]:
     """Read "baseline,naive+1,rw+lr@16,baseline:lr=0.5"; the baseline comes first, named or not.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.models.reference import runs_users_code
-from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.proxy.recipe import Recipe, kept_under_mup, parse_contenders
 from laurel_cli.settings.ladder import MUP, SEARCH
 from laurel_cli.settings.read import one_of
 from laurel_cli.settings.train import TrainSettings
@@ -186,6 +186,8 @@ def _check_mup(asked: TrainSettings, sizes: str, *, layered: bool) -> None:
     if layered:
         what = f"`ladder={sizes!r}` and `ladder_lr='mup'` contradict each other."
         raise UsageError(what, "muP carries a rate over the width; layers that grow have no rule.", leave)
+    if asked.keep_weights:
+        raise kept_under_mup()
     if asked.optimizer != "adamw":
         what = f"`optimizer={asked.optimizer!r}` and `ladder_lr='mup'` contradict each other."
         raise UsageError(what, "The rules are those of Adam.", f"{leave[:-1]}, or train by `optimizer='adamw'`.")

@@ -21,7 +21,7 @@ from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, own_device, rank, synchronised, world
-from laurel_cli.proxy.recipe import Contender, Recipe, TaskChoice
+from laurel_cli.proxy.recipe import Contender, Recipe, TaskChoice, kept_under_mup
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train
@@ -77,6 +77,8 @@ def run_trial(
     study = studies.load(folder)
     contender = study.contender(arm)
     recipe = contender.recipe(study.recipe)
+    if keep and recipe.model.mup_base is not None:
+        raise kept_under_mup()
     code = measured.check(study, world=world(), allowed=allowed, device=device)
     path = studies.checkpoint_path(folder, arm, seed)
     with held(path) if rank() == 0 else nullcontext() as claim:

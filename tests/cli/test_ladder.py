@@ -43,6 +43,7 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "16x1,32x2,64x4", "--ladder-lr", "mup"], "layers that grow have no rule"),
         (["--ladder", "16,20,64", "--ladder-lr", "mup"], "attention heads 8 wide"),
         (["--ladder", "16,32,64", "--ladder-lr", "mupp"], "Did you mean mup?"),
+        (["--ladder", "16,32,64", "--ladder-lr", "mup", "--keep-weights"], "Leave --keep-weights out"),
         (["--ladder-lr", "mup"], "--ladder-lr mup needs --ladder"),
     ],
 )
