@@ -120,6 +120,19 @@ def test_other_numbers_of_dimensions_than_it_was_made_for(spec: Spec, made_as: s
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_and_b_of_many_elements_in_float32(channels_last: bool) -> None:
+    """Sums of millions of positive terms, as after a ReLU: exact to what float32 can say, whatever adds them up."""
+    layer = drawn(Spec(rw=True, normalize="none"), *LAYOUTS["image"], dtype=torch.float32)
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    x, f, dy = (torch.rand(5, D, 400, 500).to(memory_format=memory) for _ in range(3))
+    called(layer, x, f).backward(dy)
+    found = layer.weights.grad
+    assert found is not None
+    want = torch.stack([(dy.double() * one.double()).sum() for one in (f, x)])
+    torch.testing.assert_close(found.double(), want, rtol=3e-6, atol=0)
+
+
 @pytest.mark.parametrize("layout", ["tokens", "image"])
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
 def test_gradients_and_those_of_gradients_against_differences(spec: Spec, layout: str) -> None:
