@@ -43,6 +43,7 @@ class Start:
         source: where the model was found.
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
+        blocks: paths of the blocks by which several processes part the model; none where each holds the whole.
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
     """
 
@@ -52,6 +53,7 @@ class Start:
     source: str
     sha256: str
     inputs: Inputs
+    blocks: tuple[str, ...] = ()
     teacher: Teacher | None = None
 
 
@@ -132,8 +134,11 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
-    if arm.kind.build is not None:
+    blocks: tuple[str, ...] = ()
+    if arm.kind.build is not None or recipe.parallel == "fsdp":
         found = survey(model, loaded.inputs).whole
+        blocks = found.blocks if recipe.parallel == "fsdp" else ()
+    if arm.kind.build is not None:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
@@ -141,7 +146,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, _teacher(recipe, task, layout))
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, blocks, _teacher(recipe, task, layout))
 
 
 def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher | None:

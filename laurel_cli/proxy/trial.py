@@ -97,17 +97,16 @@ def train(
     """
     device = group.device
     model = begun.model.to(device.torch)
-    forward = group.wrapped(model if compiled is None else compiled)
+    forward = group.wrapped(model if compiled is None else compiled, begun)
     if begun.teacher is not None:
         begun.teacher.model.to(device.torch)
     updaters = optimizers(model, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
-    saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
-    saved = group.shared(saved)  # all of them begin at one step, whatever each of them sees of the folder
+    saved = group.restored(path, owner or {}) if path is not None else None
     if path is not None and saved is not None:
         try:
-            _take(saved, state, recipe, model, updaters, scaler)
+            _take(saved, state, recipe, model, updaters, scaler, group)
         except Exception as error:  # torch's own say in every way that something does not fit
             why = first_line(error)
             raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
@@ -131,19 +130,21 @@ def train(
             if state.diverged is None and _is_due(state.step, recipe):
                 _evaluate(state, model, begun, recipe, task, group, on_event)
                 renew()
-            stopping = group.any(stop())
-            if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
+            stopping, due = group.any(stop(), path is not None and cadence.is_due())
+            if path is not None and (stopping or due) and state.step < recipe.steps:
                 with cadence:
                     renew()
-                    checkpoint.save(path, _given(state, model, updaters, scaler), owner or {})
+                    group.save(path, _given(state, model, updaters, scaler, group), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped
     return state
 
 
-def coefficients(model: nn.Module) -> list[dict[str, Any]]:
+def coefficients(model: nn.Module, group: Group) -> list[dict[str, Any]]:
     """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
-    return [{"connection": name, **layer.coefficients()} for name, layer in laurel_layers(model).items()]
+    layers = laurel_layers(model)
+    with group.whole(list(layers.values())):
+        return [{"connection": name, **layer.coefficients()} for name, layer in layers.items()]
 
 
 def _update(
@@ -218,7 +219,7 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with group.device.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
+    with group.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device.torch)
             inputs = inputs.to(group.device.torch)
@@ -294,11 +295,13 @@ class _Cadence:
 
 
 def _given(
-    state: State, model: nn.Module, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler
+    state: State, model: nn.Module, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler, group: Group
 ) -> dict[str, Any]:
+    """What a checkpoint holds; of several processes each one's own losses."""
+    losses = torch.stack(state.losses).cpu() if state.losses else None
     return {
         "step": state.step,
-        "losses": torch.stack(state.losses).cpu() if state.losses else None,
+        "losses": losses if group.world == 1 or losses is None else torch.stack(group.every(losses)),
         "curve": state.curve,
         "evaluations": state.evaluations,
         "seconds": state.seconds,
@@ -315,6 +318,7 @@ def _take(
     model: nn.Module,
     updaters: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
+    group: Group,
 ) -> None:
     """Go on from a checkpoint.
 
@@ -325,7 +329,10 @@ def _take(
     if type(step) is not int or not 0 < step < recipe.steps:
         raise ValueError(f"step {step!r} of {recipe.steps}")
     state.step = step
-    state.losses = [] if saved["losses"] is None else list(saved["losses"].to(next(model.parameters()).device))
+    losses = saved["losses"]
+    if losses is not None:
+        losses = losses if group.world == 1 else losses[group.rank]
+        state.losses = list(losses.to(group.device.torch))
     if any(loss.dim() or not loss.is_floating_point() for loss in state.losses):
         raise ValueError("its losses are no numbers")
     state.curve = [_numbers(point, step, ("step", "samples", "loss", "learning_rate")) for point in saved["curve"]]

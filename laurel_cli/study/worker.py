@@ -18,6 +18,7 @@ from laurel_cli.devices import family
 from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
+from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import joined, own_device, rank, synchronised, world
@@ -110,7 +111,10 @@ def _trained(
     sources.check(study.code)
     measured.check_loaded(study, references)
     token = 0 if claim is None else claim.number
-    with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
+    with (
+        device.repeatable() as not_repeatable,
+        joined(device, recipe.batch, recipe.accumulate, recipe.parallel) as group,
+    ):
         plain = contender.arm.kind.is_baseline  # with settings or without
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
         model = synchronised(begun.model, group)
@@ -140,7 +144,7 @@ def _trained(
             state,
             baseline=opened_model(study.recipe, task),
             seeds={"model": numbers, "data": numbers, "evaluation": 0},
-            coefficients=coefficients(begun.model),
+            coefficients=coefficients(begun.model, group),
             command=command,
             code=code,
             place={"host": host(), "attempt": token},
@@ -149,6 +153,8 @@ def _trained(
         sources.check(study.code)  # the study's own model was built anew
         measured.check_loaded(study, references)
         content["device"] = {"name": family(recipe.device), "threads": recipe.threads, "processes": group.world}
+        if group.world > 1:
+            content["device"]["parallel"] = recipe.parallel
         known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
         content["device"] |= {name: value for name, value in known.items() if value}
         if device.torch.index is not None:
@@ -156,7 +162,7 @@ def _trained(
         if claim is not None:
             claim.renew()
             write(folder / "records", "trial", "complete", content)
-            path.unlink(missing_ok=True)
+            checkpoint.remove(path)
             progress.end(claim)
             claim.end()
     return content
