@@ -87,6 +87,7 @@ class Group:
             sharded.save(path, state, owner, self)
         elif self.rank == 0:
             checkpoint.save(path, state, owner)
+        self.agree()  # torchrun ends all once one has left, so nobody leaves before it is written
 
     def whole(self, modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
         """Around what reads parameters of modules; all processes go there together."""
@@ -120,7 +121,7 @@ class Group:
         return given[0]
 
     def agree(self, **said: Any) -> None:
-        """Go on where every process says the same.
+        """Go on once all processes are here, and where every one says the same.
 
         Raises:
             RecordError: they do not; what differs is named.

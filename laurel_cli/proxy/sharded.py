@@ -170,7 +170,8 @@ def restore(path: Path, saved: Mapping[str, Any], group: Group) -> dict[str, Any
         folder = path.with_name(Path(parts["folder"]).name)
         wrong = [said for said in group.every(_wrong(folder, parts["files"], group)) if said]
         if wrong:
-            raise RecordError(f"{str(folder)!r} is not as its checkpoint has it.", f"{wrong[0]}.", checkpoint.ANEW)
+            why = f"Of {folder.name}, which holds its parts: {wrong[0]}."
+            raise RecordError(f"{str(path)!r} is no whole checkpoint.", why, checkpoint.ANEW)
         mesh = _mesh(group)
         tensors = {name: _empty(form, mesh) for name, form in parts["tensors"].items()}
         dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
@@ -256,11 +257,11 @@ def _wrong(folder: Path, files: Mapping[str, str], group: Group) -> str:
     try:
         names = sorted(file.name for file in folder.iterdir())
         if names != sorted(files):
-            return "Other files lie there"
+            return "other files lie there"
         changed = [name for name, digest in _checksums(folder, group).items() if digest != files[name]]
-        return f"The checksum of {changed[0]} is another" if changed else ""
+        return f"the checksum of {changed[0]} is another" if changed else ""
     except OSError as error:
-        return str(error.strerror)
+        return f"{error.strerror}".lower()
 
 
 def _sha256_of(file: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -130,7 +131,21 @@ def gradients(folder: Path, group: Group) -> dict[str, Any]:
             ("ties", ties, text, "rw+lr@4"),
         ):
             found[f"{name} {arm} {least}"] = _gradients(recipe, task, arm, group)
-    return found
+    return found | {"scales": _scales(group)}
+
+
+def _scales(group: Group) -> list[float]:
+    """Of float16's scaler, after a step in which the second process alone has an infinite gradient."""
+    begun, recipe = begin(DECODER, text_task(), "rw+lr@4", parted=True)
+    model, scaler = group.wrapped(begun.model, begun), torch.amp.GradScaler("cpu")
+    (updater,) = optimizers(model, recipe)
+    before = scaler.get_scale()
+    scaler.scale(begun.call(model, torch.ones(2, 16, dtype=torch.long)).mean()).backward()
+    if group.rank == 1:
+        next(p for p in model.parameters() if p.to_local().numel()).grad.to_local().fill_(math.inf)
+    scaler.step(updater)
+    scaler.update()
+    return [before, scaler.get_scale()]
 
 
 def _gradients(recipe: Recipe, task: Task, arm: str, group: Group) -> dict[str, Any]:
