@@ -190,7 +190,10 @@ def _first_one_s_buffers(model: nn.Module, _: Any) -> None:
     """Forward pre-hook: all processes train with the buffers of the first one, as DistributedDataParallel has it."""
     if torch.is_grad_enabled():
         for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+            its = buffer.contiguous()
+            dist.broadcast(its, 0)
+            if its is not buffer:
+                buffer.copy_(its)
 
 
 def _try(model: nn.Module, begun: Start, group: Group) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from laurel_cli.errors import LaurelError
-from laurel_cli.laurel import fast_training
+from laurel_cli.laurel import fast, fast_training
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import batches, checkpoint, sharded
 from laurel_cli.proxy.optimizers import optimizers
@@ -188,6 +188,7 @@ def trainings(folder: Path, group: Group) -> dict[str, Any]:
     group.agree()
     text, images = text_task(), image_task(size=16)
     begun, _ = begin(DECODER, text, "baseline", parted=False)
+    fast.LEAST = 0  # evaluations take the ways of large sums
     teacher = taught(folder / str(group.rank), DECODER, {**begun.model.state_dict()})
     found = {}
     for name, recipe, task, arm in (
@@ -298,11 +299,18 @@ def _torn(folder: Path, path: Path, owner: dict[str, Any], group: Group) -> dict
     group.agree()
     if group.rank == 0:  # who reads is rank 0, and what it says ends the others
         found["other"] = _refusal(lambda: checkpoint.restore(path, {"study": "b"}))
-    # Killed after the tensors are written, and before the file that names them.
+    # No room for the parts of another one, as a file has their folder's name. Then one is killed after the tensors are
+    # written, and before the file that names them.
     begun, recipe = begin(decoder_recipe(steps=104), text_task(), "rw+lr+pa@4", parted=True)
     model = group.wrapped(begun.model, begun)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     given = _given(State(step=77), model, optimizers(model, recipe), scaler, group)
+
+    (folder / "rw-0.shards-1-78").touch()
+    found["no room"] = _refusal(lambda: group.save(path, {**given, "step": 78}, owner))
+    group.agree()
+    if group.rank == 0:
+        (folder / "rw-0.shards-1-78").unlink()
 
     class Killed(BaseException):
         pass
@@ -312,7 +320,7 @@ def _torn(folder: Path, path: Path, owner: dict[str, Any], group: Group) -> dict
 
     save, checkpoint.save = checkpoint.save, kill
     try:
-        group.save(path, given, owner)
+        sharded.save(path, given, owner, group)
     except Killed:
         pass
     finally:

@@ -107,6 +107,7 @@ def test_a_checkpoint_is_whole_or_refused(laurel_env: dict[str, str], tmp_path: 
         assert one[name][0] == "RecordError", name
         assert why in one[name][2], name
     assert "another trial" in one["other"][1]
+    assert one["no room"][0] == two["no room"][0] == "ResourceError"
     assert one["beside"] == ["rw-0.shards-1-51", "rw-0.shards-1-77"]  # killed before the second one had its name
     assert one["old"] == two["old"] == 51
     assert one["removed"] == []
