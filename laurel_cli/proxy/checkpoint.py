@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -81,6 +82,25 @@ def restore(path: Path, owner: Mapping[str, Any]) -> dict[str, Any] | None:
         raise RecordError(f"{str(path)!r} is of a later attempt.", "Another process has taken this trial over.")
     state: dict[str, Any] = whole["state"]
     return state
+
+
+def remove(path: Path) -> None:
+    """Remove the checkpoint at `path`, where there is one; it comes before what it names."""
+    path.unlink(missing_ok=True)
+    remove_shards(path)
+
+
+def shards_of(path: Path) -> str:
+    """How the names of the folders begin, beside the checkpoint at `path`, that hold its tensors where these are parted
+    among several processes."""
+    return f"{path.stem}.shards-"
+
+
+def remove_shards(path: Path, *, keep: str = "") -> None:
+    """Remove these folders, but for the one called `keep`."""
+    for folder in path.parent.iterdir():
+        if folder.name.startswith(shards_of(path)) and folder.name != keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sha256_of(value: Any) -> str:

@@ -84,6 +84,7 @@ def _plain(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimize
     used = [group for group in groups if group["params"]]
     fused = kind_of(recipe.device).fused
     if recipe.optimizer == "sgd":
+        fused = fused and recipe.parallel == "ddp"  # torch has no such kernel for parted parameters
         return torch.optim.SGD(used, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
     return torch.optim.AdamW(used, lr=recipe.lr, betas=(0.9, 0.99), fused=fused)
 

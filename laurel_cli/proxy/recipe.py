@@ -16,6 +16,7 @@ from laurel_cli.proxy.defaults import TEACHER_SHARE, TEMPERATURE
 from laurel_cli.records.canonical import sha256_of
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
+PARALLEL = ("ddp", "fsdp")
 SEARCH_SEED = 2_000_000  # of the learning-rate search: no block of a study has it
 FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm's name, before `CHOICES`
 STARTS = ("zero", "one")
@@ -117,6 +118,7 @@ class Recipe:
         device: where it trains; `threads` of a process on the CPU.
         spec: fields of every LAuReL spec.
         world: processes that train a trial together.
+        parallel: what each of them holds: "ddp" the whole model, "fsdp" a part of every parameter.
         distillation: what every arm, the baseline too, learns from a teacher; None where there is none.
     """
 
@@ -142,6 +144,7 @@ class Recipe:
     threads: int | None = 1
     spec: Mapping[str, Any] = field(default_factory=dict)
     world: int = 1
+    parallel: str = "ddp"
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
@@ -167,16 +170,37 @@ class Recipe:
             raise UsageError(
                 f"`optimizer={self.optimizer!r}` is unknown.", hint=f"It is one of {', '.join(OPTIMIZERS)}."
             )
+        self._check_parallel()
+
+    def _check_parallel(self) -> None:
+        if self.parallel not in PARALLEL:
+            raise UsageError(f"`parallel={self.parallel!r}` is unknown.", hint=f"It is one of {', '.join(PARALLEL)}.")
+        if self.parallel == "ddp":
+            return
+        if self.world == 1:
+            why = "It parts the parameters among the processes that train one trial."
+            raise UsageError("`parallel='fsdp'` needs several processes.", why, "Add `world=2`.")
+        if self.optimizer == "muon":
+            what = "`optimizer='muon'` and `parallel='fsdp'` contradict each other."
+            why = "It works in bfloat16, and updates of parted matrices were seen to differ from those of whole ones."
+            raise UsageError(what, why, "Try `optimizer='adamw'`.")
+        if self.compile:
+            why = "Models whose parameters are parted were compiled in no test."
+            raise UsageError(
+                "`compile=True` and `parallel='fsdp'` contradict each other.", why, "Leave one of them out."
+            )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; one process, drawn weights, rates of the model's own width and no teacher go without saying,
-        as before there were others."""
+        """As JSON values; what was so before there was anything else goes without saying: one process, each with the
+        whole model, drawn weights, rates of the model's own width, no teacher."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for model in (plain["model"], *([plain["distillation"]["teacher"]] if self.distillation else [])):
             if model["mup_base"] is None:
                 del model["mup_base"]
         if self.world == 1:
             del plain["world"]
+        if self.parallel == "ddp":
+            del plain["parallel"]
         if not self.model.weights:
             del plain["model"]["weights"], plain["model"]["weights_sha256"]
         if self.distillation is None:

@@ -45,6 +45,7 @@ class Start:
         source: where the model was found.
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
+        blocks: paths of the blocks by which several processes part the model; none where each holds the whole.
         teacher: that it learns from beside the targets, on the CPU; None where there is none.
         parts: the blocks of an arm that grows; None of one that does not.
         growth: which of them run in which steps, once that is planned; None where all do in all.
@@ -57,6 +58,7 @@ class Start:
     source: str
     sha256: str
     inputs: Inputs
+    blocks: tuple[str, ...] = ()
     teacher: Teacher | None = None
     parts: Parts | None = None
     growth: Growth | None = None
@@ -150,8 +152,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
-    found = survey(model, loaded.inputs).whole if arm.kind.build is not None or contender.grow else None
+    wanted = arm.kind.build is not None or contender.grow or recipe.parallel == "fsdp"
+    found = survey(model, loaded.inputs).whole if wanted else None
     parts = parts_of(model, found) if found is not None and contender.grow else None
+    blocks = found.blocks if found is not None and recipe.parallel == "fsdp" else ()
     if arm.kind.build is not None and found is not None:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
@@ -165,8 +169,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
-    teacher = _teacher(recipe, task, layout)
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, teacher, parts, rates=rates)
+    more = {"blocks": blocks, "teacher": _teacher(recipe, task, layout), "parts": parts, "rates": rates}
+    return Start(model, call, shared, loaded.source, digest, loaded.inputs, **more)
 
 
 def _carried(

@@ -98,18 +98,17 @@ def train(
     """
     device = group.device
     model = begun.model.to(device.torch)
-    forward = group.wrapped(model if compiled is None else compiled)
+    forward = group.wrapped(model if compiled is None else compiled, begun)
     if begun.teacher is not None:
         begun.teacher.model.to(device.torch)
     growth = begun.growth
     updaters = _updaters(begun, recipe)
     scaler = torch.amp.GradScaler(device.torch.type, enabled=recipe.dtype == "float16")
     state = State()
-    saved = checkpoint.restore(path, owner or {}) if path is not None and group.rank == 0 else None
-    saved = group.shared(saved)  # all of them begin at one step, whatever each of them sees of the folder
+    saved = group.restored(path, owner or {}) if path is not None else None
     if path is not None and saved is not None:
         try:
-            _take(saved, state, recipe, begun, updaters, scaler)
+            _take(saved, state, recipe, begun, updaters, scaler, group)
         except Exception as error:  # torch's own say in every way that something does not fit
             why = first_line(error)
             raise RecordError(f"{str(path)!r} does not fit its trial.", f"{why}.", checkpoint.ANEW) from error
@@ -138,19 +137,21 @@ def train(
                 with bypassed(model, () if growth is None else growth.not_yet(state.step - 1)):
                     _evaluate(state, model, begun, recipe, task, group, on_event)
                 renew()
-            stopping = group.any(stop())
-            if path is not None and group.rank == 0 and (stopping or cadence.is_due()) and state.step < recipe.steps:
+            stopping, due = group.any(stop(), path is not None and cadence.is_due())
+            if path is not None and (stopping or due) and state.step < recipe.steps:
                 with cadence:
                     renew()
-                    checkpoint.save(path, _given(state, begun, updaters, scaler), owner or {})
+                    group.save(path, _given(state, begun, updaters, scaler, group), owner or {})
             if stopping and state.step < recipe.steps:
                 raise Stopped
     return state
 
 
-def coefficients(model: nn.Module) -> list[dict[str, Any]]:
+def coefficients(model: nn.Module, group: Group) -> list[dict[str, Any]]:
     """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
-    return [{"connection": name, **layer.coefficients()} for name, layer in laurel_layers(model).items()]
+    layers = laurel_layers(model)
+    with group.whole(list(layers.values())):
+        return [{"connection": name, **layer.coefficients()} for name, layer in layers.items()]
 
 
 def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -232,7 +233,7 @@ def _evaluate(
     began = time.perf_counter()
     loss, right, count = 0.0, 0, 0
     model.eval()
-    with group.device.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
+    with group.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
         for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
             targets = targets.to(group.device.torch)
             inputs = inputs.to(group.device.torch)
@@ -308,11 +309,13 @@ class _Cadence:
 
 
 def _given(
-    state: State, begun: Start, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler
+    state: State, begun: Start, updaters: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler, group: Group
 ) -> dict[str, Any]:
+    """What a checkpoint holds; of several processes each one's own losses."""
+    losses = torch.stack(state.losses).cpu() if state.losses else None
     given = {
         "step": state.step,
-        "losses": torch.stack(state.losses).cpu() if state.losses else None,
+        "losses": losses if group.world == 1 or losses is None else torch.stack(group.every(losses)),
         "curve": state.curve,
         "evaluations": state.evaluations,
         "seconds": state.seconds,
@@ -330,6 +333,7 @@ def _take(
     begun: Start,
     updaters: list[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
+    group: Group,
 ) -> None:
     """Go on from a checkpoint.
 
@@ -341,8 +345,10 @@ def _take(
         raise ValueError(f"step {step!r} of {recipe.steps}")
     if saved.get("growth") != (None if begun.growth is None else begun.growth.mark(step)):
         raise ValueError("it has grown otherwise")
-    state.step, model = step, begun.model
-    state.losses = [] if saved["losses"] is None else list(saved["losses"].to(next(model.parameters()).device))
+    state.step, model, losses = step, begun.model, saved["losses"]
+    if losses is not None:
+        losses = losses if group.world == 1 else losses[group.rank]
+        state.losses = list(losses.to(group.device.torch))
     if any(loss.dim() or not loss.is_floating_point() for loss in state.losses):
         raise ValueError("its losses are no numbers")
     state.curve = [_numbers(point, step, ("step", "samples", "loss", "learning_rate")) for point in saved["curve"]]

@@ -85,7 +85,7 @@ def replacing(path: Path, force: bool) -> Iterator[io.BufferedIOBase]:
                 temporary.replace(target)
             else:
                 _put_if_absent(temporary, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except (OSError, ValueError) as error:
         raise _failure(path, error) from error
     finally:
@@ -172,8 +172,8 @@ def _target(path: Path) -> Path:
     return path.resolve()
 
 
-def _sync_folder(folder: Path) -> None:
-    # The name is on disk only when its folder is; some systems cannot do that to a folder, and then nothing is lost.
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk; some systems cannot do that to a folder, and then nothing is lost."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -52,7 +52,7 @@ class RecipePlain(TypedDict):
 
     `steps` are updates, `batch` examples an update, `warmup` a share of the steps, `laurel_lr` a factor on the rate of
     LAuReL's parameters, `clip` the largest norm of the gradient, `evaluations` how many there are, `world` the
-    processes that train a trial together.
+    processes that train a trial together, `parallel` "fsdp" where each of them holds a part of every parameter.
     """
 
     model: ModelChoiceJSON
@@ -77,6 +77,7 @@ class RecipePlain(TypedDict):
     threads: int | None
     spec: SpecOptions
     world: NotRequired[int]
+    parallel: NotRequired[Literal["ddp", "fsdp"]]
     distillation: NotRequired[DistillationJSON]
 
 

@@ -146,7 +146,8 @@ class TrialHashes(TypedDict):
 
 
 class TrialDevice(TypedDict):
-    """Where it ran, with so many threads a process and so many processes; `index` of several devices of one kind.
+    """Where it ran, with so many threads a process and so many processes; `index` of several devices of one kind;
+    `parallel` what each of several processes held, the whole model (ddp) or a part of every parameter (fsdp).
 
     `not_repeatable` names operations without a deterministic form: run again, the trial ends a little otherwise.
     """
@@ -156,6 +157,7 @@ class TrialDevice(TypedDict):
     index: NotRequired[int]
     threads: int | None
     processes: NotRequired[int]
+    parallel: NotRequired[Literal["ddp", "fsdp"]]
     not_repeatable: NotRequired[list[str]]
 
 

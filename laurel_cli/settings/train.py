@@ -237,6 +237,15 @@ class TrainingSettings(Settings):
             "Processes that train each trial together: with --prepare, for torchrun to start each --trial.", TRAINING
         ),
     )
+    parallel: str = field(
+        default="ddp",
+        metadata=says(
+            "What each of them holds: ddp, the whole model; fsdp, a part of every parameter (images then with their "
+            "channels outermost).",
+            TRAINING,
+            metavar="NAME",
+        ),
+    )
     device: str = field(default="auto", metadata=says(DEVICE_HELP, TRAINING, metavar="NAME", known=device_names))
 
 

@@ -65,6 +65,7 @@ def plan_of(
         train_limit=asked.train_limit,
         evaluation_limit=asked.evaluation_limit or defaults.EVALUATED.get(task),
     )
+    parted = asked.parallel == "fsdp"  # kernels that are parted lie with their channels outermost
     recipe = Recipe(
         model=ModelChoice(
             args=tuple((asked.model_args or {}).items()),
@@ -85,12 +86,13 @@ def plan_of(
         evaluations=asked.evaluations,
         evaluation_batch=defaults.EVALUATION_BATCH[kind],
         flip=asked.flip,
-        channels_last=asked.channels_last and kind == "image" and kind_of(device).channels_last,
+        channels_last=asked.channels_last and kind == "image" and kind_of(device).channels_last and not parted,
         compile=asked.compile,
         device=device,
         threads=asked.threads if is_host(device) else None,
         spec=asked.of_spec | {"rank": asked.rank},
         world=asked.world,
+        parallel=asked.parallel,
         distillation=_distillation(asked),
     )
     return StudyPlan(

@@ -18,9 +18,10 @@ from laurel_cli.devices import family
 from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
+from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
-from laurel_cli.proxy.parallel import joined, own_device, rank, synchronised, world
+from laurel_cli.proxy.parallel import Group, joined, own_device, rank, synchronised, world
 from laurel_cli.proxy.recipe import Contender, Recipe, TaskChoice, kept_under_mup
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
@@ -121,7 +122,10 @@ def _trained(
     sources.check(study.code)
     measured.check_loaded(study, references)
     token = 0 if claim is None else claim.number
-    with device.repeatable() as not_repeatable, joined(device, recipe.batch, recipe.accumulate) as group:
+    with (
+        device.repeatable() as not_repeatable,
+        joined(device, recipe.batch, recipe.accumulate, recipe.parallel) as group,
+    ):
         # With settings or without; of a model that grows the blocks to come do not stand there at the start.
         plain = contender.arm.kind.is_baseline and begun.growth is None
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
@@ -152,7 +156,7 @@ def _trained(
             state,
             baseline=opened_model(study.recipe, task),
             seeds={"model": numbers, "data": numbers, "evaluation": 0},
-            coefficients=coefficients(begun.model),
+            coefficients=coefficients(begun.model, group),
             command=command,
             code=code,
             place={"host": host(), "attempt": token},
@@ -161,19 +165,40 @@ def _trained(
         sources.check(study.code)  # the study's own model was built anew
         measured.check_loaded(study, references)
         content["device"] = {"name": family(recipe.device), "threads": recipe.threads, "processes": group.world}
+        if group.world > 1:
+            content["device"]["parallel"] = recipe.parallel
         known = {"gpu": device.facts().get("gpu"), "not_repeatable": not_repeatable}
         content["device"] |= {name: value for name, value in known.items() if value}
         if device.torch.index is not None:
             content["device"]["index"] = device.torch.index
+        (keep,) = group.any(keep and content["status"] == "complete")
+        trained = _whole(begun.model, contender, recipe, task, seed, group) if keep else None
         if claim is not None:
             claim.renew()
-            if keep and content["status"] == "complete":
-                content["weights"] = keep_weights(folder, contender, recipe, task, seed, begun.model)
+            if trained is not None:
+                content["weights"] = keep_weights(folder, contender, recipe, task, seed, trained)
             write(folder / "records", "trial", "complete", content)
-            path.unlink(missing_ok=True)
+            checkpoint.remove(path)
             progress.end(claim)
             claim.end()
     return content
+
+
+def _whole(
+    model: torch.nn.Module, contender: Contender, recipe: Recipe, task: Task, seed: int, group: Group
+) -> torch.nn.Module:
+    """The trained model; of one whose parameters are parted a whole one for the first process, built anew.
+
+    All processes go there together.
+    """
+    if not group.parted:
+        return model
+    with group.whole([model]):
+        state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if group.rank == 0:
+        model = start(contender, recipe, task, seed).model
+        model.load_state_dict(state)
+    return model
 
 
 @lru_cache(maxsize=2)

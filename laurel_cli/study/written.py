@@ -12,7 +12,7 @@ from laurel_cli.study.plan import StudyPlan
 OF_TASK = ("image_size", "seq_len", "tokenizer", "tokens", "train_limit", "evaluation_limit")
 OF_RECIPE = (
     *("steps", "batch", "accumulate", "optimizer", "lr", "warmup", "weight_decay", "laurel_lr", "clip", "dtype"),
-    *("evaluations", "flip", "channels_last", "compile", "device", "threads", "world"),
+    *("evaluations", "flip", "channels_last", "compile", "device", "threads", "world", "parallel"),
 )
 
 
