@@ -169,8 +169,9 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
-    more = {"blocks": blocks, "teacher": _teacher(recipe, task, layout), "parts": parts, "rates": rates}
-    return Start(model, call, shared, loaded.source, digest, loaded.inputs, **more)
+    teacher = _teacher(recipe, task, layout)
+    inputs = loaded.inputs
+    return Start(model, call, shared, loaded.source, digest, inputs, blocks, teacher, parts, rates=rates)
 
 
 def _carried(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from laurel_cli.api.opened import load
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy.parallel import joined
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
@@ -18,6 +19,7 @@ from laurel_cli.study import folder as study
 from laurel_cli.study.compare import prepare
 from laurel_cli.study.plan import StudyPlan
 from tests.schemas.test_documents import holds
+from tests.study.test_kept import loss_of
 from tests.study.test_killed import children
 
 STEPS = 8
@@ -42,7 +44,7 @@ def prepared(
 
 def torchrun_command(folder: Path, trial: str) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*command, "-m", "laurel_cli", "train-proxy", "--trial", trial, "--study", str(folder)]
+    return [*command, "-m", "laurel_cli", "train-proxy", "--trial", trial, "--study", str(folder), "--keep-weights"]
 
 
 def torchrun(laurel_env: dict[str, str], folder: Path, trial: str, cache: Path) -> subprocess.CompletedProcess[str]:
@@ -57,7 +59,7 @@ def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cach
     alone, together = prepared(tmp_path / "alone"), prepared(tmp_path / "together", world=2)
     parted = prepared(tmp_path / "parted", world=2, parallel="fsdp")
     env = {"LAUREL_CACHE": str(cache)}
-    done = laurel("train-proxy", "--trial", "rw+lr@16:0", "--study", alone, env=env)
+    done = laurel("train-proxy", "--trial", "rw+lr@16:0", "--study", alone, "--keep-weights", env=env)
     assert done.returncode == 0, done.stderr
     for folder in (together, parted):
         done = torchrun(laurel_env, folder, "rw+lr@16:0", cache)
@@ -72,8 +74,10 @@ def test_two_processes_do_what_one_does(laurel, laurel_env, tmp_path: Path, cach
     assert three["parameters"] == two["parameters"]
     for here, there in zip(three["coefficients"], two["coefficients"], strict=True):
         assert [here["a"], here["b"]] == pytest.approx([there["a"], there["b"]], rel=1e-5)
-    for trial in (one, two, three):
+    for trial, folder in ((one, alone), (two, together), (three, parted)):
         holds(trial)
+        kept = load(str(folder / trial["weights"]["folder"]))
+        assert loss_of(kept.module, study.load(folder)) == pytest.approx(trial["final"]["loss"], rel=1e-5)
     assert [p["loss"] for p in two["curve"]] == pytest.approx([p["loss"] for p in one["curve"]], rel=1e-4)
     assert two["final"]["loss"] == pytest.approx(one["final"]["loss"], rel=1e-3)
     assert len(one["curve"]) == STEPS
