@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli.verdict.remarks import CAVEAT
+from laurel_cli.verdict.trials import GROWS
 
 Item = Mapping[str, Any]
 
@@ -71,6 +72,13 @@ _STEPS = (
     "two budgets, each with its own fall of the learning rate",
     "Fieller",
 )
+_GROWTH = (
+    "Arms that grow",
+    "Early steps run a part of the blocks, and there are more of them: FLOPs of all steps, three times those of the "
+    "forward pass as counted at each depth, are those of the arm without growth, less by under one step. The "
+    "baseline that grows alike is a control of theirs; the comparisons with it are a family of their own",
+    "stack: Gong et al., ICML 2019; subnets: Panigrahi et al., arXiv 2402.05913",
+)
 _COUNTS = (
     "Parameters and FLOPs",
     "Counted exactly, and computed a second time from the equations of LAuReL; percentages are of the baseline",
@@ -96,6 +104,7 @@ def formulas(comparisons: Sequence[Item]) -> list[dict[str, str]]:
         used += [_GAIN] if paired - {False} else []
         used += [_WELCH] if False in paired else []
         used += [_HOLM, _VERDICT, _WITHIN]
+        used += [_GROWTH] if any(GROWS in arm["name"] for arm in arms) else []
         used += [_SHARE] if any(arm["share_of_naive"] for arm in arms) else []
         used += [_STEPS] if any(arm["steps_saved"] for arm in arms) else []
         panels = [panel for body in studied for panel in body["panels"]]

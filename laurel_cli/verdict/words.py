@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from laurel_cli import text
 from laurel_cli.verdict import gates
-from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
+from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, REPAIRS, UNCONTROLLED, UNSTABLE, Finding, Judgement
 from laurel_cli.verdict.trials import grown_alike
 
@@ -46,8 +46,10 @@ def repair(item: Finding, judgement: Judgement) -> str:
     names = item.reason.split(", ")
     gained = [name for name in names if (gain := judgement.finding(name).gain) and gain.verdict == BETTER]
     said = f"{item.name} is {verdict(item, judgement)}: "
-    if gained == [grown_alike(item.name)]:
-        return f"{said}growing alone is better than the baseline too, and what the arm adds to that is not separated"
+    if gained == [alike := grown_alike(item.name)]:
+        over = item.over.get(alike)
+        rest = "is worse than it" if over is not None and over.verdict == WORSE else "is not separated from it"
+        return f"{said}growing alone is better than the baseline too, and the arm {rest}"
     if gained:
         return f"{said}it repairs the recipe, which one number would repair as well"
     fewest = min(len(judgement.finding(name).scores) for name in names)

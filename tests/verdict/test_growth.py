@@ -40,11 +40,21 @@ def test_growth_s_own_gain_is_not_the_arm_s():
     assert found["verdict"] == "better than the baseline, not than a control"
     assert found["reason"] == "baseline:grow=stack"
     assert "not than the baseline that grows by stacking" in found["words"]
-    assert "growing alone is better than the baseline too" in found["repair"]
+    assert found["repair"].endswith(
+        "growing alone is better than the baseline too, and the arm is not separated from it"
+    )
     assert arm(said, "baseline:grow=stack")["verdict"] == "better"
     (over,) = [item for item in found["controls"] if item["control"] == "baseline:grow=stack"]
     assert over["beaten"] is False
     assert over["difference"]["verdict"] == "not separated"
+
+
+def test_an_arm_that_takes_from_growth_s_gain_is_said_to():
+    said, _ = said_of({"rw:grow=stack": -0.06, "baseline:grow=stack": -0.12})
+    found = arm(said, "rw:grow=stack")
+    assert found["verdict"] == "better than the baseline, not than a control"
+    assert found["repair"].endswith("growing alone is better than the baseline too, and the arm is worse than it")
+    assert found["repair"] in said["warnings"]
 
 
 def test_a_gain_beyond_that_of_growth_is_better():
