@@ -205,7 +205,7 @@ def is_plain(module: nn.Module, x: Tensor) -> bool:
         return False
     if _has_any_global_hook() and not watched():
         return False
-    if type(module) not in (nn.Linear, *CONVOLUTIONS) or module.bias is not None:
+    if type(module) not in (nn.Linear, *CONVOLUTIONS) or getattr(module, "bias", None) is not None:
         return False
-    weight = module.weight
+    weight: Any = module.weight
     return type(weight) in WEIGHTS and weight.dtype == x.dtype and (weight.dim() in (2, x.dim()))
