@@ -108,6 +108,12 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max(float((one[name] - other[name]).norm() / (other[name].norm() + 1e-12)) for name in one)
 
 
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The norm of the difference, over all tensors."""
+    assert one.keys() == other.keys()
+    return float(torch.stack([(one[name].double() - other[name].double()).norm() for name in one]).norm())
+
+
 def gradients(folder: Path, group: Group) -> dict[str, Any]:
     """Of one batch: of parted models, in two accumulated parts, beside those of the whole model on the whole batch."""
     users = folder / "users.py"
@@ -208,8 +214,7 @@ def trainings(folder: Path, group: Group) -> dict[str, Any]:
             "losses": [[p["loss"] for p in run["state"].curve] for run in (one, other)],
             "evaluations": [run["state"].evaluations for run in (one, other)],
             "coefficients": [run["coefficients"] for run in (one, other)],
-            "distance": distance(other["weights"], one["weights"]),
-            "moved": distance(one["weights"], one["before"]),
+            "apart": apart(other["weights"], one["weights"]) / apart(one["weights"], one["before"]),
         }
     for name, recipe, arm in (
         ("numbers", DECODER, "rezero"),
