@@ -6,15 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.proxy.recipe import SEARCH_SEED, parse_contenders
-from laurel_cli.records.canonical import sha256_of
 from laurel_cli.records.provenance import trained_by
-from laurel_cli.records.store import read, write
-from laurel_cli.study import controls, executors, sources
+from laurel_cli.study import controls, counted, executors, sources
 from laurel_cli.study import folder as study
 from laurel_cli.study.declaration import Declaration
 from laurel_cli.study.executors import jobs
@@ -27,9 +25,6 @@ from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
-
-if TYPE_CHECKING:
-    from laurel_cli.arms import Arm
 
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
@@ -98,8 +93,8 @@ def prepare(
     wanted = _costed(wanted, task, old, on_progress)
     wanted = _with_sources(wanted, old)
     begun = study.begin(folder, wanted, resume=plan.resume or bool(jobs.submitted(folder)), allowed=plan.allowed)
-    if not rehearsal and not _is_counted(begun, folder):
-        _counted(begun, task, folder, plan, on_progress)
+    if not rehearsal and not counted.is_counted(begun, folder):
+        counted.count(begun, task, folder, plan, on_progress)
     gone = study.without_weights(folder) if plan.keep else []
     return Prepared(folder, begun, (*warnings, *left_out, *gone, *_between_looks(plan, begun)))
 
@@ -297,43 +292,6 @@ def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[
     on_progress(f"counting {chosen.positive}")
     ratio = controls.cost(wanted.contender(chosen.positive), wanted.recipe, task)
     return replace(wanted, declared=replace(wanted.declared, controls=replace(chosen, positive_flops_ratio=ratio)))
-
-
-def _to_count(begun: Study) -> list[Arm]:
-    """The arms that `laurel analyze` knows."""
-    plain = [one.arm for one in begun.contenders if not one.reference and not one.arm.kind.own_seeds and one.width == 1]
-    return list(dict.fromkeys(plain))
-
-
-def _is_counted(begun: Study, folder: Path) -> bool:
-    """Whether what the arms cost is recorded: a run that was killed may have left the study without it."""
-    arms = {arm.name for arm in _to_count(begun)}
-    wanted = sha256_of([begun.code["code"], dict(begun.recipe.spec)])
-    for path in (folder / "records").glob("analyze-*.json"):
-        content = read(path)["content"]
-        counted = {arm["name"] for arm in content["arms"]}
-        if arms <= counted and sha256_of([content["hashes"]["code"], content["spec_options"]]) == wanted:
-            return True
-    return False
-
-
-def _counted(begun: Study, task: Task, folder: Path, plan: StudyPlan, on_progress: Callable[[str], None]) -> None:
-    """What the arms cost, as `laurel analyze` counts it, beside the trials: a report needs both."""
-    from laurel_cli.analysis import analyze
-    from laurel_cli.proxy.start import opened
-
-    analysis = analyze(
-        opened(begun.recipe, task),
-        _to_count(begun),
-        check=False,
-        command=plan.command,
-        on_progress=on_progress,
-    )
-    content = analysis.record()
-    content |= {"options": begun.recipe.plain()["model"], "spec_options": dict(begun.recipe.spec)}
-    hashes = {"model": content["model"]["architecture"], "code": begun.code["code"]}
-    content |= {"versions": dict(plan.versions), "hashes": hashes}
-    write(folder / "records", "analyze", "complete", content)
 
 
 def _searched(
