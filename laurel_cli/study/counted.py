@@ -1,4 +1,4 @@
-"""What the arms of a study cost, as `laurel analyze` counts it: recorded beside the trials, since a report needs both."""
+"""What the arms of a study cost, counted as `laurel analyze` does and recorded: a report needs it beside the trials."""
 
 from __future__ import annotations
 
