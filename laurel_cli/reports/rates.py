@@ -24,8 +24,9 @@ WHAT_TO_DO = (
 CARRIED = (
     "The learning rates of the larger sizes are those of the smallest, carried by muP (arXiv 2203.03466, tables 3 and "
     "8; for AdamW): with m the ratio of the widths, hidden matrices have 1/m of the rate and m^(-1/2) of the standard "
-    "deviation at the start, maps from the width to a number that does not grow 1/m of both, all else the same. What "
-    "weights lose by decay in a step is not scaled. Attention heads are as wide at every size."
+    "deviation at the start, maps from the width to a number that does not grow 1/m of both, all else the same; "
+    "logits that the embedding gives are divided by m. What weights lose by decay in a step is not scaled. Attention "
+    "heads are as wide at every size."
 )
 
 
