@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,15 @@ def train(
     return state
 
 
-def coefficients(model: nn.Module, group: Group) -> list[dict[str, Any]]:
-    """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4."""
+def coefficients(model: nn.Module, group: Group | None = None) -> list[dict[str, Any]]:
+    """What LAuReL learned at each connection: a, b of Eq. 5 (their means where they are vectors), c of Eq. 4.
+
+    Args:
+        model: trained.
+        group: the processes that have trained it together, all of which call this.
+    """
     layers = laurel_layers(model)
-    with group.whole(list(layers.values())):
+    with nullcontext() if group is None else group.whole(list(layers.values())):
         return [{"connection": name, **layer.coefficients()} for name, layer in layers.items()]
 
 
