@@ -49,7 +49,7 @@ def page(found: Sequence[Row]) -> str:
         "",
         f"Made by `python -m tests.bench.mup_transfer`: `paper-c4` with 2 layers on `--task stdlib`, {STEPS} steps of",
         f"{BATCH} windows of {LENGTH} bytes at every width, AdamW, one seed; the loss at the end, in nats, the best",
-        f"rate of each row in bold. By muP everything is carried from width {WIDTHS[0]}, where both are the same model.",
+        f"rate of each row in bold. By muP everything is carried from width {WIDTHS[0]}, where the two are one.",
         "",
         f"| arm | parametrisation | width | {' | '.join(f'{rate:g}' for rate in RATES)} |",
         f"|---|---|--:|{'--:|' * len(RATES)}",
