@@ -47,10 +47,9 @@ def page(found: Sequence[Row]) -> str:
     lines = [
         "# Does the best learning rate of a narrow model serve wider ones?",
         "",
-        "Made by `python -m tests.bench.mup_transfer`: `paper-c4` with 2 layers on `--task stdlib`, "
-        f"{STEPS} steps of {BATCH} windows of {LENGTH} bytes at every width, AdamW, one seed; the loss at the end, in",
-        "nats, the best rate of each row in bold. By muP everything is carried from width "
-        f"{WIDTHS[0]}, where both are the same model.",
+        f"Made by `python -m tests.bench.mup_transfer`: `paper-c4` with 2 layers on `--task stdlib`, {STEPS} steps of",
+        f"{BATCH} windows of {LENGTH} bytes at every width, AdamW, one seed; the loss at the end, in nats, the best",
+        f"rate of each row in bold. By muP everything is carried from width {WIDTHS[0]}, where the two are one.",
         "",
         f"| arm | parametrisation | width | {' | '.join(f'{rate:g}' for rate in RATES)} |",
         f"|---|---|--:|{'--:|' * len(RATES)}",
