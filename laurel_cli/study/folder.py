@@ -68,7 +68,10 @@ class Study:
         found = parse_contenders(",".join(self.arms), self.against, **self.recipe.spec)
         last = self.declared.controls.names
         found.sort(key=lambda one: last.index(one.name) + 1 if one.name in last else 0)
-        return [replace(one, lr=one.lr * self.rates.get(one.name, 1.0)) for one in found]
+        # An arm that came after the search is trained at the rate of the baseline; one that was typed stays.
+        usual = self.rates.get("baseline", 1.0)
+        own = {one.name: usual if one.lr == 1 and not one.reference else 1.0 for one in found}
+        return [replace(one, lr=one.lr * self.rates.get(one.name, own[one.name])) for one in found]
 
     @property
     def keys(self) -> list[tuple[str, int]]:

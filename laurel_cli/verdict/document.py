@@ -79,7 +79,7 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "noise_floor": _noise_floor(found),
         "arms": [_arm(item, found) for item in found.findings],
     }
-    said["warnings"] = [*study.warnings, *remarks.warnings(said)]
+    said["warnings"] = [*study.warnings, *_unsearched(definition, found), *remarks.warnings(said)]
     said["notes"] = remarks.notes(said)
     return said
 
@@ -87,6 +87,20 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
 def separated(document: Mapping[str, Any]) -> bool:
     """Whether every arm that is judged has a verdict, so that more seeds would change nothing."""
     return all(arm["verdict"] not in UNDECIDED for arm in document["arms"] if arm["role"] == "arm")
+
+
+def _unsearched(definition: Mapping[str, Any], found: Judgement) -> list[str]:
+    """Arms that had no search of their learning rate where the baseline had one."""
+    rates = definition.get("rates") or {}
+    if not rates:
+        return []
+    said = []
+    for item in found.findings:
+        name = item.arm.name
+        if item.role == "arm" and name not in rates and ":lr=" not in name:
+            whose = "study" if name.startswith("against:") else "baseline"
+            said.append(f"{name} was no part of the search of learning rates: it is trained at the {whose}'s")
+    return said
 
 
 def missing(found: Judgement) -> int:

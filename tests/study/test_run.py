@@ -145,6 +145,11 @@ def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
         assert rates[arm] == pytest.approx(min(own, key=own.__getitem__), rel=1e-4)
     factors = {name: t["arm"]["lr_factor"] for (name, _), t in keyed(tmp_path / "study").items()}
     assert factors == pytest.approx(rates)
+    document, _ = ran(replace(plan("baseline,rw,copy,pa,pa:lr=2"), rates=2, resume=True))
+    later = {name: t["arm"]["lr_factor"] for (name, _), t in keyed(tmp_path / "study").items()}
+    assert later == pytest.approx(rates | {"pa": rates["baseline"], "pa:lr=2": 2})
+    said = [one for one in document["warnings"] if "search of learning rates" in one]
+    assert said == ["pa was no part of the search of learning rates: it is trained at the baseline's"]
 
 
 def test_controls_are_run_beside_the_arms_in_fewer_blocks(plan, tmp_path: Path) -> None:

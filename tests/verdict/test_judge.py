@@ -479,6 +479,13 @@ def test_operations_that_cannot_be_repeated_are_said_once():
     assert "put_, scatter_add_cuda have no deterministic form" in said
 
 
+def test_an_arm_without_a_search_is_named_where_the_baseline_had_one():
+    trials = [trial(name, seed, 1.0 + seed / 100) for name in ("baseline", "rw", "pa") for seed in range(3)]
+    for rates, arms in (({"baseline": 3.0, "rw": 1.0}, ["pa"]), ({"baseline": 3.0}, ["rw", "pa"]), ({}, [])):
+        said = document(definition(["rw", "pa"], 3) | {"rates": rates}, trials)["warnings"]
+        assert [one.split()[0] for one in said if "search of learning rates" in one] == arms
+
+
 def test_a_block_of_several_kinds_of_gpu_is_said():
     trials = [trial("baseline", seed, 1.0 + seed / 100) for seed in range(3)]
     trials += [trial("rw", seed, 0.9 + seed / 90) for seed in range(3)]
