@@ -117,10 +117,12 @@ def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
     prepared = prepare(long)
     pid = os.fork()
     if not pid:
-        with study.locked(prepared.folder) as lock:
-            keys = study.missing(prepared.folder, prepared.study)
-            local.run(prepared.folder, keys, Resources(processes=1, lock=lock), lambda happening: None)
-        os._exit(0)
+        try:
+            with study.locked(prepared.folder) as lock:
+                keys = study.missing(prepared.folder, prepared.study)
+                local.run(prepared.folder, keys, Resources(processes=1, lock=lock), lambda happening: None)
+        finally:  # whatever happens: this copy never goes on with the tests
+            os._exit(0)
     until = time.monotonic() + 120
     while not list((prepared.folder / "checkpoints").glob("*.pt")) and time.monotonic() < until:
         time.sleep(0.2)
