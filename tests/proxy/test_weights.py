@@ -66,7 +66,7 @@ def test_what_an_arm_adds_is_trained_alone(settings: TrainSettings, monkeypatch:
 
     kept = {}
     real = worker.coefficients
-    monkeypatch.setattr(worker, "coefficients", lambda model: kept.update(weights(model)) or real(model))
+    monkeypatch.setattr(worker, "coefficients", lambda model, group: kept.update(weights(model)) or real(model))
     folder = prepare(planned(settings)).folder
     content = run_trial(folder, "rw:train=added", 0, command="")
     before = load_file(settings.weights)
