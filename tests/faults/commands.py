@@ -5,6 +5,7 @@ command as `python -m laurel_cli` does, up to the end of the interpreter, in a s
 """
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -127,7 +128,9 @@ def ended(pid, limit):
         if found:
             return os.waitstatus_to_exitcode(status)
         time.sleep(min(0.02, left))
-    os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)  # it may lead no group yet
     os.waitpid(pid, 0)
     return None
 
