@@ -309,7 +309,7 @@ def _torn(folder: Path, path: Path, owner: dict[str, Any], group: Group) -> dict
     begun, recipe = begin(decoder_recipe(steps=104), text_task(), "rw+lr+pa@4", parted=True)
     model = group.wrapped(begun.model, begun)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    given = _given(State(step=77), model, optimizers(model, recipe), scaler, group)
+    given = _given(State(step=77), begun, optimizers(model, recipe), scaler, group)
 
     (folder / "rw-0.shards-1-78").touch()
     found["no room"] = _refusal(lambda: group.save(path, {**given, "step": 78}, owner))
