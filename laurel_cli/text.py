@@ -38,7 +38,8 @@ def whole_number(text: str) -> int | None:
     nothing here has as many.
     """
     text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text.lstrip("0")) <= 18 else None
+    digits = text.lstrip("0")  # `int` refuses thousands of zeros as it does other digits
+    return int(digits or "0") if text.isascii() and text.isdigit() and len(digits) <= 18 else None
 
 
 def signed_number(text: str) -> int | None:

@@ -31,8 +31,9 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     """Run `laurel` with `args` (default: the process's own) and exit with its code."""
     argv = list(sys.argv[1:] if args is None else args)
     for name in ("COLUMNS", "LINES"):  # rich reads them too, and takes a superscript for a number
-        if not 0 < (whole_number(os.environ.get(name, "")) or 0) <= WIDEST:
-            os.environ.pop(name, None)
+        number = whole_number(os.environ.pop(name, "")) or 0
+        if 0 < number <= WIDEST:
+            os.environ[name] = str(number)
     try:
         code = _guarded(argv)
     except KeyboardInterrupt:  # a second Ctrl-C while the first is being reported

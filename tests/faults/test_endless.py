@@ -130,6 +130,14 @@ def test_whole_numbers(text: str, number: int | None) -> None:
 def test_the_largest_number_has_18_digits() -> None:
     assert whole_number("0" * 9 + "9" * 18) == 10**18 - 1
     assert whole_number("1" + "0" * 18) is None
+    assert whole_number("0" * 40_000 + "7") == 7
+    assert whole_number("0" * 40_000) == 0
+
+
+def test_a_terminal_whose_width_begins_with_endless_zeros(laurel) -> None:
+    done = laurel("models", "paper-c4", env={"COLUMNS": "0" * 40_000 + "60"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 60
 
 
 def test_long_words_are_shown_by_their_beginning() -> None:

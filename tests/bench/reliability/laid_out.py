@@ -212,6 +212,8 @@ def left(case: Case, folder: Path) -> dict[str, str]:
         place = record.path.parent.relative_to(folder)
         content = record.content if record.kind in case.fixed else {}
         plain = {key: value for key, value in content.items() if key not in TIMED or record.kind != "trial"}
+        if record.kind == "trial" and record.status == "failed":
+            continue  # a trial that an error ends leaves a record of that, beside the one of the attempt that succeeds
         found[f"{place}/{record.kind} {sha256_of(plain)}"] = record.status
     if (folder / "study" / "study.json").exists():
         found["study.json"] = sha256_of(json.loads((folder / "study" / "study.json").read_bytes()))
