@@ -14,14 +14,12 @@ from laurel_cli.settings.base import joined
 from laurel_cli.settings.executors import WHERE, ExecutorSettings
 from laurel_cli.settings.ladder import LadderSettings
 from laurel_cli.settings.shared import OUTPUT, ArmFileSettings, FormulaSettings, ModelArgSettings
+from laurel_cli.settings.study import STUDY, ProcessSettings, StudySettings
 from laurel_cli.settings.teacher import TeacherSettings
 from laurel_cli.settings.train import (
-    STUDY,
-    ProcessSettings,
     ProxyModel,
     SizeSettings,
     StudyArms,
-    StudySettings,
     TaskSettings,
     TrainingSettings,
     TrainSettings,

@@ -1,11 +1,11 @@
-"""Settings of `laurel train-proxy`: what is trained on, what of it, how, and what the study is."""
+"""Settings of `laurel train-proxy`: what is trained on, what of it, and how; what the study is stands in `study`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from laurel_cli.proxy import defaults
 from laurel_cli.settings import read
@@ -20,17 +20,14 @@ from laurel_cli.settings.shared import (
     ModelArgSettings,
     device_names,
 )
+from laurel_cli.settings.study import ProcessSettings, StudySettings, counted
 from laurel_cli.settings.teacher import TeacherSettings
 
 if TYPE_CHECKING:
     from laurel_cli.study.run import Happening
 
-TASK, TRAINING, STUDY = "Task", "Training", "Study"
+TASK, TRAINING = "Task", "Training"
 IMAGE, TEXT = defaults.BUDGETS["image"], defaults.BUDGETS["text"]
-
-
-def _count(help: str, panel: str, shown: str | None = None) -> Any:  # noqa: A002 - typer's name
-    return says(help, panel, metavar="N", shown=shown, low=1)
 
 
 @dataclass(frozen=True)
@@ -73,22 +70,22 @@ class TaskSettings(Settings):
             text=Path | None,
         ),
     )
-    image_size: int | None = field(default=None, metadata=_count("Pixels along each side.", TASK, "the images' own"))
+    image_size: int | None = field(default=None, metadata=counted("Pixels along each side.", TASK, "the images' own"))
     seq_len: int | None = field(
-        default=None, metadata=_count("Tokens that a model is given at once.", TASK, str(defaults.TEXT_LENGTH))
+        default=None, metadata=counted("Tokens that a model is given at once.", TASK, str(defaults.TEXT_LENGTH))
     )
     tokenizer: str = field(
         default="bytes", metadata=says("bytes, bpe, bpe:VOCABULARY or a FILE.json.", TASK, metavar="NAME")
     )
     tokens: int | None = field(
-        default=None, metadata=_count("To take from a dataset that is streamed.", TASK, "10 million")
+        default=None, metadata=counted("To take from a dataset that is streamed.", TASK, "10 million")
     )
     train_limit: int | None = field(
-        default=None, metadata=_count("Use so many training images or tokens.", TASK, "all")
+        default=None, metadata=counted("Use so many training images or tokens.", TASK, "all")
     )
     evaluation_limit: int | None = field(
         default=None,
-        metadata=_count(
+        metadata=counted(
             "Evaluate on so many images or tokens.", TASK, f"all; of stdlib {defaults.EVALUATED['stdlib']}"
         ),
     )
@@ -114,7 +111,7 @@ class SizeSettings(Settings):
     )
     width: int | None = field(
         default=None,
-        metadata=_count("Width of the model; of a ResNet, channels of its first stage.", MODEL, "the model's own"),
+        metadata=counted("Width of the model; of a ResNet, channels of its first stage.", MODEL, "the model's own"),
     )
     stem: int | None = field(
         default=None,
@@ -163,7 +160,7 @@ class StudyArms(Settings):
     rank: int = field(
         default=defaults.RANK,
         kw_only=True,
-        metadata=_count("Of the low-rank maps of arms that name none.", ARMS),
+        metadata=counted("Of the low-rank maps of arms that name none.", ARMS),
     )
     against: Sequence[str] = field(
         default=(),
@@ -179,16 +176,17 @@ class TrainingSettings(Settings):
     """How every arm is trained."""
 
     steps: int | None = field(
-        default=None, metadata=_count("Updates of the weights.", TRAINING, f"{IMAGE['steps']}; of text {TEXT['steps']}")
+        default=None,
+        metadata=counted("Updates of the weights.", TRAINING, f"{IMAGE['steps']}; of text {TEXT['steps']}"),
     )
     epochs: float | None = field(
         default=None,
         metadata=says("Passes over the training examples, in place of --steps.", TRAINING, metavar="N"),
     )
     batch: int | None = field(
-        default=None, metadata=_count("Examples an update.", TRAINING, f"{IMAGE['batch']}; of text {TEXT['batch']}")
+        default=None, metadata=counted("Examples an update.", TRAINING, f"{IMAGE['batch']}; of text {TEXT['batch']}")
     )
-    accumulate: int = field(default=1, metadata=_count("Parts that a batch is gone through in.", TRAINING))
+    accumulate: int = field(default=1, metadata=counted("Parts that a batch is gone through in.", TRAINING))
     optimizer: str = field(default="adamw", metadata=says("adamw, sgd or muon.", TRAINING, metavar="NAME"))
     lr: float | None = field(
         default=None,
@@ -230,10 +228,10 @@ class TrainingSettings(Settings):
             name="--channels-last/--no-channels-last",
         ),
     )
-    evaluations: int = field(default=4, metadata=_count("How often to evaluate; the last time at the end.", TRAINING))
+    evaluations: int = field(default=4, metadata=counted("How often to evaluate; the last time at the end.", TRAINING))
     world: int = field(
         default=1,
-        metadata=_count(
+        metadata=counted(
             "Processes that train each trial together: with --prepare, for torchrun to start each --trial.", TRAINING
         ),
     )
@@ -247,137 +245,6 @@ class TrainingSettings(Settings):
         ),
     )
     device: str = field(default="auto", metadata=says(DEVICE_HELP, TRAINING, metavar="NAME", known=device_names))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySettings(Settings):
-    """Blocks, controls, what is declared beforehand, and where the study lies."""
-
-    seeds: int | None = field(
-        default=None,
-        metadata=_count(
-            "Blocks: every arm is trained once with each seed.",
-            STUDY,
-            f"{defaults.SEEDS}; with a MODEL {defaults.MODELS_SEEDS}",
-        ),
-    )
-    controls: bool = field(
-        default=True,
-        metadata=says(
-            "Train controls beside the arms: an arm that is known to help, the baseline at half and at twice the "
-            "learning rate, the baseline with fewer steps. Without them no gain is told from a repaired recipe.",
-            STUDY,
-            name="--controls/--no-controls",
-        ),
-    )
-    positive_control: str | None = field(
-        default=None,
-        metadata=says(
-            "An arm that is known to help, such as baseline:width=1.5, naive+2 or one of --against: where it is "
-            "not separated, the study cannot tell.",
-            STUDY,
-            metavar="ARM",
-            shown="the baseline wider, a quarter more FLOPs",
-        ),
-    )
-    control_seeds: int = field(
-        default=defaults.CONTROL_SEEDS,
-        metadata=_count("Blocks of the other controls, at most --seeds.", STUDY, str(defaults.CONTROL_SEEDS)),
-    )
-    steps_saved: bool = field(
-        default=True,
-        metadata=says(
-            "Train the baseline for 0.7 of the steps as well, to measure what steps an arm saves.",
-            STUDY,
-            name="--steps-saved/--no-steps-saved",
-        ),
-    )
-    worth: float | None = field(
-        default=None,
-        metadata=says(
-            "Declare beforehand what gain in loss would be worth having; the answer is then worth it, not worth "
-            "it or cannot tell.",
-            STUDY,
-            metavar="GAIN",
-            shown="none declared",
-        ),
-    )
-    first_seed: int = field(
-        default=0,
-        metadata=says(
-            "Number of the first block's seed: another one makes another study of the same thing.",
-            STUDY,
-            metavar="N",
-            low=0,
-            high=999_999,
-        ),
-    )
-    lr_search: int = field(
-        default=0,
-        metadata=says("Try so many learning rates for every arm first, 0 for none.", STUDY, metavar="N", low=0),
-    )
-    until_separated: int = field(
-        default=0,
-        metadata=says(
-            "Add seeds, up to N, at looks declared beforehand, until every arm is "
-            "separated from the baseline; 0 for no further seeds.",
-            STUDY,
-            metavar="N",
-            low=0,
-        ),
-    )
-    study: str | Path | None = field(
-        default=None,
-        metadata=says("Where the study lies.", STUDY, metavar="DIR", shown="reports/studies/NAME", text=Path | None),
-    )
-    allow_versions: Sequence[str] = field(
-        default=(),
-        metadata=says(
-            "A package that may have another version than when the study began; the record says so. Repeat it.",
-            STUDY,
-            metavar="NAME",
-            text=list[str] | None,
-            read=read.once,
-        ),
-    )
-    allow_mixed_devices: bool = field(
-        default=False,
-        metadata=says(
-            "Let trials of one seed run on several kinds of GPU; the report says so.",
-            STUDY,
-            name="--allow-mixed-devices",
-        ),
-    )
-    keep_weights: bool = field(
-        default=False,
-        metadata=says(
-            "Keep the trained weights of each trial, weights/ARM-SEED in the study's folder, to load, evaluate or go "
-            "on from; of trials that have ended before they are gone.",
-            STUDY,
-            name="--keep-weights",
-        ),
-    )
-    resume: bool = field(
-        default=False,
-        metadata=says("Go on with trials that were begun and not ended.", STUDY, name="--resume"),
-    )
-
-    @property
-    def allowed(self) -> tuple[str, ...]:
-        """What may be otherwise than when the study began, as its trials are told of it."""
-        from laurel_cli.study.block import MIXED
-
-        return (*self.allow_versions, *([MIXED] if self.allow_mixed_devices else []))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessSettings(Settings):
-    """How many trials run at once."""
-
-    processes: int | None = field(
-        default=None, metadata=_count("Trials at once.", STUDY, "one a core on the CPU, else 1")
-    )
-    threads: int = field(default=1, metadata=_count("Of each trial on the CPU.", STUDY))
 
 
 @dataclass(frozen=True)
