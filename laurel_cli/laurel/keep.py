@@ -115,7 +115,11 @@ def save(model: nn.Module, folder: str | Path) -> None:
     """
     refuse_wrapped(model)
     _layers(model)
-    folder = Path(folder)
+    write(model, Path(folder))
+
+
+def write(model: nn.Module, folder: Path) -> None:
+    """Write a model, with LAuReL or without, as `save` does: its weights, and `laurel.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     own = getattr(model, "save_pretrained", None)
     if callable(own):

@@ -79,7 +79,7 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "controls": {"positive": controls.positive, "recipe": list(controls.recipe), "budget": None},
         "withheld": judged.withheld,
         "cannot_tell": judged.cannot_tell,
-        "positive": _estimate(judged.positive),
+        "positive": rates.estimate(judged.positive),
         "sizes": [_size(size, found, rungs, judged) for size in declared.sizes],
         "arms": arms,
         "bands": [] if judged.withheld else _bands(judged, found),
@@ -194,7 +194,7 @@ def _arm(one: Trend, judged: ladder.LadderJudgement, found: Sequence[SizeFound],
         sizes.append(
             {
                 "size": rung.name,
-                "gain": _estimate(one.gains[number]) if number < len(one.gains) else None,
+                "gain": rates.estimate(one.gains[number]) if number < len(one.gains) else None,
                 "flops_ratio": rung.ratios.get(one.arm),
                 "saved": _times(one.saved[number]) if one.saved else None,
                 "time_saved": _times(in_time),
@@ -210,7 +210,7 @@ def _arm(one: Trend, judged: ladder.LadderJudgement, found: Sequence[SizeFound],
         "grows": one.grows,
         "sizes": sizes,
         **{key: _times(getattr(one, key)) for key in ("first", "last", "slope", "ahead")},
-        "kept": _estimate(one.kept),
+        "kept": rates.estimate(one.kept),
         "misfit": one.misfit.ratio if one.misfit else None,
         "misfit_p": one.misfit.p if one.misfit else None,
     }
@@ -232,11 +232,13 @@ def _size(
         },
         "blocks": len(losses),
         "missing": place.missing if place else 0,
-        "loss": None if mean is None else {"value": mean.mean, "low": _end(mean.low), "high": _end(mean.high)},
+        "loss": None
+        if mean is None
+        else {"value": mean.mean, "low": rates.end(mean.low), "high": rates.end(mean.high)},
         "fall": judged.falls[number] if number is not None and judged.falls else None,
         "learned": place.judgement.learned if place else None,
         "positive": place.positive if place else None,
-        "positive_gain": _estimate(gain),
+        "positive_gain": rates.estimate(gain),
     }
 
 
@@ -336,19 +338,11 @@ def _notes(document: Item, timed: StepTimes) -> list[str]:
     return notes
 
 
-def _estimate(found: Bounded | None) -> dict[str, Any] | None:
-    return None if found is None else {"value": found.value, "low": _end(found.low), "high": _end(found.high)}
-
-
 def _times(found: Bounded | None) -> dict[str, Any] | None:
     """A logarithm as times."""
     if found is None:
         return None
-    low, high = (_end(end) for end in (found.low, found.high))
+    low, high = (rates.end(end) for end in (found.low, found.high))
     known = low is not None and high is not None and high < 50 * TENFOLD
     ends = {"low": math.exp(found.low), "high": math.exp(found.high)} if known else {"low": None, "high": None}
     return {"value": math.exp(found.value)} | ends
-
-
-def _end(value: float) -> float | None:
-    return value if math.isfinite(value) else None

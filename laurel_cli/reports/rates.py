@@ -6,6 +6,7 @@ not the best there, and an arm's gain over the baseline may be one of the rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,12 +78,17 @@ def _said(known: int, wanted: int, level: float) -> str:
 
 
 def _plain(gains: Mapping[str, Bounded | None]) -> list[dict[str, Any]]:
-    return [{"name": arm, "gain": None if gain is None else _ends(gain)} for arm, gain in gains.items()]
+    return [{"name": arm, "gain": estimate(gain)} for arm, gain in gains.items()]
 
 
-def _ends(gain: Bounded) -> dict[str, float | None]:
-    low, high = (end if abs(end) < float("inf") else None for end in (gain.low, gain.high))
-    return {"value": gain.value, "low": low, "high": high}
+def estimate(found: Bounded | None) -> dict[str, float | None] | None:
+    """A figure with its interval, as JSON has it."""
+    return None if found is None else {"value": found.value, "low": end(found.low), "high": end(found.high)}
+
+
+def end(value: float) -> float | None:
+    """An end of an interval, as JSON has it: null where it is infinite."""
+    return value if math.isfinite(value) else None
 
 
 def _nats(gain: Bounded) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
-from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models.stems import USUAL
 from laurel_cli.proxy import sizes, weights
 from laurel_cli.proxy.recipe import Contender, Recipe
@@ -29,7 +28,9 @@ FOLDER = "weights"
 TOKENIZER = "tokenizer.json"
 
 
-def keep_weights(folder: Path, contender: Contender, recipe: Recipe, task: Task, seed: int, model: nn.Module) -> Any:
+def keep_weights(
+    folder: Path, contender: Contender, recipe: Recipe, task: Task, seed: int, model: nn.Module
+) -> dict[str, Any]:
     """Write the weights of a trial that has come to its end; what the record says of them is returned.
 
     Args:
@@ -65,15 +66,7 @@ def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model:
         keep.write_weights(model, place)
     else:
         vars(model)[keep.BUILT] = _built(recipe, task)
-        own = getattr(model, "save_pretrained", None)
-        if laurel_layers(model):
-            keep.save(model, place)
-        elif callable(own):
-            own(place)
-            keep.describe(model, place)
-        else:
-            keep.write_weights(model, place)
-            keep.describe(model, place)
+        keep.write(model, place)
     if task.kind == "text" and (definition := task.tokenizer or of_bytes()):
         (place / TOKENIZER).write_text(definition, encoding="utf-8")
 

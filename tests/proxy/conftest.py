@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 
 from laurel_cli.tasks import Task
 from laurel_cli.tasks.examples import Images, Tokens
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Losses that are held against others bit for bit are computed by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

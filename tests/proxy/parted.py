@@ -114,13 +114,18 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return float(torch.stack([(one[name].double() - other[name].double()).norm() for name in one]).norm())
 
 
-def gradients(folder: Path, group: Group) -> dict[str, Any]:
-    """Of one batch: of parted models, in two accumulated parts, beside those of the whole model on the whole batch."""
+def laid_out(folder: Path, group: Group) -> tuple[Path, Task, Task]:
+    """The file of models of a user's, once it is there for all processes; a task of text and one of images."""
     users = folder / "users.py"
     if group.rank == 0:
         users.write_text(USERS)
     group.agree()
-    text, images = text_task(), image_task(size=16)
+    return users, text_task(), image_task(size=16)
+
+
+def gradients(folder: Path, group: Group) -> dict[str, Any]:
+    """Of one batch: of parted models, in two accumulated parts, beside those of the whole model on the whole batch."""
+    users, text, images = laid_out(folder, group)
     ties = replace(DECODER, model=ModelChoice(f"{users}:ties"))
     found = {}
     for least in (None, 0):
@@ -188,11 +193,7 @@ def _gradients(recipe: Recipe, task: Task, arm: str, group: Group) -> dict[str, 
 
 def trainings(folder: Path, group: Group) -> dict[str, Any]:
     """Trials with the whole model in every process beside those with parted ones; what is refused."""
-    users = folder / "users.py"
-    if group.rank == 0:
-        users.write_text(USERS)
-    group.agree()
-    text, images = text_task(), image_task(size=16)
+    users, text, images = laid_out(folder, group)
     begun, _ = begin(DECODER, text, "baseline", parted=False)
     fast.LEAST = 0  # evaluations take the ways of large sums
     teacher = taught(folder / str(group.rank), DECODER, {**begun.model.state_dict()})

@@ -34,12 +34,7 @@ CPU = Group(Cpu())
 DEEP = ModelChoice("paper-c4", layers=(4,), width=16)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def deep(**changes) -> Recipe:

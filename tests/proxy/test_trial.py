@@ -17,12 +17,7 @@ from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task,
 CPU = Group(Cpu())
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(arm: str, recipe: Recipe, task, seed: int = 0, **options) -> tuple[State, nn.Module]:
