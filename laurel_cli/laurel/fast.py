@@ -20,24 +20,29 @@ from torch.nn.modules.module import _has_any_global_hook
 from laurel_cli.laurel.spec import Spec
 
 Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast to the sum
-DEVICES = ("cpu", "cuda")
 AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
 WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
-LEAST = 1 << 15  # elements of a sum with low-rank maps, by `tests/bench/sum_speed.py`
+# From how many elements of a sum it pays, by `tests/bench/sum_speed.py`. On CUDA a small sum takes as long as the host
+# needs to ask for it, and the plain formula asks in fewer words.
+NUMBERS, HISTORY, MAPS = "numbers", "history", "maps"
+LEAST = {"cpu": {NUMBERS: 0, HISTORY: 0, MAPS: 1 << 15}, "cuda": {NUMBERS: 0, HISTORY: 1 << 23, MAPS: 1 << 24}}
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def fits(x: Tensor, *others: Any, least: int = 0) -> bool:
+def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
     """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches.
 
     Args:
         x: the skip; `others` what is summed with it.
-        least: elements of a sum for which it pays.
+        kind: of formula, of those in `LEAST`, where small sums are left to the plain one; None takes any size.
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched() or x.is_nested or x.numel() < least:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched() or x.is_nested:
         return False
-    return x.device.type in DEVICES and are_alike(x, others, (Tensor,))
+    device = x.device.type
+    if device not in LEAST or (kind is not None and x.numel() < LEAST[device][kind]):
+        return False
+    return are_alike(x, others, (Tensor,))
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:
@@ -114,6 +119,19 @@ def weighted(
     for weight, earlier in zip(c, past, strict=False):
         total = plus(total, earlier, weight)
     return total
+
+
+def blended(f: Tensor, x: Tensor, shares: tuple[Tensor, Tensor], scale: float, *, first: bool, own: bool) -> Tensor:
+    """scale (a f + b x), where a + b = 1, in one tensor and by one operator, or two where `scale` is not 1.
+
+    Args:
+        f, x: alike, see `fits`.
+        shares: (a, b), of x's type, which can be broadcast to it.
+        first, own: see `weighted`.
+    """
+    a, b = shares
+    total = f.lerp_(x, b) if own else torch.lerp(x, f, a) if first else torch.lerp(f, x, b)
+    return total if scale == 1 else total.mul_(scale)
 
 
 def _two(one: Tensor, its: Weight, other: Tensor, others: Weight) -> Tensor:

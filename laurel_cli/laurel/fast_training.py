@@ -24,15 +24,16 @@ from torch._subclasses.fake_tensor import FakeTensor
 from laurel_cli.laurel import fast
 
 # From how many elements of a sum one node in Python takes less time than the several of the plain formula: on the CPU
-# with two threads, by `tests/bench/sum_speed.py`; on CUDA a guess, which nothing has measured. A sum over a history
+# with two threads, and on CUDA on an H200, by `tests/bench/sum_speed.py`. There a sum over a history
 # alone gains from 65,536 on, but steps of GPT-2 with sums of 98,304 took longer. With RW and low-rank maps it begins
 # where a sum is up to a tenth slower, for the tensor of its size that the plain formula keeps.
 HISTORY, WEIGHTED_MAPS, OTHERS = "history", "weighted maps", "others"
 LEAST = {
     "cpu": {HISTORY: 1 << 18, WEIGHTED_MAPS: 100_000, OTHERS: 3 << 17},
-    "cuda": {HISTORY: 1 << 22, WEIGHTED_MAPS: 1 << 22, OTHERS: 1 << 22},
+    "cuda": {HISTORY: 1 << 24, WEIGHTED_MAPS: 1 << 24, OTHERS: 1 << 24},
 }
 DOT = 1 << 20  # elements of one product on the CPU, whose sums in float32 are 1e-4 off at sixteen times as many
+MOST_AT_ONCE = 1 << 31  # elements of one on CUDA, which sums bfloat16 in float32 too, in 0.6 of the time of a product
 
 Weights = tuple[Tensor, Tensor]
 
@@ -184,7 +185,7 @@ def _times(tensor: Tensor, weight: Any) -> Tensor:
 
 def _inner(u: Tensor, v: Tensor) -> Tensor:
     """<u, v>; by products where both lie alike in memory and their sums are precise enough."""
-    if u.dtype in (torch.float32, torch.float64):
+    if u.dtype in (torch.float32, torch.float64) or (u.device.type == "cuda" and u.numel() < MOST_AT_ONCE):
         for dim in (-1, 1):
             one, other = (tensor.movedim(dim, -1) if tensor.dim() > 1 else tensor for tensor in (u, v))
             if one.is_contiguous() and other.is_contiguous():

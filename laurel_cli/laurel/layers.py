@@ -102,7 +102,7 @@ class LaurelLayer(LearnedSum):
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
-        if fast.fits(x, f, *past[1:], least=fast.LEAST if spec.low_rank else 0):
+        if fast.fits(x, f, *past[1:], kind=fast.MAPS if spec.low_rank else fast.HISTORY if spec.pa else fast.NUMBERS):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
@@ -158,18 +158,35 @@ class LaurelLayer(LearnedSum):
         self, x: Tensor, f: Tensor, signs: tuple[int, int], past: list[Tensor], *, first: bool, own: bool
     ) -> Tensor:
         """The same sum, gathered in one tensor: see `fast`. x and f have `signs`."""
-        a, b = self._at_hand(f)
-        b, a = (weight if sign > 0 else -weight for weight, sign in zip((b, a), signs, strict=True))
-        c: Sequence[Any] = ()
-        if self.spec.history_map == "identity":
-            c = self.c.tolist() if self.c.device.type in fast.AT_HAND else self.c.to(x.dtype).unbind()
-        of_x, *of_past = fast.spread(b, c)  # x is the newest entry of the history
-        total = fast.weighted(f, a, x, of_x, past[1:], of_past, first=first, own=own)
+        shares = self._shares(f) if signs == (1, 1) else None
+        b: fast.Weight
+        if shares is not None:
+            scale = 2.0 if self.spec.normalize == "2softmax" else 1.0
+            total = fast.blended(f, x, shares, scale, first=first, own=own)
+            b = scale * shares[1] if self.spec.low_rank else 1.0
+        else:
+            a, b = self._at_hand(f)
+            b, a = (weight if sign > 0 else -weight for weight, sign in zip((b, a), signs, strict=True))
+            c: Sequence[Any] = ()
+            if self.spec.history_map == "identity":
+                c = self.c.tolist() if self.c.device.type in fast.AT_HAND else self.c.to(x.dtype).unbind()
+            of_x, *of_past = fast.spread(b, c)  # x is the newest entry of the history
+            total = fast.weighted(f, a, x, of_x, past[1:], of_past, first=first, own=own)
         if not self.spec.low_rank:
             return total
         narrow = self._narrow(x, past, fast.narrow)
         done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
         return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
+
+    def _shares(self, f: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(a, b) over their sum, to be multiplied with, where that is fixed; None where numbers are at hand."""
+        spec = self.spec
+        at_hand = self.weights.device.type in fast.AT_HAND if spec.rw else True
+        if at_hand or spec.vector_weights or spec.history_map == "identity" or spec.normalize == "none":
+            return None
+        both = self.residual_weights() if spec.normalize == "sigmoid" else torch.softmax(self.weights, 0).unbind(0)
+        a, b = (weight.to(f.dtype) for weight in both)
+        return a, b
 
     @property
     def _kind(self) -> str:

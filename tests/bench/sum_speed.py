@@ -2,6 +2,7 @@
 
     python -m tests.bench.sum_speed --output reports/sum-speed.md
     python -m tests.bench.sum_speed --output reports/sum-speed-cuda.md --device cuda --dtype bfloat16
+    python -m tests.bench.sum_speed --output /tmp/all.md --device cuda --everywhere  # to choose the sizes anew
 
 The plain formula is what counts and compilers see (`LaurelLayer.combine` without `fast` and `fast_training`). In a
 round all that is compared takes turns in random order; the figures are of ratios within rounds.
@@ -20,6 +21,7 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 import laurel_cli as laurel
 from laurel_cli.devices import opened
@@ -31,10 +33,15 @@ from tests.bench.roofline import _processor, placed
 
 FORMS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
 WIDTHS, ROWS, RANKS = (64, 512, 2048, 8192), (1, 64, 256, 1024, 16384, 65536), (4, 16, 128)
-MOST = 1 << 24  # elements of a sum
-MODELS = {"resnet50": 4, "vit_b_16": 1, "gpt2": 1}
+MOST = 1 << 24  # elements of a sum; elsewhere than on the CPU eight times as many
+HOST: tuple[tuple[str, int, dict[str, int]], ...] = (("resnet50", 4, {}), ("vit_b_16", 1, {}), ("gpt2", 1, {}))
+ACCELERATOR: tuple[tuple[str, int, dict[str, int]], ...] = (
+    ("gpt2", 8, {"seq_len": 1024}),
+    ("resnet50", 64, {}),
+    ("vit_b_16", 64, {}),
+)
 STEPS = ("rw", "pa", "lr@16", "rw+lr@16", "rw+lr+pa@16")
-SECONDS = 0.02
+SECONDS = 0.02  # of each form in each round on the CPU; elsewhere a quarter
 
 
 @contextlib.contextmanager
@@ -47,6 +54,12 @@ def plain() -> Iterator[None]:
         yield
 
 
+def everywhere() -> None:
+    """The fast forms at every size, also where the sizes in the code give the plain formula."""
+    for kinds in (*fast.LEAST.values(), *fast_training.LEAST.values()):
+        kinds.update(dict.fromkeys(kinds, 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -54,15 +67,30 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", choices=("steps", "sums"), help="one of the two parts")
+    for name, usual in (("--widths", WIDTHS), ("--rows", ROWS), ("--ranks", RANKS)):
+        parser.add_argument(name, type=int, nargs="*", default=usual, help="of the sums")
+    parser.add_argument("--models", nargs="*", default=[name for name, *_ in HOST], help="of the steps")
+    parser.add_argument("--arms", nargs="*", help="of the steps, beside `baseline`")
+    parser.add_argument("--compile", action="store_true", help="steps by torch.compile")
+    parser.add_argument("--everywhere", action="store_true", help="fast forms also where sums are too small for them")
     asked = parser.parse_args()
     wanted = variables("keep", "cpu")
     if asked.device == "cpu" and any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench.sum_speed", *sys.argv[1:]], os.environ | wanted)
     device, dtype = opened(asked.device), getattr(torch, asked.dtype)
-    lines = [HEAD.format(where=_where(device), torch=torch.__version__, dtype=asked.dtype, rounds=asked.rounds)]
-    for part in (_steps, _sums):
-        if asked.only in (None, part.__name__[1:]):
-            for line in part(device, dtype, asked.rounds):
+    told = "".join(f" --{name}" for name in ("compile", "everywhere") if getattr(asked, name))
+    head = HEAD.format(told=told, where=_where(device), torch=torch.__version__, dtype=asked.dtype, rounds=asked.rounds)
+    lines = [head]
+    torch._dynamo.config.recompile_limit = 100  # models of one class are compiled side by side
+    if asked.everywhere:
+        everywhere()
+    parts = {
+        "steps": _steps(device, dtype, asked),
+        "sums": _sums(device, dtype, asked),
+    }
+    for name, part in parts.items():
+        if asked.only in (None, name):
+            for line in part:
                 lines.append(line)
                 print(line, flush=True)
                 asked.output.write_text("\n".join(lines) + "\n")
@@ -70,48 +98,69 @@ def main() -> None:
 
 HEAD = """# One learned sum, and a training step
 
-Made by `python -m tests.bench.sum_speed`; {where}, torch {torch}, {dtype}, eager, {rounds} rounds. *Plain* is the
-plain formula by its own operators, *fast* what runs. Medians of ratios within rounds, quartiles in brackets.
+Made by `python -m tests.bench.sum_speed{told}`; {where}, torch {torch}, {dtype}, {rounds} rounds. *Plain* is the
+plain formula by its own operators, *fast* what runs in eager mode. Medians of ratios within rounds, quartiles in
+brackets.
 """
 
 
 def _where(device: Device) -> str:
-    return f"{_processor()}, {torch.get_num_threads()} threads, freed memory kept" if device.host else device.name
+    if device.host:
+        return f"{_processor()}, {torch.get_num_threads()} threads, freed memory kept"
+    return str(device.facts().get("gpu", device.name))
 
 
-def _steps(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
-    """Forward and backward, no optimizer, which is the same for both."""
-    for name, batch in MODELS.items():
-        yield f"\n## A step of {name}, batch {batch}, over the baseline's\n"
-        yield "| arm | plain | fast |\n|---|---:|---:|"
+def _seconds(device: Device) -> float:
+    return SECONDS if device.host else SECONDS / 4
+
+
+def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Iterator[str]:
+    """Forward and backward, no optimizer, which is the same for both; compiled, what runs is the plain formula."""
+    for name, batch, more in HOST if device.host else ACCELERATOR:
+        if name not in asked.models:
+            continue
+        yield f"\n## A step of {name}, batch {batch}{said(more)}, over the baseline's\n"
+        yield "| arm | compiled |\n|---|---:|" if asked.compile else "| arm | plain | fast |\n|---|---:|---:|"
         loaded = laurel.load(name, batch=1)
-        there = on(device, dtype, laurel.load(name, batch=batch).inputs)
-        models = {"baseline": loaded.build(), "again": loaded.build(), "naive+1": deeper(loaded)}
-        models |= {arm: _moved(laurel.apply(loaded.build().eval(), arm, loaded.inputs)) for arm in STEPS}
-        calls = {arm: _step(model.to(device.torch, dtype).train(), *there) for arm, model in models.items()}
-        calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS}
-        times = taken(calls, device, rounds, SECONDS)
-        for arm in STEPS:
-            cells = [_ratio(times[one], times["baseline"]) for one in (f"{arm}, plain", arm)]
-            yield f"| {arm} | {' | '.join(cells)} |"
-        yield f"| naive+1 | {_ratio(times['naive+1'], times['baseline'])} | |"
-        yield f"| the baseline again | {_ratio(times['again'], times['baseline'])} | |"
+        model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
+        models = {"baseline": model(), "again": model(), "naive+1": deeper(loaded)}
+        models |= {arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs)) for arm in STEPS}
+        wanted = asked.arms or list(models)
+        models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items() if arm in wanted}
+        if not device.host and name == "resnet50":
+            models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
+            there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
+        calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
+        if not asked.compile:
+            calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS if arm in calls}
+        times = taken(calls, device, asked.rounds, _seconds(device))
+        for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in calls]:
+            columns = [arm] if asked.compile else [f"{arm}, plain", arm]
+            cells = [_ratio(times[one], times["baseline"]) if one in times else "" for one in columns]
+            yield f"| {'the baseline ' if arm == 'again' else ''}{arm} | {' | '.join(cells)} |"
 
 
-def _sums(device: Device, dtype: torch.dtype, rounds: int) -> Iterator[str]:
+def said(more: dict[str, int]) -> str:
+    """Of a model's size."""
+    return "".join(f", {count} tokens" for count in more.values())
+
+
+def _sums(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Iterator[str]:
     """One sum of rows of channels on the whole grid."""
     yield "\n## One sum of T rows of D channels, over the plain formula's time\n"
     yield "| T | D | r | form | inference | training |\n|---:|---:|---:|---|---:|---:|"
-    for width in WIDTHS:
-        for rows in ROWS:
+    most = MOST if device.host else 8 * MOST
+    for width in asked.widths:
+        for rows in asked.rows:
             for form in FORMS:
-                for rank in RANKS if "lr" in form else (16,):
-                    if rows * width > MOST or rank > width:
+                for rank in asked.ranks if "lr" in form else (16,):
+                    if rows * width > most or rank > width:
                         continue
                     cells = []
                     for training in (False, True):
                         fast_one, plain_one = _pair(device, dtype, form, rows, width, rank, training)
-                        times = taken({"fast": fast_one, "plain": plain_one}, device, rounds, SECONDS)
+                        both = {"fast": fast_one, "plain": plain_one}
+                        times = taken(both, device, asked.rounds, _seconds(device))
                         cells.append(_ratio(times["fast"], times["plain"]))
                     yield f"| {rows:,} | {width:,} | {rank if 'lr' in form else ''} | {form} | {' | '.join(cells)} |"
 

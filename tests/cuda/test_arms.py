@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import laurel_cli as laurel
+from laurel_cli.laurel import fast, fast_training
 from laurel_cli.rivals import RIVALS
 
 if not torch.cuda.is_available():
@@ -103,6 +104,47 @@ def test_put_into_a_model_that_is_there_already(arm: str) -> None:
         graph.replay()
         torch.cuda.synchronize()
     assert torch.equal(output, expected)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("layout", ["rows", "turned"])
+def test_without_gradients_it_computes_what_the_processor_does(arm: str, layout: str) -> None:
+    """There sums are made in place and by other products, at any size here."""
+    model, x = with_arm(arm, "cuda", torch.float64)
+    other, y = with_arm(arm, "cpu", torch.float64)
+    if layout == "turned":  # its channels do not lie side by side
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setitem(fast.LEAST, "cuda", dict.fromkeys(fast.LEAST["cuda"], 0))
+        ours, expected = model(x).cpu(), other(y)
+    assert (ours - expected).norm() <= 1e-12 * expected.norm()
+
+
+@pytest.mark.parametrize("arm", LAUREL)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_as_one_node_in_training_it_computes_what_the_processor_does(
+    arm: str, dtype: torch.dtype, rtol: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any size, where by default large sums alone are made so."""
+    expected = results(*with_arm(arm, "cpu", torch.float64))
+    for kinds in fast_training.LEAST.values():
+        for kind in kinds:
+            monkeypatch.setitem(kinds, kind, 1)
+    model, x = with_arm(arm, "cuda", dtype)
+    assert any("_Sum" in type(node).__name__ for node in nodes(model(x)))
+    close(results(model, x), expected, rtol)
+
+
+def nodes(output: Tensor) -> list[object]:
+    """Of the graph behind a tensor."""
+    found: list[object] = []
+    left = [output.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in found:
+            found.append(node)
+            left += [earlier for earlier, _ in node.next_functions]
+    return found
 
 
 @pytest.mark.parametrize("arm", LAUREL)
