@@ -17,16 +17,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 
+from laurel_cli.laurel import worth
 from laurel_cli.laurel.spec import Spec
 
 Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast to the sum
 AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
-WEIGHTS = (nn.Parameter, Tensor, FakeTensor)
-# From how many elements of a sum it pays, by `tests/bench/sum_speed.py`. On CUDA a small sum takes as long as the host
-# needs to ask for it, and the plain formula asks in fewer words.
-NUMBERS, HISTORY, MAPS = "numbers", "history", "maps"
-LEAST = {"cpu": {NUMBERS: 0, HISTORY: 0, MAPS: 1 << 15}, "cuda": {NUMBERS: 0, HISTORY: 1 << 23, MAPS: 1 << 24}}
+PLAIN, WEIGHTS = (Tensor,), (nn.Parameter, Tensor, FakeTensor)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MAPS = (nn.Linear, *CONVOLUTIONS)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -35,23 +33,27 @@ def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
 
     Args:
         x: the skip; `others` what is summed with it.
-        kind: of formula, of those in `LEAST`, where small sums are left to the plain one; None takes any size.
+        kind: of formula, of `worth`, where small sums are left to the plain one; None takes any size.
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched() or x.is_nested:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
         return False
-    device = x.device.type
-    if device not in LEAST or (kind is not None and x.numel() < LEAST[device][kind]):
-        return False
-    return are_alike(x, others, (Tensor,))
+    return worth.pays(worth.INFERENCE, x, kind) and are_alike(x, others, PLAIN)
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:
-    """Whether tensors are of these very types, dense, of one shape, type and device, real, and under no autocast."""
-    if not all(type(one) in types and one.layout == torch.strided and not one.is_nested for one in (x, *others)):
+    """Whether tensors are of these very types, dense, of one shape, type and device, real, and under no autocast.
+
+    Every sum asks, however small: so it is a loop of few words, where `all` over a generator takes twice as long.
+    """
+    if type(x) not in types or x.layout is not torch.strided or x.is_nested or not x.is_floating_point():
         return False
-    if not all(one.shape == x.shape and one.dtype == x.dtype and one.device == x.device for one in others):
-        return False
-    return x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)
+    shape, dtype, device = x.shape, x.dtype, x.device
+    for one in others:
+        if type(one) not in types or one.dtype is not dtype or one.shape != shape or one.device != device:
+            return False
+        if one.layout is not torch.strided or one.is_nested:
+            return False
+    return not torch.is_autocast_enabled(device.type)
 
 
 def watched() -> bool:
@@ -146,7 +148,10 @@ def _two(one: Tensor, its: Weight, other: Tensor, others: Weight) -> Tensor:
 def is_apart(f: Tensor, *others: Tensor) -> bool:
     """Whether f shares its memory with none of the others."""
     memory = f.untyped_storage().data_ptr()
-    return all(other.untyped_storage().data_ptr() != memory for other in others)
+    for other in others:  # noqa: SIM110 - see `are_alike`
+        if other.untyped_storage().data_ptr() == memory:
+            return False
+    return True
 
 
 def _is_one(weight: Weight) -> bool:
@@ -189,23 +194,25 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
     if not is_plain(up, total) or total.dtype != narrow.dtype:
         return None
     kernel = up.weight.flatten(1)
-    if total.numel() == 0 or narrow.numel() * len(kernel) != total.numel() * kernel.shape[1]:
+    width, rank = kernel.shape
+    if total.numel() == 0 or narrow.numel() * width != total.numel() * rank:
         return None
     if isinstance(weight, Tensor):
         if weight.numel() != 1:
             return None
         narrow, weight = narrow * weight, 1.0
-    if not images or total.numel() == len(total) * len(kernel):
+    if not images or total.numel() == total.shape[0] * width:
         rows, of_narrow = total, narrow
     elif total.is_contiguous():
-        flat, maps = narrow.reshape(len(total), kernel.shape[1], -1), kernel.expand(len(total), -1, -1)
-        total.view(len(total), len(kernel), -1).baddbmm_(maps, flat, alpha=weight)
+        batch = total.shape[0]
+        flat, maps = narrow.reshape(batch, rank, -1), kernel.expand(batch, -1, -1)
+        total.view(batch, width, -1).baddbmm_(maps, flat, alpha=weight)
         return total
     else:
         rows, of_narrow = total.movedim(1, -1), narrow.movedim(1, -1)
     if not rows.is_contiguous():
         return None
-    rows.view(-1, len(kernel)).addmm_(of_narrow.reshape(-1, kernel.shape[1]), kernel.t(), alpha=weight)
+    rows.view(-1, width).addmm_(of_narrow.reshape(-1, rank), kernel.t(), alpha=weight)
     return total
 
 
@@ -219,11 +226,13 @@ def is_plain(module: nn.Module, x: Tensor) -> bool:
         x: with the type and the number of dimensions of what it is called with: a convolution also takes one image
             without a batch, whose channels stand elsewhere.
     """
-    if "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS):
+    if type(module) not in MAPS:
         return False
-    if _has_any_global_hook() and not watched():
-        return False
-    if type(module) not in (nn.Linear, *CONVOLUTIONS) or getattr(module, "bias", None) is not None:
+    own = vars(module)
+    for hooks in HOOKS:
+        if own[hooks]:
+            return False
+    if "forward" in own or (_has_any_global_hook() and not watched()) or getattr(module, "bias", None) is not None:
         return False
     weight: Any = module.weight
     return type(weight) in WEIGHTS and weight.dtype == x.dtype and (weight.dim() in (2, x.dim()))

@@ -21,17 +21,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from laurel_cli.laurel import fast
+from laurel_cli.laurel import fast, worth
 
-# From how many elements of a sum one node in Python takes less time than the several of the plain formula: on the CPU
-# with two threads, and on CUDA on an H200, by `tests/bench/sum_speed.py`. There a sum over a history
-# alone gains from 65,536 on, but steps of GPT-2 with sums of 98,304 took longer. With RW and low-rank maps it begins
-# where a sum is up to a tenth slower, for the tensor of its size that the plain formula keeps.
-HISTORY, WEIGHTED_MAPS, OTHERS = "history", "weighted maps", "others"
-LEAST = {
-    "cpu": {HISTORY: 1 << 18, WEIGHTED_MAPS: 100_000, OTHERS: 3 << 17},
-    "cuda": {HISTORY: 1 << 24, WEIGHTED_MAPS: 1 << 24, OTHERS: 1 << 24},
-}
 DOT = 1 << 20  # elements of one product on the CPU, whose sums in float32 are 1e-4 off at sixteen times as many
 MOST_AT_ONCE = 1 << 31  # elements of one on CUDA, which sums bfloat16 in float32 too, in 0.6 of the time of a product
 
@@ -57,14 +48,13 @@ class Making:
     down: Any = None
 
 
-def fits(x: Tensor, *others: Any, kind: str = OTHERS) -> bool:
+def fits(x: Tensor, *others: Any, kind: str) -> bool:
     """Whether tensors can be summed here: plain or fake ones alike, in eager mode, under no transform of functions, and
-    large enough for a formula of this `kind`, of those in `LEAST`.
+    large enough for a formula of this `kind`, see `worth`.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested:
         return False
-    device = x.device.type
-    if device not in LEAST or x.numel() < max(LEAST[device][kind], 1) or fast.transformed():
+    if not x.numel() or not worth.pays(worth.TRAINING, x, kind) or fast.transformed():
         return False
     return fast.are_alike(x, others, (Tensor, FakeTensor))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import fast, fast_training, worth
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
@@ -42,6 +42,7 @@ class LaurelLayer(LearnedSum):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(spec, width, shape, channel_dim, skip, lags=lags, scores=scores)
+        self._kind = worth.kind(spec)
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         if spec.rw:
             logits = (1 if spec.normalize == "sigmoid" else 2, *([width] if spec.vector_weights else []))
@@ -102,7 +103,7 @@ class LaurelLayer(LearnedSum):
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
-        if fast.fits(x, f, *past[1:], kind=fast.MAPS if spec.low_rank else fast.HISTORY if spec.pa else fast.NUMBERS):
+        if fast.fits(x, f, *past[1:], kind=self._kind):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
@@ -158,42 +159,38 @@ class LaurelLayer(LearnedSum):
         self, x: Tensor, f: Tensor, signs: tuple[int, int], past: list[Tensor], *, first: bool, own: bool
     ) -> Tensor:
         """The same sum, gathered in one tensor: see `fast`. x and f have `signs`."""
-        shares = self._shares(f) if signs == (1, 1) else None
+        spec = self.spec
+        at_hand = x.device.type in fast.AT_HAND
+        shares = None if at_hand or not spec.rw or signs != (1, 1) else self._shares(f)
         b: fast.Weight
         if shares is not None:
-            scale = 2.0 if self.spec.normalize == "2softmax" else 1.0
+            scale = 2.0 if spec.normalize == "2softmax" else 1.0
             total = fast.blended(f, x, shares, scale, first=first, own=own)
-            b = scale * shares[1] if self.spec.low_rank else 1.0
+            b = scale * shares[1] if spec.low_rank else 1.0
         else:
-            a, b = self._at_hand(f)
-            b, a = (weight if sign > 0 else -weight for weight, sign in zip((b, a), signs, strict=True))
-            c: Sequence[Any] = ()
-            if self.spec.history_map == "identity":
-                c = self.c.tolist() if self.c.device.type in fast.AT_HAND else self.c.to(x.dtype).unbind()
-            of_x, *of_past = fast.spread(b, c)  # x is the newest entry of the history
-            total = fast.weighted(f, a, x, of_x, past[1:], of_past, first=first, own=own)
-        if not self.spec.low_rank:
+            a, b = self._at_hand(f, at_hand) if spec.rw else (1.0, 1.0)
+            if signs != (1, 1):
+                b, a = signs[0] * b, signs[1] * a
+            if spec.history_map == "identity":
+                c: Sequence[Any] = self.c.tolist() if at_hand else self.c.to(x.dtype).unbind()
+                of_x, *of_past = fast.spread(b, c)  # x is the newest entry of the history
+                total = fast.weighted(f, a, x, of_x, past[1:], of_past, first=first, own=own)
+            else:
+                total = fast.weighted(f, a, x, b, first=first, own=own)
+        if not spec.low_rank:
             return total
         narrow = self._narrow(x, past, fast.narrow)
         done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
         return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
 
     def _shares(self, f: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(a, b) over their sum, to be multiplied with, where that is fixed; None where numbers are at hand."""
+        """(a, b) over their sum, to be multiplied with; None where their sum is not fixed, or more is multiplied."""
         spec = self.spec
-        at_hand = self.weights.device.type in fast.AT_HAND if spec.rw else True
-        if at_hand or spec.vector_weights or spec.history_map == "identity" or spec.normalize == "none":
+        if spec.vector_weights or spec.normalize == "none" or spec.history_map == "identity":
             return None
         both = self.residual_weights() if spec.normalize == "sigmoid" else torch.softmax(self.weights, 0).unbind(0)
         a, b = (weight.to(f.dtype) for weight in both)
         return a, b
-
-    @property
-    def _kind(self) -> str:
-        """Of `fast_training.LEAST`."""
-        if not self.spec.low_rank:
-            return fast_training.HISTORY if self.spec.pa else fast_training.OTHERS
-        return fast_training.WEIGHTED_MAPS if self.spec.rw else fast_training.OTHERS
 
     def _trains_at_once(self, x: Tensor) -> bool:
         """Whether `fast_training` knows the formula, and what the maps are."""
@@ -230,11 +227,9 @@ class LaurelLayer(LearnedSum):
             total = total + self.c[lag] * past[lag]
         return total
 
-    def _at_hand(self, f: Tensor) -> tuple[fast.Weight, fast.Weight]:
-        """(a, b): as numbers where Python can read them at no cost, else ready to be multiplied with."""
-        if not self.spec.rw:
-            return 1.0, 1.0
-        if self.weights.device.type in fast.AT_HAND and not self.spec.vector_weights:
+    def _at_hand(self, f: Tensor, at_hand: bool) -> tuple[fast.Weight, fast.Weight]:
+        """(a, b): as numbers where Python can read them at no cost, `at_hand`, else ready to be multiplied with."""
+        if at_hand and not self.spec.vector_weights:
             return fast.numbers(self.weights, self.spec)
         a, b = (weight.to(f.dtype) for weight in self.residual_weights())
         return (a.view(self._broadcast), b.view(self._broadcast)) if self.spec.vector_weights else (a, b)
@@ -271,6 +266,8 @@ def narrowed(
         inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
     if layer._moved:
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
+    if scales is None and len(layer.A) == 1:  # as most have: in few words, since every sum asks
+        return by(layer.A[0], inputs[0])
     narrow = [by(down, tensor) for down, tensor in zip(layer.A, inputs, strict=False)]
     if scales is not None:
         narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]

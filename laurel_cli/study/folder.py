@@ -25,6 +25,7 @@ from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
 from laurel_cli.records.files import read_whole, sweep, write_whole
 from laurel_cli.records.store import load as load_record
 from laurel_cli.records.store import make_folder
+from laurel_cli.rivals import RIVALS
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.study import sources
@@ -129,8 +130,10 @@ def load(folder: Path) -> Study:
 
     Raises:
         RecordError: there is none, or its `study.json` cannot be read.
+        UsageError: an arm of it stood in a file of the user's, or in a package, that is not here.
     """
     path = folder / "study.json"
+    elsewhere: set[str] = set()
     try:
         plain = json.loads(read_whole(path).decode("utf-8"))
         if plain.get("schema") not in (SCHEMA, OLD_SCHEMA):
@@ -148,12 +151,20 @@ def load(folder: Path) -> Study:
             code=plain["code"],
             rates=plain["rates"],
         )
+        elsewhere = {name.removeprefix("arm ") for name in study.code if name.startswith("arm ")} - RIVALS.keys()
         if plain["schema"] == OLD_SCHEMA:
             return replace(study, declared=Declaration().begun(len(study.seeds)).adding(study.contenders))
-        return replace(study, declared=Declaration.of(plain["declared"]))
+        study = replace(study, declared=Declaration.of(plain["declared"]))
+        declared = {name for family in study.declared.arms for name in family} | set(study.declared.controls.names)
+        unknown = sorted(declared - {one.name for one in study.contenders})
+        if unknown:
+            raise ValueError(f"it declares {', '.join(unknown)}, which it does not train")
+        return study
     except FileNotFoundError as error:
         raise RecordError(f"{str(folder)!r} holds no study.", "It has no study.json.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, LaurelError) as error:
+        if elsewhere and isinstance(error, UsageError):
+            raise
         why = str(error).rstrip(".")
         raise RecordError(f"{str(path)!r} is no study that can be read.", f"{why[:1].upper()}{why[1:]}.") from error
 

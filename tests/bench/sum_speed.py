@@ -27,7 +27,7 @@ import laurel_cli as laurel
 from laurel_cli.devices import opened
 from laurel_cli.devices.base import Device
 from laurel_cli.latency.allocator import variables
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import fast, fast_training, worth
 from tests.bench.fold_speed import deeper, on, spread, taken
 from tests.bench.roofline import _processor, placed
 
@@ -56,8 +56,8 @@ def plain() -> Iterator[None]:
 
 def everywhere() -> None:
     """The fast forms at every size, also where the sizes in the code give the plain formula."""
-    for kinds in (*fast.LEAST.values(), *fast_training.LEAST.values()):
-        kinds.update(dict.fromkeys(kinds, 1))
+    for kinds in (*worth.INFERENCE.values(), *worth.TRAINING.values()):
+        kinds.update(dict.fromkeys(kinds, 0))
 
 
 def main() -> None:

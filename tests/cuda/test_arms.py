@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import laurel_cli as laurel
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import worth
 from laurel_cli.rivals import RIVALS
 
 if not torch.cuda.is_available():
@@ -115,7 +115,7 @@ def test_without_gradients_it_computes_what_the_processor_does(arm: str, layout:
     if layout == "turned":  # its channels do not lie side by side
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setitem(fast.LEAST, "cuda", dict.fromkeys(fast.LEAST["cuda"], 0))
+        patch.setitem(worth.INFERENCE, "cuda", dict.fromkeys(worth.INFERENCE["cuda"], 0))
         ours, expected = model(x).cpu(), other(y)
     assert (ours - expected).norm() <= 1e-12 * expected.norm()
 
@@ -127,9 +127,7 @@ def test_as_one_node_in_training_it_computes_what_the_processor_does(
 ) -> None:
     """At any size, where by default large sums alone are made so."""
     expected = results(*with_arm(arm, "cpu", torch.float64))
-    for kinds in fast_training.LEAST.values():
-        for kind in kinds:
-            monkeypatch.setitem(kinds, kind, 1)
+    monkeypatch.setitem(worth.TRAINING, "cuda", dict.fromkeys(worth.TRAINING["cuda"], 0))
     model, x = with_arm(arm, "cuda", dtype)
     assert any("_Sum" in type(node).__name__ for node in nodes(model(x)))
     close(results(model, x), expected, rtol)

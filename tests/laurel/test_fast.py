@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from laurel_cli import apply
-from laurel_cli.laurel import fast
+from laurel_cli.laurel import fast, worth
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
@@ -51,7 +51,7 @@ def laid_out(tensor: Tensor) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _however_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fast.LEAST, "cpu", dict.fromkeys(fast.LEAST["cpu"], 0))
+    monkeypatch.setitem(worth.INFERENCE, "cpu", dict.fromkeys(worth.INFERENCE["cpu"], 0))
 
 
 @pytest.fixture(params=["numbers", "tensors"])

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from laurel_cli import apply
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import fast, fast_training, worth
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
@@ -69,7 +69,7 @@ def tensors(spec: Spec, layout: str, memory: torch.memory_format = torch.contigu
 
 @pytest.fixture(autouse=True)
 def _however_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_training, "LEAST", {"cpu": dict.fromkeys(fast_training.LEAST["cpu"], 0)})
+    monkeypatch.setitem(worth.TRAINING, "cpu", dict.fromkeys(worth.TRAINING["cpu"], 0))
 
 
 @pytest.fixture
@@ -393,17 +393,17 @@ def test_gradients_under_a_counter_are_those_of_hooked_maps(spoil: str) -> None:
 
 def test_small_sums_stay_plain(sums: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {
-        "rw": "others",
-        "lr@2": "others",
+        "rw": "numbers",
+        "lr@2": "maps",
         "pa": "history",
         "rw+lr@2": "weighted maps",
-        "rw+lr+pa@2": "weighted maps",
+        "rw+lr+pa@2": "maps of history",
     }
     for arm, kind in kinds.items():
         model, x = stack(arm)
         for least, made in ((x.numel(), 4), (x.numel() + 1, 0)):
-            others = dict.fromkeys(fast_training.LEAST["cpu"], x.numel() + 1)
-            monkeypatch.setattr(fast_training, "LEAST", {"cpu": others | {kind: least}})
+            others = dict.fromkeys(worth.TRAINING["cpu"], x.numel() + 1)
+            monkeypatch.setitem(worth.TRAINING, "cpu", others | {kind: least})
             sums.clear()
             model(x)
             assert len(sums) == made

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import fast, worth
 from tests.bench import roofline
 from tests.bench.roofline import FORMS, WAYS, Machine, least, placed, ratio, today
 
@@ -54,8 +54,8 @@ def counted(form, way, lags):
     moved = Moved()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "watched", lambda: False)  # as if nobody counted
-        patch.setitem(fast.LEAST, "cpu", dict.fromkeys(fast.LEAST["cpu"], 0))  # nor cared for how small these are
-        patch.setattr(fast_training, "LEAST", {"cpu": dict.fromkeys(fast_training.LEAST["cpu"], 0)})
+        for least in (worth.INFERENCE, worth.TRAINING):  # nor cared for how small these are
+            patch.setitem(least, "cpu", dict.fromkeys(least["cpu"], 0))
         _run(run, x, f, read, way, moved)
     return moved.bytes, moved.products, moved.elementwise
 

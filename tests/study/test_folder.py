@@ -5,6 +5,7 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,47 @@ def test_a_study_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None
         study.load(tmp_path)
     (tmp_path / "study.json").write_text(text)
     with pytest.raises(RecordError, match=r"study\.json"):
+        study.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("arms", ["baseline", "complete"]),
+        ("arms", ["baseline", "rw:lr=x"]),
+        ("arms", ["baseline", "[red]"]),
+        ("against", ["a/model.py", "b/model.py"]),
+        ("recipe.spec", {"x": 1}),
+        ("recipe.spec", {"rank": -1}),
+        ("recipe.spec", {"rank": "many"}),
+        ("declared.controls.positive", "x"),
+        ("declared.arms", [["rw", "x"]]),
+    ],
+)
+def test_an_edited_study_that_names_what_there_is_not_is_no_study(
+    tmp_path: Path, plan: Study, place: str, value: Any
+) -> None:
+    study.begin(tmp_path, plan, resume=False)
+    path = tmp_path / "study.json"
+    whole = json.loads(path.read_text())
+    *above, last = place.split(".")
+    inner = whole
+    for name in above:
+        inner = inner[name]
+    assert last in inner
+    inner[last] = value
+    path.write_text(json.dumps(whole))
+    with pytest.raises(RecordError, match=r"study\.json"):
+        study.load(tmp_path)
+
+
+def test_an_arm_whose_file_is_not_here_is_asked_for(tmp_path: Path, plan: Study) -> None:
+    """The study is sound: the command lacks `--arm-file`."""
+    own = replace(plan, code={**plan.code, "arm halved": "00"})
+    study.begin(tmp_path, own, resume=False)
+    path = tmp_path / "study.json"
+    path.write_text(path.read_text().replace('"rw"', '"halved"'))
+    with pytest.raises(UsageError, match="halved"):
         study.load(tmp_path)
 
 

@@ -1,0 +1,48 @@
+"""From how many elements of a sum `fast` and `fast_training` take less time than the plain formula.
+
+Found by `tests/bench/sum_speed.py --everywhere`: on the CPU with two threads, on CUDA on an H200. There a small sum
+takes as long as the host needs to ask for its kernels, and the plain formula asks in fewer words of Python.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from laurel_cli.laurel.spec import Spec
+
+# What a formula has beside x + f: RW's numbers alone, a history, low-rank maps, these with RW, these with a history.
+NUMBERS, HISTORY, MAPS, WEIGHTED_MAPS, MAPS_OF_HISTORY = (
+    "numbers",
+    "history",
+    "maps",
+    "weighted maps",
+    "maps of history",
+)
+NEVER = 1 << 62
+
+INFERENCE = {
+    "cpu": {NUMBERS: 0, HISTORY: 0, MAPS: 1 << 15, WEIGHTED_MAPS: 1 << 15, MAPS_OF_HISTORY: 1 << 15},
+    "cuda": {NUMBERS: 0, HISTORY: 1 << 24, MAPS: 1 << 25, WEIGHTED_MAPS: 1 << 24, MAPS_OF_HISTORY: 1 << 26},
+}
+# On the CPU a sum over a history alone gains from 65,536 on, but steps of GPT-2 with sums of 98,304 took longer. With
+# RW and low-rank maps it begins where a sum is up to a tenth slower, for the tensor of its size that the plain formula
+# keeps. On CUDA maps gain nothing in bfloat16, even where a sum has 67 million elements.
+TRAINING = {
+    "cpu": {NUMBERS: 3 << 17, HISTORY: 1 << 18, MAPS: 3 << 17, WEIGHTED_MAPS: 100_000, MAPS_OF_HISTORY: 100_000},
+    "cuda": {NUMBERS: 1 << 26, HISTORY: 1 << 26, MAPS: NEVER, WEIGHTED_MAPS: NEVER, MAPS_OF_HISTORY: NEVER},
+}
+
+
+def kind(spec: Spec) -> str:
+    """What a formula has beside x + f."""
+    if not spec.low_rank:
+        return HISTORY if spec.pa else NUMBERS
+    if not spec.rw:
+        return MAPS
+    return MAPS_OF_HISTORY if spec.pa else WEIGHTED_MAPS
+
+
+def pays(least: dict[str, dict[str, int]], x: Tensor, kind: str | None) -> bool:
+    """Whether a sum is large enough for a form, or of any size where no kind is given; on a device that it knows."""
+    kinds = least.get("cpu" if x.is_cpu else "cuda" if x.is_cuda else "")  # sooner than by the name of its device
+    return kinds is not None and (kind is None or x.numel() >= kinds[kind])
