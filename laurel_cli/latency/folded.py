@@ -1,4 +1,5 @@
-"""Arms as they would be deployed: LAuReL folded into the weights, batch norms merged into the convolutions before them.
+"""Arms as they would be deployed: LAuReL folded into the weights, batch norms merged into the convolutions before them,
+low-rank maps into those of the branches.
 
 The baseline is folded alike, and a folded arm is compared with it alone: merging norms makes any model faster, and that
 is nobody's merit.
@@ -17,6 +18,7 @@ from laurel_cli.latency.plan import BASELINE, COPY
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.fold import FoldReport, fold, unsettle
 from laurel_cli.laurel.fold_check import agreements, changed, outputs
+from laurel_cli.laurel.fold_maps import merge_maps
 from laurel_cli.laurel.fold_norms import merge_norms, norms
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
@@ -69,9 +71,13 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE) -> tuple[nn.M
     expected = [(given, outputs(model, given)) for given in (inputs, changed(inputs))]
     done = fold(model, inputs) if layers else model
     report = vars(done).get("laurel_folded")
-    forms = Counter(one.form for one in report.connections) if isinstance(report, FoldReport) else Counter()
     before = norms(done)
     merged = merge_norms(done, inputs)
+    forms: Counter[str] = Counter()
+    if isinstance(report, FoldReport):
+        within = merge_maps(done, inputs)
+        sums = {path: done.get_submodule(path).form for path in within}
+        forms = Counter(str(sums.get(one.layer, one.form)) for one in report.connections)
     checks = agreements(expected, copied(done))
     worst = max(checks, key=lambda check: check.error / check.allowed)
     if not worst.holds:

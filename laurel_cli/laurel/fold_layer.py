@@ -95,6 +95,7 @@ class FoldedSum(LearnedSum):
     alpha: Tensor
     bias: Tensor | None
     c: Tensor | None
+    within = False  # whether f holds B A x, see `fold_maps`
 
     def __init__(self, layer: LearnedSum, member: Member, b: Tensor, bias: Tensor) -> None:
         super().__init__(
@@ -156,7 +157,7 @@ class FoldedSum(LearnedSum):
     @property
     def form(self) -> str:
         """What is left of the formula, in words."""
-        if self.is_plain:
+        if self.is_plain and not self.within:
             return "f + x"
         if hasattr(self, "W"):
             return "f + W x" + " + bias" * (self.bias is not None)
@@ -165,7 +166,7 @@ class FoldedSum(LearnedSum):
             parts.append("h(sum_j c_j x_j)" if self.history == "shared" else "sum_j c_j x_j")
         if hasattr(self, "B") and self.history != "shared":
             parts.append("sum_j B_j A_j x_j" if self.history == "per-lag" else "B A x")
-        return " + ".join(parts + ["bias"] * (self.bias is not None))
+        return " + ".join(parts + ["bias"] * (self.bias is not None)) + ", f with B A x" * self.within
 
     def _read_numbers(self) -> None:
         """What buffers say, unless it is the number that is known, less exact."""

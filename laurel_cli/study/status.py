@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from laurel_cli.errors import UsageError
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.study import claim, executors, progress
 from laurel_cli.study import folder as studies
 from laurel_cli.study.executors import jobs
@@ -71,12 +72,22 @@ def rehearsed(plan: StudyPlan, on_progress: Callable[[str], None]) -> dict[str, 
         "trials": len(missing),
         "finished": count - len(missing),
         "jobs": made,
-        "asked": [{"what": what, "value": value} for what, value in executor.shown(made, resources)],
+        "asked": [
+            {"what": what, "value": value}
+            for what, value in (*_together(wanted.recipe), *executor.shown(made, resources))
+        ],
         "hours": _hours(missing, known),
         "known": len(known),
         "most_hours": None if limit is None else made * limit,
         "warnings": [*prepared.warnings, *looks],
     }
+
+
+def _together(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What several processes of a trial would hold; nothing of one."""
+    if recipe.world > 1:
+        held = {"ddp": "the whole model", "fsdp": "a part of every parameter"}[recipe.parallel]
+        yield "processes of a trial", f"{recipe.world}, each with {held} ({recipe.parallel})"
 
 
 def _worst_first(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -3,6 +3,9 @@
     python -m tests.bench.fold_speed --output reports/fold-speed.md
     python -m tests.bench.fold_speed --output reports/fold-speed-cuda.md --device cuda --dtype bfloat16 [--compile]
 
+Deployed is what `laurel profile --folded` times: batch norms merged into the convolutions before them, low-rank maps
+into those of the branches, over a baseline whose norms are merged alike.
+
 All models of a case take turns in random order, in one process; a round gives each one's time over the
 baseline's of the same round. The allocator keeps its memory (glibc gives large tensors back after every use, and the
 page faults that follow would be most of what is measured). Coefficients are moved from their start, so that no
@@ -55,20 +58,25 @@ def main() -> None:
         os.execve(  # they are read when a process begins
             sys.executable, [sys.executable, "-m", "tests.bench.fold_speed", *sys.argv[1:]], os.environ | ALLOCATOR
         )
-    lines = [_head(asked), "| case | arm | as it is | folded |", "|---|---|---:|---:|"]
+    lines = [_head(asked), "| case | arm | as it is | folded | deployed |", "|---|---|---:|---:|---:|"]
     for case in asked.cases:
-        for arm, whole, folded in measured(case, asked):
-            lines.append(f"| {case} | {arm} | {spread(whole)} | {'' if folded is None else spread(folded)} |")
+        for arm, *found in measured(case, asked):
+            cells = ("" if ratios is None else spread(ratios) for ratios in found)
+            lines.append(f"| {case} | {arm} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
             asked.output.write_text("\n".join(lines) + "\n")
 
 
-def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float], list[float] | None]]:
-    """For each arm the ratios of each round, as it is and folded; last naive scaling, and the baseline's copy."""
+def measured(
+    case: str, asked: argparse.Namespace
+) -> list[tuple[str, list[float], list[float] | None, list[float] | None]]:
+    """For each arm the ratios of each round, as it is, folded and deployed; last naive scaling, the baseline's copy."""
     import torch
 
     import laurel_cli as laurel
     from laurel_cli.devices import opened
+    from laurel_cli.laurel.fold_maps import merge_maps
+    from laurel_cli.laurel.fold_norms import merge_norms
 
     name, _, batch = case.partition(" x ")
     device, dtype = opened(asked.device), getattr(torch, asked.dtype)
@@ -85,7 +93,14 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
                     0.1 * torch.randn_like(parameter) / (parameter[0].numel() ** 0.5 if parameter.dim() else 1)
                 )
         models[arm] = model
-        models[f"{arm} folded"] = laurel.fold(model, inputs)
+        models[f"{arm} folded"] = folded = laurel.fold(model, inputs)
+        ready = copy.deepcopy(folded)
+        if merge_norms(ready, inputs) + len(merge_maps(ready, inputs)):
+            models[f"{arm} deployed"] = ready
+    for label in ("baseline", "the same again", "naive+1"):
+        ready = copy.deepcopy(models[label])
+        if merge_norms(ready, inputs):
+            models[f"{label} deployed"] = ready
     there = on(device, dtype, timed)
     calls = {}
     for label, model in models.items():
@@ -93,12 +108,13 @@ def measured(case: str, asked: argparse.Namespace) -> list[tuple[str, list[float
         calls[label] = _call(torch.compile(model) if asked.compile else model, *there)
     with torch.inference_mode():
         times = taken(calls, device, asked.rounds, SECONDS if device.host else SECONDS / 10)
-    ratios = {
-        label: [own / base for own, base in zip(taken, times["baseline"], strict=True)]
-        for label, taken in times.items()
-    }
-    rows = [(arm, ratios[arm], ratios[f"{arm} folded"]) for arm in asked.arms]
-    return [*rows, *((label, ratios[one], None) for label, one in OTHERS.items())]
+    ratios = {}
+    for label, seconds in times.items():
+        base = times["baseline deployed" if label.endswith(" deployed") else "baseline"]
+        ratios[label] = [own / other for own, other in zip(seconds, base, strict=True)]
+    rows = [(arm, ratios[arm], ratios[f"{arm} folded"], ratios.get(f"{arm} deployed")) for arm in asked.arms]
+    others = ((label, ratios[one], None, ratios.get(f"{one} deployed")) for label, one in OTHERS.items())
+    return [*rows, *others]
 
 
 def on(device: Device, dtype: torch.dtype, inputs: Inputs) -> tuple[Any, Any]:

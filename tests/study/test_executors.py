@@ -404,6 +404,10 @@ def test_a_rehearsal_leaves_nothing_and_says_what_would_run(folder: Path, tmp_pa
     new = rehearsed(replace(plan, folder=tmp_path / "new"), lambda step: None)
     assert (new["trials"], new["hours"]) == (6, None)
     assert not (tmp_path / "new").exists()
+    assert not any(one["what"] == "processes of a trial" for one in new["asked"])
+    together = replace(plan, recipe=replace(asked.recipe, world=2), folder=tmp_path / "new")
+    (said,) = [one for one in rehearsed(together, lambda step: None)["asked"] if "processes" in one["what"]]
+    assert said["value"] == "2, each with the whole model (ddp)"
 
 
 def test_a_job_says_that_it_cannot_see_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

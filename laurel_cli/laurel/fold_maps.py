@@ -1,0 +1,303 @@
+"""Low-rank maps as more channels of a branch's own maps, for inference: B A x costs no pass of its own over x and f.
+
+Where the branch's last map makes the branch's result, B is r more inputs of it. Where a map of the branch reads the
+skip itself, as in a ResNet's bottleneck or in the feed-forward part of a post-norm transformer, A is r more outputs of
+it; where a projection makes the skip, A times the projection is. What stands between never sees these channels. Which
+maps they are is seen in a forward pass. That nothing else reads what they make is then tried: with other numbers in A
+and B, the model must compute what it did.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from laurel_cli.laurel.fast import CONVOLUTIONS, HOOKS, MAPS
+from laurel_cli.laurel.fold_check import agreements, changed, in_dtype, outputs
+from laurel_cli.laurel.fold_layer import FoldedSum
+from laurel_cli.models.copies import copied
+from laurel_cli.models.inputs import Inputs
+
+Ran = tuple[str, Tensor, Tensor]  # path of a map, what it read, what it made
+ALONE = "The last map of a branch ran without its first one, which makes a part of its input."
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Paths of maps.
+
+    Attributes:
+        total: of a learned sum; `last` of the map that makes its branch's result.
+        first: of the one that A goes into: it reads the skip, or what makes the skip reads, or makes it.
+        projection: of what makes the skip; "" where `first` reads the skip.
+    """
+
+    total: str
+    first: str
+    last: str
+    projection: str
+
+
+class _Kept(threading.local):
+    value: Tensor | None = None
+
+
+class Hand:
+    """Where the first map of a branch leaves what the last one takes, in each thread apart."""
+
+    def __init__(self) -> None:
+        self._kept = _Kept()
+
+    def put(self, value: Tensor) -> None:
+        """Leave it."""
+        self._kept.value = value
+
+    def take(self) -> Tensor:
+        """Take it away.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        value = self._kept.value
+        if value is None:
+            raise RuntimeError(ALONE)
+        self._kept.value = None
+        return value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hand:
+        memo[id(self)] = copied = Hand()
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hand, ()
+
+
+class First(nn.Module):
+    """A map with r more outputs, A x, which it hands on.
+
+    Args:
+        own: the map as it was; `down` A. Neither is changed.
+        projection: makes x of what `own` reads; None where `own` reads x.
+        hand: where A x is left.
+    """
+
+    def __init__(self, own: Any, down: Any, projection: Any, hand: Hand) -> None:
+        super().__init__()
+        width, rank = own.weight.shape[0], down.weight.shape[0]
+        self.hand, self.own, self.further = hand, (0, width), (width, rank)
+        self.dim = 1 if isinstance(own, CONVOLUTIONS) else -1
+        further, offset, bias = down.weight, None, own.bias
+        if projection is not None:
+            maps, weight = down.weight.flatten(1).double(), projection.weight
+            further = (maps @ weight.flatten(1).double()).view(rank, *weight.shape[1:]).to(weight.dtype)
+            offset = None if projection.bias is None else (maps @ projection.bias.double()).to(weight.dtype)
+        if bias is not None or offset is not None:
+            bias = own.weight.new_zeros(width) if bias is None else bias
+            bias = torch.cat((bias, bias.new_zeros(rank) if offset is None else offset))
+        self.map = _map(own, torch.cat((own.weight, further)), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the map made of x."""
+        whole: Tensor = self.map(x)
+        self.hand.put(whole.narrow(self.dim, *self.further))
+        return whole.narrow(self.dim, *self.own).contiguous()  # of `split` no result may be changed in place
+
+
+class Last(nn.Module):
+    """A branch's last map with r more inputs, of which it makes B A x.
+
+    Args:
+        own: the map as it was; `up` B. Neither is changed.
+        hand: where A x lies.
+    """
+
+    def __init__(self, own: Any, up: Any, hand: Hand) -> None:
+        super().__init__()
+        self.hand, self.dim = hand, 1 if isinstance(own, CONVOLUTIONS) else -1
+        self.map = _map(own, torch.cat((own.weight, up.weight), 1), own.bias)
+
+    def forward(self, inner: Tensor) -> Tensor:
+        """What the map made of its input, and B A x."""
+        total: Tensor = self.map(torch.cat((inner, self.hand.take()), self.dim))
+        return total
+
+
+def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
+    """Make A and B channels of the branch's maps where that can be, in place; the model is for inference from here on.
+
+    Args:
+        model: folded, with real weights, in eval mode.
+        inputs: what it is called with. A sum that they do not reach stays.
+
+    Returns:
+        Paths of the sums, whose A and B are elsewhere now.
+    """
+    found = _branches(model, inputs)
+    if found and not _agrees(model, found, inputs):
+        found = [one for one in found if _agrees(model, [one], inputs)]
+        if not _agrees(model, found, inputs):
+            found = []
+    _merge(model, found)
+    return [branch.total for branch in found]
+
+
+def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
+    """Sums with maps whose branch begins with a map of the very skip and ends with one; each is called once."""
+    sums = {name: module for name, module in model.named_modules() if _has_maps(module)}
+    maps = {name: module for name, module in model.named_modules() if _is_map(module)}
+    shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    calls: Counter[str] = Counter()
+    ran: list[Ran] = []  # held, so that no other tensor gets the number of one of them
+    added: list[tuple[str, Tensor, Tensor, int]] = []
+
+    def mapped(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            calls[name] += 1
+            ran.append((name, args[0], output))
+
+        return hook
+
+    def summed(name: str) -> Any:
+        def hook(module: Any, args: Any) -> None:
+            calls[name] += 1
+            left, right, sign, flip = (*args[:4], *(1, False)[len(args[:4]) - 2 :])
+            x, f = (left, right) if (module.skip == 0) != flip else (right, left)
+            if sign > 0:
+                added.append((name, x, f, len(ran)))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, module in maps.items():
+            hooks.callback(module.register_forward_hook(mapped(name)).remove)
+        for name, module in sums.items():
+            hooks.callback(module.register_forward_pre_hook(summed(name)).remove)
+        outputs(model, inputs)
+    found = []
+    for name, x, f, before in added:
+        lasts = [(i, one) for i, (one, _, made) in enumerate(ran[:before]) if made is f and _is_pointwise(maps[one])]
+        if len(lasts) != 1:
+            continue
+        ((place, last),) = lasts
+        first = _first(maps, ran, place, x)
+        if first is None or last in first:
+            continue
+        branch, total = Branch(name, first[0], last, first[1]), sums[name]
+        own = [model.get_submodule(one) for one in (branch.first, branch.last)]
+        alike = type(own[0]) is type(own[1]) is type(total.A[0])
+        alone = all(shared[id(parameter)] == 1 for module in (*own, total) for parameter in module.parameters())
+        if alike and alone and all(calls[one] == 1 for one in (name, branch.first, last)):
+            found.append(branch)
+    used = Counter(one for branch in found for one in (branch.first, branch.last))
+    return [branch for branch in found if used[branch.first] == used[branch.last] == 1]
+
+
+def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Tensor) -> tuple[str, str] | None:
+    """Where A can go, among what ran before `place`, and the projection that it is multiplied with, "" for none."""
+    earlier = ran[:place]
+    for one, given, _ in earlier:
+        if given is x and _is_pointwise(maps[one]):
+            return one, ""
+    for projection, source, made in ran:
+        for one, given, _ in earlier if made is x else ():
+            if given is source and _geometry(maps[one]) == _geometry(maps[projection]):
+                return one, projection
+    return None
+
+
+def _geometry(module: Any) -> tuple[Any, ...]:
+    """Equal for maps that read the same places."""
+    if isinstance(module, nn.Linear):
+        return (nn.Linear,)
+    return type(module), module.kernel_size, module.stride, module.padding, module.dilation
+
+
+def _has_maps(module: nn.Module) -> bool:
+    """Whether it is a folded sum with one pair of low-rank maps of the skip."""
+    if not isinstance(module, FoldedSum) or module.history != "none" or "B" not in module._modules or module._moved:
+        return False
+    return all(_is_pointwise(one) for one in (module.A[0], module.B))
+
+
+def _is_map(module: Any) -> bool:
+    """Whether it is a linear layer or a convolution of all channels, and no class that does more."""
+    if type(module) not in MAPS or "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS):
+        return False
+    if any(type(parameter) is not nn.Parameter for parameter in module.parameters()):
+        return False
+    return type(module) is nn.Linear or (module.groups == 1 and module.padding_mode == "zeros")
+
+
+def _is_pointwise(module: Any) -> bool:
+    """Whether it is such a map of the channels at each place."""
+    if not _is_map(module):
+        return False
+    one = {(1,) * len(module.kernel_size)} if type(module) in CONVOLUTIONS else set()
+    return type(module) is nn.Linear or ({module.kernel_size, module.stride} == one and not any(module.padding))
+
+
+def _agrees(model: nn.Module, branches: Sequence[Branch], inputs: Inputs) -> bool:
+    """Whether a copy with other numbers in its maps, in float64 where it can, computes the same merged."""
+    for exact in (True, False):
+        scratch = copied(model)
+        _unsettle(scratch, branches)
+        given = in_dtype(inputs, torch.float64) if exact else inputs
+        try:
+            expected = [(given, outputs(scratch.double() if exact else scratch, given))]
+        except Exception:
+            if exact:  # its code asks for a dtype
+                continue
+            raise
+        with suppress(Exception):  # it does not run on them
+            expected.append((changed(given), outputs(scratch, changed(given))))
+        _merge(scratch, branches)
+        return all(one.holds for one in agreements(expected, scratch))
+    return False
+
+
+@torch.no_grad()
+def _unsettle(model: nn.Module, branches: Sequence[Branch]) -> None:
+    """Maps that are not zero: a B that is would hide what becomes of A x."""
+    generator = torch.Generator().manual_seed(0)
+    for branch in branches:
+        for parameter in model.get_submodule(branch.total).parameters():
+            noise = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
+            parameter.add_(0.3 * noise.to(parameter))
+
+
+@torch.no_grad()
+def _merge(model: nn.Module, branches: Sequence[Branch]) -> None:
+    for branch in branches:
+        total: Any = model.get_submodule(branch.total)
+        hand = Hand()
+        projection = model.get_submodule(branch.projection) if branch.projection else None
+        first = First(model.get_submodule(branch.first), total.A[0], projection, hand)
+        last = Last(model.get_submodule(branch.last), total.B, hand)
+        for path, made in ((branch.first, first), (branch.last, last)):
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, made.train(total.training))
+        del total.A, total.B
+        total.within = True
+
+
+def _map(like: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A map of the kind of `like` with this weight and bias."""
+    outputs_, inputs_ = weight.shape[:2]
+    options: dict[str, Any] = {"bias": bias is not None, "device": weight.device, "dtype": weight.dtype}
+    if isinstance(like, nn.Linear):
+        made: Any = skip_init(nn.Linear, inputs_, outputs_, **options)
+    else:
+        given = (like.kernel_size, like.stride, like.padding, like.dilation)
+        made = skip_init(type(like), inputs_, outputs_, *given, **options)
+    made.weight = nn.Parameter(weight, requires_grad=like.weight.requires_grad)
+    if bias is not None:
+        made.bias = nn.Parameter(bias, requires_grad=like.weight.requires_grad)
+    return made
