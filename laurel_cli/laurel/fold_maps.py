@@ -26,7 +26,7 @@ from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
 
-Ran = tuple[str, Tensor, Tensor]  # path of a map, what it read, what it made
+Ran = tuple[str, Any, Any]  # path of a map, what it read, what it made
 ALONE = "The last map of a branch ran without its first one, which makes a part of its input."
 
 
@@ -156,21 +156,21 @@ def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     calls: Counter[str] = Counter()
     ran: list[Ran] = []  # held, so that no other tensor gets the number of one of them
-    added: list[tuple[str, Tensor, Tensor, int]] = []
+    added: list[tuple[str, Any, Any, int]] = []
 
     def mapped(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             calls[name] += 1
-            ran.append((name, args[0], output))
+            ran.append((name, args[0] if args else None, output))
 
         return hook
 
     def summed(name: str) -> Any:
         def hook(module: Any, args: Any) -> None:
             calls[name] += 1
-            left, right, sign, flip = (*args[:4], *(1, False)[len(args[:4]) - 2 :])
-            x, f = (left, right) if (module.skip == 0) != flip else (right, left)
-            if sign > 0:
+            given = [*args, *(None, None, 1, False)[len(args) :]]
+            x, f = given[:2] if (module.skip == 0) != given[3] else given[1::-1]
+            if given[2] > 0:
                 added.append((name, x, f, len(ran)))
 
         return hook
@@ -200,7 +200,7 @@ def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
     return [branch for branch in found if used[branch.first] == used[branch.last] == 1]
 
 
-def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Tensor) -> tuple[str, str] | None:
+def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Any) -> tuple[str, str] | None:
     """Where A can go, among what ran before `place`, and the projection that it is multiplied with, "" for none."""
     earlier = ran[:place]
     for one, given, _ in earlier:
@@ -208,7 +208,7 @@ def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Tensor) -
             return one, ""
     for projection, source, made in ran:
         for one, given, _ in earlier if made is x else ():
-            if given is source and _geometry(maps[one]) == _geometry(maps[projection]):
+            if given is not None and given is source and _geometry(maps[one]) == _geometry(maps[projection]):
                 return one, projection
     return None
 
@@ -259,7 +259,10 @@ def _agrees(model: nn.Module, branches: Sequence[Branch], inputs: Inputs) -> boo
         with suppress(Exception):  # it does not run on them
             expected.append((changed(given), outputs(scratch, changed(given))))
         _merge(scratch, branches)
-        return all(one.holds for one in agreements(expected, scratch))
+        try:
+            return all(one.holds for one in agreements(expected, scratch))
+        except Exception:  # noqa: BLE001 - the model's code looks into its maps, in whatever way
+            return False
     return False
 
 

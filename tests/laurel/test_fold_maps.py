@@ -17,7 +17,8 @@ from laurel_cli.laurel.fold_maps import ALONE, First, Last, merge_maps
 from laurel_cli.laurel.fold_norms import merge_norms
 from laurel_cli.models.inputs import as_inputs
 
-D, R = 8, 2
+D = 8
+SPOILS = ["pre-norm", "read", "twice", "shared", "looked into", "changed", "hooked", "patched"]
 
 
 class Bottleneck(nn.Module):
@@ -50,7 +51,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         read = self.norm(x) if self.spoil == "pre-norm" else x
+        if self.spoil == "looked into":
+            read = read if self.one.weight.shape else x
         f = self.two(torch.nn.functional.gelu(self.one(read)))
+        f = f.mul_(f.sigmoid()) if self.spoil == "changed" else f
         y = self.norm(x + f)
         if self.spoil == "read":
             y = y * f
@@ -105,7 +109,7 @@ def test_a_post_norm_feed_forward_part_takes_them() -> None:
     torch.testing.assert_close(done(x), model(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("spoil", ["pre-norm", "read", "twice", "shared", "hooked", "patched"])
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_what_would_change_something_else_stays(spoil: str) -> None:
     x = torch.randn(3, 5, D, dtype=torch.float64)
     _, done = folded(FeedForward(spoil), x, "lr@2")  # which leaves f to whoever reads it

@@ -18,19 +18,21 @@ from laurel_cli.models.inputs import as_inputs
 class Block(nn.Module):
     """x + bn(conv(x)); `read` lets something else read the convolution's output too."""
 
-    def __init__(self, read=False, shared=False, twice=False):
+    def __init__(self, read=False, shared=False, twice=False, looked=False):
         super().__init__()
         self.conv, self.bn = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
         self.other = nn.Conv2d(4, 4, 3, padding=1, bias=False)
         if shared:
             self.other.weight = self.conv.weight
-        self.read, self.twice = read, twice
+        self.read, self.twice, self.looked = read, twice, looked
 
     def forward(self, x):
         y = self.conv(x)
         z = self.bn(y)
         if self.twice:
             z = self.bn(z)
+        if self.looked:
+            z = z + self.bn.eps
         return x + z + (y if self.read else 0) + self.other(x)
 
 
@@ -57,7 +59,7 @@ def test_the_merged_convolution_is_the_formula():
     assert norms(model) == 0
 
 
-@pytest.mark.parametrize("kind", ["read", "shared", "twice"])
+@pytest.mark.parametrize("kind", ["read", "shared", "twice", "looked"])
 def test_what_would_change_something_else_stays(kind):
     model = trained(Block(**{kind: True}))
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
