@@ -37,7 +37,7 @@ def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
         return False
-    return worth.pays(worth.INFERENCE, x, kind) and are_alike(x, others, PLAIN)
+    return are_alike(x, others, PLAIN) and worth.pays(worth.INFERENCE, x, kind)
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:

@@ -93,7 +93,7 @@ class First(nn.Module):
         super().__init__()
         width, rank = own.weight.shape[0], down.weight.shape[0]
         self.hand, self.own, self.further = hand, (0, width), (width, rank)
-        self.dim = 1 if isinstance(own, CONVOLUTIONS) else -1
+        self.dim = _channels(own)
         further, offset, bias = down.weight, None, own.bias
         if projection is not None:
             maps, weight = down.weight.flatten(1).double(), projection.weight
@@ -108,7 +108,8 @@ class First(nn.Module):
         """What the map made of x."""
         whole: Tensor = self.map(x)
         self.hand.put(whole.narrow(self.dim, *self.further))
-        return whole.narrow(self.dim, *self.own).contiguous()  # of `split` no result may be changed in place
+        # Not `split`, of whose results none may be changed in place. What follows goes over it several times.
+        return whole.narrow(self.dim, *self.own).contiguous()
 
 
 class Last(nn.Module):
@@ -121,7 +122,7 @@ class Last(nn.Module):
 
     def __init__(self, own: Any, up: Any, hand: Hand) -> None:
         super().__init__()
-        self.hand, self.dim = hand, 1 if isinstance(own, CONVOLUTIONS) else -1
+        self.hand, self.dim = hand, _channels(own)
         self.map = _map(own, torch.cat((own.weight, up.weight), 1), own.bias)
 
     def forward(self, inner: Tensor) -> Tensor:
@@ -213,6 +214,11 @@ def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Any) -> t
     return None
 
 
+def _channels(module: Any) -> int:
+    """The dimension of the channels, from the end: images may come without a batch."""
+    return -1 - len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else -1
+
+
 def _geometry(module: Any) -> tuple[Any, ...]:
     """Equal for maps that read the same places."""
     if isinstance(module, nn.Linear):
@@ -258,8 +264,8 @@ def _agrees(model: nn.Module, branches: Sequence[Branch], inputs: Inputs) -> boo
             raise
         with suppress(Exception):  # it does not run on them
             expected.append((changed(given), outputs(scratch, changed(given))))
-        _merge(scratch, branches)
         try:
+            _merge(scratch, branches)
             return all(one.holds for one in agreements(expected, scratch))
         except Exception:  # noqa: BLE001 - the model's code looks into its maps, in whatever way
             return False

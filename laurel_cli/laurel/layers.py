@@ -79,6 +79,10 @@ class LaurelLayer(LearnedSum):
             return a, 1 - a
         both: Tensor = self.weights
         if self.spec.normalize != "none":
+            if torch.compiler.is_compiling():  # the same, as a part of any kernel: a reduction is one of its own
+                difference = both[0] - both[1]
+                scale = 2 if self.spec.normalize == "2softmax" else 1
+                return scale * torch.sigmoid(difference), scale * torch.sigmoid(-difference)
             both = torch.softmax(both, dim=0)
         if self.spec.normalize == "2softmax":
             both = 2 * both

@@ -37,6 +37,12 @@ class Sum(nn.Module):
 
 def kernels(spec: Spec | None, *, training: bool) -> int:
     """Kernels of one call, and of its backward pass; products by libraries are none."""
+    written = code(spec, training=training)
+    return sum(len(re.findall(r"^cpp_fused\w* = ", one, re.MULTILINE)) for one in written)
+
+
+def code(spec: Spec | None, *, training: bool) -> list[str]:
+    """What inductor writes for one call, and for its backward pass."""
     torch._dynamo.reset()
     compiled = torch.compile(Sum(spec), fullgraph=True)
     given = [torch.randn(ROWS, WIDTH, requires_grad=training) for _ in range(4 if spec and spec.pa else 2)]
@@ -48,7 +54,7 @@ def kernels(spec: Spec | None, *, training: bool) -> int:
                 y.backward(torch.ones_like(y))
 
     _, written = run_and_get_code(run)
-    return sum(len(re.findall(r"^cpp_fused\w* = ", code, re.MULTILINE)) for code in written)
+    return list(written)
 
 
 @pytest.mark.slow
@@ -64,3 +70,19 @@ def test_scalars_cost_no_kernel_and_low_rank_maps_one() -> None:
     assert kernels(Spec(rw=True), training=True) == 2
     assert kernels(Spec(pa=True), training=True) == 2
     assert kernels(both, training=True) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalize", ["2softmax", "softmax", "sigmoid"])
+def test_numbers_are_made_where_they_are_used(normalize: str) -> None:
+    """A softmax of two is a reduction: on CUDA a kernel of its own, in which inductor says what it will not do."""
+    spec = Spec(rw=True, normalize=normalize)
+    assert not any("softmax" in one.partition("async_compile")[2] for one in code(spec, training=True))
+    layer = Sum(spec).layer
+    assert layer is not None
+    eager = torch.stack(layer.residual_weights())
+    compiled = torch.compile(lambda: torch.stack(layer.residual_weights()), fullgraph=True)()
+    torch.testing.assert_close(compiled, eager)
+    (expected,) = torch.autograd.grad(eager.square().sum(), layer.weights)
+    (found,) = torch.autograd.grad(compiled.square().sum(), layer.weights)
+    torch.testing.assert_close(found, expected)
