@@ -166,7 +166,7 @@ class FoldedSum(LearnedSum):
             parts.append("h(sum_j c_j x_j)" if self.history == "shared" else "sum_j c_j x_j")
         if hasattr(self, "B") and self.history != "shared":
             parts.append("sum_j B_j A_j x_j" if self.history == "per-lag" else "B A x")
-        return " + ".join(parts + ["bias"] * (self.bias is not None)) + ", f with B A x" * self.within
+        return " + ".join(parts + ["bias"] * (self.bias is not None)) + " (B A x in f)" * self.within
 
     def _read_numbers(self) -> None:
         """What buffers say, unless it is the number that is known, less exact."""

@@ -153,7 +153,8 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
 def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
     """Sums with maps whose branch begins with a map of the very skip and ends with one; each is called once."""
     sums = {name: module for name, module in model.named_modules() if _has_maps(module)}
-    maps = {name: module for name, module in model.named_modules() if _is_map(module)}
+    within = tuple(f"{name}." for name in sums)
+    maps = {name: one for name, one in model.named_modules() if _is_map(one) and not name.startswith(within)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     calls: Counter[str] = Counter()
     ran: list[Ran] = []  # held, so that no other tensor gets the number of one of them
