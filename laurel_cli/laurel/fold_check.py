@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import random_states
 from laurel_cli.models.run import running
@@ -82,6 +84,36 @@ def agreements(expected: Sequence[tuple[Inputs, list[Tensor]]], model: nn.Module
         allowed = max(LEAST * torch.finfo(dtype).eps, TIMES * rounding)
         told.append(Agreement(str(dtype).removeprefix("torch."), distance(wanted, got), allowed))
     return tuple(told)
+
+
+def merged_agrees(
+    model: nn.Module, inputs: Inputs, unsettle: Callable[[nn.Module], None], merge: Callable[[nn.Module], None]
+) -> bool:
+    """Whether a copy with other numbers, in float64 where it can, computes the same merged.
+
+    Args:
+        model: left as it is; `inputs` what it is called with, once as they are and once changed.
+        unsettle: gives a copy, in place, numbers with which a wrong merge is seen.
+        merge: what is tried, in place. Where the model's code does not survive it, it is no merge.
+    """
+    for exact in (True, False):
+        scratch = copied(model)
+        unsettle(scratch)
+        given = in_dtype(inputs, torch.float64) if exact else inputs
+        try:
+            expected = [(given, outputs(scratch.double() if exact else scratch, given))]
+        except Exception:
+            if exact:  # its code asks for a dtype
+                continue
+            raise
+        with suppress(Exception):  # it does not run on them
+            expected.append((changed(given), outputs(scratch, changed(given))))
+        try:
+            merge(scratch)
+            return all(one.holds for one in agreements(expected, scratch))
+        except Exception:  # noqa: BLE001 - its code looks into what is merged, in whatever way
+            return False
+    return False
 
 
 def changed(inputs: Inputs) -> Inputs:

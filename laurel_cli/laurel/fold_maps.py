@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from laurel_cli.laurel.fast import CONVOLUTIONS, HOOKS, MAPS
-from laurel_cli.laurel.fold_check import agreements, changed, in_dtype, outputs
+from laurel_cli.laurel.fold_check import merged_agrees, outputs
 from laurel_cli.laurel.fold_layer import FoldedSum
-from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
 
 Ran = tuple[str, Any, Any]  # path of a map, what it read, what it made
@@ -141,10 +141,14 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     Returns:
         Paths of the sums, whose A and B are elsewhere now.
     """
+
+    def agrees(branches: Sequence[Branch]) -> bool:
+        return merged_agrees(model, inputs, partial(_unsettle, branches=branches), partial(_merge, branches=branches))
+
     found = _branches(model, inputs)
-    if found and not _agrees(model, found, inputs):
-        found = [one for one in found if _agrees(model, [one], inputs)]
-        if not _agrees(model, found, inputs):
+    if found and not agrees(found):
+        found = [one for one in found if agrees([one])]
+        if not agrees(found):
             found = []
     _merge(model, found)
     return [branch.total for branch in found]
@@ -249,28 +253,6 @@ def _is_pointwise(module: Any) -> bool:
         return False
     one = {(1,) * len(module.kernel_size)} if type(module) in CONVOLUTIONS else set()
     return type(module) is nn.Linear or ({module.kernel_size, module.stride} == one and not any(module.padding))
-
-
-def _agrees(model: nn.Module, branches: Sequence[Branch], inputs: Inputs) -> bool:
-    """Whether a copy with other numbers in its maps, in float64 where it can, computes the same merged."""
-    for exact in (True, False):
-        scratch = copied(model)
-        _unsettle(scratch, branches)
-        given = in_dtype(inputs, torch.float64) if exact else inputs
-        try:
-            expected = [(given, outputs(scratch.double() if exact else scratch, given))]
-        except Exception:
-            if exact:  # its code asks for a dtype
-                continue
-            raise
-        with suppress(Exception):  # it does not run on them
-            expected.append((changed(given), outputs(scratch, changed(given))))
-        try:
-            _merge(scratch, branches)
-            return all(one.holds for one in agreements(expected, scratch))
-        except Exception:  # noqa: BLE001 - the model's code looks into its maps, in whatever way
-            return False
-    return False
 
 
 @torch.no_grad()

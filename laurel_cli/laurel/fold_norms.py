@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from laurel_cli.laurel.fold_check import agreements, changed, in_dtype, outputs
-from laurel_cli.models.copies import copied
+from laurel_cli.laurel.fold_check import merged_agrees, outputs
 from laurel_cli.models.inputs import Inputs
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -36,7 +36,7 @@ def merge_norms(model: nn.Module, inputs: Inputs) -> int:
         How many norms are gone: none where a merged copy was seen to compute something else.
     """
     found = _pairs(model, inputs)
-    if found and not _agrees(model, found, inputs):
+    if found and not merged_agrees(model, inputs, _unsettle, partial(_merge, pairs=found)):
         found = []
     _merge(model, found)
     return len(found)
@@ -88,28 +88,6 @@ def _is_fixed(module: nn.Module) -> bool:
     """Whether it is a batch norm, and no class that does more, with numbers of its own."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return type(module) in NORMS and module.running_mean is not None and not hooked
-
-
-def _agrees(model: nn.Module, pairs: Pairs, inputs: Inputs) -> bool:
-    """Whether a copy with other numbers in its norms, in float64 where it can, computes the same merged."""
-    for exact in (True, False):
-        scratch = copied(model)
-        _unsettle(scratch)
-        given = in_dtype(inputs, torch.float64) if exact else inputs
-        try:
-            expected = [(given, outputs(scratch.double() if exact else scratch, given))]
-        except Exception:
-            if exact:  # its code asks for a dtype
-                continue
-            raise
-        with suppress(Exception):  # it does not run on them
-            expected.append((changed(given), outputs(scratch, changed(given))))
-        try:
-            _merge(scratch, pairs)
-            return all(one.holds for one in agreements(expected, scratch))
-        except Exception:  # noqa: BLE001 - the model's code looks into its norms, in whatever way
-            return False
-    return False
 
 
 @torch.no_grad()
