@@ -31,7 +31,7 @@ ALONE = "The last map of a branch ran without its first one, which makes a part 
 
 
 @dataclass(frozen=True)
-class Branch:
+class BranchEnds:
     """Paths of maps.
 
     Attributes:
@@ -46,7 +46,7 @@ class Branch:
     projection: str
 
 
-class _Kept(threading.local):
+class _InHand(threading.local):
     value: Tensor | None = None
 
 
@@ -54,7 +54,7 @@ class Hand:
     """Where the first map of a branch leaves what the last one takes, in each thread apart."""
 
     def __init__(self) -> None:
-        self._kept = _Kept()
+        self._kept = _InHand()
 
     def put(self, value: Tensor) -> None:
         """Leave it."""
@@ -142,7 +142,7 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
         Paths of the sums, whose A and B are elsewhere now.
     """
 
-    def agrees(branches: Sequence[Branch]) -> bool:
+    def agrees(branches: Sequence[BranchEnds]) -> bool:
         return merged_agrees(model, inputs, partial(_unsettle, branches=branches), partial(_merge, branches=branches))
 
     found = _branches(model, inputs)
@@ -154,7 +154,7 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     return [branch.total for branch in found]
 
 
-def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
+def _branches(model: nn.Module, inputs: Inputs) -> list[BranchEnds]:
     """Sums with maps whose branch begins with a map of the very skip and ends with one; each is called once."""
     sums = {name: module for name, module in model.named_modules() if _has_maps(module)}
     within = tuple(f"{name}." for name in sums)
@@ -196,7 +196,7 @@ def _branches(model: nn.Module, inputs: Inputs) -> list[Branch]:
         first = _first(maps, ran, place, x)
         if first is None or last in first:
             continue
-        branch, total = Branch(name, first[0], last, first[1]), sums[name]
+        branch, total = BranchEnds(name, first[0], last, first[1]), sums[name]
         own = [model.get_submodule(one) for one in (branch.first, branch.last)]
         alike = type(own[0]) is type(own[1]) is type(total.A[0])
         alone = all(shared[id(parameter)] == 1 for module in (*own, total) for parameter in module.parameters())
@@ -256,7 +256,7 @@ def _is_pointwise(module: Any) -> bool:
 
 
 @torch.no_grad()
-def _unsettle(model: nn.Module, branches: Sequence[Branch]) -> None:
+def _unsettle(model: nn.Module, branches: Sequence[BranchEnds]) -> None:
     """Maps that are not zero: a B that is would hide what becomes of A x."""
     generator = torch.Generator().manual_seed(0)
     for branch in branches:
@@ -266,7 +266,7 @@ def _unsettle(model: nn.Module, branches: Sequence[Branch]) -> None:
 
 
 @torch.no_grad()
-def _merge(model: nn.Module, branches: Sequence[Branch]) -> None:
+def _merge(model: nn.Module, branches: Sequence[BranchEnds]) -> None:
     for branch in branches:
         total: Any = model.get_submodule(branch.total)
         hand = Hand()
