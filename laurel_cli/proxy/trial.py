@@ -391,5 +391,6 @@ def _restore(updater: torch.optim.Optimizer, updates: Mapping[str, Any]) -> None
             raise ValueError("what its optimizer remembers has other shapes")
 
 
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key not in ("params", "lr")}
+def _settings(group: Mapping[str, Any]) -> dict[str, str]:
+    """In words, which tell 1 from True: a kernel takes no other type than its own."""
+    return {key: repr(value) for key, value in group.items() if key not in ("params", "lr")}

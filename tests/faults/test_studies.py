@@ -180,6 +180,19 @@ def test_a_step_that_cannot_be_is_4(saved, tmp_path, step):
         trained(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize("key", ["maximize", "amsgrad", "weight_decay", "betas"])
+def test_a_setting_of_another_type_is_4(saved, tmp_path, key):
+    """0 is equal to False, and no kernel takes it in its place."""
+    whole = torch.load(saved, weights_only=True)
+    del whole["sha256"]
+    for group in whole["state"]["optimizers"][0]["param_groups"]:
+        value = group[key]
+        group[key] = int(value) if isinstance(value, bool) else str(value) if key == "weight_decay" else list(value)
+    rewritten(tmp_path / "a.pt", whole)
+    with pytest.raises(RecordError, match="settings of its optimizer"):
+        trained(tmp_path / "a.pt")
+
+
 EDITS = 200
 VALUES = (None, -1, 0, 10**30, 1.5, float("nan"), "", "x", (), [], {}, [1], {"a": 1}, torch.zeros(0), torch.ones(3))
 
