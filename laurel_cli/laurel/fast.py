@@ -216,6 +216,17 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
     return total
 
 
+def is_bare(module: nn.Module) -> bool:
+    """Whether it is a linear layer or a convolution itself, with no hook and no forward method of its own."""
+    own = vars(module)
+    if type(module) not in MAPS or "forward" in own:
+        return False
+    for hooks in HOOKS:  # noqa: SIM110 - see `are_alike`
+        if own[hooks]:
+            return False
+    return True
+
+
 def is_plain(module: nn.Module, x: Tensor) -> bool:
     """Whether its call is a product with its weight and nothing else: no hook, no other forward method, weight or bias.
 
@@ -226,13 +237,7 @@ def is_plain(module: nn.Module, x: Tensor) -> bool:
         x: with the type and the number of dimensions of what it is called with: a convolution also takes one image
             without a batch, whose channels stand elsewhere.
     """
-    if type(module) not in MAPS:
-        return False
-    own = vars(module)
-    for hooks in HOOKS:
-        if own[hooks]:
-            return False
-    if "forward" in own or (_has_any_global_hook() and not watched()) or getattr(module, "bias", None) is not None:
+    if not is_bare(module) or (_has_any_global_hook() and not watched()) or getattr(module, "bias", None) is not None:
         return False
     weight: Any = module.weight
     return type(weight) in WEIGHTS and weight.dtype == x.dtype and (weight.dim() in (2, x.dim()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,6 +85,29 @@ def agreements(expected: Sequence[tuple[Inputs, list[Tensor]]], model: nn.Module
         allowed = max(LEAST * torch.finfo(dtype).eps, TIMES * rounding)
         told.append(Agreement(str(dtype).removeprefix("torch."), distance(wanted, got), allowed))
     return tuple(told)
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """A call of a module in a pass: its path, what it was given, what it returned: held, so that each is one object."""
+
+    name: str
+    args: tuple[Any, ...]
+    output: Any
+
+
+def calls_of(modules: Mapping[str, nn.Module], model: nn.Module, inputs: Inputs) -> list[ModuleCall]:
+    """Every call of these modules, by their paths, in one pass of the model, in the order in which they ended."""
+    found: list[ModuleCall] = []
+
+    def hook(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        found.append(ModuleCall(name, args, output))
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_hook(partial(hook, name)).remove)
+        outputs(model, inputs)
+    return found
 
 
 def merged_agrees(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel.fast import CONVOLUTIONS, HOOKS, MAPS
-from laurel_cli.laurel.fold_check import merged_agrees, outputs
+from laurel_cli.laurel.fast import CONVOLUTIONS, is_bare
+from laurel_cli.laurel.fold_check import ModuleCall, calls_of, merged_agrees
 from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.models.inputs import Inputs
 
-Ran = tuple[str, Any, Any]  # path of a map, what it read, what it made
 ALONE = "The last map of a branch ran without its first one, which makes a part of its input."
 
 
@@ -148,8 +146,7 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     found = _branches(model, inputs)
     if found and not agrees(found):
         found = [one for one in found if agrees([one])]
-        if not agrees(found):
-            found = []
+        found = found if found and agrees(found) else []
     _merge(model, found)
     return [branch.total for branch in found]
 
@@ -160,62 +157,44 @@ def _branches(model: nn.Module, inputs: Inputs) -> list[BranchEnds]:
     within = tuple(f"{name}." for name in sums)
     maps = {name: one for name, one in model.named_modules() if _is_map(one) and not name.startswith(within)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    calls: Counter[str] = Counter()
-    ran: list[Ran] = []  # held, so that no other tensor gets the number of one of them
-    added: list[tuple[str, Any, Any, int]] = []
-
-    def mapped(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            calls[name] += 1
-            ran.append((name, args[0] if args else None, output))
-
-        return hook
-
-    def summed(name: str) -> Any:
-        def hook(module: Any, args: Any) -> None:
-            calls[name] += 1
-            given = [*args, *(None, None, 1, False)[len(args) :]]
-            x, f = given[:2] if (module.skip == 0) != given[3] else given[1::-1]
-            if given[2] > 0:
-                added.append((name, x, f, len(ran)))
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, module in maps.items():
-            hooks.callback(module.register_forward_hook(mapped(name)).remove)
-        for name, module in sums.items():
-            hooks.callback(module.register_forward_pre_hook(summed(name)).remove)
-        outputs(model, inputs)
+    calls = calls_of({**sums, **maps}, model, inputs)
+    count = Counter(call.name for call in calls)
     found = []
-    for name, x, f, before in added:
-        lasts = [(i, one) for i, (one, _, made) in enumerate(ran[:before]) if made is f and _is_pointwise(maps[one])]
-        if len(lasts) != 1:
+    for i, call in enumerate(calls):
+        if call.name not in sums:
+            continue
+        name, total = call.name, sums[call.name]
+        given: list[Any] = [*call.args, *(None, None, 1, False)[len(call.args) :]]
+        left, right, sign, flip = given[:4]
+        x, f = (left, right) if (total.skip == 0) != flip else (right, left)
+        ran = [one for one in calls[:i] if one.name in maps]
+        lasts = [(j, one.name) for j, one in enumerate(ran) if one.output is f and _is_pointwise(maps[one.name])]
+        if sign < 0 or len(lasts) != 1:
             continue
         ((place, last),) = lasts
-        first = _first(maps, ran, place, x)
+        first = _first(maps, [one for one in calls if one.name in maps], place, x)
         if first is None or last in first:
             continue
-        branch, total = BranchEnds(name, first[0], last, first[1]), sums[name]
+        branch = BranchEnds(name, first[0], last, first[1])
         own = [model.get_submodule(one) for one in (branch.first, branch.last)]
         alike = type(own[0]) is type(own[1]) is type(total.A[0])
         alone = all(shared[id(parameter)] == 1 for module in (*own, total) for parameter in module.parameters())
-        if alike and alone and all(calls[one] == 1 for one in (name, branch.first, last)):
+        if alike and alone and all(count[one] == 1 for one in (name, branch.first, last)):
             found.append(branch)
     used = Counter(one for branch in found for one in (branch.first, branch.last))
     return [branch for branch in found if used[branch.first] == used[branch.last] == 1]
 
 
-def _first(maps: Mapping[str, Any], ran: Sequence[Ran], place: int, x: Any) -> tuple[str, str] | None:
+def _first(maps: Mapping[str, Any], ran: Sequence[ModuleCall], place: int, x: Any) -> tuple[str, str] | None:
     """Where A can go, among what ran before `place`, and the projection that it is multiplied with, "" for none."""
-    earlier = ran[:place]
-    for one, given, _ in earlier:
-        if given is x and _is_pointwise(maps[one]):
-            return one, ""
-    for projection, source, made in ran:
-        for one, given, _ in earlier if made is x else ():
-            if given is not None and given is source and _geometry(maps[one]) == _geometry(maps[projection]):
-                return one, projection
+    earlier = [one for one in ran[:place] if one.args]
+    for one in earlier:
+        if one.args[0] is x and _is_pointwise(maps[one.name]):
+            return one.name, ""
+    for made in ran:
+        for one in earlier if made.output is x and made.args else ():
+            if one.args[0] is made.args[0] and _geometry(maps[one.name]) == _geometry(maps[made.name]):
+                return one.name, made.name
     return None
 
 
@@ -240,9 +219,7 @@ def _has_maps(module: nn.Module) -> bool:
 
 def _is_map(module: Any) -> bool:
     """Whether it is a linear layer or a convolution of all channels, and no class that does more."""
-    if type(module) not in MAPS or "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS):
-        return False
-    if any(type(parameter) is not nn.Parameter for parameter in module.parameters()):
+    if not is_bare(module) or any(type(parameter) is not nn.Parameter for parameter in module.parameters()):
         return False
     return type(module) is nn.Linear or (module.groups == 1 and module.padding_mode == "zeros")
 

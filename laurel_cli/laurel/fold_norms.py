@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from laurel_cli.laurel.fold_check import merged_agrees, outputs
+from laurel_cli.laurel.fold_check import calls_of, merged_agrees
 from laurel_cli.models.inputs import Inputs
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -52,34 +51,18 @@ def _pairs(model: nn.Module, inputs: Inputs) -> list[tuple[str, str]]:
     convolutions = {name: module for name, module in model.named_modules() if type(module) in CONVOLUTIONS}
     after = {name: module for name, module in model.named_modules() if _is_fixed(module)}
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    made: list[tuple[Tensor, str]] = []  # held, so that no other tensor gets the number of one of them
-    calls: Counter[str] = Counter()
-    found: list[tuple[str, str]] = []
-
-    def convolved(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            calls[name] += 1
-            made.append((output, name))
-
-        return hook
-
-    def normed(name: str) -> Any:
-        def hook(module: nn.Module, args: Any) -> None:
-            calls[name] += 1
-            found.extend((one, name) for output, one in made if args and output is args[0])
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, module in convolutions.items():
-            hooks.callback(module.register_forward_hook(convolved(name)).remove)
-        for name, module in after.items():
-            hooks.callback(module.register_forward_pre_hook(normed(name)).remove)
-        outputs(model, inputs)
+    calls = calls_of({**convolutions, **after}, model, inputs)
+    count = Counter(call.name for call in calls)
+    found = [
+        (one.name, call.name)
+        for i, call in enumerate(calls)
+        for one in calls[:i]
+        if call.name in after and one.name in convolutions and call.args and one.output is call.args[0]
+    ]
     return [
         (one, norm)
         for one, norm in found
-        if calls[one] == calls[norm] == 1
+        if count[one] == count[norm] == 1
         and all(shared[id(p)] == 1 for name in (one, norm) for p in model.get_submodule(name).parameters())
     ]
 

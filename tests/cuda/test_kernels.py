@@ -7,11 +7,9 @@ import re
 
 import pytest
 import torch
-from torch._inductor.utils import run_and_get_code
 
-from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
-from tests.laurel.test_compiled_kernels import Sum
+from tests.laurel.test_compiled_kernels import code
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device", allow_module_level=True)
@@ -29,23 +27,7 @@ def wide(written: list[str]) -> int:
 
 def kernels(spec: Spec | None, *, training: bool) -> int:
     """Of one call, and of its backward pass."""
-    torch._dynamo.reset()
-    total = Sum(None)
-    if spec is not None:
-        total.layer = LaurelLayer(spec, WIDTH, (ROWS, WIDTH), 1, 0, lags=3 if spec.pa else 0, device="cpu")
-        total.layer.reset_parameters()
-    compiled = torch.compile(total.to("cuda"), fullgraph=True)
-    count = 4 if spec and spec.pa else 2
-    given = [torch.randn(ROWS, WIDTH, device="cuda", requires_grad=training) for _ in range(count)]
-
-    def run() -> None:
-        with torch.set_grad_enabled(training):
-            y = compiled(*given)
-            if training:
-                y.backward(torch.ones_like(y))
-
-    _, written = run_and_get_code(run)
-    return wide(written)
+    return wide(code(spec, training=training, rows=ROWS, width=WIDTH, device="cuda"))
 
 
 SPECS = [Spec(rw=True), Spec(lr=True, rank=4), Spec(pa=True), Spec(rw=True, lr=True, rank=4)]

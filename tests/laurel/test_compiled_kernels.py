@@ -18,11 +18,11 @@ ROWS, WIDTH = 32, 64
 class Sum(nn.Module):
     """x + f, or a layer in its place, with the earlier inputs that it reads."""
 
-    def __init__(self, spec: Spec | None) -> None:
+    def __init__(self, spec: Spec | None, rows: int = ROWS, width: int = WIDTH) -> None:
         super().__init__()
         self.layer = None
         if spec is not None:
-            self.layer = LaurelLayer(spec, WIDTH, (ROWS, WIDTH), 1, 0, lags=3 if spec.pa else 0, device="cpu")
+            self.layer = LaurelLayer(spec, width, (rows, width), 1, 0, lags=3 if spec.pa else 0, device="cpu")
             self.layer.reset_parameters()
             with torch.no_grad():
                 for parameter in self.layer.parameters():
@@ -41,11 +41,12 @@ def kernels(spec: Spec | None, *, training: bool) -> int:
     return sum(len(re.findall(r"^cpp_fused\w* = ", one, re.MULTILINE)) for one in written)
 
 
-def code(spec: Spec | None, *, training: bool) -> list[str]:
+def code(spec: Spec | None, *, training: bool, rows: int = ROWS, width: int = WIDTH, device: str = "cpu") -> list[str]:
     """What inductor writes for one call, and for its backward pass."""
     torch._dynamo.reset()
-    compiled = torch.compile(Sum(spec), fullgraph=True)
-    given = [torch.randn(ROWS, WIDTH, requires_grad=training) for _ in range(4 if spec and spec.pa else 2)]
+    compiled = torch.compile(Sum(spec, rows, width).to(device), fullgraph=True)
+    count = 4 if spec and spec.pa else 2
+    given = [torch.randn(rows, width, device=device, requires_grad=training) for _ in range(count)]
 
     def run() -> None:
         with torch.set_grad_enabled(training):
