@@ -125,8 +125,8 @@ def _of_equal(runs: Sequence[Line]) -> Iterator[str]:
     yield f"Runs that call any equal arm slower or faster: {wrong} of {len(runs)}; 5 % at most are promised."
     if len(runs) > 1:
         logs = [[math.log(line["ratios"][name]["median"]) for name in EQUAL] for line in runs]
-        found = paired.mean([fmean(run) for run in logs])
-        middle, low, high = (math.exp(value) for value in (found.mean, found.low, found.high))
+        interval = paired.mean([fmean(run) for run in logs])
+        middle, low, high = (math.exp(value) for value in (interval.mean, interval.low, interval.high))
         yield f"Their mean ratio to the baseline: {middle:.4f} [{low:.4f}, {high:.4f}], the 95 % t-interval over runs."
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_repeated_on_a_gpu_is_named_and_the_settings_come_back() 
             warnings.warn("another", stacklevel=1)
     assert found == ["put_"]
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with Cpu().repeatable() as found:
         assert not torch.are_deterministic_algorithms_enabled()
     assert found == []

@@ -152,7 +152,7 @@ def test_a_machine_that_becomes_slower_is_not_given_more_processes(machine: Mach
         machine.slow = 3.0 if job.process >= 2 else 1.0
         return first(job)
 
-    module.messages = slower  # type: ignore[assignment] - the fixture takes it back
+    module.messages = slower  # the fixture takes it back
     _, took = run(machine, precision=1e-9, max_time=150.0)
     assert took < 1.4 * 150
 
@@ -166,7 +166,7 @@ def test_memory_that_runs_out_does_not_begin_the_time_anew(machine: Machine) -> 
             if job.options["batch"] > 1 and job.process == 1 and message["kind"] == "warm":
                 raise OutOfMemory("rw", "no more")
 
-    module.messages = small  # type: ignore[assignment] - the fixture takes it back
+    module.messages = small  # the fixture takes it back
     notes: list[str] = []
     found, took = run(machine, notes, precision=1e-9, max_time=150.0)
     assert found.batch == 1
@@ -214,7 +214,7 @@ def test_an_interruption_shows_what_there_is(machine: Machine) -> None:
             if job.process == 3 and number == 15:  # after some rounds of a placement that is not whole
                 raise KeyboardInterrupt
 
-    module.messages = stopped  # type: ignore[assignment] - the fixture takes it back
+    module.messages = stopped  # the fixture takes it back
     found, _ = run(machine)
     document = found.document()
     assert (document["status"], document["protocol"]["processes"]) == ("partial", 4)

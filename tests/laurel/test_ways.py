@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -138,7 +139,7 @@ class Places(nn.Module):
         self.f, self.way, self.calls = nn.Linear(8, 8), way, 0
         self.box = type("Box", (), {})()
 
-    def found(self, what: object) -> object:
+    def found(self, what: Any) -> Any:
         self.calls += 1
         return what
 

@@ -104,7 +104,7 @@ class Caching(nn.Module):
         super().__init__()
         self.text, self.image = nn.Linear(8, 8), nn.Linear(8, 8)
         self.memory = Remembers()
-        self.memory.self = self.memory  # an object may lead back to itself
+        vars(self.memory)["self"] = self.memory  # an object may lead back to itself
 
     def forward(self, x):
         return self.image(x) + self.memory.of("text", lambda: self.text(x))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def write(tmp_path: Path):
     return write
 
 
-def runs(loaded: LoadedModel) -> object:
+def runs(loaded: LoadedModel) -> Any:
     return loaded.inputs.call(loaded.build())
 
 

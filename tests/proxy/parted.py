@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from laurel_cli.errors import LaurelError
-from laurel_cli.laurel import fast, fast_training
+from laurel_cli.laurel import worth
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import batches, checkpoint, sharded
 from laurel_cli.proxy.optimizers import optimizers
@@ -130,7 +130,7 @@ def gradients(folder: Path, group: Group) -> dict[str, Any]:
     found = {}
     for least in (None, 0):
         if least == 0:  # one node of the graph for every sum, which else takes larger ones
-            fast_training.LEAST["cpu"] = dict.fromkeys(fast_training.LEAST["cpu"], 0)
+            worth.TRAINING["cpu"] = dict.fromkeys(worth.TRAINING["cpu"], 0)
         for name, recipe, task, arm in (
             ("decoder", DECODER, text, "baseline"),
             ("decoder", DECODER, text, "rw+lr@4"),
@@ -166,7 +166,7 @@ def _gradients(recipe: Recipe, task: Task, arm: str, group: Group) -> dict[str, 
         for parameter in learned_parameters(begun.model):  # they leave their start, where many gradients vanish
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
 
-    def backward(model: nn.Module, inputs: Tensor, targets: Tensor, share: float) -> None:
+    def backward(model: nn.Module, inputs: Tensor, targets: Tensor, *, share: float) -> None:
         inputs = inputs if task.kind == "text" else inputs.permute(0, 3, 1, 2).float() / 255
         (share * F.cross_entropy(begun.call(model, inputs).flatten(0, -2), targets.flatten().long())).backward()
 
@@ -174,15 +174,15 @@ def _gradients(recipe: Recipe, task: Task, arm: str, group: Group) -> dict[str, 
         return {name: wholly(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
     alone, half = copy.deepcopy(begun.model).eval(), copy.deepcopy(begun.model).eval()
-    backward(alone, *batches.batch(task, 0, recipe.batch, 0), 1.0)
+    backward(alone, *batches.batch(task, 0, recipe.batch, 0), share=1.0)
     mine = batches.batch(task, 0, recipe.batch, 0, rank=group.rank, world=2)
-    backward(half, *mine, 1.0)
+    backward(half, *mine, share=1.0)
     before = sum(p.numel() for p in begun.model.parameters())
     model = group.wrapped(begun.model, begun).eval()
     parts = list(zip(*(tensor.chunk(2) for tensor in mine), strict=True))
     for number, part in enumerate(parts, start=1):
         with group.gathering(model, last=number == len(parts)):
-            backward(model, *part, 0.5)
+            backward(model, *part, share=0.5)
     return {
         "distance": distance(of(model), of(alone)),
         "half": distance(of(half), of(alone)),
@@ -195,7 +195,7 @@ def trainings(folder: Path, group: Group) -> dict[str, Any]:
     """Trials with the whole model in every process beside those with parted ones; what is refused."""
     users, text, images = laid_out(folder, group)
     begun, _ = begin(DECODER, text, "baseline", parted=False)
-    fast.LEAST = 0  # evaluations take the ways of large sums
+    worth.INFERENCE["cpu"] = dict.fromkeys(worth.INFERENCE["cpu"], 0)  # evaluations take the ways of large sums
     teacher = taught(folder / str(group.rank), DECODER, {**begun.model.state_dict()})
     found = {}
     for name, recipe, task, arm in (

@@ -43,7 +43,8 @@ def test_the_papers_figures():
     ],
 )
 def test_words(share, said):
-    found = saving(MeanInterval(*share, 5), 0.98, exact(1.68), exact(4.37))
+    mean, low, high = share
+    found = saving(MeanInterval(mean, low, high, 5), 0.98, exact(1.68), exact(4.37))
     assert words.saving(plain(found)) == said
 
 

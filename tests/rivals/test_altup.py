@@ -75,7 +75,7 @@ def test_per_block_its_layer_is_a_transformer_layer() -> None:
     plain, _ = layers()
     apply_laurel(model, AltUp(per="block"), x)
     placed = list(laurel_layers(model).values())
-    assert [layer.spec.last for layer in placed] == [False, False, True]
+    assert [vars(layer.spec)["last"] for layer in placed] == [False, False, True]
     with torch.no_grad():
         for layer in placed:
             for parameter in layer.parameters():

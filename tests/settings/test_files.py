@@ -68,6 +68,8 @@ def test_a_file_is_what_would_have_been_typed(here, monkeypatch, capsys):
 class _Words(str):
     """A command that has been split already."""
 
+    words: list[str]
+
     def __new__(cls, words):
         self = super().__new__(cls, " ".join(words))
         self.words = words

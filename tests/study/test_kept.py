@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ RESNET = {"model": "timm:resnet18", "task": "scenes", "layers": (1, 1, 1, 1), "w
 VIT = {"model": "timm:vit_tiny_patch16_224", "task": "scenes", "layers": 2, "width": 32, "batch": 16}
 VIT |= {"model_args": {"patch_size": 8}}
 GPT2 = {"model": "gpt2", "layers": 2, "width": 32}
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], str]] = {
     "decoder-rw+lr": ({}, "rw+lr@2"),
     "decoder-baseline": ({}, "baseline"),
     "decoder-wider": ({"width": 16}, "baseline:width=2"),
@@ -39,7 +40,7 @@ CASES = {
 }
 
 
-def trained(tmp_path: Path, settings: dict, arm: str, **options: bool) -> tuple[studies.Study, dict]:
+def trained(tmp_path: Path, settings: dict, arm: str, **options: bool) -> tuple[studies.Study, dict[str, Any]]:
     settings = dict(settings)
     if settings.get("task") == "scenes":
         settings |= {"train_limit": 64, "evaluation_limit": 40, "seq_len": None}

@@ -94,7 +94,7 @@ def _fill(result: FullResult, loaded: LoadedModel, found: Analysis) -> None:
         if one.arm.kind.is_scaling:
             result.naive = added
         elif one.arm.spec is not None and added is not None:
-            variant = one.arm.spec.variant
+            variant = one.arm.spec.variant  # type: ignore[attr-defined]
             result.added[variant] = added
             formula = closed_form(variant, list(connections))
             if added != formula and not ordinary:
