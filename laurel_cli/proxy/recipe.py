@@ -22,6 +22,7 @@ FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm
 STARTS = ("zero", "one")
 GROWTHS = ("stack", "subnets")
 CHOICES = {"init": STARTS, "train": ("added",), "grow": GROWTHS}
+LORA = re.compile(r"lora@([1-9]\d{0,5})")
 _FACTOR = re.compile(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?")
 
 
@@ -241,7 +242,8 @@ class Contender:
         reference: another model in the baseline's place, else "".
         steps: factor on the number of updates; the rate falls to zero at the arm's own end.
         init: how the last affine map of every branch starts, "zero" or "one"; "" as the model has it.
-        train: "added" where only what the arm adds is trained, and the model's own weights stay; "" for all.
+        train: "added" where only what the arm adds is trained, and the model's own weights stay; "lora@RANK" where LoRA
+            is trained beside it, see `laurel_cli.proxy.lora`; "" for all.
         grow: "stack" or "subnets", see `laurel_cli.proxy.grow`: early steps run a part of the blocks, and there are as
             many more of them as the FLOPs of the arm's own steps pay for; "" for the whole model in every step.
     """
@@ -264,6 +266,12 @@ class Contender:
         return AGAINST if other else self.arm.kind
 
     @property
+    def lora(self) -> int | None:
+        """The rank of LoRA; None where all weights are trained, or the arm's own alone."""
+        found = LORA.fullmatch(self.train)
+        return int(found[1]) if found else None
+
+    @property
     def recorded(self) -> Arm:
         """The arm as records have it."""
         return replace(self.arm, name=self.name) if self.kind is self.arm.kind else Arm(self.name, self.kind)
@@ -273,8 +281,9 @@ class Contender:
 
         Raises:
             UsageError: a width is multiplied that is not named, too few steps are left, trained weights are to be
-                those of a model of another width, of another model, of another start or of one that grows, or a model
-                that is compiled or trained by several processes is to grow.
+                those of a model of another width, of another model, of another start or of one that grows, a model that
+                is compiled or trained by several processes is to grow, or LoRA is to be trained by muP's rates, in
+                parts or by Muon.
         """
         model = shared.model
         if self.grow and (shared.compile or shared.world > 1):
@@ -282,6 +291,12 @@ class Contender:
                 f"Arm {self.name!r} cannot be compiled, nor trained by several processes.",
                 "Which of its blocks run is another choice from step to step.",
                 "Leave the arm out, or `compile` and `world`.",
+            )
+        if self.lora and (model.mup_base is not None or shared.parallel != "ddp" or shared.optimizer == "muon"):
+            raise UsageError(
+                f"Arm {self.name!r} needs rates of the model's own, and maps that are whole.",
+                "LoRA is not trained by muP's rates, in parts of parameters or by Muon: no test says what it would do.",
+                "Leave the arm out, or `ladder_lr='mup'`, `parallel='fsdp'` and `optimizer='muon'`.",
             )
         if model.weights and (self.reference or self.width != 1 or self.init or self.grow):
             raise UsageError(
@@ -314,8 +329,8 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
 
     Args:
         text: arms, separated by commas. Settings after a name change that arm alone: ":width=FACTOR", ":lr=FACTOR",
-            ":steps=FACTOR", ":init=zero", ":init=one", ":train=added", ":grow=stack" or ":grow=subnets". An arm has one
-            name, however its settings are typed.
+            ":steps=FACTOR", ":init=zero", ":init=one", ":train=added", ":train=lora@RANK", ":grow=stack" or
+            ":grow=subnets". An arm has one name, however its settings are typed.
         against: references of other models.
         spec: fields of every `Spec`.
 
@@ -331,7 +346,7 @@ def parse_contenders(text: str, against: tuple[str, ...] = (), **spec: Any) -> l
         arm = parse_arm(base, **spec)
         said = [f"{key}={factors[key]:g}" for key in FACTORS if key in factors]
         name = ":".join([arm.name, *said, *(f"{key}={words[key]}" for key in CHOICES if key in words)])
-        if "train" in words and (arm.kind.is_baseline or arm.kind.is_scaling):
+        if "train" in words and (arm.kind.is_scaling or (arm.kind.is_baseline and words["train"] == "added")):
             raise UsageError(f"Arm {name!r} adds nothing that could be trained alone.", hint="Try rw:train=added.")
         if "grow" in words:
             _check_growth(name, arm, words)
@@ -359,7 +374,9 @@ def _check_growth(name: str, arm: Arm, words: Mapping[str, str]) -> None:
         )
     if "train" in words:
         what = f"Arm {name!r} contradicts itself."
-        raise UsageError(what, "Growth trains the model's own blocks.", "Leave `:train=added` or `:grow` out.")
+        raise UsageError(
+            what, "Growth trains the model's own blocks.", f"Leave `:train={words['train']}` or `:grow` out."
+        )
 
 
 def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
@@ -368,7 +385,7 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
     words: dict[str, str] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
-        if value in CHOICES.get(key, ()):
+        if value in CHOICES.get(key, ()) or (key == "train" and LORA.fullmatch(value)):
             words[key] = value
         elif key in FACTORS and _FACTOR.fullmatch(value) and 0 < float(f"{float(value):g}") < math.inf:
             factors[key] = float(f"{float(value):g}")  # the name is all that a study on disk has of it
@@ -376,7 +393,7 @@ def _settings(arm: str, base: str, settings: Sequence[str]) -> tuple[dict[str, f
             raise UsageError(
                 f"Arm {arm!r} cannot be read.",
                 f"{setting!r} is none of lr=FACTOR, width=FACTOR, steps=FACTOR, init=zero, init=one, train=added, "
-                "grow=stack and grow=subnets.",
+                "train=lora@RANK, grow=stack and grow=subnets.",
                 f"Try {base}:lr=0.5.",
             )
     return factors, words

@@ -24,7 +24,7 @@ from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.models.stems import fit_stem
-from laurel_cli.proxy import branches, mup, sizes, weights
+from laurel_cli.proxy import branches, lora, mup, sizes, weights
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.grow import Growth, Parts, parts_of
 from laurel_cli.proxy.recipe import Contender, Recipe
@@ -41,7 +41,7 @@ class Start:
     Attributes:
         model: on the CPU, in float32, its kernels in the recipe's memory format.
         call: (model, batch) -> logits, of shape (B, classes) or (B, T, vocabulary); puts images into that format.
-        shared: parameter names that the baseline has too.
+        shared: parameter names that the baseline has too, as it has them.
         source: where the model was found.
         sha256: of the shared weights.
         inputs: examples of the model's inputs.
@@ -152,10 +152,11 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
     arm = contender.arm
-    wanted = arm.kind.build is not None or contender.grow or recipe.parallel == "fsdp"
+    wanted = arm.kind.build is not None or contender.grow or contender.lora or recipe.parallel == "fsdp"
     found = survey(model, loaded.inputs).whole if wanted else None
     parts = parts_of(model, found) if found is not None and contender.grow else None
     blocks = found.blocks if found is not None and recipe.parallel == "fsdp" else ()
+    own = lora.maps(model, found.blocks) if found is not None and contender.lora else ()
     if arm.kind.build is not None and found is not None:
         arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
         model.to(memory_format=layout)
@@ -165,10 +166,14 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     rates: Mapping[str, float] = {}
     if recipe.model.mup_base is not None:
         rates, call = _carried(model, call, loaded.inputs, contender, recipe, task, seed)
-    if contender.train:
-        _train_alone(model, contender.name)
     shared = tuple(name for name, parameter in model.named_parameters() if before.get(name) == parameter.shape)
     digest = weights_sha256(model, shared)
+    if contender.lora:
+        seed_all("lora", seed)
+        (example,) = examples(loaded.inputs)
+        lora.place(model, own, contender.lora, lambda one: call(one, example), contender.name)
+    elif contender.train:
+        _train_alone(model, contender.name)
     teacher = _teacher(recipe, task, layout)
     inputs = loaded.inputs
     return Start(model, call, shared, loaded.source, digest, inputs, blocks, teacher, parts, rates=rates)

@@ -28,7 +28,7 @@ class TrialModel(TypedDict):
 
 class TrialArm(TypedDict):
     """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start; "added"
-    where nothing else was trained; "stack" or "subnets" where it grew."""
+    where nothing else was trained, "lora@RANK" where adapters were beside it; "stack" or "subnets" where it grew."""
 
     name: Needed[Name]
     kind: Needed[str]

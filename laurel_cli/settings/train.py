@@ -149,8 +149,8 @@ class StudyArms(Settings):
         metadata=says(
             "baseline, copy, naive+N, VARIANT or VARIANT@RANK; NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, "
             ":init=zero or :init=one (how the last map of every branch starts) changes one; :train=added trains "
-            "nothing but what it adds; :grow=stack or :grow=subnets runs a part of its blocks at first, in more steps "
-            "of equal FLOPs in all.",
+            "nothing but what it adds, :train=lora@RANK that and LoRA beside the model's own maps; :grow=stack or "
+            ":grow=subnets runs a part of its blocks at first, in more steps of equal FLOPs in all.",
             ARMS,
             metavar="LIST",
             shown=defaults.ARMS.replace(",", ", "),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
 from laurel_cli.models.stems import USUAL
-from laurel_cli.proxy import sizes, weights
+from laurel_cli.proxy import lora, sizes, weights
 from laurel_cli.proxy.recipe import Contender, Recipe
 from laurel_cli.proxy.start import options
 from laurel_cli.study.folder import checkpoint_path
@@ -62,6 +62,8 @@ def keep_weights(
 
 
 def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model: nn.Module) -> None:
+    if contender.lora:
+        model = lora.merged(model)
     if contender.arm.kind.is_scaling:
         keep.write_weights(model, place)
     else:

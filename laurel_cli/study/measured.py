@@ -10,9 +10,9 @@ from pathlib import PurePath
 
 from laurel_cli.arms import foreign
 from laurel_cli.devices import family
-from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.errors import RecordError, ResourceError, UsageError
 from laurel_cli.proxy.recipe import Contender
-from laurel_cli.records.provenance import counted_by, trained_by, versions
+from laurel_cli.records.provenance import counted_by, trained_by, version, versions
 from laurel_cli.study import block, sources
 from laurel_cli.study.folder import Study
 
@@ -25,9 +25,23 @@ def code_of(study: Study) -> dict[str, str]:
 
 
 def of_arms(contenders: Sequence[Contender]) -> dict[str, str]:
-    """What a study's `code` holds for some of its arms alone: those from outside, the counter of those that grow."""
+    """What a study's `code` holds for some of its arms alone: those from outside, the counter of those that grow, the
+    peft of those with LoRA.
+
+    Raises:
+        ResourceError: it is missing.
+    """
     counter = {"arm :grow, counted by": counted_by()} if any(one.grow for one in contenders) else {}
-    return foreign(one.arm for one in contenders) | counter
+    peft = {"arm :train=lora, peft": _peft()} if any(one.lora for one in contenders) else {}
+    return foreign(one.arm for one in contenders) | counter | peft
+
+
+def _peft() -> str:
+    found = version("peft")
+    if found is None:
+        what, hint = "An arm with `:train=lora` needs peft.", "Type pip install 'laurel-cli[lora]'."
+        raise ResourceError(what, "It is not installed.", hint)
+    return found
 
 
 def check(study: Study, *, world: int, allowed: Collection[str] = (), device: str | None = None) -> dict[str, str]:

@@ -23,8 +23,8 @@ def page(document: Mapping[str, Any]) -> Page:
     needs = tuple(f"{item['name']} needs {item['needs']}." for item in found if item["needs"])
     legend = (
         "x is the skip, f the branch, D the width; parameters are those of one residual connection.",
-        "NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, :init=zero, :train=added and :grow=stack change an arm in "
-        "train-proxy.",
+        "NAME:lr=FACTOR, :width=FACTOR, :steps=FACTOR, :init=zero, :train=added, :train=lora@4 and :grow=stack change "
+        "an arm in train-proxy.",
     )
     title = "What can be compared"
     return answer(title, document, rows=found, tables=[Table("Arms", columns, rows)], notes=(*legend, *needs))
