@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
-from laurel_cli.proxy.recipe import SEARCH_SEED, parse_contenders
+from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
 from laurel_cli.records.provenance import trained_by
 from laurel_cli.study import controls, counted, executors, sources
 from laurel_cli.study import folder as study
@@ -25,6 +25,7 @@ from laurel_cli.tasks import Task, open_task
 from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
+from laurel_cli.verdict.trials import FEW
 
 SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
@@ -221,15 +222,29 @@ def _controlled(
     wanted: Study, plan: StudyPlan, task: Task, on_progress: Callable[[str], None]
 ) -> tuple[Study, tuple[str, ...]]:
     """The study with its controls, and warnings; those of the task come first."""
+    warnings = (*task.warnings, *_evaluated(plan.recipe, task))
     if not plan.controls:
-        return wanted, tuple(task.warnings)
+        return wanted, warnings
     chosen, said = controls.choose(
         plan.recipe, plan.against, plan.positive, task, steps_saved=plan.steps_saved, on_progress=on_progress
     )
     others = {one.name for one in wanted.contenders}
     names = (name for name in chosen.names if name not in others)
     wanted = replace(wanted, declared=replace(wanted.declared, controls=chosen), arms=(*wanted.arms, *names))
-    return replace(wanted, code={**wanted.code, **of_arms(wanted.contenders)}), (*task.warnings, *said)
+    return replace(wanted, code={**wanted.code, **of_arms(wanted.contenders)}), (*warnings, *said)
+
+
+def _evaluated(recipe: Recipe, task: Task) -> Iterator[str]:
+    """Evaluations that take longer than training: as forward passes, of which a training step is three."""
+    length = getattr(task.train, "seq_len", 1)
+    trained, evaluated = 3 * recipe.steps * recipe.batch * length, recipe.evaluations * len(task.evaluation)
+    if evaluated > trained:
+        fits = float(f"{trained / recipe.evaluations / 5:.0e}")  # a fifth of the time that training takes
+        unit = "tokens" if task.kind == "text" else "images"
+        yield (
+            f"{recipe.evaluations} evaluations of {len(task.evaluation):,} {unit} take {evaluated / trained:.1f} times "
+            f"the compute of training: `evaluations=N` or `evaluation_limit={max(fits, FEW[unit]):.0f}` would take less"
+        )
 
 
 def _laid_out(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -15,6 +15,7 @@ from laurel_cli.errors import RecordError
 
 BASELINE, COPY = "baseline", "copy"
 GROWS = ":grow="  # in the name of an arm whose model grows: it has more steps, for as many FLOPs
+FEW = {"tokens": 10_000, "images": 1_000}  # to evaluate on: below it the choice of examples moves losses visibly
 Trial = Mapping[str, Any]
 
 
@@ -123,6 +124,7 @@ def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) 
         f"seed {seed} was trained on {len(kinds)} kinds of GPU, {' and '.join(kinds)}: its arms differ by them too"
         for seed, kinds in _mixed(trials).items()
     ]
+    warnings += _few(trials)
     blocks = tuple(dict.fromkeys([*seeds, *sorted(seed for arm in found.values() for seed in arm)]))
     arms = tuple(
         ArmTrials(name, _kind(name, found.get(name, {})), _in_order(found.get(name, {}), blocks))
@@ -159,6 +161,17 @@ def scores(arm: ArmTrials, metric: str, sign: float, blocks: int | None = None) 
     """Final figures of the complete trials by seed, of the first `blocks` trials or of all; higher is better."""
     values = arm.values(metric)
     return {seed: sign * values[seed] for seed in arm.first_seeds(blocks) if seed in values}
+
+
+def _few(trials: Iterable[Trial]) -> Iterator[str]:
+    """Intervals are over seeds; of the examples that all of them are evaluated on, they know nothing."""
+    task = next((trial["task"] for trial in trials if trial.get("task")), None) or {}
+    count, unit = task.get("evaluation_examples"), str(task.get("unit"))
+    if isinstance(count, int) and count < FEW.get(unit, 0):
+        yield (
+            f"every evaluation is of the same {count:,} {unit}: intervals say how far trainings differ there, not how "
+            "far other examples would have said otherwise"
+        )
 
 
 def _check_alike(trials: Sequence[Trial]) -> None:

@@ -14,7 +14,7 @@ from laurel_cli.study import controls
 from laurel_cli.study.compare import prepare
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import Task
-from tests.proxy.small import image_task, text_task
+from tests.proxy.small import image_task, planned, small_study, text_task
 
 CASES = [
     (ModelChoice("timm:resnet18", layers=(1, 1, 1, 1), width=16, stem=2), image_task(8, 32)),
@@ -109,3 +109,17 @@ def test_a_control_that_is_an_arm_as_well_is_declared_a_control(plan) -> None:
     assert study.declared.controls.positive == "naive+1"
     assert study.declared.arms == (("rw",),)
     assert study.arms.count("naive+1") == study.arms.count("baseline:lr=2") == 1
+
+
+@pytest.mark.parametrize(("steps", "ratio"), [(8, 2.6), (40, None)])
+def test_evaluations_that_take_longer_than_training_are_said(
+    steps: int, ratio: float | None, tmp_path: Path, cache: Path
+) -> None:
+    """A step is three passes over 8 windows of 32 tokens; each of 8 evaluations one over 62 of them."""
+    asked = small_study(tmp_path / "study", steps=steps, seeds=1, controls=False, evaluations=8)
+    said = [one for one in prepare(planned(asked)).warnings if "compute of training" in one]
+    if ratio is None:
+        assert not said
+    else:
+        assert ratio == round(8 * 62 / (3 * 8 * steps), 1)
+        assert f"8 evaluations of 1,984 tokens take {ratio} times" in said[0]

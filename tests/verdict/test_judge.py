@@ -494,3 +494,15 @@ def test_a_block_of_several_kinds_of_gpu_is_said():
         item["device"] = {"name": "cuda", "threads": None, "gpu": "A100" if number == 2 else "H100"}
     (said,) = set(document(definition(["rw"], 3), trials)["warnings"]) - set(plain)
     assert "seed 2 was trained on 2 kinds of GPU, A100 and H100" in said
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "said"),
+    [("tokens", 1984, True), ("tokens", 65_536, False), ("images", 10_000, False), ("images", 500, True)],
+)
+def test_few_examples_to_evaluate_on_are_said(unit, count, said):
+    _, trials = study({"rw": -0.1}, seeds=3)
+    for item in trials:
+        item["task"] |= {"unit": unit, "evaluation_examples": count}
+    warnings = document(definition(["rw"], 3), trials)["warnings"]
+    assert any(f"of the same {count:,} {unit}" in one for one in warnings) is said
