@@ -10,6 +10,7 @@ and LAuReL's own maps are not.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,8 @@ def place(
             "No pass calls a linear map or a convolution in a block of the model.",
             "Leave the arm out.",
         )
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen, lora_dropout=0.0, bias="none")
+    these = "|".join(map(re.escape, chosen))  # as a pattern: of a list peft takes every path that ends in one of them
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=f"({these})", lora_dropout=0.0, bias="none")
     with _without_hints():
         peft.inject_adapter_in_model(config, model, _NAME)
     adapters = [p for name, p in model.named_parameters() if ".lora_" in name]

@@ -189,6 +189,13 @@ def test_a_map_that_is_read_beside_its_call_is_refused_and_one_that_is_not_calle
     assert count == (4 if way == "call" else 2) * 2 * (8 + 8)
 
 
+def test_a_path_that_ends_as_another_one_is_another_map(peft: Any) -> None:
+    model, x = nn.Sequential(Block("call"), nn.Sequential(Block("call"))), torch.randn(2, 3, 8)
+    lora.place(model, lora.maps(model, ["0"]), 2, lambda one: one(x), "baseline:train=lora@2")
+    adapted = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    assert adapted == {"0.first", "0.second"}
+
+
 def test_a_path_of_its_own_in_evaluation_is_refused(peft: Any) -> None:
     """torch's encoder layer hands its maps' weights to one kernel there, and the adapters would be left out."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
