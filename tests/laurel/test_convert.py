@@ -124,18 +124,18 @@ def test_a_model_of_transformers_opens_by_its_folder(laurel, tmp_path, monkeypat
 
 
 def test_a_folder_gets_no_code_to_run(laurel, tmp_path, monkeypatch):
-    (tmp_path / "net.py").write_text(SOURCE)
+    (tmp_path / "converted.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    model, x = __import__("net").build()
+    model, x = __import__("converted").build()
     save_file(model.state_dict(), "net.safetensors")
     words = ["--weights", "net.safetensors", "--variant", "rw", "--output", "made"]
-    done = laurel("convert", "net.py:build", *words)
+    done = laurel("convert", "converted.py:build", *words)
     assert done.returncode == 0, done.stderr
     assert "unchanged" in done.stdout
     with pytest.raises(ModelError, match="does not get code of yours to run"):
         laurel_cli.load("made")
-    again = laurel_cli.restore(__import__("net").build()[0], "made")
+    again = laurel_cli.restore(__import__("converted").build()[0], "made")
     assert torch.allclose(again(x), model(x), atol=1e-6)
 
 
