@@ -1,0 +1,154 @@
+"""What int8, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
+
+`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Nothing
+is trained: each model is opened, changed and evaluated on the study's held-out text.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+import laurel_cli as laurel
+from laurel_cli.laurel.build import learned_parameters
+from laurel_cli.proxy import batches
+from laurel_cli.study import folder as studies
+from laurel_cli.tasks import Task, open_task
+from laurel_cli.verdict import paired
+from laurel_cli.verdict.trials import BASELINE
+from tests.laurel.test_pruned import two_of_four
+
+Change = Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trial's weights, and the loss that its record has."""
+
+    arm: str
+    seed: int
+    place: Path
+    loss: float
+
+
+def kept(folder: Path) -> list[Kept]:
+    """Of every trial of a study that kept them."""
+    return [
+        Kept(trial["arm"]["name"], trial["seed"], folder / trial["weights"]["folder"], trial["final"]["loss"])
+        for trial in studies.trials(folder)
+        if trial["status"] == "complete" and trial.get("weights")
+    ]
+
+
+def evaluated(model: nn.Module, task: Task) -> float:
+    """The loss in nats a token."""
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for inputs, targets in batches.evaluation(task, 64):
+            found = model(inputs)
+            logits = getattr(found, "logits", found).flatten(0, 1)
+            total += float(F.cross_entropy(logits, targets.flatten().long(), reduction="sum"))
+            count += targets.numel()
+    return total / count
+
+
+def _linears(model: nn.Module, *, own: bool) -> list[nn.Linear]:
+    """The model's linear maps, LAuReL's among them with `own`."""
+    learned = set(map(id, learned_parameters(model)))
+    return [one for one in model.modules() if isinstance(one, nn.Linear) and (own or id(one.weight) not in learned)]
+
+
+def _int8(model: nn.Module, *, own: bool) -> nn.Module:
+    chosen = set(map(id, _linears(model, own=own)))
+    quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda one, _: id(one) in chosen)
+    return model
+
+
+def _halved(model: nn.Module, *, own: bool) -> nn.Module:
+    for one in _linears(model, own=own):
+        prune.l1_unstructured(one, "weight", amount=0.5)
+        prune.remove(one, "weight")
+    return model
+
+
+def _two_of_four(model: nn.Module) -> nn.Module:
+    for one in _linears(model, own=False):
+        with torch.no_grad():
+            one.weight.mul_(two_of_four(one.weight))
+    return model
+
+
+def changes(ids: torch.Tensor) -> dict[str, Change]:
+    """By name; each changes the model that it is given."""
+    return {
+        "folded": lambda model: laurel.fold(model, ids) if learned_parameters(model) else model,
+        "int8, every linear map": lambda model: _int8(model, own=True),
+        "int8, LAuReL's maps left": lambda model: _int8(model, own=False),
+        "half of each map's weights zero": lambda model: _halved(model, own=True),
+        "half of each map's weights zero, LAuReL's left": lambda model: _halved(model, own=False),
+        "two of four weights zero, LAuReL's left": _two_of_four,
+    }
+
+
+def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
+    """(change, arm, what it takes from the arm, what it takes from the baseline of the same seed), by seed."""
+    task = open_task(**vars(studies.load(folder).recipe.task))
+    ids = next(iter(batches.evaluation(task, 2)))[0]
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for one in kept(folder):
+        model = laurel.load(str(one.place)).module.eval()
+        before = evaluated(model, task)
+        if not math.isclose(before, one.loss, rel_tol=1e-5):
+            raise SystemExit(f"{one.arm}, seed {one.seed}: opened it loses {before}, its record says {one.loss}")
+        for name, change in changes(ids).items():
+            taken = evaluated(change(copy.deepcopy(model)), task) - before
+            found.setdefault(name, {}).setdefault(one.arm, {})[one.seed] = taken
+            print(name, one.arm, one.seed, taken, file=sys.stderr)
+    for name, by_arm in found.items():
+        for arm, by_seed in by_arm.items():
+            seeds = sorted(by_seed.keys() & by_arm[BASELINE].keys())
+            yield name, arm, [by_seed[seed] for seed in seeds], [by_arm[BASELINE][seed] for seed in seeds]
+
+
+def page(folder: Path) -> Iterator[str]:
+    """The page, in markdown."""
+    yield "# What int8, pruning and 2:4 sparsity take from trained models"
+    yield ""
+    yield f"Made by `python -m tests.bench.together {folder}`: the loss in nats a token after the change less that"
+    yield "before, means over seeds with their 95 % t-intervals; the last column is of differences within seeds."
+    yield "Nothing was trained after a change. Maps are pruned by the size of their weights. The intervals are each"
+    yield "alone: no correction for their number."
+    yield ""
+    yield "| change | arm | seeds | takes | more than from the baseline |"
+    yield "|---|---|--:|--:|--:|"
+    for name, arm, ours, base in rows(folder):
+        beside = "-"
+        if arm != BASELINE:
+            found = paired.difference(ours, base)
+            beside = _figure(found.mean, found.low, found.high)
+        alone = paired.mean(ours)
+        yield f"| {name} | `{arm}` | {len(ours)} | {_figure(alone.mean, alone.low, alone.high)} | {beside} |"
+
+
+def _figure(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" if math.isfinite(high) else f"{mean:+.4f}"
+
+
+def main(words: Sequence[str]) -> None:
+    """Write the page of the study that `words` names."""
+    (folder,) = words
+    print("\n".join(page(Path(folder))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
