@@ -134,6 +134,22 @@ def plus_minus(value: float, half: float) -> str:
     return f"{value:,.{decimals}f} +- {half:,.{decimals}f}"
 
 
+def factor(value: float, low: float | None, high: float | None) -> str:
+    """A ratio with its interval: `0.86 [0.81, 0.92]`; a thousand or a thousandth is as far as figures go."""
+    if low is None or high is None or not (isfinite(low) and isfinite(high)):
+        return f"{value:.3g} [unknown]" if value <= 1000 else "over 1,000 [unknown]"
+    half = min((high - low) / 2, 5.0)
+    return f"{_bounded(value, half)} [{_bounded(low, half)}, {_bounded(high, half)}]"
+
+
+def _bounded(value: float, unit: float) -> str:
+    if value > 1000:
+        return "over 1,000"
+    if 0 < value < unit / 20:  # `significant` would show a zero
+        return f"{value:.1g}" if value >= 0.001 else "under 0.001"
+    return significant(value, unit)
+
+
 def significant(value: float, unit: float) -> str:
     """`value` with as many decimals as two digits of `unit`, its uncertainty, have."""
     return f"{value:,.{digits_after_point(unit)}f}"

@@ -99,3 +99,21 @@ def test_a_loss_or_difference(value, signed, shown):
 def test_an_interval_without_an_end_is_none():
     assert text.interval(-0.02, 0.01, signed=True) == "[-0.0200, +0.0100]"
     assert text.interval(-math.inf, math.inf) == text.interval(None, None) == text.interval(0.0, None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.8642, 0.8123, 0.9187, "0.864 [0.812, 0.919]"),
+        (1.3, 0.3, 5.9, "1.3 [0.3, 5.9]"),
+        (1.04, 1e-9, 1.7e26, "1.0 [under 0.001, over 1,000]"),
+        (1.2, 0.004, 9.0, "1.2 [0.004, 9.0]"),
+        (1.2, 0.03, 9.0, "1.2 [0.03, 9.0]"),
+        (2e5, 1.5e4, 1e7, "over 1,000 [over 1,000, over 1,000]"),
+        (1.2136, None, 2.0, "1.21 [unknown]"),
+        (1.2136, 0.0, math.inf, "1.21 [unknown]"),
+        (5e12, None, None, "over 1,000 [unknown]"),
+    ],
+)
+def test_factors(value, low, high, said):
+    assert text.factor(value, low, high) == said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from laurel_cli import text
 from laurel_cli.verdict.ladder import (
     CLAIMS,
     FLIPS,
@@ -90,9 +91,6 @@ def times(found: Bounded) -> str:
 
 def factor(found: Bounded) -> str:
     """`0.86 [0.81, 0.92]`."""
-    ends = [math.exp(min(end, 700.0)) for end in (found.value, found.low, found.high)]
-    if not math.isfinite(found.low) or not math.isfinite(found.high):
-        return f"{ends[0]:.3g} [unknown]"
-    half = (ends[2] - ends[1]) / 2
-    decimals = min(6, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 3
-    return f"{ends[0]:,.{decimals}f} [{ends[1]:,.{decimals}f}, {ends[2]:,.{decimals}f}]"
+    value, low, high = (math.exp(min(end, 700.0)) for end in (found.value, found.low, found.high))
+    known = math.isfinite(found.low) and math.isfinite(found.high)
+    return text.factor(value, low if known else None, high if known else None)

@@ -162,13 +162,7 @@ def _nats(found: Item | None) -> str:
 
 
 def _factor(found: Item | None) -> str:
-    """`0.86 [0.81, 0.92]`."""
-    if found is None:
-        return text.NOTHING
-    if found["low"] is None or found["high"] is None:
-        return f"{found['value']:.3g} [unknown]"
-    half = (found["high"] - found["low"]) / 2
-    return f"{text.significant(found['value'], half)} [{', '.join(text.significant(found[e], half) for e in ENDS[1:])}]"
+    return text.NOTHING if found is None else text.factor(found["value"], found["low"], found["high"])
 
 
 def _times(found: Item | None) -> str:
