@@ -17,7 +17,7 @@ from laurel_cli.reports import rates
 from laurel_cli.reports.rungs import SizeFound, StepTimes, found_at, times_of
 from laurel_cli.study.ladder import Ladder as Declared
 from laurel_cli.study.ladder import Size, load
-from laurel_cli.verdict import ladder, ladder_words, paired, trend
+from laurel_cli.verdict import ladder, ladder_words, paired, remarks, trend
 from laurel_cli.verdict.declared import Controls
 from laurel_cli.verdict.ladder import LadderLook, Trend
 from laurel_cli.verdict.trend import TENFOLD, Bounded, Rung
@@ -89,7 +89,8 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "commands": sorted({one for size in found for one in size.commands}),
     }
     searched = found[:1] if declared.mup else found
-    warnings = [*_at_the_end(searched, declared.rates), *(one for size in found for one in size.warnings)]
+    apart = [f"size {one.name}: {said}" for one in searched for said in remarks.rates_apart(one.rates, one.arms)]
+    warnings = [*_at_the_end(searched, declared.rates), *apart, *(one for size in found for one in size.warnings)]
     document |= {"notes": _notes(document, timed), "warnings": warnings}
     return rates.beside(document, rungs) if declared.mup else document
 

@@ -79,7 +79,9 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "noise_floor": _noise_floor(found),
         "arms": [_arm(item, found) for item in found.findings],
     }
-    said["warnings"] = [*study.warnings, *_unsearched(definition, found), *remarks.warnings(said)]
+    arms = [item.arm.name for item in found.findings if item.role == "arm"]
+    apart = remarks.rates_apart(definition.get("rates") or {}, arms)
+    said["warnings"] = [*study.warnings, *_unsearched(definition, found), *apart, *remarks.warnings(said)]
     said["notes"] = remarks.notes(said)
     return said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from laurel_cli import text
@@ -146,6 +146,18 @@ def _start(document: Document) -> Iterator[str]:
         yield (
             f"a branch starts {start['largest']:.0f} times as large as its skip: a property of the recipe that a "
             "variant may repair"
+        )
+
+
+def rates_apart(rates: Mapping[str, float], names: Iterable[str]) -> Iterator[str]:
+    """A warning of arms that a search, of one seed each, gave another rate than the baseline; `rates` are factors."""
+    base = rates.get(BASELINE)
+    apart = [name for name in names if base and name in rates and not math.isclose(rates[name], base, rel_tol=1e-4)]
+    if apart and base:
+        shown = ", ".join(f"{name} x{rates[name]:.3g}" for name in apart)
+        yield (
+            f"one seed each chose the learning rates, and other ones than the baseline's, x{base:.3g}, for some arms "
+            f"({shown}): a difference of theirs, gain or loss, may be that of the rate"
         )
 
 

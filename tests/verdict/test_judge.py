@@ -506,3 +506,16 @@ def test_few_examples_to_evaluate_on_are_said(unit, count, said):
         item["task"] |= {"unit": unit, "evaluation_examples": count}
     warnings = document(definition(["rw"], 3), trials)["warnings"]
     assert any(f"of the same {count:,} {unit}" in one for one in warnings) is said
+
+
+def test_arms_with_another_searched_rate_than_the_baseline_are_named():
+    trials = [trial(name, seed, 1.0 + seed / 100) for name in ("baseline", "rw", "pa") for seed in range(3)]
+    for rates, arms in (
+        ({"baseline": 3.0, "rw": 1.0, "pa": 3.0}, "(rw x1)"),
+        ({"baseline": 1.0, "rw": 1 / 3, "pa": 3.0}, "(rw x0.333, pa x3)"),
+        ({"baseline": 1 / 3, "rw": 0.333333, "pa": 1 / 3}, None),
+        ({}, None),
+    ):
+        said = document(definition(["rw", "pa"], 3) | {"rates": rates}, trials)["warnings"]
+        found = [one for one in said if "may be that of the rate" in one]
+        assert (len(found), arms is None or arms in found[0]) == (arms is not None, True)
