@@ -13,6 +13,7 @@ from laurel_cli.records.files import UNFINISHED, read_whole, sweep, write_whole
 from laurel_cli.records.store import Record, is_whole, load, make_folder
 
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.json")
+LADDER = "ladder.json"  # whose folder holds studies
 HOME = "records"  # a folder in which every JSON file should be one
 
 
@@ -46,7 +47,7 @@ def gather(folders: Iterable[Path]) -> Gathered:
     """Read every record under `folders`. Takes no lock: a record is there whole or not at all.
 
     A file counts as a record by its name (`profile-0123456789abcdef.json`), and every JSON file does that lies in a
-    folder called `records`, or in one of `folders` itself where that has no such folder in it.
+    folder called `records`, or in one of `folders` itself where that has no such folder in it and is no ladder's.
 
     Raises:
         RecordError: a folder is missing or cannot be listed.
@@ -106,7 +107,8 @@ def _files(folder: Path) -> Iterator[Path]:
         raise RecordError(f"{error.filename!r} cannot be listed.", f"{error.strerror}.") from error
 
     for place, below, names in os.walk(folder, onerror=refuse):
-        home = Path(place).name == HOME or (Path(place) == folder and not {HOME, "studies"} & set(below))
+        given = Path(place) == folder and not {HOME, "studies"} & set(below) and LADDER not in names
+        home = Path(place).name == HOME or given
         for name in names:
             if _NAME.fullmatch(name) or (home and name.endswith(".json")) or UNFINISHED.fullmatch(name):
                 yield Path(place, name)

@@ -140,3 +140,11 @@ def test_writers_that_are_killed_leave_whole_records_or_none(tmp_path):
         assert not after.problems
         assert len({record.sha256 for record in after.records}) == len(after.records) >= len(during.records)
     assert len(after.records) > 0
+
+
+def test_what_declares_a_ladder_is_no_record(tmp_path):
+    (tmp_path / "ladder.json").write_text("{}")
+    (tmp_path / "24" / "records").mkdir(parents=True)
+    assert not gather([tmp_path]).problems
+    (tmp_path / "24" / "records" / "ladder.json").write_text("{}")  # among records every file should be one
+    assert len(gather([tmp_path]).problems) == 1
