@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ def place(
         The adapters' parameters.
 
     Raises:
-        ResourceError: peft is missing.
+        ResourceError: peft cannot be imported.
         ModelError: no map is called, or a pass reads weights of an adapted map beside the call, so that it would not
             compute what the merged model does.
     """
@@ -73,7 +72,7 @@ def place(
         )
     these = "|".join(map(re.escape, chosen))  # as a pattern: of a list peft takes every path that ends in one of them
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=f"({these})", lora_dropout=0.0, bias="none")
-    with _without_hints():
+    with warnings.catch_warnings(action="ignore"):  # its advice on what is chosen here
         peft.inject_adapter_in_model(config, model, _NAME)
     adapters = [p for name, p in model.named_parameters() if ".lora_" in name]
     trained = {id(p) for p in (*adapters, *learned_parameters(model))}
@@ -132,18 +131,8 @@ def _check(model: nn.Module, run: Callable[[nn.Module], Tensor], arm: str) -> No
 
 def _peft() -> Any:
     try:
-        with _without_hints():
+        with warnings.catch_warnings(action="ignore"):  # its advice on what is chosen here
             import peft
     except ImportError as error:
-        raise ResourceError(
-            "The peft package is missing.", f"{error}.", "Try pip install 'laurel-cli[lora]'."
-        ) from error
+        raise ResourceError("peft cannot be imported.", f"{error}.", "Try pip install 'laurel-cli[lora]'.") from error
     return peft
-
-
-@contextmanager
-def _without_hints() -> Iterator[None]:
-    """Its advice on configurations that are chosen here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli import arms
-from laurel_cli.proxy.recipe import Contender
+from laurel_cli.proxy.contenders import Contender
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +67,7 @@ def outcome(
             "classes": task.classes,
             "train_examples": len(task.train),
             "evaluation_examples": len(task.evaluation),
-            "unit": "images" if task.kind == "image" else "tokens",
+            "unit": task.unit,
             "provenance": dict(task.provenance),
         },
         "metric": "loss",

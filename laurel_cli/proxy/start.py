@@ -25,9 +25,10 @@ from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.models.stems import fit_stem
 from laurel_cli.proxy import branches, lora, mup, sizes, weights
+from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.grow import Growth, Parts, parts_of
-from laurel_cli.proxy.recipe import Contender, Recipe
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
 
@@ -273,16 +274,17 @@ def _check(
 ) -> None:
     """Whether it answers with logits of the task's classes, and can be trained where the recipe says."""
     (example,) = examples(inputs)
-    wanted = "images" if task.kind == "image" else "tokens"
     if example.is_floating_point() != (task.kind == "image"):
-        raise UsageError(f"The {who} does not take {wanted}.", f"{task.name} holds {wanted}.", "Choose another `task`.")
+        raise UsageError(
+            f"The {who} does not take {task.unit}.", f"{task.name} holds {task.unit}.", "Choose another `task`."
+        )
     convolutions = Convolutions()
     try:
         with torch.no_grad(), convolutions, called():
             logits: Any = call(model.eval(), example)
     except Exception as error:
         raise ModelError(
-            f"The {who} fails on {wanted}.",
+            f"The {who} fails on {task.unit}.",
             said(error),
             "`channels_last=False` is for models that need contiguous images." if task.kind == "image" else "",
         ) from error

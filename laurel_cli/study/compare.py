@@ -10,7 +10,8 @@ from typing import Any
 
 from laurel_cli.errors import LayoutError, ModelError, UsageError
 from laurel_cli.models.guard import unlimited
-from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe, parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe
 from laurel_cli.records.provenance import trained_by
 from laurel_cli.study import controls, counted, executors, sources
 from laurel_cli.study import folder as study
@@ -239,11 +240,11 @@ def _evaluated(recipe: Recipe, task: Task) -> Iterator[str]:
     length = getattr(task.train, "seq_len", 1)
     trained, evaluated = 3 * recipe.steps * recipe.batch * length, recipe.evaluations * len(task.evaluation)
     if evaluated > trained:
-        fits = float(f"{trained / recipe.evaluations / 5:.0e}")  # a fifth of the time that training takes
-        unit = "tokens" if task.kind == "text" else "images"
+        limit = max(round(trained / recipe.evaluations / 5), FEW[task.unit])  # a fifth of the time that training takes
+        fewer = f" or `evaluation_limit={limit}`" if limit < len(task.evaluation) else ""
         yield (
-            f"{recipe.evaluations} evaluations of {len(task.evaluation):,} {unit} take {evaluated / trained:.1f} times "
-            f"the compute of training: `evaluations=N` or `evaluation_limit={max(fits, FEW[unit]):.0f}` would take less"
+            f"{recipe.evaluations} evaluations of {len(task.evaluation):,} {task.unit} take "
+            f"{evaluated / trained:.1f} times the compute of training: `evaluations=N`{fewer} would take less"
         )
 
 

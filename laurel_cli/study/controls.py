@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
+from laurel_cli.proxy.contenders import Contender, parse_contenders
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.study.declaration import BUDGET, RECIPE_CONTROLS
 from laurel_cli.tasks import Task
 from laurel_cli.verdict.declared import Controls

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.defaults import CONTROL_SEEDS
-from laurel_cli.proxy.recipe import Contender
 from laurel_cli.verdict.declared import Controls
 
 RECIPE_CONTROLS = ("baseline:lr=0.5", "baseline:lr=2")

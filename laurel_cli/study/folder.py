@@ -21,7 +21,8 @@ from typing import Any
 
 from laurel_cli.devices import family
 from laurel_cli.errors import LaurelError, RecordError, UsageError
-from laurel_cli.proxy.recipe import Contender, Recipe, parse_contenders
+from laurel_cli.proxy.contenders import Contender, parse_contenders
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.records.files import read_whole, sweep, write_whole
 from laurel_cli.records.store import load as load_record
 from laurel_cli.records.store import make_folder

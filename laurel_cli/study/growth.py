@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from laurel_cli.proxy.recipe import Contender, Recipe
+    from laurel_cli.proxy.contenders import Contender
+    from laurel_cli.proxy.recipe import Recipe
     from laurel_cli.proxy.start import Start
 
 

@@ -15,7 +15,8 @@ from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
 from laurel_cli.models.stems import USUAL
 from laurel_cli.proxy import lora, sizes, weights
-from laurel_cli.proxy.recipe import Contender, Recipe
+from laurel_cli.proxy.contenders import Contender
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import options
 from laurel_cli.study.folder import checkpoint_path
 from laurel_cli.tasks import Task

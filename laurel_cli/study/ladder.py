@@ -19,12 +19,12 @@ from typing import Any
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.records.files import read_whole, write_whole
+from laurel_cli.records.folder import LADDER as FILE
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.verdict.ladder import LEAST_SIZES, LEAST_SPAN, LadderLook
 
 SCHEMA = "laurel.ladder/1"
-FILE = "ladder.json"
 SEED_STEP = 1000  # between the first seeds of two sizes
 
 

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from laurel_cli.arms import foreign
 from laurel_cli.devices import family
 from laurel_cli.errors import RecordError, ResourceError, UsageError
-from laurel_cli.proxy.recipe import Contender
+from laurel_cli.proxy.contenders import Contender
 from laurel_cli.records.provenance import counted_by, trained_by, version, versions
 from laurel_cli.study import block, sources
 from laurel_cli.study.folder import Study

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.models.reference import runs_users_code
-from laurel_cli.proxy.recipe import Recipe, kept_under_mup, parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.recipe import Recipe, kept_under_mup
 from laurel_cli.settings.ladder import MUP, SEARCH
 from laurel_cli.settings.read import one_of
 from laurel_cli.settings.train import TrainSettings

@@ -19,10 +19,11 @@ from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy import checkpoint
+from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import Group, joined, own_device, rank, synchronised, world
-from laurel_cli.proxy.recipe import Contender, Recipe, TaskChoice, kept_under_mup
+from laurel_cli.proxy.recipe import Recipe, TaskChoice, kept_under_mup
 from laurel_cli.proxy.start import Start, seed_of, start
 from laurel_cli.proxy.start import opened as opened_model
 from laurel_cli.proxy.trial import Stopped, coefficients, train

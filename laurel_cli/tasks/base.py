@@ -46,6 +46,11 @@ class Task:
     warnings: tuple[str, ...] = ()
     tokenizer: str = ""
 
+    @property
+    def unit(self) -> str:
+        """What its examples are counted in: "images" or "tokens"."""
+        return "images" if self.kind == "image" else "tokens"
+
 
 @dataclass(frozen=True)
 class Asked:

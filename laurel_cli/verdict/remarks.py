@@ -151,9 +151,9 @@ def _start(document: Document) -> Iterator[str]:
 
 def rates_apart(rates: Mapping[str, float], names: Iterable[str]) -> Iterator[str]:
     """A warning of arms that a search, of one seed each, gave another rate than the baseline; `rates` are factors."""
-    base = rates.get(BASELINE)
-    apart = [name for name in names if base and name in rates and not math.isclose(rates[name], base, rel_tol=1e-4)]
-    if apart and base:
+    base = rates.get(BASELINE, math.nan)
+    apart = [name for name in names if abs(rates.get(name, base) / base - 1) > 1e-4]  # of none where there is no search
+    if apart:
         shown = ", ".join(f"{name} x{rates[name]:.3g}" for name in apart)
         yield (
             f"one seed each chose the learning rates, and other ones than the baseline's, x{base:.3g}, for some arms "

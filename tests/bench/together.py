@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils import prune
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
@@ -23,10 +22,11 @@ import laurel_cli as laurel
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import batches
 from laurel_cli.study import folder as studies
-from laurel_cli.tasks import Task, open_task
+from laurel_cli.tasks import open_task
 from laurel_cli.verdict import paired
 from laurel_cli.verdict.trials import BASELINE
 from tests.laurel.test_pruned import two_of_four
+from tests.study.test_kept import loss_of
 
 Change = Callable[[nn.Module], nn.Module]
 
@@ -48,18 +48,6 @@ def kept(folder: Path) -> list[Kept]:
         for trial in studies.trials(folder)
         if trial["status"] == "complete" and trial.get("weights")
     ]
-
-
-def evaluated(model: nn.Module, task: Task) -> float:
-    """The loss in nats a token."""
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for inputs, targets in batches.evaluation(task, 64):
-            found = model(inputs)
-            logits = getattr(found, "logits", found).flatten(0, 1)
-            total += float(F.cross_entropy(logits, targets.flatten().long(), reduction="sum"))
-            count += targets.numel()
-    return total / count
 
 
 def _linears(model: nn.Module, *, own: bool) -> list[nn.Linear]:
@@ -102,16 +90,16 @@ def changes(ids: torch.Tensor) -> dict[str, Change]:
 
 def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
     """(change, arm, what it takes from the arm, what it takes from the baseline of the same seed), by seed."""
-    task = open_task(**vars(studies.load(folder).recipe.task))
-    ids = next(iter(batches.evaluation(task, 2)))[0]
+    study = studies.load(folder)
+    ids = next(iter(batches.evaluation(open_task(**vars(study.recipe.task)), 2)))[0]
     found: dict[str, dict[str, dict[int, float]]] = {}
     for one in kept(folder):
         model = laurel.load(str(one.place)).module.eval()
-        before = evaluated(model, task)
+        before = loss_of(model, study)
         if not math.isclose(before, one.loss, rel_tol=1e-5):
             raise SystemExit(f"{one.arm}, seed {one.seed}: opened it loses {before}, its record says {one.loss}")
         for name, change in changes(ids).items():
-            taken = evaluated(change(copy.deepcopy(model)), task) - before
+            taken = loss_of(change(copy.deepcopy(model)), study) - before
             found.setdefault(name, {}).setdefault(one.arm, {})[one.seed] = taken
             print(name, one.arm, one.seed, taken, file=sys.stderr)
     for name, by_arm in found.items():

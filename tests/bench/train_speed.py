@@ -22,8 +22,9 @@ from torch import nn
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.augment import augment
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, start
 from laurel_cli.proxy.trial import train
 from laurel_cli.tasks import Task, open_task

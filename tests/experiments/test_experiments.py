@@ -11,7 +11,7 @@ from laurel_cli import experiments
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.experiments.beside import document
 from laurel_cli.experiments.run import commands, on_a_cluster
-from laurel_cli.proxy.recipe import parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import WHOLE, fault
 from laurel_cli.settings.base import flag, options

@@ -12,8 +12,9 @@ import torch
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.proxy import checkpoint
+from laurel_cli.proxy.contenders import Contender, parse_contenders
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import Contender, ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import Stopped, train
 from laurel_cli.study import compare

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.augment import normalise
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.optimizers import optimizers
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
 from laurel_cli.tasks import Task
 from tests.proxy.small import image_task, text_task

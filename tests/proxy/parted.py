@@ -25,9 +25,10 @@ from laurel_cli.errors import LaurelError
 from laurel_cli.laurel import worth
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import batches, checkpoint, sharded
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.optimizers import optimizers
 from laurel_cli.proxy.parallel import Group, joined, own_device
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, start
 from laurel_cli.proxy.trial import State, Stopped, _given, coefficients, train
 from laurel_cli.tasks import Task

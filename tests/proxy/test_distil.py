@@ -14,8 +14,9 @@ from torch import Tensor
 
 from laurel_cli.errors import ModelError, RecordError, UsageError
 from laurel_cli.proxy import distil
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import joined, own_device
-from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe, parse_contenders
+from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import train
 from laurel_cli.proxy.weights import checksum

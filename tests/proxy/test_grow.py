@@ -15,10 +15,11 @@ from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import ModelError, RecordError, UsageError
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.proxy import checkpoint
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.grow import bypassed
 from laurel_cli.proxy.optimizers import begin_momentum, rate
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe
 from laurel_cli.proxy.start import Start, start
 from laurel_cli.proxy.trial import State, Stopped, train
 from laurel_cli.records.store import read

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy.augment import augment
 from laurel_cli.proxy.batches import batch
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.look import look
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import parse_contenders
 from laurel_cli.proxy.start import seed_all, start
 from laurel_cli.proxy.trial import train
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights

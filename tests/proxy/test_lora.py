@@ -20,8 +20,9 @@ from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import ModelError, ResourceError, UsageError
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import lora
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.trial import Stopped, train
 from laurel_cli.residual.survey import survey
@@ -32,6 +33,7 @@ from laurel_cli.study.worker import run_trial
 from laurel_cli.tasks import Task, open_task
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, planned, small_study, text_task, weights
 from tests.proxy.test_weights import trained
+from tests.study.test_kept import loss_of
 
 GPT2 = Recipe(ModelChoice("gpt2", layers=(2,), width=32), TaskChoice("counting"), steps=6, batch=8, evaluations=1)
 BASELINE = parse_contenders("")[0]
@@ -135,14 +137,8 @@ def test_what_is_kept_is_what_was_evaluated(settings: TrainSettings, arm: str) -
     assert all(".weight" in name and before[name].dim() == 2 for name in changed)  # no norm, no bias, no embedding
     assert not any("embed" in name or "head" in name for name in changed)
     assert not any("lora" in name for name in after)
-    model = laurel_cli.load(str(place)).module.eval()
-    task = open_task(**vars(begun.study.recipe.task))
-    ids = torch.from_numpy(task.evaluation.ids.astype("int64"))
-    windows = torch.stack([ids[at : at + task.evaluation.seq_len + 1] for at in task.evaluation.starts])
-    with torch.no_grad():
-        logits = model(windows[:, :-1])
-        loss = float(F.cross_entropy(getattr(logits, "logits", logits).flatten(0, 1), windows[:, 1:].flatten()))
-    assert loss == pytest.approx(content["final"]["loss"], rel=1e-5)
+    model = laurel_cli.load(str(place)).module
+    assert loss_of(model, begun.study) == pytest.approx(content["final"]["loss"], rel=1e-5)
 
 
 def test_a_trial_that_was_stopped_goes_on_as_if_it_had_not(settings: TrainSettings, tmp_path: Path) -> None:

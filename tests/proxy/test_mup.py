@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.proxy import mup
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.mup import Carried, Factors, carried
 from laurel_cli.proxy.optimizers import optimizers
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import Distillation, ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import Start, start
 from laurel_cli.proxy.trial import train
 from tests.proxy.coordinates import LOGITS, VIT, recipe_of, slopes, task_of

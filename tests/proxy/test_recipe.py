@@ -3,8 +3,9 @@
 import pytest
 
 from laurel_cli.errors import UsageError
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.optimizers import rate
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from tests.proxy.small import cnn_recipe
 
 

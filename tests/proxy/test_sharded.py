@@ -14,8 +14,9 @@ from torch import nn
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy import sharded
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import Group, synchronised
-from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import start
 from laurel_cli.settings.train import TrainSettings
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, planned, text_task

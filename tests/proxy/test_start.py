@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
 from tests.proxy.small import MODELS, cnn_recipe, decoder_recipe, image_task, text_task, weights
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.proxy import batches
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import seed_all, start
 from laurel_cli.proxy.trial import State, Stopped, coefficients, train
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, text_task, weights

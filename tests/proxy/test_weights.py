@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from laurel_cli.errors import RecordError, UsageError
-from laurel_cli.proxy.recipe import Recipe, parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.weights import checksum
 from laurel_cli.settings.train import TrainSettings

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice, parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
 from laurel_cli.study import controls
 from laurel_cli.study.compare import prepare
@@ -123,3 +124,4 @@ def test_evaluations_that_take_longer_than_training_are_said(
     else:
         assert ratio == round(8 * 62 / (3 * 8 * steps), 1)
         assert f"8 evaluations of 1,984 tokens take {ratio} times" in said[0]
+        assert "evaluation_limit" not in said[0]  # of tokens that are few already

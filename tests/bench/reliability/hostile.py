@@ -18,8 +18,8 @@ import torch
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy import checkpoint, trial
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.parallel import Group
-from laurel_cli.proxy.recipe import parse_contenders
 from laurel_cli.proxy.start import start
 from laurel_cli.records.store import sha256_of
 from laurel_cli.study import folder as study

@@ -15,7 +15,7 @@ from laurel_cli.arms import parse_arms
 from laurel_cli.errors import LaurelError
 from laurel_cli.models.given import parse_inputs
 from laurel_cli.models.reference import parse as parse_reference
-from laurel_cli.proxy.recipe import parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.reports.gate import FailCondition
 from laurel_cli.settings import read
 from laurel_cli.tasks.reading import tokenizers

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from laurel_cli import text
 from laurel_cli.arms import parse_arms
-from laurel_cli.proxy.recipe import parse_contenders
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.records import store
 from laurel_cli.records.places import Places
 from laurel_cli.render import render
