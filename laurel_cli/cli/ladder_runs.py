@@ -158,7 +158,7 @@ def write_config(path: Path, rungs: Rungs, asked: TrainSettings, sizes: str, for
     from laurel_cli.cli import stdio
     from laurel_cli.records.files import check_writable, write_whole
     from laurel_cli.settings import files
-    from laurel_cli.settings.ladder import MUP, SEARCH, LadderSettings
+    from laurel_cli.settings.ladder import LadderSettings
     from laurel_cli.settings.train import TrainSettings
     from laurel_cli.study import written
 
@@ -167,7 +167,7 @@ def write_config(path: Path, rungs: Rungs, asked: TrainSettings, sizes: str, for
     found = written.of_plan(rungs.plans[0]) | {"width": None, "steps": None, "layers": layers, "until_separated": 0}
     found |= {"arm_file": asked.arm_file, "ladder": sizes}
     found |= {"tokens_per_parameter": rungs.ladder.tokens_per_parameter}
-    found |= {"ladder_lr": MUP if rungs.ladder.mup else SEARCH}
+    found |= {"ladder_lr": rungs.ladder.ladder_lr}
     write_whole(path, files.text({"train-proxy": found}, {"train-proxy": [TrainSettings, LadderSettings]}), force)
     stdio.settle()
     stdio.say(f"wrote {path}")

@@ -313,13 +313,14 @@ def _at_the_end(found: Sequence[SizeFound], rates: int) -> list[str]:
 def _notes(document: Item, timed: StepTimes) -> list[str]:
     """How the figures are made."""
     where = "the smallest size" if document.get("mup") else "every size"
+    tried = f"of every arm {document['rates']} learning rates were tried at {where}, with a seed of their own"
+    untried = "the learning rate of the smallest size is the recipe's, for all arms: none was searched"
     notes = [
         "Compute saved: the FLOPs that the baseline would need for an arm's loss, by its own loss against compute over "
         "the sizes, over the arm's own. FLOPs are those of products, forward and twice that backward; elementwise work "
         "is not among them.",
         f"Every size is trained on {document['tokens_per_parameter']:g} tokens for each parameter of its baseline, all "
-        "of them counted and shared ones once, to the end of its decay; of every arm "
-        f"{document['rates']} learning rates were tried at {where}, with a seed of their own.",
+        f"of them counted and shared ones once, to the end of its decay; {tried if document['rates'] else untried}.",
         "Intervals carry the spread over seeds of the arm and of the baseline's curve. An arm has one level for all of "
         "its intervals, corrected for the number of arms and of looks. Where gains scatter about their line more than "
         "seeds explain, the intervals of the line are wider for it.",

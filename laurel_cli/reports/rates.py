@@ -18,10 +18,11 @@ from laurel_cli.verdict.trend import Bounded, Rung
 from laurel_cli.verdict.trials import BASELINE
 
 CONTROLS = {"baseline:lr=0.5": "half", "baseline:lr=2": "twice"}
-WHAT_TO_DO = (
-    "a ladder with another `lr`, or a larger `lr_search`, would find a better one",
-    "`ladder_lr='search'` would search it",
-)
+WHAT_TO_DO = {  # where the rate comes from, and how a better one is found
+    "muP carried": "`ladder_lr='search'` would search it",
+    "its search found": "a ladder with another `lr`, or a larger `lr_search`, would find a better one",
+    "was given": "a ladder with another `lr` may have a better one, `ladder_lr='mup'` would search it",
+}
 CARRIED = (
     "The learning rates of the larger sizes are those of the smallest, carried by muP (arXiv 2203.03466, tables 3 and "
     "8; for AdamW): with m the ratio of the widths, hidden matrices have 1/m of the rate and m^(-1/2) of the standard "
@@ -47,11 +48,13 @@ def beside(document: Mapping[str, Any], rungs: Sequence[Rung]) -> dict[str, Any]
     sizes = [size | {"rate_gains": _plain(gains.get(size["name"], {}))} for size in document["sizes"]]
     known = [gain for name in names for gain in gains.get(name, {}).values() if gain is not None]
     notes = [*document["notes"], f"{CARRIED} {_said(len(known), len(CONTROLS) * len(names), level)}"]
+    first = "its search found" if document["rates"] else "was given"
+    origins = [first if number == 0 else "muP carried" for number in range(len(names))]
     warnings = [
-        f"size {name}: the baseline at {CONTROLS[arm]} the rate that {'muP carried' if number else 'its search found'} "
+        f"size {name}: the baseline at {CONTROLS[arm]} the rate that {origin} "
         f"is better, by {_nats(gain)} nats: the rate is not the best there, and what an arm gains at this size may be "
-        f"a matter of the rate; {WHAT_TO_DO[number > 0]}"
-        for number, name in enumerate(names)
+        f"a matter of the rate; {WHAT_TO_DO[origin]}"
+        for origin, name in zip(origins, names, strict=True)
         for arm, gain in gains.get(name, {}).items()
         if gain is not None and gain.low > 0
     ]

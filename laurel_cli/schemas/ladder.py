@@ -36,7 +36,8 @@ class LadderLookJSON(TypedDict):
 class LadderJSON(TypedDict):
     """A ladder: its sizes, ascending, families of arms and looks in the order of their declaration.
 
-    `rates` is how many learning rates are tried for every arm: at every size, or with `mup` at the smallest one.
+    `rates` is how many learning rates are tried for every arm: at every size, or with `mup` at the smallest one; 0
+    where that of the recipe is carried by muP, untried.
     """
 
     schema: Literal["laurel.ladder/1"]

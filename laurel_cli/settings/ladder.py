@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from laurel_cli.settings.base import Settings, says
 
 LADDER = "Ladder"
-SEARCH, MUP = "search", "mup"  # values of `ladder_lr`
+SEARCH, MUP, GIVEN = "search", "mup", "given"  # values of `ladder_lr`
 TOKENS = 20.0  # a parameter: where a language model's loss falls fastest with compute (Hoffmann et al., 2203.15556)
 
 
@@ -40,7 +40,8 @@ class LadderSettings(Settings):
         metadata=says(
             "How a size comes to its learning rates: search, with --lr-search rates for every arm at every size; or "
             "mup, which searches at the smallest width alone and carries what is found there to the larger ones by "
-            "muP's rules, of AdamW.",
+            "muP's rules, of AdamW; or given, which carries --lr from the smallest width so, for all arms, and "
+            "searches nothing.",
             LADDER,
             metavar="NAME",
         ),

@@ -22,6 +22,7 @@ from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.records.folder import LADDER as FILE
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
+from laurel_cli.settings.ladder import GIVEN, MUP, SEARCH
 from laurel_cli.verdict.ladder import LEAST_SIZES, LEAST_SPAN, LadderLook
 
 SCHEMA = "laurel.ladder/1"
@@ -58,11 +59,11 @@ class Ladder:
 
     Attributes:
         tokens_per_parameter: that every size is trained on.
-        rates: learning rates that are tried for every arm, at every size.
+        rates: learning rates that are tried for every arm, at every size; 0 where the recipe's own is carried.
         families: arms in the order of their declaration, without controls.
         looks: sizes and seeds in the order of their declaration.
         sizes: ascending.
-        mup: whether rates are tried at the smallest size alone, and carried from there by muP.
+        mup: whether the rates of the smallest size are carried to the others by muP.
     """
 
     tokens_per_parameter: float
@@ -76,6 +77,11 @@ class Ladder:
     def dial(self) -> str:
         """What grows from size to size."""
         return "width" if self.sizes[0].layers is None else "width and layers"
+
+    @property
+    def ladder_lr(self) -> str:
+        """How its sizes come to their learning rates, as the option says it."""
+        return (MUP if self.rates else GIVEN) if self.mup else SEARCH
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -189,7 +195,7 @@ def _added(folder: Path, old: Ladder, wanted: Ladder) -> Ladder:
         for name, before, now in (
             ("tokens_per_parameter", old.tokens_per_parameter, wanted.tokens_per_parameter),
             ("lr_search", old.rates, wanted.rates),
-            ("ladder_lr", *("mup" if one.mup else "search" for one in (old, wanted))),
+            ("ladder_lr", old.ladder_lr, wanted.ladder_lr),
         )
         if before != now
     ]

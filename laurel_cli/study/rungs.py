@@ -15,7 +15,7 @@ from laurel_cli.models.guard import unlimited
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.recipe import Recipe, kept_under_mup
-from laurel_cli.settings.ladder import MUP, SEARCH
+from laurel_cli.settings.ladder import GIVEN, MUP, SEARCH
 from laurel_cli.settings.read import one_of
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study import folder as study
@@ -67,7 +67,8 @@ def rungs_of(
         asked: as for a study; a width, layers, steps and the like are refused, since they follow from the size.
         sizes: "64,96,128,192", or "64x2,128x4,256x8" with layers.
         tokens_per_parameter: of the baseline, all parameters counted, shared ones once.
-        ladder_lr: "search" for rates of every size's own; "mup" for those of the smallest, carried by muP.
+        ladder_lr: "search" for rates of every size's own; "mup" for those of the smallest, carried by muP; "given" for
+            the one that is asked for, of all arms at the smallest size, carried likewise.
         command, versions, elsewhere: as for `plan_of`.
 
     Raises:
@@ -78,10 +79,10 @@ def rungs_of(
     wanted = _read(sizes)
     _check(asked, tokens_per_parameter)
     layered = wanted[0][1] is not None
-    by_mup = one_of("ladder_lr", ladder_lr, (SEARCH, MUP)) == MUP
+    by_mup = one_of("ladder_lr", ladder_lr, (SEARCH, MUP, GIVEN)) != SEARCH
     if by_mup:
-        _check_mup(asked, sizes, layered=layered)
-    rates = asked.lr_search or RATES
+        _check_mup(asked, sizes, ladder_lr, layered=layered)
+    rates = 0 if ladder_lr == GIVEN else asked.lr_search or RATES
     plans: list[StudyPlan] = []
     found: list[Size] = []
     task: Task | None = None
@@ -177,21 +178,24 @@ def _check(asked: TrainSettings, tokens_per_parameter: float) -> None:
         )
 
 
-def _check_mup(asked: TrainSettings, sizes: str, *, layered: bool) -> None:
+def _check_mup(asked: TrainSettings, sizes: str, ladder_lr: str, *, layered: bool) -> None:
     """What muP carries a rate over, and by which optimiser.
 
     Raises:
-        UsageError: layers that grow, or another optimiser than AdamW.
+        UsageError: layers that grow, another optimiser than AdamW, or a search of a rate that is given.
     """
     leave = "Leave `ladder_lr` out, so that every size searches its own rate."
     if layered:
-        what = f"`ladder={sizes!r}` and `ladder_lr='mup'` contradict each other."
+        what = f"`ladder={sizes!r}` and `ladder_lr={ladder_lr!r}` contradict each other."
         raise UsageError(what, "muP carries a rate over the width; layers that grow have no rule.", leave)
     if asked.keep_weights:
         raise kept_under_mup()
     if asked.optimizer != "adamw":
-        what = f"`optimizer={asked.optimizer!r}` and `ladder_lr='mup'` contradict each other."
+        what = f"`optimizer={asked.optimizer!r}` and `ladder_lr={ladder_lr!r}` contradict each other."
         raise UsageError(what, "The rules are those of Adam.", f"{leave[:-1]}, or train by `optimizer='adamw'`.")
+    if ladder_lr == GIVEN and asked.lr_search:
+        what = "`lr_search` and `ladder_lr='given'` contradict each other."
+        raise UsageError(what, "A rate that is given is not searched.", "Try `ladder_lr='mup'`.")
 
 
 def _check_heads(sizes: list[Size]) -> None:

@@ -45,6 +45,9 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "16,32,64", "--ladder-lr", "mupp"], "Did you mean mup?"),
         (["--ladder", "16,32,64", "--ladder-lr", "mup", "--keep-weights"], "Leave --keep-weights out"),
         (["--ladder-lr", "mup"], "--ladder-lr mup needs --ladder"),
+        (["--ladder-lr", "given"], "--ladder-lr given needs --ladder"),
+        (["--ladder", "16,32,64", "--ladder-lr", "given", "--lr-search", "3"], "A rate that is given is not searched"),
+        (["--ladder", "16,32,64", "--ladder-lr", "given", "--optimizer", "sgd"], "rules are those of Adam"),
     ],
 )
 def test_what_is_no_ladder_is_refused_before_anything_is_trained(train, tmp_path: Path, options, said) -> None:
@@ -168,6 +171,28 @@ def test_rates_of_the_smallest_size_are_carried_by_mup(train, laurel, tmp_path: 
     written = train(*options[:-2], "--write-config", "ladder.toml")
     assert written.returncode == 0, written.stderr
     assert 'ladder-lr = "mup"' in (tmp_path / "ladder.toml").read_text()
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_given_is_that_of_the_smallest_size_for_every_arm(train, laurel, tmp_path: Path, cache) -> None:
+    options = ["--ladder", "16,24,48", "--ladder-lr", "given", "--lr", "0.01", "--tokens-per-parameter", "1"]
+    options += ["--arms", "rw", "--seeds", "2", "--no-steps-saved", "--study", "s", "--format", "json"]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["mup"], document["rates"]) == (True, 0)
+    assert any("none was searched" in note for note in document["notes"])
+    for size in ("16", "24", "48"):
+        study = json.loads((tmp_path / "s" / size / "study.json").read_text())
+        assert (study["rates"], study["recipe"]["lr"]) == ({}, 0.01)
+        assert study["recipe"]["model"].get("mup_base") == (None if size == "16" else 16)
+        assert not (tmp_path / "s" / size / "search").exists()
+    assert "the recipe's at the smallest size, carried by muP" in laurel("report", "--study", "s").stdout
+    other = train(*options[:2], "--ladder-lr", "mup", *options[4:], "--resume")
+    assert other.returncode == 4
+    assert "ladder_lr was given, is mup" in json.loads(other.stdout)["error"]["why"]
+    written = train(*options[:-2], "--write-config", "ladder.toml")
+    assert 'ladder-lr = "given"' in (tmp_path / "ladder.toml").read_text(), written.stderr
 
 
 @pytest.mark.parametrize("more", [["--executor", "slurm"], ["--detach"], ["--dry-run"], ["--status"]])

@@ -105,9 +105,9 @@ def test_a_line_is_followed_ten_times_beyond_the_largest_size_and_no_further(doc
         assert band["points"][0]["flops"] == pytest.approx(document["sizes"][0]["flops"])
 
 
-def carried(tmp_path, spoil=lambda rungs: rungs, world=WORLD):
+def carried(tmp_path, spoil=lambda rungs: rungs, world=WORLD, **of_the_ladder):
     """A ladder whose rates muP carried."""
-    ladder = replace(declared(world), mup=True)
+    ladder = replace(declared(world), mup=True, **of_the_ladder)
     put(tmp_path / "books", world, spoil(made(world)), ladder)
     return report(tmp_path / "books")
 
@@ -162,6 +162,15 @@ def test_at_the_smallest_size_it_is_the_search_that_is_contradicted(tmp_path):
     assert said[0].startswith("size 64")
 
 
+def test_at_the_smallest_size_it_is_what_was_given_that_is_contradicted(tmp_path):
+    found = carried(tmp_path, better_at("64", 0.05), rates=0)
+    said = [line for line in found["warnings"] if "the rate that was given is better" in line]
+    assert len(said) == 1
+    assert "lr_search" not in said[0]
+    assert any("none was searched" in note for note in found["notes"])
+    assert "the recipe's at the smallest size, carried by muP" in render(found, "markdown").replace("\\", "")
+
+
 def test_without_controls_nobody_says_whether_a_carried_rate_fits(tmp_path):
     found = carried(tmp_path, world=replace(WORLD, controls={}))
     assert any("No control says whether a carried rate fits" in line for line in found["notes"])
@@ -173,6 +182,8 @@ def test_a_ladder_that_lacks_a_size_says_nothing_of_larger_ones(tmp_path):
     assert found["status"] == "partial"
     assert found["withheld"] == "3 of the 4 sizes of the first look are complete"
     assert {arm["verdict"] for arm in found["arms"]} == {"withheld"}
+    (panel,) = figures.draw(plain(found), "ladder").axes  # none for what arms save
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("FLOPs of training the baseline", "loss, nats")
     assert [size["blocks"] for size in found["sizes"]] == [5, 5, 5, 0]
     assert len(ladder.sizes) == 4
     holds(plain(found))

@@ -8,7 +8,7 @@ from typing import Any
 from laurel_cli import text
 from laurel_cli.render.page import Block, Bullets, Code, Column, Facts, Heading, Notes, Page, Picture, Prose, Table
 from laurel_cli.reports import words
-from laurel_cli.reports.figures.ladder import CAPTION
+from laurel_cli.reports.figures.ladder import CAPTION, WITHHELD
 
 Item = Mapping[str, Any]
 ARM = Column("arm", code=True)
@@ -20,7 +20,7 @@ def page(document: Item) -> Page:
     blocks: list[Block] = [Prose(document["answer"][0], strong=True)]
     blocks += [Bullets(tuple(document["answer"][1:]))] if document["answer"][1:] else []
     blocks += [Facts(_facts(document)), _lines(document)]
-    blocks += [Picture("ladder", CAPTION)] if document["curve"] else []
+    blocks += [Picture("ladder", CAPTION if document["bands"] else WITHHELD)] if document["curve"] else []
     blocks += [_sizes(document), *_carried(document), *_arms(document), *_decisions(document)]
     blocks += [Notes("Notes", tuple(document["notes"]))]
     blocks += (
@@ -43,7 +43,7 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("task", text.words(document["task"])),
         ("dial", document["dial"]),
         ("tokens a parameter", f"{document['tokens_per_parameter']:g}"),
-        *([("learning rates", "of the smallest size, carried by muP")] if document.get("mup") else []),
+        *([("learning rates", _rates(document))] if document.get("mup") else []),
         ("compute", f"{sizes[-1]['flops'] / sizes[0]['flops']:,.3g} times from the smallest size to the largest"),
         ("looks", looks + ("" if document["look"] is None else f"; this is number {document['look'] + 1}")),
         ("positive control", "none" if positive is None else f"a gain of {_nats(positive)} nats over all sizes"),
@@ -82,6 +82,11 @@ def _sizes(document: Item) -> Table:
     )
     keys = ("name", "parameters", "steps", "tokens", "flops", "blocks", "loss", "fall", "positive_gain")
     return Table("The sizes", columns, tuple(tuple(size[key] for key in keys) for size in document["sizes"]))
+
+
+def _rates(document: Item) -> str:
+    found = "of the smallest size" if document["rates"] else "the recipe's at the smallest size"
+    return f"{found}, carried by muP"
 
 
 def _carried(document: Item) -> list[Table]:

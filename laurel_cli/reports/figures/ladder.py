@@ -19,39 +19,42 @@ CAPTION = (
     "arm saves, as measured at each size and on its line, with the line's band; above x1 the arm is ahead. Beyond the "
     "dotted line nothing was measured: there the band goes on, as far as ten times the largest size."
 )
+WITHHELD = "Loss against compute of the baseline; the grey curve is its fit. Of arms nothing is said, so none is drawn."
 LEFT, BOTTOM, TOP, WIDTH, UPPER, LOWER, GAP = 0.85, 0.6, 0.15, 4.8, 2.3, 2.6, 0.35  # inches
 LINE = 0.17  # of a name in the column beside the panel
 
 
 def ladder(document: Item) -> Figure:
-    """The figure of a ladder's document."""
+    """The figure of a ladder's document; without its lower panel where what arms save is withheld."""
     bands = document["bands"]
     probe = style.new(1, 1)
     names = ["baseline", *(style.short(band["name"]) for band in bands)]
-    column = max(style.text_size(probe, name, 8)[0] for name in names) / 100 + 0.5
-    width, height = LEFT + WIDTH + column, BOTTOM + LOWER + GAP + UPPER + TOP
+    column = max(style.text_size(probe, name, 8)[0] for name in names) / 100 + 0.5 if bands else TOP
+    below = LOWER + GAP if bands else 0.0
+    width, height = LEFT + WIDTH + column, BOTTOM + below + UPPER + TOP
     figure = style.new(width, height)
-    upper = figure.add_axes((LEFT / width, (BOTTOM + LOWER + GAP) / height, WIDTH / width, UPPER / height))
-    lower = figure.add_axes((LEFT / width, BOTTOM / height, WIDTH / width, LOWER / height))
+    upper = figure.add_axes((LEFT / width, (BOTTOM + below) / height, WIDTH / width, UPPER / height))
+    lower = figure.add_axes((LEFT / width, BOTTOM / height, WIDTH / width, LOWER / height)) if bands else None
     colours = style.colours([band["family"] for band in bands])
     _losses(upper, document, colours)
-    _savings(lower, document, colours)
+    if lower is not None:
+        _savings(lower, document, colours)
     sizes = document["sizes"]
     first, last = sizes[0]["flops"], 10 * sizes[-1]["flops"] if bands else sizes[-1]["flops"]
-    for axes in (upper, lower):
+    for axes in (upper, lower) if lower is not None else (upper,):
         axes.set_xscale("log")
         axes.set_xlim(first / 1.3, last * 1.1)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_formatter(lambda value, _: f"1e{math.log10(value):.0f}" if value > 0 else "")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-    upper.set_xticklabels([])
-    lower.set_xlabel("FLOPs of training the baseline")
+    (lower or upper).set_xlabel("FLOPs of training the baseline")
     upper.set_ylabel("loss, nats")
-    lower.set_ylabel("compute saved, times")
     low, high = upper.get_ylim()
     upper.set_ylim(low, high + 0.1 * (high - low))  # room for the sizes' names
     _sizes(upper, sizes)
-    if bands:
+    if lower is not None:
+        upper.set_xticklabels([])
+        lower.set_ylabel("compute saved, times")
         _names(figure, lower, bands, names[1:], colours, (LEFT + WIDTH + 0.22) / width)
     return figure
 
