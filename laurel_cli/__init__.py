@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from laurel_cli.errors import LaurelError
     from laurel_cli.laurel.apply import apply_laurel
     from laurel_cli.laurel.fold import fold
+    from laurel_cli.laurel.fold_training import fold_training
     from laurel_cli.laurel.keep import parameters, remove, restore, save
     from laurel_cli.laurel.spec import Spec
+    from laurel_cli.laurel.within import unfold_training
     from laurel_cli.models.inputs import as_inputs
     from laurel_cli.residual import find_connections
     from laurel_cli.rivals import add_arms
@@ -42,6 +44,7 @@ __all__ = [
     "count",
     "find_connections",
     "fold",
+    "fold_training",
     "load",
     "parameters",
     "profile",
@@ -51,6 +54,7 @@ __all__ = [
     "restore",
     "save",
     "train",
+    "unfold_training",
 ]
 
 _HOMES = {
@@ -64,6 +68,7 @@ _HOMES = {
     "count": "laurel_cli.api.counted",
     "find_connections": "laurel_cli.residual",
     "fold": "laurel_cli.laurel.fold",
+    "fold_training": "laurel_cli.laurel.fold_training",
     "load": "laurel_cli.api.opened",
     "parameters": "laurel_cli.laurel.keep",
     "profile": "laurel_cli.api.profiled",
@@ -73,6 +78,7 @@ _HOMES = {
     "restore": "laurel_cli.laurel.keep",
     "save": "laurel_cli.laurel.keep",
     "train": "laurel_cli.api.trained",
+    "unfold_training": "laurel_cli.laurel.within",
 }
 
 

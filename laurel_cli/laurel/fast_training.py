@@ -26,7 +26,7 @@ from laurel_cli.laurel import fast, worth
 DOT = 1 << 20  # elements of one product on the CPU, whose sums in float32 are 1e-4 off at sixteen times as many
 MOST_AT_ONCE = 1 << 31  # elements of one product on CUDA, which sums bfloat16 in float32 too
 
-Weights = tuple[Tensor, Tensor]
+Weights = tuple[Tensor | None, Tensor]  # (a, b) of Eq. 5; a is None where f holds it
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def summed(
     Args:
         way: how.
         x, f: skip and branch.
-        weights: a and b, of one element each and of x's type; None for 1 and 1.
+        weights: a and b, of one element each and of x's type; None for 1 and 1, a is None for 1.
         narrow: n, r channels wide, where it is not A x.
         c: of x itself and of `past`, the earlier inputs, the newest first.
     """
@@ -106,7 +106,7 @@ class _Sum(torch.autograd.Function):
         ctx.save_for_backward(skip, f if a is not None else None, a, b, narrow, up, down, c, *past)
         ctx.set_materialize_grads(False)
         if plain:
-            return way.plainly(x, f, past, None if a is None or b is None else (a, b), narrow)
+            return way.plainly(x, f, past, None if b is None else (a, b), narrow)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
         of_x, *of_past = fast.spread(by_b, by_c)
         total = fast.weighted(f, by_a, x, of_x, past, of_past, first=way.first, own=False)

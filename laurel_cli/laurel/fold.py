@@ -24,6 +24,7 @@ from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.layout import Member
+from laurel_cli.laurel.within import unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs, as_inputs
@@ -128,6 +129,8 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     layers = laurel_layers(model)
     if not layers:
         raise ModelError("This model has no LAuReL.", "There is nothing to fold.", "Put it there first: apply(...).")
+    if any(getattr(layer, "a_is_within", False) for layer in layers.values()):
+        model = unfold_training(copied(model))
     if any(tensor.is_meta for tensor in held(model)):
         raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
     passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]

@@ -18,6 +18,7 @@ from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, l
 from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
+from laurel_cli.laurel.within import unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.records.files import write_whole
 from laurel_cli.schemas.check import fault
@@ -74,6 +75,7 @@ def remove(model: nn.Module) -> nn.Module:
     """
     refuse_wrapped(model)
     _layers(model)
+    unfold_training(model)
     modules = list(model.modules())
     rewrite.restore(modules)
     for module in modules:

@@ -27,6 +27,7 @@ class LaurelLayer(LearnedSum):
     """
 
     spec: Spec
+    a_is_within = False  # whether f is multiplied with a already, see `within`
 
     def __init__(
         self,
@@ -122,16 +123,19 @@ class LaurelLayer(LearnedSum):
         past: Sequence[Tensor],
         *,
         first: bool,
-        weights: tuple[Tensor, Tensor] | None = None,
+        weights: fast_training.Weights | None = None,
         narrow: Tensor | None = None,
     ) -> Tensor:
         """a f + b g by the operators of the equations; (a, b) are `weights` and n is `narrow` where they are made."""
         spec = self.spec
         g = self._augmented(x, past, narrow) if spec.pa or spec.lr else x
         if spec.rw:  # Eq. 5
-            a, b = self.residual_weights() if weights is None else weights
+            a, b = self._outside() if weights is None else weights
             # In the operands' own types: float32 beside bfloat16 would widen the stream, as vectors and under autocast.
-            a, b = a.to(f.dtype), b.to(g.dtype)
+            b = b.to(g.dtype)
+            if a is None:
+                return self._with_a_within(f, g, b, sign, first=first)
+            a = a.to(f.dtype)
             if spec.vector_weights:
                 a, b = a.view(self._broadcast), b.view(self._broadcast)
             if not f.is_nested:  # two kernels instead of three; at a = b = 1 as exact as the sum
@@ -143,6 +147,21 @@ class LaurelLayer(LearnedSum):
             return g - f if first else f - g
         # In the order that was there: where the operands' memory layouts differ, the first one's is the sum's.
         return g + f if first else f + g
+
+    def _with_a_within(self, f: Tensor, g: Tensor, b: Tensor, sign: int, *, first: bool) -> Tensor:
+        """f + b g, of an f that holds a: f is not kept for the backward pass."""
+        if f.is_nested:
+            g = b * g
+            return (g + f if first else f + g) if sign > 0 else g - f if first else f - g
+        b = b.view(self._broadcast) if self.spec.vector_weights else b
+        if first:  # its memory layout is the sum's
+            return b * g + f if sign > 0 else b * g - f
+        return torch.addcmul(f, b, g, value=sign)
+
+    def _outside(self) -> fast_training.Weights:
+        """(a, b) of Eq. 5, as they stand in the sum: a is None where f holds it."""
+        a, b = self.residual_weights()
+        return None if self.a_is_within else a, b
 
     def _augmented(self, x: Tensor, past: Sequence[Tensor], narrow: Tensor | None) -> Tensor:
         """x + B A x, Eq. 3; x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
@@ -190,7 +209,7 @@ class LaurelLayer(LearnedSum):
     def _shares(self, f: Tensor) -> tuple[Tensor, Tensor] | None:
         """(a, b) over their sum, to be multiplied with; None where their sum is not fixed, or more is multiplied."""
         spec = self.spec
-        if spec.vector_weights or spec.normalize == "none" or spec.history_map == "identity":
+        if spec.vector_weights or spec.normalize == "none" or spec.history_map == "identity" or self.a_is_within:
             return None
         both = self.residual_weights() if spec.normalize == "sigmoid" else torch.softmax(self.weights, 0).unbind(0)
         a, b = (weight.to(f.dtype) for weight in both)
@@ -205,8 +224,8 @@ class LaurelLayer(LearnedSum):
         """The same sum as one node of the graph: see `fast_training`."""
         weights = narrow = c = up = down = None
         if self.spec.rw:
-            a, b = self.residual_weights()
-            weights = a.to(f.dtype), b.to(f.dtype)
+            a, b = self._outside()
+            weights = None if a is None else a.to(f.dtype), b.to(f.dtype)
         if self.spec.low_rank:
             up, own = self.B, self.spec.history_map in ("none", "identity")
             if own and fast.is_plain(self.A[0], x):
@@ -233,10 +252,15 @@ class LaurelLayer(LearnedSum):
 
     def _at_hand(self, f: Tensor, at_hand: bool) -> tuple[fast.Weight, fast.Weight]:
         """(a, b): as numbers where Python can read them at no cost, `at_hand`, else ready to be multiplied with."""
+        a: fast.Weight
+        b: fast.Weight
         if at_hand and not self.spec.vector_weights:
-            return fast.numbers(self.weights, self.spec)
-        a, b = (weight.to(f.dtype) for weight in self.residual_weights())
-        return (a.view(self._broadcast), b.view(self._broadcast)) if self.spec.vector_weights else (a, b)
+            a, b = fast.numbers(self.weights, self.spec)
+        else:
+            a, b = (weight.to(f.dtype) for weight in self.residual_weights())
+            if self.spec.vector_weights:
+                a, b = a.view(self._broadcast), b.view(self._broadcast)
+        return 1.0 if self.a_is_within else a, b
 
     def _with_scores(self, total: Tensor, x: Tensor, f: Tensor, signs: tuple[int, int], call: Call | None) -> Tensor:
         """The plain sum of x and f, in which they have `signs`, and beside it, apart, what is learned.

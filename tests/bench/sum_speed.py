@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -99,7 +100,8 @@ def main() -> None:
 HEAD = """# One learned sum, and a training step
 
 Made by `python -m tests.bench.sum_speed{told}`; {where}, torch {torch}, {dtype}, {rounds} rounds. *Plain* is the
-plain formula by its own operators, *fast* what runs in eager mode. Medians of ratios within rounds, quartiles in
+plain formula by its own operators, *fast* what runs in eager mode, *folded* that with a in the branches' last weights
+(`laurel_cli.fold_training`). Medians of ratios within rounds, quartiles in
 brackets.
 """
 
@@ -120,13 +122,16 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
         if name not in asked.models:
             continue
         yield f"\n## A step of {name}, batch {batch}{said(more)}, over the baseline's\n"
-        yield "| arm | compiled |\n|---|---:|" if asked.compile else "| arm | plain | fast |\n|---|---:|---:|"
+        head = "| arm | compiled | folded |\n|---|---:|---:|"
+        yield head if asked.compile else "| arm | plain | fast | folded |\n|---|---:|---:|---:|"
         loaded = laurel.load(name, batch=1)
         model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
         models = {"baseline": model(), "again": model(), "naive+1": deeper(loaded)}
         models |= {arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs)) for arm in STEPS}
         wanted = asked.arms or list(models)
-        models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items() if arm in wanted}
+        models = {arm: one for arm, one in models.items() if arm in wanted}
+        models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
+        models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items()}
         if not device.host and name == "resnet50":
             models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
             there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
@@ -135,7 +140,7 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
             calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS if arm in calls}
         times = taken(calls, device, asked.rounds, _seconds(device))
         for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in calls]:
-            columns = [arm] if asked.compile else [f"{arm}, plain", arm]
+            columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
             cells = [_ratio(times[one], times["baseline"]) if one in times else "" for one in columns]
             yield f"| {'the baseline ' if arm == 'again' else ''}{arm} | {' | '.join(cells)} |"
 
@@ -207,6 +212,13 @@ def _moved(model: nn.Module) -> nn.Module:
         for parameter in laurel.parameters(model):
             parameter.add_(0.02 * torch.randn_like(parameter))
     return model
+
+
+def _folded(model: nn.Module, inputs: Any) -> nn.Module:
+    """A copy, a in its branches' last weights where it can be."""
+    folded = copy.deepcopy(model)
+    laurel.fold_training(folded, inputs)
+    return folded
 
 
 def _ratio(own: list[float], base: list[float]) -> str:

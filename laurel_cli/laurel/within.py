@@ -1,0 +1,60 @@
+"""RW's a within a module that makes the branch: its weights are multiplied with a in use, and both of them learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from laurel_cli.laurel.layers import LaurelLayer
+
+
+def unfold_training(model: nn.Module) -> nn.Module:
+    """Let RW's a be a factor of f again, in place; nothing happens where it is."""
+    for module in model.modules():
+        if isinstance(vars(module).get("forward"), Scaled):
+            del vars(module)["forward"]
+        if isinstance(module, LaurelLayer):
+            module.a_is_within = False
+    return model
+
+
+class Scaled:
+    """Stands for a module's `forward`: the same, with some of its parameters multiplied with a layer's a.
+
+    Args:
+        module: a norm, a linear map or a convolution.
+        layer: whose a it is.
+        axes: names of the module's parameters, each with the axis along which a vector a lies, None for a number.
+    """
+
+    def __init__(self, module: nn.Module, layer: LaurelLayer, axes: Mapping[str, int | None]) -> None:
+        self.module, self.layer, self.axes = module, layer, dict(axes)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module makes of its arguments."""
+        a, _ = self.layer.residual_weights()
+        own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
+        return type(self.module).forward(_With(self.module, own), *args, **kwargs)
+
+
+class _With:
+    """A module as its own `forward` sees it, with other tensors in the place of some of its parameters."""
+
+    def __init__(self, module: nn.Module, own: Mapping[str, Tensor]) -> None:
+        vars(self).update(own, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_module"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._module, name, value)
+
+
+def _scaled(weight: Tensor, a: Tensor, axis: int | None) -> Tensor:
+    """a times a weight, in the weight's own type; None stays None."""
+    a = a.to(weight.dtype)
+    if a.dim() and axis is not None:
+        a = a.view([-1 if dim == axis else 1 for dim in range(weight.dim())])
+    return weight * a
