@@ -10,7 +10,7 @@ seen to compute or to learn something else, a stays in the sum.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ NOT_A_LEAF = "{} is read by a module that has others in it, or whose calls are s
 WITHIN = "a f + b x, a in f"
 
 
-def fold_training(model: nn.Module, inputs: Any) -> FoldReport:
+def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> FoldReport:
     """Let RW's a be a factor of its branch's last weights, in place: the same function, the same parameters.
 
     >>> import torch, torchvision
@@ -51,10 +51,13 @@ def fold_training(model: nn.Module, inputs: Any) -> FoldReport:
 
     What it computes and what its parameters learn is held against the model as it was, in training mode and in eval
     mode, on these inputs and on changed ones. `unfold_training` takes it back; `fold` and `remove` do that themselves.
+    What puts other modules in the place of the branch's maps, as peft does, comes first: a would miss what is put there
+    later.
 
     Args:
         model: with LAuReL in its place, not wrapped, its coefficients learning.
         inputs: what it is called with. Sums that they do not reach are left as they are.
+        more_inputs: others, for what it computes on other ways, as for `fold`.
 
     Returns:
         For every connection, the parameters that a is multiplied with when they are used, or why it is not.
@@ -70,11 +73,11 @@ def fold_training(model: nn.Module, inputs: Any) -> FoldReport:
     if any(tensor.is_meta for tensor in held(model)):
         raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
     unfold_training(model)
-    given = as_inputs(inputs, model)
-    found = candidates(model, [given])
+    passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]
+    found = candidates(model, passes)
     reasons = {path: _reason(model, layers[path], one) for path, one in found.items()}
     ways = {path: one.branch for path, one in found.items() if one.branch is not None and not reasons[path]}
-    for path in _differing(model, ways, given):
+    for path in _differing(model, ways, passes):
         reasons[path] = DISAGREES
         del ways[path]
     _put(model, ways)
@@ -117,16 +120,16 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
         layer.a_is_within = True
 
 
-def _differing(model: nn.Module, ways: Mapping[str, Way], given: Inputs) -> list[str]:
+def _differing(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> list[str]:
     """The layers with which a folded copy was seen to compute or to learn something else."""
-    if not ways or _agrees(model, ways, given):
+    if not ways or _agrees(model, ways, passes):
         return []
-    wrong = [path for path, way in ways.items() if not _agrees(model, {path: way}, given)]
+    wrong = [path for path, way in ways.items() if not _agrees(model, {path: way}, passes)]
     left = {path: way for path, way in ways.items() if path not in wrong}
-    return list(ways) if left and not _agrees(model, left, given) else wrong
+    return list(ways) if left and not _agrees(model, left, passes) else wrong
 
 
-def _agrees(model: nn.Module, ways: Mapping[str, Way], given: Inputs) -> bool:
+def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes and learns the same folded there."""
     for exact in (True, False):
         if exact and sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
@@ -134,17 +137,18 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], given: Inputs) -> bool:
         scratch = copied(model)
         unsettle(laurel_layers(scratch).values())
         scratch = scratch.double() if exact else scratch
-        inputs = in_dtype(given, torch.float64) if exact else given
+        given = [in_dtype(one, torch.float64) if exact else one for one in passes]
+        given += [changed(one) for one in given]
         folded = copied(scratch)
         _put(folded, ways)
         dtype = torch.float64 if exact else next(p.dtype for p in scratch.parameters() if p.is_floating_point())
         try:
-            before = [list(_passes(scratch, one)) for one in (inputs, changed(inputs))]
+            before = [list(_learned(scratch, one)) for one in given]
         except Exception:
             if exact:  # its code asks for a dtype
                 continue
             raise
-        after = [list(_passes(folded, one)) for one in (inputs, changed(inputs))]
+        after = [list(_learned(folded, one)) for one in given]
         # The gradients of a sum of many outputs: rounding of many terms, and the same terms in another order.
         allowed = LEAST**2 * torch.finfo(dtype).eps
         return all(
@@ -155,7 +159,7 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], given: Inputs) -> bool:
     return False
 
 
-def _passes(model: nn.Module, given: Inputs) -> Iterator[list[Tensor]]:
+def _learned(model: nn.Module, given: Inputs) -> Iterator[list[Tensor]]:
     """Outputs and gradients in training mode and in eval mode; what its buffers hold afterwards."""
     named = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for training in (True, False):
