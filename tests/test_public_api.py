@@ -21,6 +21,7 @@ def test_exported_names_are_pinned():
         "count",
         "find_connections",
         "fold",
+        "fold_training",
         "load",
         "parameters",
         "profile",
@@ -30,6 +31,7 @@ def test_exported_names_are_pinned():
         "restore",
         "save",
         "train",
+        "unfold_training",
     ]
 
 

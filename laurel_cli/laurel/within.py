@@ -11,7 +11,22 @@ from laurel_cli.laurel.layers import LaurelLayer
 
 
 def unfold_training(model: nn.Module) -> nn.Module:
-    """Let RW's a be a factor of f again, in place; nothing happens where it is."""
+    """Let RW's a be a factor of f again, in place; nothing happens where it is.
+
+    >>> import torch, torchvision
+    >>> import laurel_cli as laurel
+    >>> x = torch.randn(2, 3, 64, 64)
+    >>> model = laurel.apply(torchvision.models.resnet18(), "rw", x)
+    >>> _ = laurel.fold_training(model, x)
+    >>> laurel.unfold_training(model) is model
+    True
+
+    Args:
+        model: with LAuReL or without.
+
+    Returns:
+        `model` itself.
+    """
     for module in model.modules():
         if isinstance(vars(module).get("forward"), Scaled):
             del vars(module)["forward"]
