@@ -19,7 +19,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreements, changed, in_dtype, outputs
+from laurel_cli.laurel.fold_check import Agreement, agreements, changed, in_dtype, outputs, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -126,13 +126,9 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     refuse_wrapped(model)
     if keep.FOLDED in vars(model):
         return copied(model)
-    layers = laurel_layers(model)
-    if not layers:
-        raise ModelError("This model has no LAuReL.", "There is nothing to fold.", "Put it there first: apply(...).")
+    layers = foldable_layers(model)
     if any(getattr(layer, "a_is_within", False) for layer in layers.values()):
         model = unfold_training(copied(model))
-    if any(tensor.is_meta for tensor in held(model)):
-        raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
     passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]
     found = candidates(model, passes)
     expected = [(given, outputs(model, given)) for given in passes]
@@ -152,19 +148,25 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     return folded
 
 
+def foldable_layers(model: nn.Module) -> dict[str, LearnedSum]:
+    """The layers of a model whose LAuReL can be folded, by their paths.
+
+    Raises:
+        ModelError: it has no LAuReL, or no weights.
+    """
+    layers = laurel_layers(model)
+    if not layers:
+        raise ModelError("This model has no LAuReL.", "There is nothing to fold.", "Put it there first: apply(...).")
+    if any(tensor.is_meta for tensor in held(model)):
+        raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
+    return layers
+
+
 def _trusted(model: nn.Module, found: Mapping[str, Candidate], passes: Sequence[Inputs]) -> dict[str, Candidate]:
     """The candidates, with a reason those with which a folded copy was seen to compute something else."""
-    trusted = dict(found)
     foldable = [layer for layer, candidate in found.items() if not candidate.reason]
-    if not foldable or _agrees(model, trusted, foldable, passes):
-        return trusted
-    for layer in foldable:
-        if not _agrees(model, trusted, [layer], passes):
-            trusted[layer] = replace(trusted[layer], reason=DISAGREES)
-    left = [layer for layer in foldable if not trusted[layer].reason]
-    if left and not _agrees(model, trusted, left, passes):
-        trusted |= {layer: replace(trusted[layer], reason=DISAGREES) for layer in left}
-    return trusted
+    kept = trusted(foldable, lambda layers: _agrees(model, found, layers, passes))
+    return dict(found) | {layer: replace(found[layer], reason=DISAGREES) for layer in foldable if layer not in kept}
 
 
 def _agrees(

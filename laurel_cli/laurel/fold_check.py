@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import random_states
 from laurel_cli.models.run import running
 from laurel_cli.models.tensors import tensors_in
+
+T = TypeVar("T")
 
 SEED = 0
 LEAST = 64  # units of rounding that always pass
@@ -138,6 +140,14 @@ def merged_agrees(
         except Exception:  # noqa: BLE001 - its code looks into what is merged, in whatever way
             return False
     return False
+
+
+def trusted(found: Sequence[T], agrees: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Of what can be merged, all if a copy with all of them `agrees`, else those that do alone, if they do together."""
+    if not found or agrees(found):
+        return list(found)
+    alone = [one for one in found if agrees([one])]
+    return alone if alone and agrees(alone) else []
 
 
 def changed(inputs: Inputs) -> Inputs:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from laurel_cli.laurel.fast import CONVOLUTIONS, is_bare
-from laurel_cli.laurel.fold_check import ModuleCall, calls_of, merged_agrees
+from laurel_cli.laurel.fold_check import ModuleCall, calls_of, merged_agrees, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.models.inputs import Inputs
 
@@ -143,10 +143,7 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     def agrees(branches: Sequence[BranchEnds]) -> bool:
         return merged_agrees(model, inputs, partial(_unsettle, branches=branches), partial(_merge, branches=branches))
 
-    found = _branches(model, inputs)
-    if found and not agrees(found):
-        found = [one for one in found if agrees([one])]
-        found = found if found and agrees(found) else []
+    found = trusted(_branches(model, inputs), agrees)
     _merge(model, found)
     return [branch.total for branch in found]
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.errors import ModelError
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import laurel_layers
-from laurel_cli.laurel.fold import DISAGREES, LARGEST, FoldedConnection, FoldReport, unsettle
-from laurel_cli.laurel.fold_check import LEAST, SEED, changed, distance, in_dtype
-from laurel_cli.laurel.fold_path import HOOKS, Way
+from laurel_cli.laurel.fold import DISAGREES, LARGEST, FoldedConnection, FoldReport, foldable_layers, unsettle
+from laurel_cli.laurel.fold_check import LEAST, SEED, changed, distance, in_dtype, trusted
+from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
 from laurel_cli.laurel.layers import LaurelLayer
@@ -31,11 +31,12 @@ from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs, as_inputs
 from laurel_cli.models.preserve import random_states
-from laurel_cli.models.tensors import held, tensors_in
+from laurel_cli.models.run import does_not_run
+from laurel_cli.models.tensors import tensors_in
 
 NOT_RW = "it has no a"
 NOT_POSITIVE = "an activation stands between its branch's last map and the sum, and a may fall below zero"
-NOT_A_LEAF = "{} is read by a module that has others in it, or whose calls are somebody else's"
+NOT_A_LEAF = "{} belongs to a module that has others in it, or whose `forward` was replaced"
 WITHIN = "a f + b x, a in f"
 
 
@@ -67,19 +68,15 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
     """
     refuse_wrapped(model)
     refuse_folded(model)
-    layers = laurel_layers(model)
-    if not layers:
-        raise ModelError("This model has no LAuReL.", "There is nothing to fold.", "Put it there first: apply(...).")
-    if any(tensor.is_meta for tensor in held(model)):
-        raise ModelError("This model has no weights.", "Its tensors are on the meta device: there is nothing to fold.")
+    layers = foldable_layers(model)
     unfold_training(model)
     passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]
     found = candidates(model, passes)
     reasons = {path: _reason(model, layers[path], one) for path, one in found.items()}
     ways = {path: one.branch for path, one in found.items() if one.branch is not None and not reasons[path]}
-    for path in _differing(model, ways, passes):
-        reasons[path] = DISAGREES
-        del ways[path]
+    kept = trusted(list(ways), lambda paths: _agrees(model, {path: ways[path] for path in paths}, passes))
+    reasons |= {path: DISAGREES for path in ways if path not in kept}
+    ways = {path: ways[path] for path in kept}
     _put(model, ways)
     done = []
     for path, layer in layers.items():
@@ -99,8 +96,7 @@ def _reason(model: nn.Module, layer: LearnedSum, found: Candidate) -> str:
         return NOT_POSITIVE
     for name in way.names:
         module = model.get_submodule(name.rpartition(".")[0])
-        hooked = any(getattr(module, hooks, None) for hooks in HOOKS)
-        if next(module.children(), None) is not None or hooked or "forward" in vars(module):
+        if next(module.children(), None) is not None or "forward" in vars(module):
             return NOT_A_LEAF.format(name)
     return ""
 
@@ -120,15 +116,6 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
         layer.a_is_within = True
 
 
-def _differing(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> list[str]:
-    """The layers with which a folded copy was seen to compute or to learn something else."""
-    if not ways or _agrees(model, ways, passes):
-        return []
-    wrong = [path for path, way in ways.items() if not _agrees(model, {path: way}, passes)]
-    left = {path: way for path, way in ways.items() if path not in wrong}
-    return list(ways) if left and not _agrees(model, left, passes) else wrong
-
-
 def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes and learns the same folded there."""
     for exact in (True, False):
@@ -138,23 +125,28 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs])
         unsettle(laurel_layers(scratch).values())
         scratch = scratch.double() if exact else scratch
         given = [in_dtype(one, torch.float64) if exact else one for one in passes]
-        given += [changed(one) for one in given]
         folded = copied(scratch)
         _put(folded, ways)
         dtype = torch.float64 if exact else next(p.dtype for p in scratch.parameters() if p.is_floating_point())
         try:
-            before = [list(_learned(scratch, one)) for one in given]
-        except Exception:
+            before = [(one, list(_learned(copied(scratch), one))) for one in given]
+        except Exception as error:
             if exact:  # its code asks for a dtype
                 continue
-            raise
-        after = [list(_learned(folded, one)) for one in given]
+            raise does_not_run(error) from error
+        for one in map(changed, given):
+            with suppress(Exception):  # the model does not run on them, e.g. an order that its code asks for
+                before.append((one, list(_learned(copied(scratch), one))))
+        try:
+            after = [list(_learned(copied(folded), one)) for one, _ in before]
+        except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
+            return False
         # The gradients of a sum of many outputs: rounding of many terms, and the same terms in another order.
         allowed = LEAST**2 * torch.finfo(dtype).eps
         return all(
             distance(one, other) <= allowed
-            for pair in zip(before, after, strict=True)
-            for one, other in zip(*pair, strict=True)
+            for (_, expected), found in zip(before, after, strict=True)
+            for one, other in zip(expected, found, strict=True)
         )
     return False
 

@@ -101,8 +101,7 @@ HEAD = """# One learned sum, and a training step
 
 Made by `python -m tests.bench.sum_speed{told}`; {where}, torch {torch}, {dtype}, {rounds} rounds. *Plain* is the
 plain formula by its own operators, *fast* what runs in eager mode, *folded* that with a in the branches' last weights
-(`laurel_cli.fold_training`). Medians of ratios within rounds, quartiles in
-brackets.
+(`laurel_cli.fold_training`). Medians of ratios within rounds, quartiles in brackets.
 """
 
 

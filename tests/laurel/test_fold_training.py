@@ -197,6 +197,36 @@ def test_compiled_and_under_autocast_and_with_checkpoints() -> None:
     torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+class Particular(nn.Linear):
+    """A map whose code is not run on what stands in its place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class OrderedNet(Net):
+    """A model that refuses what is not in order, as changed inputs are not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not bool((x[..., 1:] >= x[..., :-1]).all()):
+            raise ValueError("not in order")
+        return super().forward(x)
+
+
+def test_what_does_not_run_is_left_as_it_is() -> None:
+    model = Net(1)
+    model.blocks[0].down = Particular(2 * D, D)
+    model = learned(model.double(), "rw", given())
+    folded, report = both(model, given())
+    assert [one.reason for one in report.connections] == [DISAGREES]
+    alike(folded, model, given())
+    x = given().sort(-1).values
+    model = learned(OrderedNet(1).double(), "rw", x)
+    folded, report = both(model, x)
+    assert [one.form for one in report.connections] == [WITHIN]
+    alike(folded, model, x)
+
+
 class Rectified(nn.Module):
     """A branch that ends in an activation."""
 
@@ -236,6 +266,8 @@ def test_where_a_stays_and_why() -> None:
     assert reasons[2] == ""
     assert "forward" in vars(folded)
 
+    with pytest.raises(ModelError, match="does not run"):  # a batch norm of one value a channel cannot train
+        laurel.fold_training(laurel.apply(torchvision.models.resnet18().eval(), "rw", x[:1]), x[:1])
     with pytest.raises(ModelError, match="no LAuReL"):
         laurel.fold_training(Net(), given().float())
     with pytest.raises(ModelError, match="folded"):
