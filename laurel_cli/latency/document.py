@@ -18,10 +18,12 @@ from laurel_cli.results import ResultOfArms
 from laurel_cli.verdict.paired import ALPHA, CONFIDENCE
 
 SCHEMA = "laurel.profile/1"
-FOLDED_ALIKE = (
-    "folded arms are compared with the folded baseline alone, its batch norms merged as theirs are; their coefficients "
-    "were moved from where they start, as training does, else there would be nothing left to time"
-)
+OF_FOLDED = {
+    "infer": "folded arms are compared with the folded baseline alone, its batch norms merged as theirs are; their "
+    "coefficients were moved from where they start, as training does, else there would be nothing left to time",
+    "train": "folded arms have RW's a as a factor of their branches' last weights, where it still learns; they are "
+    "compared with a baseline that has nothing to fold",
+}
 MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
@@ -77,7 +79,7 @@ class Profile(ResultOfArms[ArmTime]):
             "arms": [self._arm(name, ratios.get(name), to_naive.get(name)) for name in samples.arms],
             **self._folded(),
             "warnings": self._warnings(ratios),
-            "notes": [*self.notes, *([FOLDED_ALIKE] if self.plan.job.folded else [])],
+            "notes": [*self.notes, *([OF_FOLDED[job.work["mode"]]] if job.folded else [])],
         }
 
     def figures(self) -> list[ArmTime]:

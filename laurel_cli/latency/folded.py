@@ -1,5 +1,5 @@
 """Arms as they would be deployed: LAuReL folded into the weights, batch norms merged into the convolutions before them,
-low-rank maps into those of the branches.
+low-rank maps into those of the branches. Arms that train: RW's a in the weights of its branch, and nothing else.
 
 The baseline is folded alike, and a folded arm is compared with it alone: merging norms makes any model faster, and that
 is nobody's merit.
@@ -20,6 +20,7 @@ from laurel_cli.laurel.fold import FoldReport, fold, unsettle
 from laurel_cli.laurel.fold_check import agreements, changed, outputs
 from laurel_cli.laurel.fold_maps import merge_maps
 from laurel_cli.laurel.fold_norms import merge_norms, norms
+from laurel_cli.laurel.fold_training import fold_training
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
 
@@ -51,8 +52,8 @@ def is_foldable(arm: str) -> bool:
     return arm != COPY
 
 
-def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE) -> tuple[nn.Module, Folded]:
-    """A model as it would be deployed, once it has been seen to compute what it did.
+def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE, *, trains: bool = False) -> tuple[nn.Module, Folded]:
+    """A model as it would be deployed, or trained, once it has been seen to compute what it did.
 
     What LAuReL learns starts where it changes nothing, so that folding would leave plain sums: the coefficients are
     moved from there first, as training does.
@@ -61,23 +62,19 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE) -> tuple[nn.M
         model: an arm with real weights, on the CPU; it is changed.
         inputs: what it is called with.
         name: of the arm, for messages.
+        trains: fold as `fold_training` does, after which all of it still learns.
 
     Raises:
-        ModelError: it cannot be folded, or computes something else folded.
+        ModelError: it cannot be folded, nothing of it can be for training, or it computes something else folded.
     """
     model.eval()
     layers = laurel_layers(model)
     unsettle(layers.values())
     expected = [(given, outputs(model, given)) for given in (inputs, changed(inputs))]
-    done = fold(model, inputs) if layers else model
-    report = vars(done).get("laurel_folded")
-    before = norms(done)
-    merged = merge_norms(done, inputs)
-    forms: Counter[str] = Counter()
-    if isinstance(report, FoldReport):
-        within = merge_maps(done, inputs)
-        sums = {path: done.get_submodule(path).form for path in within}
-        forms = Counter(str(sums.get(one.layer, one.form)) for one in report.connections)
+    if trains:
+        done, before, merged, forms = model, norms(model), 0, _within(model, inputs, name) if layers else Counter()
+    else:
+        done, before, merged, forms = _deployed(model, inputs)
     checks = agreements(expected, copied(done))
     worst = max(checks, key=lambda check: check.error / check.allowed)
     if not worst.holds:
@@ -86,3 +83,25 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE) -> tuple[nn.M
             f"Its outputs are {worst.error:.2g} apart, relative to the largest; rounding explains {worst.allowed:.2g}.",
         )
     return done, Folded(before, merged, dict(forms), worst.error, worst.allowed)
+
+
+def _deployed(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, int, int, Counter[str]]:
+    """The model folded for inference; its batch norms, how many are merged, the forms of its sums."""
+    done = fold(model, inputs) if laurel_layers(model) else model
+    report = vars(done).get("laurel_folded")
+    before = norms(done)
+    merged = merge_norms(done, inputs)
+    if not isinstance(report, FoldReport):
+        return done, before, merged, Counter()
+    within = merge_maps(done, inputs)
+    sums = {path: done.get_submodule(path).form for path in within}
+    return done, before, merged, Counter(str(sums.get(one.layer, one.form)) for one in report.connections)
+
+
+def _within(model: nn.Module, inputs: Inputs, name: str) -> Counter[str]:
+    """Fold for training, in place; the forms of its sums."""
+    report = fold_training(model, inputs)
+    if not any(one.branch for one in report.connections):
+        reasons = Counter(one.reason for one in report.connections)
+        raise ModelError(f"Nothing of {name} is folded for training.", f"Most often: {reasons.most_common(1)[0][0]}.")
+    return Counter(one.form for one in report.connections)

@@ -94,7 +94,7 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
         try:
             warnings = build(arm, Site(model, found, loaded.inputs)) if found is not None else ()
             if name.endswith(FOLDED):
-                model, became = folded(model, loaded.inputs, arm.name)
+                model, became = folded(model, loaded.inputs, arm.name, trains=job.work["mode"] == "train")
                 say({"kind": "folded", "arm": name, "became": became.said()})
         except ModelError as error:
             if not arm.kind.optional and (arm.kind.is_baseline or not name.endswith(FOLDED)):

@@ -64,7 +64,8 @@ class TimingSettings(Settings):
         default=False,
         metadata=says(
             "Time every arm as it would be deployed too: LAuReL folded into the weights, batch norms merged into "
-            "convolutions. It is compared with the baseline, folded alike. For mode infer.",
+            "convolutions. It is compared with the baseline, folded alike. In mode train: RW's a alone, in the "
+            "weights of its branch.",
             RUN,
             name="--folded",
         ),
@@ -118,8 +119,8 @@ class TimingSettings(Settings):
         super().__post_init__()
         if not self.precision > 0:
             raise UsageError(f"`precision={self.precision!r}` is no percentage.", hint="Try `precision=1`.")
-        if self.folded and self.mode != "infer":
-            why = "What is folded does not learn any more, and was checked in a forward pass alone."
+        if self.folded and self.mode not in ("infer", "train"):
+            why = "A folded model is checked in a forward pass and in training, not with a cache."
             raise UsageError(f"`folded` does not go with `mode={self.mode!r}`.", why, "Try `mode='infer'`.")
 
 

@@ -25,9 +25,12 @@ LLAMA_1B = "llama-3.2-1b"
 RUNS = {
     "cpu": [
         f"resnet50 {ALL} --batch 8",
-        f"resnet50 {ALL} --batch 2 --mode train",
+        f"resnet50 {ALL} --batch 4 --mode train",
+        "resnet50 --variant rw,rw+lr --rank 16 --batch 4 --mode train --folded",
         f"gpt2 {ALL} --seq-len 128",
         f"gpt2 {ALL} --seq-len 64 --mode train",
+        f"vit_b_16 {ALL}",
+        f"vit_b_16 {ALL} --mode train",
     ],
     "cuda": [  # the first ones first, where time on the device is short
         f"{model} {RANKS} {size} --mode {mode} --dtype bf16{compiled}"

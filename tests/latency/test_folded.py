@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import math
 
 import pytest
+import torch
+from torch import nn
 
-from laurel_cli.errors import UsageError
+import laurel_cli as laurel
+from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.latency.folded import folded
 from laurel_cli.latency.samples import Samples
+from laurel_cli.models.inputs import Inputs
 from laurel_cli.render import render
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.settings.profile import TimingSettings
 
-NET = """
-from torch import nn
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.bn = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
 
     def forward(self, x):
         return x + self.bn(self.conv(x))
 
-def build():
+
+def build() -> nn.Module:
     return nn.Sequential(*(Block() for _ in range(3)))
-"""
+
+
+NET = "from torch import nn\n\n" + inspect.getsource(Block) + "\n" + inspect.getsource(build)
 
 
 def test_each_ratio_is_to_the_baseline_of_its_kind():
@@ -50,10 +58,35 @@ def test_each_ratio_is_to_the_baseline_of_its_kind():
     assert found["rw folded"].verdict == "slower"
 
 
-def test_folded_is_for_inference():
+def test_folded_goes_without_a_cache():
     with pytest.raises(UsageError, match="folded"):
-        TimingSettings(folded=True, mode="train")
+        TimingSettings(folded=True, mode="decode")
     assert TimingSettings(folded=True).folded
+    assert TimingSettings(folded=True, mode="train").folded
+
+
+def test_to_train_a_lies_in_the_norms_and_learns_what_it_did():
+    x = torch.randn(2, 4, 8, 8)
+    inputs = Inputs((x,), {})
+    model, _ = folded(laurel.apply(build(), "rw", x), inputs, "rw", trains=True)
+    grown, became = folded(laurel.apply(build(), "rw", x), inputs, "rw", trains=True)
+    assert (became.norms, became.merged, became.sums) == (3, 0, {"a f + b x, a in f": 3})
+    assert became.difference <= became.allowed
+    plain = laurel.unfold_training(copy.deepcopy(grown))
+    for one in (grown, plain):
+        one.train()(x).square().sum().backward()
+    for (name, one), (_, other) in zip(grown.named_parameters(), plain.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4, msg=name)
+    assert {name for name, _ in model.named_parameters()} == {name for name, _ in plain.named_parameters()}
+
+
+def test_to_train_what_has_no_a_has_no_folded_arm_and_the_baseline_is_itself():
+    x = torch.randn(2, 4, 8, 8)
+    with pytest.raises(ModelError, match=r"Nothing of pa is folded.*has no a"):
+        folded(laurel.apply(build(), "pa", x), Inputs((x,), {}), "pa", trains=True)
+    model, became = folded(build(), Inputs((x,), {}), trains=True)
+    assert (became.merged, became.sums, became.difference) == (0, {}, 0)
+    assert isinstance(model[0].bn, nn.BatchNorm2d)
 
 
 @pytest.mark.slow
@@ -81,3 +114,24 @@ def test_the_command_shows_folded_arms_apart(laurel, tmp_path):
     assert "Time of a call against the baseline folded, as a ratio" in table
     assert "3 of 3" in table
     assert "rw folded" in render(document, "csv")
+
+
+@pytest.mark.slow
+def test_the_command_trains_folded_arms_and_they_keep_less(laurel, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    words = ["profile", "net.py:build", "--input", "float32:8x4x64x64", "--arms", "rw,pa", "--folded"]
+    done = laurel(
+        *words, "--mode", "train", "--processes", "2", "--max-time", "1", "--threads", "1", "--format", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert not fault(document, DOCUMENTS[document["schema"]])
+    assert "pa folded is left out: Nothing of pa is folded" in " ".join(document["warnings"])
+    arms = {arm["name"]: arm for arm in document["arms"]}
+    folded_arms = {arm["name"]: arm for arm in document["folded"]["arms"]}
+    assert set(folded_arms) == {"baseline folded", "rw folded"}
+    assert document["folded"]["family"] == ["rw folded"]
+    # Three branches of 8 x 4 x 64 x 64 numbers are kept for the gradient of a, and are not where it lies in the norm.
+    predicted = [arm["predicted_bytes"] for arm in (arms["rw"], folded_arms["rw folded"])]
+    assert predicted[0] - predicted[1] == pytest.approx(3 * 4 * 8 * 4 * 64 * 64, rel=0.02)
+    assert any("has nothing to fold" in note for note in document["notes"])
