@@ -101,7 +101,21 @@ def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int
         if member.carry >= 0:
             layer.carry = carries[member.carry]
         built[member] = layer
+    connect(layer for layer in built.values() if isinstance(layer, LearnedSum))
     return built
+
+
+def connect(layers: Iterable[LearnedSum]) -> None:
+    """Let each history know its layers, where every place of it has one of its own."""
+    places: dict[History, dict[int, LearnedSum]] = defaultdict(dict)
+    for layer in layers:
+        calls = () if layer.schedule is None else layer.schedule.calls
+        for call in calls:
+            if call is not None:
+                places[call[0]][call[1] if len(calls) == 1 else -1] = layer
+    for history, by_place in places.items():
+        whole = sorted(by_place) == list(range(history.length))
+        history.hand_to([by_place[place] for place in range(history.length)] if whole else [])
 
 
 def _device(model: nn.Module, slot: Slot) -> torch.device:

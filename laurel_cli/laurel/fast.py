@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.nn import functional
 from torch.nn.modules.module import _has_any_global_hook
 
 from laurel_cli.laurel import worth
@@ -171,7 +172,26 @@ def narrow(down: Any, x: Tensor) -> Tensor:
     """
     if type(down) not in CONVOLUTIONS or not is_plain(down, x) or not x.is_contiguous() or x.numel() == 0:
         return down(x)
-    kernel = down.weight.flatten(1)
+    return _of_planes(down.weight.flatten(1), x)
+
+
+def narrow_at_once(downs: Sequence[Any], x: Tensor) -> tuple[Tensor, ...]:
+    """A x of several maps by one product, which reads x once.
+
+    Args:
+        downs: alike, each plain, see `is_plain`; x as for `narrow`.
+    """
+    weight = torch.cat([down.weight for down in downs])
+    ranks = [len(down.weight) for down in downs]
+    if type(downs[0]) not in CONVOLUTIONS:
+        return functional.linear(x, weight).split(ranks, -1)
+    if x.is_contiguous():
+        return _of_planes(weight.flatten(1), x).split(ranks, 1)
+    return functional.linear(x.movedim(1, -1), weight.flatten(1)).movedim(-1, 1).split(ranks, 1)
+
+
+def _of_planes(kernel: Tensor, x: Tensor) -> Tensor:
+    """A x of images that lie channel by channel."""
     rank, width = kernel.shape
     if x.numel() == len(x) * width:  # one place
         return torch.mm(x.view(-1, width), kernel.t()).view(len(x), rank, *x.shape[2:])

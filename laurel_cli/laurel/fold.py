@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
-from laurel_cli.laurel.build import FAST_PATH, LAYOUT, laurel_layers
+from laurel_cli.laurel.build import FAST_PATH, LAYOUT, connect, laurel_layers
 from laurel_cli.laurel.fold_check import Agreement, agreements, changed, in_dtype, outputs, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
@@ -220,6 +220,7 @@ def _apply(model: nn.Module, found: Mapping[str, Candidate]) -> dict[str, Folded
         done[path], made = _fold(layer, candidate, candidate.member, parameters, entry)
         if made is not None:
             _put(model, layer, made)
+    connect(laurel_layers(model).values())
     return done
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel import fast
+from laurel_cli.laurel import fast, projected
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.fold_path import CannotFoldError
 from laurel_cli.laurel.layers import LaurelLayer, narrowed, widened
@@ -215,7 +215,8 @@ class FoldedSum(LearnedSum):
             wide = self._whole(x)
             total = f + wide if of_x > 0 else f - wide
             return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
-        past = [] if self.history == "none" else self.past(lambda _: x, call, self.lags)
+        entries = [] if self.history == "none" else self.past(lambda _: self._entry(x, call), call, self.lags)
+        past = projected.inputs(entries)
         earlier = past if self.history == "identity" else []
         fits = fast.fits(x, f, *past[1:])
         b, c = self._at_hand(eager=fits)
@@ -228,7 +229,7 @@ class FoldedSum(LearnedSum):
             inputs = past if self.history == "per-lag" else [x]
             if self.history == "shared":
                 inputs = [_summed(past, c)]
-            total = self._with_product(total, inputs, of_x, fits=fits)
+            total = self._with_product(total, inputs, entries, of_x, fits=fits)
         bias = self.bias
         return total if bias is None else total + bias.to(total.dtype).view(self._broadcast)
 
@@ -280,10 +281,19 @@ class FoldedSum(LearnedSum):
             return self.W(x)
         return self.W(x.to(dtype)).to(x.dtype)
 
-    def _with_product(self, total: Tensor, inputs: list[Tensor], sign: int, *, fits: bool) -> Tensor:
+    def _entry(self, x: Tensor, call: Call | None) -> Any:
+        """What is remembered of x."""
+        if self.history != "per-lag" or self._moved or torch.is_grad_enabled():
+            return x
+        return projected.projected(x, call, last=self._channel_last)
+
+    def _with_product(
+        self, total: Tensor, inputs: list[Tensor], entries: list[Any], sign: int, *, fits: bool
+    ) -> Tensor:
         """total + sum_j B_j A_j x_j; by a product that adds, where nothing is differentiated: where it `fits`."""
         if fits and not self._moved:
-            done = fast.plus_product(self.B, total, narrowed(self, inputs, by=fast.narrow), float(sign))
+            known = projected.products(self, entries) if self.history == "per-lag" else ()
+            done = fast.plus_product(self.B, total, narrowed(self, inputs, by=fast.narrow, known=known), float(sign))
             if done is not None:
                 return done
         wide = widened(self, narrowed(self, inputs), inputs[0].dtype)

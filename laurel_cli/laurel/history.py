@@ -6,8 +6,10 @@ a pass within a pass has its own. Every thread has passes of its own: replicas a
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -91,6 +93,19 @@ class History:
     def __init__(self, length: int, lags: int | None) -> None:
         self.length, self.lags = length, lags
         self._threads = _Threads()
+        # Layers hold their history: weak the other way, so that a model's memory is freed as soon as it is gone.
+        self._layers: tuple[weakref.ref[Any], ...] = ()
+
+    def hand_to(self, layers: Sequence[Any]) -> None:
+        """Let it know the layers that it connects, one for each place."""
+        self._layers = tuple(map(weakref.ref, layers))
+
+    def readers(self, position: int) -> list[Any]:
+        """The layers that read what is remembered at a place: the one that stands there, then later ones; none where
+        it is not known.
+        """
+        last = None if self.lags is None else position + self.lags
+        return _alive(self._layers[position:last]) if position >= 0 else []
 
     def begin(self) -> object:
         """Begin a pass. It ends at `end`, or as soon as what is returned is gone."""
@@ -181,10 +196,20 @@ class History:
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
         copied = self if _is_copied_alone(memo) else History(self.length, self.lags)
         memo[id(self)] = copied
+        if copied is not self:
+            copied.hand_to([copy.deepcopy(layer, memo) for layer in _alive(self._layers)])
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.length, self.lags)
+        return History, (self.length, self.lags), _alive(self._layers)
+
+    def __setstate__(self, layers: Sequence[Any]) -> None:
+        self.hand_to(layers)
+
+
+def _alive(layers: Sequence[weakref.ref[Any]]) -> list[Any]:
+    found = [layer() for layer in layers]
+    return [] if None in found else found
 
 
 class _Remembered:

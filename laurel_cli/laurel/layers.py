@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from laurel_cli.laurel import fast, fast_training, worth
+from laurel_cli.laurel import fast, fast_training, projected, worth
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 
@@ -107,13 +107,20 @@ class LaurelLayer(LearnedSum):
         spec = self.spec
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
-        past: list[Tensor] = self.past(lambda _: x, call, self.lags) if spec.pa else []
+        entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
+        past = projected.inputs(entries)
         if fast.fits(x, f, *past[1:], kind=self._kind):
             own = own and fast.is_apart(f, x, *past)
-            return self._at_once(x, f, (1, sign) if first else (sign, 1), past, first=first, own=own)
+            return self._at_once(x, f, (1, sign) if first else (sign, 1), past, entries, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
-            return self._learning(x, f, past, first=first)
+            return self._learning(x, f, past, entries, first=first)
         return self._plainly(x, f, sign, past, first=first)
+
+    def _entry(self, x: Tensor, call: Call | None) -> Any:
+        """What is remembered of x."""
+        if self.spec.history_map != "per-lag" or self._moved:
+            return x
+        return projected.projected(x, call, last=self._channel_last)
 
     def _plainly(
         self,
@@ -170,16 +177,30 @@ class LaurelLayer(LearnedSum):
             g = x + widened(self, self._narrow(x, past) if narrow is None else narrow, x.dtype)
         return g + self._gathered(past) if self.spec.history_map == "identity" else g
 
-    def _narrow(self, x: Tensor, past: Sequence[Tensor], by: Callable[..., Tensor] = nn.Module.__call__) -> Tensor:
-        """What B is multiplied with: A x, or the products of the history."""
+    def _narrow(
+        self,
+        x: Tensor,
+        past: Sequence[Tensor],
+        by: Callable[..., Tensor] = nn.Module.__call__,
+        entries: Sequence[Any] = (),
+    ) -> Tensor:
+        """What B is multiplied with: A x, or the products of the history, of which `entries` may hold some."""
         history = self.spec.history_map
         if history == "per-lag":
-            return narrowed(self, past, self.c, by)
+            return narrowed(self, past, self.c, by, projected.products(self, entries))
         # A shared h is linear: one product for all lags.
         return narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
 
     def _at_once(
-        self, x: Tensor, f: Tensor, signs: tuple[int, int], past: list[Tensor], *, first: bool, own: bool
+        self,
+        x: Tensor,
+        f: Tensor,
+        signs: tuple[int, int],
+        past: list[Tensor],
+        entries: list[Any],
+        *,
+        first: bool,
+        own: bool,
     ) -> Tensor:
         """The same sum, gathered in one tensor: see `fast`. x and f have `signs`."""
         spec = self.spec
@@ -202,7 +223,7 @@ class LaurelLayer(LearnedSum):
                 total = fast.weighted(f, a, x, b, first=first, own=own)
         if not spec.low_rank:
             return total
-        narrow = self._narrow(x, past, fast.narrow)
+        narrow = self._narrow(x, past, fast.narrow, entries)
         done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
         return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
 
@@ -220,7 +241,7 @@ class LaurelLayer(LearnedSum):
         usual = not self.spec.low_rank or (not self._moved and fast.is_plain(self.B, x))
         return usual and not self.spec.vector_weights
 
-    def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], *, first: bool) -> Tensor:
+    def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], entries: list[Any], *, first: bool) -> Tensor:
         """The same sum as one node of the graph: see `fast_training`."""
         weights = narrow = c = up = down = None
         if self.spec.rw:
@@ -231,7 +252,9 @@ class LaurelLayer(LearnedSum):
             if own and fast.is_plain(self.A[0], x):
                 down = self.A[0]
             else:
-                narrow = self._narrow(x, past, nn.Module.__call__ if fast.watched() else fast.narrow)
+                watched = fast.watched()
+                by = nn.Module.__call__ if watched else fast.narrow
+                narrow = self._narrow(x, past, by, () if watched else entries)
         if self.spec.history_map == "identity":
             c = self.c[: len(past)].to(x.dtype)
 
@@ -283,9 +306,14 @@ class LaurelLayer(LearnedSum):
 
 
 def narrowed(
-    layer: Any, inputs: Sequence[Tensor], scales: Tensor | None = None, by: Callable[..., Tensor] = nn.Module.__call__
+    layer: Any,
+    inputs: Sequence[Tensor],
+    scales: Tensor | None = None,
+    by: Callable[..., Tensor] = nn.Module.__call__,
+    known: Sequence[Tensor | None] = (),
 ) -> Tensor:
-    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B, each made `by`.
+    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B, each made `by`, or
+    `known`.
 
     Shape: that of the inputs with r, or r for each map, channels; the channels last where B is a linear layer.
     """
@@ -296,7 +324,10 @@ def narrowed(
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
     if scales is None and len(layer.A) == 1:  # as most have: in few words, since every sum asks
         return by(layer.A[0], inputs[0])
-    narrow = [by(down, tensor) for down, tensor in zip(layer.A, inputs, strict=False)]
+    narrow = [
+        by(down, tensor) if made is None else made
+        for down, tensor, made in zip(layer.A, inputs, [*known, *[None] * len(inputs)], strict=False)
+    ]
     if scales is not None:
         narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
     if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch

@@ -11,25 +11,55 @@ from torch import Tensor
 from laurel_cli.laurel.spec import Spec
 
 # What a formula has beside x + f: RW's numbers alone, a history, low-rank maps, these with RW, these with a history.
-NUMBERS, HISTORY, MAPS, WEIGHTED_MAPS, MAPS_OF_HISTORY = (
+# The last one is for `projected`: an input is multiplied with the maps of all that will read it at once.
+NUMBERS, HISTORY, MAPS, WEIGHTED_MAPS, MAPS_OF_HISTORY, PROJECTED = (
     "numbers",
     "history",
     "maps",
     "weighted maps",
     "maps of history",
+    "projected",
 )
 NEVER = 1 << 62
 
 INFERENCE = {
-    "cpu": {NUMBERS: 0, HISTORY: 0, MAPS: 1 << 15, WEIGHTED_MAPS: 1 << 15, MAPS_OF_HISTORY: 1 << 15},
-    "cuda": {NUMBERS: 0, HISTORY: 1 << 24, MAPS: 1 << 25, WEIGHTED_MAPS: 1 << 24, MAPS_OF_HISTORY: 1 << 26},
+    "cpu": {
+        NUMBERS: 0,
+        HISTORY: 0,
+        MAPS: 1 << 15,
+        WEIGHTED_MAPS: 1 << 15,
+        MAPS_OF_HISTORY: 1 << 15,
+        PROJECTED: 1 << 19,
+    },
+    "cuda": {
+        NUMBERS: 0,
+        HISTORY: 1 << 24,
+        MAPS: 1 << 25,
+        WEIGHTED_MAPS: 1 << 24,
+        MAPS_OF_HISTORY: 1 << 26,
+        PROJECTED: NEVER,  # not measured there
+    },
 }
 # On the CPU a sum over a history alone gains from 65,536 on, but steps of GPT-2 with sums of 98,304 took longer. With
 # RW and low-rank maps it begins where a sum is up to a tenth slower, for the tensor of its size that the plain formula
 # keeps. On CUDA maps gain nothing in bfloat16, even where a sum has 67 million elements.
 TRAINING = {
-    "cpu": {NUMBERS: 3 << 17, HISTORY: 1 << 18, MAPS: 3 << 17, WEIGHTED_MAPS: 100_000, MAPS_OF_HISTORY: 100_000},
-    "cuda": {NUMBERS: 1 << 26, HISTORY: 1 << 26, MAPS: NEVER, WEIGHTED_MAPS: NEVER, MAPS_OF_HISTORY: NEVER},
+    "cpu": {
+        NUMBERS: 3 << 17,
+        HISTORY: 1 << 18,
+        MAPS: 3 << 17,
+        WEIGHTED_MAPS: 100_000,
+        MAPS_OF_HISTORY: 100_000,
+        PROJECTED: 100_000,
+    },
+    "cuda": {
+        NUMBERS: 1 << 26,
+        HISTORY: 1 << 26,
+        MAPS: NEVER,
+        WEIGHTED_MAPS: NEVER,
+        MAPS_OF_HISTORY: NEVER,
+        PROJECTED: NEVER,
+    },
 }
 
 

@@ -28,7 +28,9 @@ given, wanted = torch.load("given.pt"), torch.load("wanted.pt")
 model = torch.export.load("folded/model.pt2").module()
 for x, y in zip(given, wanted):
     found = model(x)
-    torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, y, rtol=1e-4, atol=1e-4)
+    found = found[0] if isinstance(found, tuple) else found
+    # Rounding goes with the largest of the outputs, not with each of them.
+    torch.testing.assert_close(found, y, rtol=0, atol=1e-4 * float(y.abs().max()))
 """
 
 

@@ -1,0 +1,78 @@
+"""What a connection hands on where every lag has a low-rank map of its own (Eq. 6): its input, multiplied already.
+
+x_i is read by the next k connections, each with another A. Stacked, these are one product: x_i is read once instead of
+k times, and in training its gradient is made once. x_i itself stays beside the products, for a connection that does
+not find its own: where its A is another by now, is hooked or wrapped, or gradients are recorded as they were not then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laurel_cli.laurel import fast, worth
+from laurel_cli.laurel.addition import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """An input x of a stream, of shape (..., D) or (N, D, ...), and its products.
+
+    Attributes:
+        weights: the A by which the connection j places on reads it, for j = 0, 1, ...
+        products: A x of each, with r channels.
+        recorded: whether gradients were.
+    """
+
+    x: Tensor
+    weights: tuple[Tensor, ...]
+    products: tuple[Tensor, ...]
+    recorded: bool
+
+
+def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected:
+    """x with its products, or alone where they are not worth it or somebody watches.
+
+    Args:
+        x: the input.
+        call: where it is read first.
+        last: its channels are the last dimension.
+    """
+    if call is None or torch.compiler.is_compiling() or fast.watched() or not fast.are_alike(x, (), fast.PLAIN):
+        return x
+    recorded = torch.is_grad_enabled()
+    if not x.numel() or not worth.pays(worth.TRAINING if recorded else worth.INFERENCE, x, worth.PROJECTED):
+        return x
+    if recorded and not last and not x.is_contiguous():  # images whose channels lie innermost: slower by a third
+        return x
+    history, position = call
+    maps = [layer.A[lag] for lag, layer in enumerate(history.readers(position)) if lag < len(layer.A)]
+    if len(maps) < 2 or not all(_is_usual(one, x, last=last) for one in maps):
+        return x
+    return Projected(x, tuple(one.weight for one in maps), fast.narrow_at_once(maps, x), recorded)
+
+
+def _is_usual(down: Any, x: Tensor, *, last: bool) -> bool:
+    if (type(down) in fast.CONVOLUTIONS) == last or not fast.is_plain(down, x) or down.weight.device != x.device:
+        return False
+    return down.weight.dim() > 1 and down.weight.shape[1] == x.shape[-1 if last else 1]
+
+
+def inputs(entries: Sequence[Any]) -> list[Tensor]:
+    """The x of each."""
+    return [one.x if type(one) is Projected else one for one in entries]
+
+
+def products(layer: Any, entries: Sequence[Any]) -> list[Tensor | None]:
+    """What `layer` would make of each by its own A, where that is at hand."""
+    recorded = torch.is_grad_enabled()
+    found: list[Tensor | None] = []
+    for lag, (down, one) in enumerate(zip(layer.A, entries, strict=False)):
+        known = type(one) is Projected and lag < len(one.products) and one.recorded == recorded
+        same = known and fast.is_plain(down, one.x) and one.weights[lag] is down.weight
+        found.append(one.products[lag] if same else None)
+    return found
