@@ -85,7 +85,10 @@ def partial_sum(placement: Placement) -> int:
 
 
 def history_bytes(placements: Sequence[Placement]) -> int:
-    """Most bytes that a history holds at one time in a forward pass, beyond the current input."""
+    """Most bytes that a history holds at one time in a forward pass, beyond the current input.
+
+    By the plain formula. Products that `projected` hands on are beside them: r channels for each connection to come.
+    """
     most = 0
     for placement in placements:
         if not placement.spec.reads_history:

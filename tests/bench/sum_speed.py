@@ -28,7 +28,7 @@ import laurel_cli as laurel
 from laurel_cli.devices import opened
 from laurel_cli.devices.base import Device
 from laurel_cli.latency.allocator import variables
-from laurel_cli.laurel import fast, fast_training, worth
+from laurel_cli.laurel import fast, fast_training, projected, worth
 from tests.bench.fold_speed import deeper, on, spread, taken
 from tests.bench.roofline import _processor, placed
 
@@ -42,6 +42,22 @@ ACCELERATOR: tuple[tuple[str, int, dict[str, int]], ...] = (
     ("vit_b_16", 64, {}),
 )
 STEPS = ("rw", "pa", "lr@16", "rw+lr@16", "rw+lr+pa@16")
+BLOCKS = 8
+STREAMS: tuple[tuple[tuple[int, ...], bool], ...] = (
+    ((1, 64, 768), False),
+    ((1, 128, 768), False),
+    ((1, 256, 768), False),
+    ((1, 1024, 768), False),
+    ((1, 1024, 2048), False),
+    ((1, 4096, 512), False),
+    ((8, 512, 64), False),
+    ((1, 256, 56, 56), False),
+    ((1, 2048, 7, 7), False),
+    ((8, 256, 56, 56), False),
+    ((8, 1024, 14, 14), False),
+    ((8, 256, 56, 56), True),
+    ((4, 512, 28, 28), True),
+)
 SECONDS = 0.02  # of each form in each round on the CPU; elsewhere a quarter
 
 
@@ -67,7 +83,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--only", choices=("steps", "sums"), help="one of the two parts")
+    parser.add_argument("--only", choices=("steps", "sums", "streams"), help="one of the parts")
     for name, usual in (("--widths", WIDTHS), ("--rows", ROWS), ("--ranks", RANKS)):
         parser.add_argument(name, type=int, nargs="*", default=usual, help="of the sums")
     parser.add_argument("--models", nargs="*", default=[name for name, *_ in HOST], help="of the steps")
@@ -88,6 +104,7 @@ def main() -> None:
     parts = {
         "steps": _steps(device, dtype, asked),
         "sums": _sums(device, dtype, asked),
+        "streams": _streams(device, dtype, asked),
     }
     for name, part in parts.items():
         if asked.only in (None, name):
@@ -186,6 +203,51 @@ def _pair(
             return torch.autograd.grad(y, wanted, dy) if training else y
 
     return call, _plainly(call)
+
+
+class _Block(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.norm(x)
+
+
+def _streams(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Iterator[str]:
+    """Sums one after the other, with their branches, norms: an input multiplied with all its readers' maps at once."""
+    yield f"\n## {BLOCKS} sums with a map for each of three lags, and norms as branches\n"
+    yield "Over the time in which each sum multiplies what it reads by itself (`laurel_cli/laurel/projected.py`).\n"
+    yield "| input | layout | inference | training |\n|---|---|---:|---:|"
+    for shape, last in STREAMS:
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d if len(shape) == 4 else nn.LayerNorm
+        width = shape[1] if len(shape) == 4 else shape[-1]
+        layout = torch.channels_last if last else torch.contiguous_format
+        x = torch.randn(shape, device=device.torch, dtype=dtype).contiguous(memory_format=layout)
+        stream = nn.Sequential(*(_Block(norm(width)) for _ in range(BLOCKS))).to(x.device, dtype).eval()
+        model = _moved(laurel.apply(stream, "rw+lr+pa@16", x))
+        cells = []
+        for training in (False, True):
+
+            def call(model: nn.Module = model, x: torch.Tensor = x, training: bool = training) -> None:
+                given = x.clone(memory_format=torch.preserve_format).requires_grad_(training)
+                with torch.set_grad_enabled(training):
+                    y = model(given)
+                    if training:
+                        torch.autograd.grad(y.square().mean(), [given, *model.parameters()])
+
+            times = taken({"at once": call, "each": _each(call)}, device, asked.rounds, 5 * _seconds(device))
+            cells.append(_ratio(times["at once"], times["each"]))
+        named = " x ".join(f"{one:,}" for one in shape)
+        yield f"| {named} | {'channels last' if last else 'contiguous'} | {' | '.join(cells)} |"
+
+
+def _each(call: Callable[[], object]) -> Callable[[], object]:
+    def called() -> object:
+        with patch.object(projected, "projected", lambda x, *_, **__: x):
+            return call()
+
+    return called
 
 
 def _plainly(call: Callable[[], object]) -> Callable[[], object]:
