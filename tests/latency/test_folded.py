@@ -135,3 +135,4 @@ def test_the_command_trains_folded_arms_and_they_keep_less(laurel, tmp_path):
     predicted = [arm["predicted_bytes"] for arm in (arms["rw"], folded_arms["rw folded"])]
     assert predicted[0] - predicted[1] == pytest.approx(3 * 4 * 8 * 4 * 64 * 64, rel=0.02)
     assert any("has nothing to fold" in note for note in document["notes"])
+    assert "Memory, folded" in render(document, "table")

@@ -126,7 +126,8 @@ def _folded(folded: Item) -> tuple[Table, ...]:
         )
         for arm in arms
     )
-    return (_ratios(arms, "ratio", f"the {base}"), Table("What was folded, and how far outputs moved", columns, rows))
+    moved = Table("What was folded, and how far outputs moved", columns, rows)
+    return (_ratios(arms, "ratio", f"the {base}"), moved, _memory(arms, "Memory, folded"))
 
 
 def _shown(folded: Item | None) -> list[Item]:
@@ -160,7 +161,7 @@ def _times(arms: list[Item], unit: str) -> Table:
     return Table("Time", columns, rows)
 
 
-def _memory(arms: list[Item]) -> Table:
+def _memory(arms: list[Item], title: str = "Memory") -> Table:
     base = next((arm["peak_bytes"] for arm in arms if arm["peak_bytes"] is not None), None)
     columns = [ARM, _right("peak", text.size), _right("added", text.size), _right("weights and state", text.size)]
     predicted = any(arm.get("predicted_bytes") is not None for arm in arms)
@@ -175,7 +176,7 @@ def _memory(arms: list[Item]) -> Table:
         )
         for arm in arms
     )
-    return Table("Memory", tuple(columns), rows)
+    return Table(title, tuple(columns), rows)
 
 
 def _right(title: str, read: Any) -> Column:
