@@ -221,11 +221,12 @@ HEAD = """# What a learned sum has to move
 
 Made by `python -m tests.bench.roofline{told}`. A sum has T rows of D channels. TD, Tr and rD stand for the tensors of
 these sizes that are read or written; r = {rank}, PA reads {lags} inputs, x among them. Numbers (a, b, c) are left out.
-*Today* is what the operators of the layer do in eager mode on rows of channels, held against those that ran by
-`tests/laurel/test_roofline.py`; *least* reads and writes every tensor of size TD and rD once, with the same arithmetic.
-Forward is inference, and the first half of training. Backward goes from dy to the gradients of x, f, the earlier inputs
-and all parameters, each written once; adding them to gradients from elsewhere is left out. Folded is the forward pass
-of what `laurel_cli.fold` leaves, whose a is in the branch already."""
+*Today* is what the plain formula's operators do on rows of channels, one after the other, held against those that ran
+by `tests/laurel/test_roofline.py`; in eager mode larger sums run in fewer passes (`laurel_cli/laurel/fast.py`).
+*Least* reads and writes every tensor of size TD and rD once, with the same arithmetic. Forward is inference, and the
+first half of training. Backward goes from dy to the gradients of x, f, the earlier inputs and all parameters, each
+written once; adding them to gradients from elsewhere is left out. Folded is the forward pass of what `laurel_cli.fold`
+leaves, whose a is in the branch already."""
 LIMITS = """## Limits
 
 The least time of a form over that of the plain addition. Each is the larger of two: bytes over bandwidth, products over
