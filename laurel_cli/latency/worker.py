@@ -38,6 +38,7 @@ SHORTEST_SAMPLE = 0.02  # seconds: a thousand times what reading the clock costs
 SETTLED = 0.05  # two runs of calls in a row differ by less than this
 LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
 LONGEST_COLD = 0.25  # seconds of a call: beside longer ones what caches have lost is nothing
+FEW = 2  # samples with which arms are folded for training, checked in float64: as many as a norm of a batch needs
 BALLAST = 1 << 20  # bytes between tensors at most
 
 
@@ -79,6 +80,9 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     wanted = any(arm.kind.build is not None for arm in arms.values())
     found = survey(real, loaded.inputs).whole if wanted else None
     whole = [name for name in arms if is_foldable(name)] if job.folded else []
+    few = loaded.inputs
+    if whole and not job.given and options.get("batch", 1) > FEW:
+        few = given.opened(job, job.model, options | {"batch": FEW}).inputs
     names = [*arms, *(name + FOLDED for name in whole), *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
     facts = {"input": loaded.input_description, "source": loaded.source, "architecture": architecture(loaded.module)}
@@ -94,7 +98,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
         try:
             warnings = build(arm, Site(model, found, loaded.inputs)) if found is not None else ()
             if name.endswith(FOLDED):
-                model, became = folded(model, loaded.inputs, arm.name, trains=job.work["mode"] == "train")
+                trains = job.work["mode"] == "train"
+                model, became = folded(model, few if trains else loaded.inputs, arm.name, trains=trains)
                 say({"kind": "folded", "arm": name, "became": became.said()})
         except ModelError as error:
             if not arm.kind.optional and (arm.kind.is_baseline or not name.endswith(FOLDED)):

@@ -272,3 +272,11 @@ def test_where_a_stays_and_why() -> None:
         laurel.fold_training(Net(), given().float())
     with pytest.raises(ModelError, match="folded"):
         laurel.fold_training(laurel.fold(learned(Net().double(), "rw", given()), given()), given())
+
+
+def test_in_a_deep_model_whose_norms_make_rounding_grow_a_is_folded_everywhere():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 64, 64)
+    model = laurel.apply(torchvision.models.resnet50().eval(), "rw+lr@16", x)
+    report = laurel.fold_training(model, x)
+    assert [one.form for one in report.connections] == [WITHIN] * 16
