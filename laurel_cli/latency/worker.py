@@ -80,8 +80,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     wanted = any(arm.kind.build is not None for arm in arms.values())
     found = survey(real, loaded.inputs).whole if wanted else None
     whole = [name for name in arms if is_foldable(name)] if job.folded else []
-    few = loaded.inputs
-    if whole and not job.given and options.get("batch", 1) > FEW:
+    trains, few = Workload(**job.work).trains, loaded.inputs
+    if whole and trains and not job.given and options.get("batch", 1) > FEW:
         few = given.opened(job, job.model, options | {"batch": FEW}).inputs
     names = [*arms, *(name + FOLDED for name in whole), *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
@@ -98,7 +98,6 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
         try:
             warnings = build(arm, Site(model, found, loaded.inputs)) if found is not None else ()
             if name.endswith(FOLDED):
-                trains = job.work["mode"] == "train"
                 model, became = folded(model, few if trains else loaded.inputs, arm.name, trains=trains)
                 say({"kind": "folded", "arm": name, "became": became.said()})
         except ModelError as error:

@@ -129,15 +129,11 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs])
         dtype = torch.float64 if exact else next(p.dtype for p in scratch.parameters() if p.is_floating_point())
         try:
             before = [(one, True, _learned(copied(scratch), one, training=True)) for one in given]
+            before += [_changed(scratch, one) for one in given]
         except Exception as error:
             if exact:  # its code asks for a dtype
                 continue
             raise does_not_run(error) from error
-        for one in given:
-            try:
-                before.append((changed(one), False, _learned(copied(scratch), changed(one), training=False)))
-            except Exception:  # noqa: BLE001 - it does not run on them, e.g. an order that its code asks for
-                before.append((one, False, _learned(copied(scratch), one, training=False)))
         try:
             after = [_learned(copied(folded), one, training=training) for one, training, _ in before]
         except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
@@ -151,6 +147,15 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs])
             for one, other in zip(expected, found, strict=True)
         )
     return False
+
+
+def _changed(model: nn.Module, given: Inputs) -> tuple[Inputs, bool, list[list[Tensor]]]:
+    """In eval mode on changed inputs, or on these where it does not run on them: its code may ask for an order."""
+    other = changed(given)
+    try:
+        return other, False, _learned(copied(model), other, training=False)
+    except Exception:  # noqa: BLE001 - in whatever way it does not run
+        return given, False, _learned(copied(model), given, training=False)
 
 
 def _learned(model: nn.Module, given: Inputs, *, training: bool) -> list[list[Tensor]]:

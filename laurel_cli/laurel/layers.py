@@ -326,7 +326,7 @@ def narrowed(
         return by(layer.A[0], inputs[0])
     narrow = [
         by(down, tensor) if made is None else made
-        for down, tensor, made in zip(layer.A, inputs, [*known, *[None] * len(inputs)], strict=False)
+        for down, tensor, made in zip(layer.A, inputs, known or [None] * len(inputs), strict=False)
     ]
     if scales is not None:
         narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]

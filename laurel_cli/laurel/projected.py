@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laurel_cli.laurel import fast, worth
+from laurel_cli.laurel import fast, fast_training, worth
 from laurel_cli.laurel.addition import Call
 
 
@@ -42,11 +42,10 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
         call: where it is read first.
         last: its channels are the last dimension.
     """
-    if call is None or torch.compiler.is_compiling() or fast.watched() or not fast.are_alike(x, (), fast.PLAIN):
+    kind = worth.PROJECTED
+    if call is None or not (fast.fits(x, kind=kind) or fast_training.fits(x, kind=kind)) or fast.watched():
         return x
     recorded = torch.is_grad_enabled()
-    if not x.numel() or not worth.pays(worth.TRAINING if recorded else worth.INFERENCE, x, worth.PROJECTED):
-        return x
     if recorded and not last and not x.is_contiguous():  # images whose channels lie innermost: slower by a third
         return x
     history, position = call

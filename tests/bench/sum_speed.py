@@ -71,6 +71,11 @@ def plain() -> Iterator[None]:
         yield
 
 
+def each() -> contextlib.AbstractContextManager[Any]:
+    """Every sum multiplies what it reads by itself."""
+    return patch.object(projected, "projected", lambda x, *_, **__: x)
+
+
 def everywhere() -> None:
     """The fast forms at every size, also where the sizes in the code give the plain formula."""
     for kinds in (*worth.INFERENCE.values(), *worth.TRAINING.values()):
@@ -153,7 +158,7 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
             there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
         calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
         if not asked.compile:
-            calls |= {f"{arm}, plain": _plainly(calls[arm]) for arm in STEPS if arm in calls}
+            calls |= {f"{arm}, plain": _under(plain, calls[arm]) for arm in STEPS if arm in calls}
         times = taken(calls, device, asked.rounds, _seconds(device))
         for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in calls]:
             columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
@@ -202,7 +207,7 @@ def _pair(
             y = run(x, f, *earlier)
             return torch.autograd.grad(y, wanted, dy) if training else y
 
-    return call, _plainly(call)
+    return call, _under(plain, call)
 
 
 class _Block(nn.Module):
@@ -236,23 +241,17 @@ def _streams(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> I
                     if training:
                         torch.autograd.grad(y.square().mean(), [given, *model.parameters()])
 
-            times = taken({"at once": call, "each": _each(call)}, device, asked.rounds, 5 * _seconds(device))
+            times = taken({"at once": call, "each": _under(each, call)}, device, asked.rounds, 5 * _seconds(device))
             cells.append(_ratio(times["at once"], times["each"]))
         named = " x ".join(f"{one:,}" for one in shape)
         yield f"| {named} | {'channels last' if last else 'contiguous'} | {' | '.join(cells)} |"
 
 
-def _each(call: Callable[[], object]) -> Callable[[], object]:
+def _under(
+    context: Callable[[], contextlib.AbstractContextManager[Any]], call: Callable[[], object]
+) -> Callable[[], object]:
     def called() -> object:
-        with patch.object(projected, "projected", lambda x, *_, **__: x):
-            return call()
-
-    return called
-
-
-def _plainly(call: Callable[[], object]) -> Callable[[], object]:
-    def called() -> object:
-        with plain():
+        with context():
             return call()
 
     return called

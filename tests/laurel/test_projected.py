@@ -102,6 +102,12 @@ def same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
 
 
+def learns_as_each_by_itself(model: nn.Module, x: torch.Tensor, monkeypatch) -> None:
+    ours = learned(model, x)
+    alone(monkeypatch)
+    same(ours, learned(model, x))
+
+
 @pytest.fixture
 def used(monkeypatch) -> list[int]:
     """How many products each connection took from others' hands, or its own, in the order of the calls."""
@@ -186,9 +192,7 @@ def test_a_map_that_is_made_of_others_when_it_is_used(monkeypatch):
     x = given((2, 7, 12))
     model = placed(tokens, x)
     parametrizations.weight_norm(model.blocks[2].laurel0.A[1])
-    ours = learned(model, x)
-    alone(monkeypatch)
-    same(ours, learned(model, x))
+    learns_as_each_by_itself(model, x, monkeypatch)
 
 
 def test_a_map_that_is_another_by_now(monkeypatch):
@@ -200,9 +204,7 @@ def test_a_map_that_is_another_by_now(monkeypatch):
     with torch.no_grad():
         model.blocks[2].laurel0.A[1].weight.mul_(3)
     assert first in first.schedule.calls[0][0].readers(1)
-    ours = learned(model, x)
-    alone(monkeypatch)
-    same(ours, learned(model, x))
+    learns_as_each_by_itself(model, x, monkeypatch)
 
 
 def test_a_map_that_is_hooked_in_a_copy_with_the_same_weight(monkeypatch):
@@ -212,9 +214,7 @@ def test_a_map_that_is_hooked_in_a_copy_with_the_same_weight(monkeypatch):
     model.blocks[2].laurel0 = second = copy.deepcopy(first)
     second.A[1].weight = first.A[1].weight
     second.A[1].register_forward_hook(lambda _, __, made: 2 * made)
-    ours = learned(model, x)
-    alone(monkeypatch)
-    same(ours, learned(model, x))
+    learns_as_each_by_itself(model, x, monkeypatch)
 
 
 def test_a_copy_reads_its_own_maps(used, monkeypatch):
@@ -332,7 +332,7 @@ def test_small_sums_are_left_alone(monkeypatch):
     x = given((2, 7, 12))  # 168 elements
     model = placed(tokens, x)
     made = []
-    real = projected.narrow_at_once if hasattr(projected, "narrow_at_once") else projected.fast.narrow_at_once
+    real = projected.fast.narrow_at_once
     monkeypatch.setattr(projected.fast, "narrow_at_once", lambda *words: made.append(1) or real(*words))
     with torch.no_grad():
         model(x)
