@@ -66,7 +66,10 @@ class IntervalJSON(TypedDict):
 
 
 class Options(TypedDict):
-    """How the model was built and what it ran on, as it was asked for; null or empty for the model's own."""
+    """How the model was built and what it ran on, as it was asked for; null or empty for the model's own.
+
+    `weights` are trained ones that a study started from, where it did.
+    """
 
     reference: NotRequired[str]
     args: NotRequired[list[Any]]
@@ -75,6 +78,8 @@ class Options(TypedDict):
     stem: NotRequired[int | None]
     unwidened: NotRequired[int | None]
     mup_base: NotRequired[int | None]
+    weights: NotRequired[str]
+    weights_sha256: NotRequired[str]
     batch: NotRequired[int | None]
     seq_len: NotRequired[int | None]
     image_size: NotRequired[int | None]
