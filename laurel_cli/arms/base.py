@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from laurel_cli.models.inputs import Inputs
     from laurel_cli.residual.find import ResidualMap
+
+LORA = re.compile(r"lora@([1-9]\d{0,5})")
+"""How LoRA stands in an arm's name, after `:train=`."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class Arm:
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What its cost depends on."""
-        return (self.kind.name, self.blocks or self.name) if self.spec is None else self.spec.form
+        """What its cost depends on: of an arm's settings on LoRA, whose parameters and products come on top."""
+        own = (self.kind.name, self.blocks or self.name) if self.spec is None else self.spec.form
+        lora = LORA.search(self.name)
+        return own if lora is None else (*own, lora[0])
 
     @property
     def family(self) -> str:

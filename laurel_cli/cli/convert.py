@@ -82,7 +82,8 @@ def convert(
     reference = str(model.model)
     options = example.sizes | {"inputs": list(example.inputs), "model_args": model_args.model_args}
     if fold:
-        _refuse(weights is not None, bool(variants.variant or arms.arms))
+        formed = variants.variant or variants.rank or arms.arms or formula.of_spec != FormulaSettings().of_spec
+        _refuse(weights is not None, bool(formed))
         make = _folded(reference, options, output)
     else:
         make = _given(reference, weights, _formula(variants, arms, formula), options, output)
@@ -147,7 +148,10 @@ def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
         if not (asked.keys() & {"inputs", "input_shape"}):
             asked["batch"] = max(2, options["batch"])  # a file that has seen one sample alone takes no more
         loaded = load(reference, **asked)
-        arm = next(iter(laurel_layers(loaded.module).values())).spec.name
+        layers = laurel_layers(loaded.module)
+        if not layers:
+            raise UsageError(f"The model in {reference!r} has no LAuReL.", "There is nothing to fold.")
+        arm = next(iter(layers.values())).spec.name
         made = deploy(loaded.module, loaded.inputs, output)
         said = {"schema": "laurel.deploy/1", "arm": arm, "file": str(output / PROGRAM), "warnings": []}
         return said | vars(made) | {"left": list(made.left)}
@@ -161,7 +165,11 @@ def _formula(variants: VariantSettings, arms: ArmSettings, formula: FormulaSetti
     from laurel_cli.errors import UsageError
 
     names, spec = arm_names(arms, variants, formula.of_spec)
-    placed = [arm.spec for arm in parse_arms(names, **spec) if arm.kind.is_placed and arm.spec is not None]
+    found = parse_arms(names, **spec)
+    placed = [arm.spec for arm in found if arm.kind.is_placed and arm.spec is not None]
+    others = [arm.name for arm in found if not arm.kind.is_placed and not arm.kind.is_baseline]
+    if arms.arms is not None and others:  # without --arms naive+1 is there unasked
+        raise UsageError(f"{others[0]!r} is no formula.", "It stands at no residual connection.", "Try --arms rw+lr.")
     if len(placed) != 1:
         why = f"These are {len(placed)}: {', '.join(one.name for one in placed) or 'none'}."
         raise UsageError("One formula is needed.", why, "Try --variant rw+lr.")
@@ -172,7 +180,7 @@ def _refuse(has_weights: bool, has_formula: bool) -> None:
     """--fold stands without weights and formula: the folder has both."""
     from laurel_cli.errors import UsageError
 
-    for given, name in ((has_weights, "--weights"), (has_formula, "--variant and --arms")):
+    for given, name in ((has_weights, "--weights"), (has_formula, "--variant, --arms or setting of a formula")):
         if given:
             raise UsageError(f"--fold takes no {name}.", "The folder says what stands where.", "Leave it out.")
 

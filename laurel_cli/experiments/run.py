@@ -49,8 +49,13 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
         asked: options by field that are to be the user's own: "task", "device", "processes"; None for the scale's.
 
     Raises:
-        UsageError: it needs data that are not named.
+        UsageError: it needs data that are not named, or an option says nothing to any of its commands.
     """
+    taken = {item.name for name in scale.steps for one in COMMANDS[name] for item in fields(one)}
+    taken |= {"task"} if scale.cluster is not None else set()
+    if idle := [key for key, value in asked.items() if value is not None and key not in taken]:
+        what = f"`{idle[0]}={asked[idle[0]]!r}` says nothing to the scale {scale.name}."
+        raise UsageError(what, f"It is made of {', '.join(scale.steps)}.", "Leave it out.")
     if scale.data and asked.get("task") is None and "train-proxy" in scale.steps:
         raise UsageError(f"The scale {scale.name} needs data.", hint=f"Add `task={scale.data!r}` with your folder.")
     found = []

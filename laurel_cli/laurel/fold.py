@@ -19,7 +19,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, connect, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreements, changed, in_dtype, outputs, trusted
+from laurel_cli.laurel.fold_check import Agreement, agreements, changed, dtypes, in_dtype, outputs, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -37,7 +37,6 @@ DISAGREES = "the folded model was seen to compute something else there"
 OVERFLOWS = "a weight of its branch's last map, multiplied, is too large for its dtype"
 NOT_POSITIVE = "an activation stands between its branch's last map and the sum, and a is not above zero"
 AS_IT_WAS = "as it was"
-LARGEST = 1 << 30  # parameters of a model that is copied in float64 to be checked
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,9 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
 
     The copy is in eval mode and computes what the model computes, to rounding; this is checked, on the inputs and on
     changed ones, before it is returned. In training mode it computes the same function too, batch statistics included,
-    as far as it uses its weights as in eval mode (no further head that reads a branch's last map); but a and b are
-    numbers that no longer learn: train the model that it was made of.
+    as far as it uses its weights as in eval mode: no further head that reads a branch's last map, and no dropout behind
+    that map where the sum has a bias (that of `affine`), which becomes the map's own. But a and b are numbers that no
+    longer learn: train the model that it was made of.
 
     Args:
         model: with LAuReL or a rival in its place, not wrapped; left as it is.
@@ -127,11 +127,11 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     if keep.FOLDED in vars(model):
         return copied(model)
     layers = foldable_layers(model)
-    if any(getattr(layer, "a_is_within", False) for layer in layers.values()):
-        model = unfold_training(copied(model))
     passes = [as_inputs(given, model) for given in (inputs, *more_inputs)]
-    found = candidates(model, passes)
     expected = [(given, outputs(model, given)) for given in passes]
+    if any(getattr(layer, "within", ()) for layer in layers.values()):
+        model = unfold_training(copied(model))
+    found = candidates(model, passes)
     if not all(tensors for _, tensors in expected):
         raise ModelError("A folded model could not be checked.", "This one returns no floating-point numbers.")
     folded = copied(model).eval()
@@ -173,16 +173,14 @@ def _agrees(
     model: nn.Module, found: Mapping[str, Candidate], layers: Collection[str], passes: Sequence[Inputs]
 ) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes the same with `layers` folded."""
-    for exact in (True, False):
+    for dtype in dtypes(model):
         scratch = copied(model)
-        if exact and sum(parameter.numel() for parameter in scratch.parameters()) > LARGEST:
-            continue
         unsettle(laurel_layers(scratch).values())
-        given = [in_dtype(inputs, torch.float64) if exact else inputs for inputs in passes]
+        given = [in_dtype(inputs, dtype) for inputs in passes]
         try:
-            expected = [(inputs, outputs(scratch.double() if exact else scratch, inputs)) for inputs in given]
+            expected = [(inputs, outputs(scratch.to(dtype=dtype), inputs)) for inputs in given]
         except Exception:
-            if exact:  # its code asks for a dtype
+            if dtype is not None:  # its code asks for another
                 continue
             raise
         for inputs in map(changed, given):

@@ -126,7 +126,10 @@ class FoldedSum(LearnedSum):
 
     @torch.no_grad()
     def _take_maps(self, layer: LaurelLayer, b: Tensor) -> None:
-        """b goes into B, and of per-lag maps c_j into A_j; then they are one D x D map where that is less work."""
+        """b goes into B, and of per-lag maps c_j into A_j; then they are one D x D map where that is less work.
+
+        Not in 16 bits: what is learned beside the identity would be rounded away.
+        """
         c = layer.c.detach().cpu().double() if layer.spec.pa else torch.zeros(0)
         if layer.spec.pa and self.history != "per-lag":
             # A shared map is multiplied by b; the identity is not, and a vector b cannot be one number a lag.
@@ -134,7 +137,8 @@ class FoldedSum(LearnedSum):
             self.register_buffer("c", weights.to(layer.c))
         if not hasattr(layer, "B"):
             return
-        if self.history == "none" and not self._moved and self.width <= 2 * layer.spec.rank:
+        narrow = layer.B.weight.dtype.itemsize < 4
+        if self.history == "none" and not self._moved and self.width <= 2 * layer.spec.rank and not narrow:
             self.W = _one_map(layer, b)
             return
         self.A, self.B = layer.A, layer.B
@@ -275,11 +279,12 @@ class FoldedSum(LearnedSum):
         return weight.view(self._broadcast) if weight.dim() else weight
 
     def _whole(self, x: Tensor) -> Tensor:
-        """W x, in the stream's own dtype."""
+        """W x in the stream's own dtype, where autocast has a narrower one too: x itself is a part of it."""
+        if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._whole(x)
         dtype = getattr(self.W.weight, "dtype", x.dtype)
-        if dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
-            return self.W(x)
-        return self.W(x.to(dtype)).to(x.dtype)
+        return self.W(x) if dtype == x.dtype else self.W(x.to(dtype)).to(x.dtype)
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
         """What is remembered of x."""

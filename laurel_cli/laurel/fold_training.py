@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import laurel_layers
-from laurel_cli.laurel.fold import DISAGREES, LARGEST, FoldedConnection, FoldReport, foldable_layers, unsettle
-from laurel_cli.laurel.fold_check import SEED, changed, distance, in_dtype, trusted
+from laurel_cli.laurel.fold import DISAGREES, FoldedConnection, FoldReport, foldable_layers, unsettle
+from laurel_cli.laurel.fold_check import SEED, changed, distance, dtypes, fresh, in_dtype, trusted
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
@@ -51,8 +52,10 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
 
     What it computes and what its parameters learn is held against the model as it was: in training mode on these
     inputs, in eval mode on changed ones. `unfold_training` takes it back; `fold` and `remove` do that themselves.
-    What puts other modules in the place of the branch's maps, as peft does, comes first: a would miss what is put there
-    later.
+    Where another module stands in the place of one that was to multiply its weights with a (a norm was converted), a is
+    a factor of f again. What keeps such a module and adds to it, as peft does, comes first: a would miss what is added.
+    `nn.DataParallel` copies modules so that a copy would read the first device's a: it fails; DistributedDataParallel
+    works.
 
     Args:
         model: with LAuReL in its place, not wrapped, its coefficients learning.
@@ -109,38 +112,44 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
         for target in way.targets:
             owner, _, name = target.name.rpartition(".")
             axes[owner][name] = target.axis
-        for owner, own in axes.items():
-            module = model.get_submodule(owner)
-            vars(module)["forward"] = Scaled(module, layer, own)
-        layer.a_is_within = True
+        modules = {owner: model.get_submodule(owner) for owner in axes}
+        layer.within = tuple(Scaled(modules[owner], layer, own) for owner, own in axes.items())
+        for one in layer.within:
+            vars(one.module)["forward"] = one
 
 
 def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes and learns the same folded there."""
-    for exact in (True, False):
-        if exact and sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
-            continue
+    for dtype in dtypes(model):
         scratch = copied(model)
         unsettle(laurel_layers(scratch).values())
-        scratch = scratch.double() if exact else scratch
-        given = [in_dtype(one, torch.float64) if exact else one for one in passes]
+        scratch = scratch.to(dtype=dtype)
+        given = [in_dtype(one, dtype) for one in passes]
         folded = copied(scratch)
         _put(folded, ways)
-        dtype = torch.float64 if exact else next(p.dtype for p in scratch.parameters() if p.is_floating_point())
+        own = next(p.dtype for p in scratch.parameters() if p.is_floating_point())
         try:
             before = [(one, True, _learned(copied(scratch), one, training=True)) for one in given]
             before += [_changed(scratch, one) for one in given]
+        except LaurelError:
+            raise
         except Exception as error:
-            if exact:  # its code asks for a dtype
+            if dtype is not None:  # its code asks for another
                 continue
             raise does_not_run(error) from error
-        try:
-            after = [_learned(copied(folded), one, training=training) for one, training, _ in before]
-        except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
-            return False
+        after = []
+        for one, training, _ in before:
+            model = copied(folded)
+            try:
+                after.append(_learned(model, one, training=training))
+            except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
+                return False
+            layers = laurel_layers(model)
+            if not all(vars(layers[path]).get("a_is_within", True) for path in ways):  # its weights are read elsewhere
+                return False
         # Rounding grows on its way through norms of a batch, by 7,000 times in a ResNet-50: what a factor that is lost
         # or counted twice does is far above.
-        allowed = torch.finfo(dtype).eps ** 0.5
+        allowed = torch.finfo(own).eps ** 0.5
         return all(
             distance(one, other) <= allowed
             for (_, _, expected), found in zip(before, after, strict=True)
@@ -163,11 +172,14 @@ def _learned(model: nn.Module, given: Inputs, *, training: bool) -> list[list[Te
     named = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with random_states(), torch.enable_grad():
         torch.manual_seed(SEED)
-        found = [one for one in tensors_in(given.call(model.train(training))) if one.is_floating_point()]
+        found = [one for one in tensors_in(fresh(given).call(model.train(training))) if one.is_floating_point()]
+        if not found or not any(one.requires_grad for one in found):
+            raise ModelError("A folded model could not be checked.", "Nothing that this one returns has a gradient.")
         generator = torch.Generator().manual_seed(SEED)
-        total = torch.stack([(one * torch.randn(one.shape, generator=generator).to(one)).sum() for one in found])
-        gradients = torch.autograd.grad(total.sum(), named, allow_unused=True)
+        total = torch.stack([(one * torch.randn(one.shape, generator=generator).to(one)).sum().cpu() for one in found])
+        every = torch.autograd.grad(total.sum(), named, allow_unused=True)
+    gradients = [one.to_dense() if one.is_sparse else one for one in every if one is not None]
     outputs = [one.detach() for one in found]
     # In one tensor: a gradient that is zero but for rounding is held against the others' size.
-    flat = [torch.cat([one.flatten() for one in gradients if one is not None])] if gradients else []
+    flat = [torch.cat([one.flatten().cpu() for one in gradients])] if gradients else []
     return [outputs, flat, [buffer.detach().clone() for buffer in model.buffers() if buffer.is_floating_point()]]

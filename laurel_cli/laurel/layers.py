@@ -27,7 +27,8 @@ class LaurelLayer(LearnedSum):
     """
 
     spec: Spec
-    a_is_within = False  # whether f is multiplied with a already, see `within`
+    within: tuple[Any, ...] = ()  # what multiplies f with a before it comes here, see `within`
+    a_is_within = False  # whether all of them did, this time
 
     def __init__(
         self,
@@ -105,6 +106,8 @@ class LaurelLayer(LearnedSum):
     ) -> Tensor:
         """a f + b g."""
         spec = self.spec
+        if self.within:
+            self.a_is_within = self._came_with_a()
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
@@ -115,6 +118,23 @@ class LaurelLayer(LearnedSum):
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
             return self._learning(x, f, past, entries, first=first)
         return self._plainly(x, f, sign, past, first=first)
+
+    def _came_with_a(self) -> bool:
+        """Whether f was multiplied with a on its way here.
+
+        Another module may stand in the place of one that was to do it (a norm is converted, an adapter is put on), or
+        the branch may end elsewhere in this call: a is a factor of f here then.
+
+        Raises:
+            RuntimeError: a part of what f is made of was, and another part was not.
+        """
+        did = [one.did() for one in self.within]
+        if any(did) and not all(did):
+            raise RuntimeError(
+                "A part of the modules that a of LAuReL was folded into for training was replaced: the branch is "
+                "neither multiplied with a nor without it. Call laurel_cli.unfold_training before modules are replaced."
+            )
+        return all(did)
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
         """What is remembered of x."""

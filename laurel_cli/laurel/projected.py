@@ -2,7 +2,8 @@
 
 x_i is read by the next k connections, each with another A. Stacked, these are one product: x_i is read once instead of
 k times, and in training its gradient is made once. x_i itself stays beside the products, for a connection that does
-not find its own: where its A is another by now, is hooked or wrapped, or gradients are recorded as they were not then.
+not find its own: where A or x have changed since, A is hooked or wrapped, or gradients are recorded as they were not
+then.
 """
 
 from __future__ import annotations
@@ -25,13 +26,25 @@ class Projected:
     Attributes:
         weights: the A by which the connection j places on reads it, for j = 0, 1, ...
         products: A x of each, with r channels.
+        versions: of x and of each A, when they were multiplied: what was written to since has another.
         recorded: whether gradients were.
     """
 
     x: Tensor
     weights: tuple[Tensor, ...]
     products: tuple[Tensor, ...]
+    versions: tuple[int, ...]
     recorded: bool
+
+    def product(self, lag: int, down: Any) -> Tensor | None:
+        """What the A of the connection that stands `lag` places on makes of x; None where it is not known any more."""
+        if lag >= len(self.products) or self.recorded != torch.is_grad_enabled():
+            return None
+        if not fast.is_plain(down, self.x) or down.weight is not self.weights[lag]:
+            return None
+        if (_version(self.x), _version(down.weight)) != (self.versions[0], self.versions[1 + lag]):
+            return None
+        return self.products[lag]
 
 
 def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected:
@@ -52,7 +65,13 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
     maps = [layer.A[lag] for lag, layer in enumerate(history.readers(position)) if lag < len(layer.A)]
     if len(maps) < 2 or not all(_is_usual(one, x, last=last) for one in maps):
         return x
-    return Projected(x, tuple(one.weight for one in maps), fast.narrow_at_once(maps, x), recorded)
+    weights = tuple(one.weight for one in maps)
+    return Projected(x, weights, fast.narrow_at_once(maps, x), tuple(map(_version, (x, *weights))), recorded)
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts what was written to a tensor; those of inference mode, whose writes nothing counts, are all at 0."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _is_usual(down: Any, x: Tensor, *, last: bool) -> bool:
@@ -68,10 +87,7 @@ def inputs(entries: Sequence[Any]) -> list[Tensor]:
 
 def products(layer: Any, entries: Sequence[Any]) -> list[Tensor | None]:
     """What `layer` would make of each by its own A, where that is at hand."""
-    recorded = torch.is_grad_enabled()
-    found: list[Tensor | None] = []
-    for lag, (down, one) in enumerate(zip(layer.A, entries, strict=False)):
-        known = type(one) is Projected and lag < len(one.products) and one.recorded == recorded
-        same = known and fast.is_plain(down, one.x) and one.weights[lag] is down.weight
-        found.append(one.products[lag] if same else None)
-    return found
+    return [
+        one.product(lag, down) if type(one) is Projected else None
+        for lag, (down, one) in enumerate(zip(layer.A, entries, strict=False))
+    ]

@@ -31,12 +31,18 @@ def unfold_training(model: nn.Module) -> nn.Module:
         if isinstance(vars(module).get("forward"), Scaled):
             del vars(module)["forward"]
         if isinstance(module, LaurelLayer):
-            module.a_is_within = False
+            for one in module.within:  # whoever wraps a module's `forward` may still hold it
+                one.active = False
+            module.within = ()
+            vars(module).pop("a_is_within", None)
     return model
 
 
 class Scaled:
     """Stands for a module's `forward`: the same, with some of its parameters multiplied with a layer's a.
+
+    The layer asks by `did` whether it was, and applies a itself otherwise. Where it is no longer `active` it changes
+    nothing.
 
     Args:
         module: a norm, a linear map or a convolution.
@@ -46,9 +52,18 @@ class Scaled:
 
     def __init__(self, module: nn.Module, layer: LaurelLayer, axes: Mapping[str, int | None]) -> None:
         self.module, self.layer, self.axes = module, layer, dict(axes)
+        self.active, self.called = True, False
+
+    def did(self) -> bool:
+        """Whether it was called since it was asked last."""
+        called, self.called = self.called, False
+        return called
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
+        if not self.active:
+            return type(self.module).forward(self.module, *args, **kwargs)
+        self.called = True
         a, _ = self.layer.residual_weights()
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
@@ -57,7 +72,7 @@ class Scaled:
 class _With:
     """A module as its own `forward` sees it, with other tensors in the place of some of its parameters."""
 
-    def __init__(self, module: nn.Module, own: Mapping[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, own: Mapping[str, Tensor | None]) -> None:
         vars(self).update(own, _module=module)
 
     def __getattr__(self, name: str) -> Any:
@@ -67,8 +82,10 @@ class _With:
         setattr(self._module, name, value)
 
 
-def _scaled(weight: Tensor, a: Tensor, axis: int | None) -> Tensor:
-    """a times a weight, in the weight's own type; None stays None."""
+def _scaled(weight: Tensor | None, a: Tensor, axis: int | None) -> Tensor | None:
+    """a times a weight, in the weight's own type; None, as a bias that is there no more, stays None."""
+    if weight is None:
+        return None
     a = a.to(weight.dtype)
     if a.dim() and axis is not None:
         a = a.view([-1 if dim == axis else 1 for dim in range(weight.dim())])

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from laurel_cli.arms import AGAINST, Arm, Kind, parse_arm
+from laurel_cli.arms.base import LORA
 from laurel_cli.errors import UsageError
 from laurel_cli.proxy.recipe import Recipe
 
@@ -17,7 +18,6 @@ FACTORS = ("width", "lr", "steps")  # in the order in which they stand in an arm
 STARTS = ("zero", "one")
 GROWTHS = ("stack", "subnets")
 CHOICES = {"init": STARTS, "train": ("added",), "grow": GROWTHS}
-LORA = re.compile(r"lora@([1-9]\d{0,5})")
 _FACTOR = re.compile(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?")
 
 

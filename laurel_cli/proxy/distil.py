@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laurel_cli.models.inputs import Inputs
 from laurel_cli.proxy.recipe import Distillation
 
 
@@ -23,11 +24,13 @@ class Teacher:
     Attributes:
         model: in eval mode, without gradients.
         call: (model, batch) -> logits, of the shape of the student's.
+        inputs: an example, in the form in which its own forward takes it.
         choice: how much its answers count.
     """
 
     model: nn.Module
     call: Callable[[Any, Tensor], Tensor]
+    inputs: Inputs
     choice: Distillation
 
     @torch.no_grad()

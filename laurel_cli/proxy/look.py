@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from laurel_cli.models.preserve import random_states
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
-from laurel_cli.proxy.trial import Batches
+from laurel_cli.proxy.trial import Batches, evaluated
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
 
@@ -95,6 +96,34 @@ def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: Device) ->
     except (ModelError, RuntimeError):  # none of them can be replaced, or no room for a copy
         norms = _Norms()
     return [{"connection": one.name, "ratio": norms.ratio(one.name)} for one in found.connections]
+
+
+def given(begun: Start, recipe: Recipe, task: Task, device: Device) -> dict[str, float | None]:
+    """What is lost on the evaluation set before the first step by trained weights that were given, in nats.
+
+    Weights fit a model of other heads, another stem or another tokenizer by their shapes too: nothing else would show
+    that they are not this model's.
+
+    Args:
+        begun, recipe, task, device: as for `look`.
+
+    Returns:
+        `start` of the weights that the trial starts from, `teacher` of its teacher; only those that there are, None for
+        what is not finite.
+    """
+    told: dict[str, nn.Module] = {}
+    calls = {"start": begun.call}
+    if recipe.model.weights:
+        told["start"] = begun.model
+    if begun.teacher is not None:
+        told["teacher"], calls["teacher"] = begun.teacher.model, begun.teacher.call
+    found: dict[str, float | None] = {}
+    for name, one in told.items():
+        model = copy.deepcopy(one).to(device.torch).eval()
+        with random_states():
+            loss, _ = evaluated(partial(calls[name], model), recipe, task, Group(device))
+        found[name] = loss if math.isfinite(loss) else None
+    return found
 
 
 def _pass(

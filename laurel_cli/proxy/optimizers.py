@@ -42,7 +42,8 @@ def optimizers(
     kinds: dict[str, dict[float, list[nn.Parameter]]] = {"matrices": {}, "vectors": {}, "laurel": {}}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            plain = parameter.dim() < 2 or id(parameter) in tables
+            # What is added to the model decays as little as LAuReL's does: an arm with LoRA has that recipe too.
+            plain = parameter.dim() < 2 or id(parameter) in tables or ".lora_" in name
             kind = "laurel" if id(parameter) in ours else "vectors" if plain else "matrices"
             kinds[kind].setdefault((rates or {}).get(name, 1.0), []).append(parameter)
     rest: list[dict[str, Any]] = [

@@ -28,7 +28,7 @@ from laurel_cli.proxy import branches, lora, mup, sizes, weights
 from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.grow import Growth, Parts, parts_of
-from laurel_cli.proxy.recipe import Recipe
+from laurel_cli.proxy.recipe import ModelChoice, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
 
@@ -147,7 +147,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     model = fresh("start")
     if recipe.model.weights:
-        weights.give(model, recipe.model)
+        weights.give(model, recipe.model, _stem(recipe.model, task))
     model.to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
@@ -208,11 +208,16 @@ def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher
     choice = recipe.distillation.teacher
     loaded = opened(replace(recipe, model=choice), task)
     model = loaded.build()
-    weights.give(model, choice)
+    weights.give(model, choice, _stem(choice, task))
     model.to(memory_format=layout).requires_grad_(False)
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe, who="teacher")
-    return Teacher(model.eval(), call, recipe.distillation)
+    return Teacher(model.eval(), call, loaded.inputs, recipe.distillation)
+
+
+def _stem(choice: ModelChoice, task: Task) -> int | None:
+    """The stride of the stem that a model of images is given."""
+    return sizes.stem(choice, sizes.image_size(task)) if task.kind == "image" else None
 
 
 def weights_sha256(model: nn.Module, names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,29 +237,35 @@ def _evaluate(
     state: State, model: nn.Module, begun: Start, recipe: Recipe, task: Task, group: Group, on_event: Event
 ) -> None:
     began = time.perf_counter()
-    loss, right, count = 0.0, 0, 0
     model.eval()
-    with group.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
-        for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
-            targets = targets.to(group.device.torch)
-            inputs = inputs.to(group.device.torch)
-            with _door(recipe):
-                logits = begun.call(model, normalise(task, inputs) if task.kind == "image" else inputs)
-            loss += float(_cross_entropy(logits, targets, "sum"))
-            right += int((logits.argmax(-1) == targets).sum())
-            count += targets.numel()
+    loss, accuracy = evaluated(partial(begun.call, model), recipe, task, group)
     model.train()
-    found = {
-        "step": state.step,
-        "samples": state.step * recipe.batch,
-        "loss": loss / count,
-        "accuracy": right / count,
-    }
+    found = {"step": state.step, "samples": state.step * recipe.batch, "loss": loss, "accuracy": accuracy}
     state.seconds["evaluation"] += time.perf_counter() - began
     if not math.isfinite(found["loss"]):
         state.diverged = state.step
     state.evaluations.append(found)
     on_event({"kind": "evaluation", **found})
+
+
+def evaluated(answer: Callable[[Tensor], Tensor], recipe: Recipe, task: Task, group: Group) -> tuple[float, float]:
+    """The loss over the evaluation set, in nats, and the share that is right.
+
+    Args:
+        answer: logits of a batch, of a model in eval mode.
+        recipe, task, group: as for `train`.
+    """
+    loss, right, count = 0.0, 0, 0
+    with group.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
+        for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
+            targets = targets.to(group.device.torch)
+            inputs = inputs.to(group.device.torch)
+            with _door(recipe):
+                logits = answer(normalise(task, inputs) if task.kind == "image" else inputs)
+            loss += float(_cross_entropy(logits, targets, "sum"))
+            right += int((logits.argmax(-1) == targets).sum())
+            count += targets.numel()
+    return loss / count, right / count
 
 
 class Batches:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import RecordError
 from laurel_cli.proxy.recipe import ModelChoice
@@ -26,8 +28,31 @@ def checksum(place: Path) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
-def give(model: nn.Module, choice: ModelChoice) -> None:
+CONFIG = "config.json"  # of transformers, beside the weights
+FREE = (
+    "drop",
+    "token_id",
+    "dtype",
+    "version",
+    "architectures",
+    "cache",
+    "initializer",
+    "name_or_path",
+    "checkpointing",
+)
+"""Parts of names of a configuration's fields that say nothing of what the trained model computes."""
+
+
+def give(model: nn.Module, choice: ModelChoice, stem: int | None = None) -> None:
     """Load the weights of a choice into its model, in place.
+
+    Weights fit by their shapes what computes otherwise too, of another number of heads or another stride. Where a
+    folder says how its model is built, that is held against this one; of a file alone nothing is known.
+
+    Args:
+        model: that the choice names.
+        choice: with weights.
+        stem: the stride of the model's stem, of one of images.
 
     Raises:
         RecordError: they cannot be read, are another model's, or are not those that the study began with.
@@ -43,3 +68,37 @@ def give(model: nn.Module, choice: ModelChoice) -> None:
             "Put them back as they were, or begin another `study`.",
         )
     load_weights(model, read_weights(place), place)
+    for what, theirs, ours in _apart(place if place.is_dir() else place.parent, model, choice, stem):
+        raise RecordError(
+            f"{choice.weights!r} holds a model that computes otherwise.",
+            f"Its weights have the shapes of this one's, but it has {what}={theirs!r}, this one {ours!r}.",
+            f"Build this one alike, with {what}={theirs!r}.",
+        )
+
+
+def _apart(folder: Path, model: nn.Module, choice: ModelChoice, stem: int | None) -> Iterator[tuple[str, Any, Any]]:
+    """(name, theirs, ours) of what a folder's description says otherwise than the model."""
+    from laurel_cli.laurel.keep import DESCRIPTION
+    from laurel_cli.models.stems import USUAL
+
+    built = _read(folder / DESCRIPTION).get("built")
+    if isinstance(built, Mapping) and built.get("reference") == choice.reference:
+        theirs = (built.get("options") or {}).get("model_args") or {}
+        yield from ((name, theirs[name], value) for name, value in choice.args if theirs.get(name, value) != value)
+        if stem is not None and built.get("stem", USUAL) != stem:
+            yield "stem", built.get("stem", USUAL), stem
+    config: Any = getattr(model, "config", None)
+    ours = config.to_dict() if hasattr(config, "to_dict") else {}
+    for name, value in _read(folder / CONFIG).items():
+        plain = isinstance(value, bool | int | float | str) and not name.startswith("_")
+        if plain and name in ours and ours[name] != value and not any(part in name for part in FREE):
+            yield name, value, ours[name]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A file of JSON; nothing where there is none, or it is something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}

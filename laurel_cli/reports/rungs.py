@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.arms import read as read_arm
+from laurel_cli.arms.base import LORA
 from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.records.files import read_whole
 from laurel_cli.records.folder import gather
@@ -160,7 +161,7 @@ def _definition(path: Path) -> Mapping[str, Any] | None:
 def _ratios(analyses: Sequence[Record], trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """FLOPs of training each arm over the baseline's: of a step, as counted, times its number of steps.
 
-    An arm of another width, or another model, was not counted; rates and starts change no count.
+    An arm of another width, another model or LoRA's adapters was not counted; rates and starts change no count.
     """
     counted: dict[str, float] = {}
     for record in analyses:
@@ -173,7 +174,7 @@ def _ratios(analyses: Sequence[Record], trials: Sequence[Mapping[str, Any]]) -> 
         arm = trial["arm"]
         name = str(arm["name"])
         base_name = name.partition(":")[0]
-        if base_name in counted and (arm.get("width_factor") or 1) == 1:
+        if base_name in counted and not LORA.search(name) and (arm.get("width_factor") or 1) == 1:
             found[name] = counted[base_name] * float(arm.get("steps_factor") or 1)
     return found
 

@@ -18,7 +18,7 @@ from laurel_cli.schemas.common import (
     Visible,
 )
 from laurel_cli.schemas.marks import Count
-from laurel_cli.schemas.trial import TrialParameters
+from laurel_cli.schemas.trial import GivenJSON, TrialParameters
 
 
 class ProxyStudy(TypedDict):
@@ -156,6 +156,7 @@ class TrainProxy(TypedDict):
     model: ProxyModelJSON
     starts_from: NotRequired[str | None]
     taught_by: NotRequired[str | None]
+    given: NotRequired[GivenJSON]
     metric: Metric
     declared: DeclarationJSON
     learned: bool | None

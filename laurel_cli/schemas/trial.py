@@ -193,6 +193,14 @@ class _Trial(TypedDict):
     evaluations: list[Evaluation]
 
 
+class GivenJSON(TypedDict):
+    """What trained weights lose on the evaluation set before the first step, in nats: those that the trial starts from,
+    and its teacher's; null for what is not finite. In trials of the baseline."""
+
+    start: NotRequired[float | None]
+    teacher: NotRequired[float | None]
+
+
 class _Ran(_Trial):
     """What a trial holds that was not cut off."""
 
@@ -207,6 +215,7 @@ class _Ran(_Trial):
     growth: NotRequired[GrowthJSON]
     hashes: TrialHashes
     start: NotRequired[list[Branch] | None]
+    given: NotRequired[GivenJSON]
     device: TrialDevice
 
 

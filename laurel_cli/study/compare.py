@@ -262,7 +262,8 @@ def _laid_out(
     for one in reversed(models.values()):
         on_progress(f"looking at the convolutions of {one.name}")
         try:
-            start(replace(one, arm=parse_arm("baseline")), one.recipe(wanted.recipe), task, wanted.seeds[0])
+            plain = replace(one, arm=parse_arm("baseline"), train="")
+            start(plain, one.recipe(wanted.recipe), task, wanted.seeds[0])
         except LayoutError as error:
             said = f"all arms are trained contiguous, not channels last: {error.why}"
             return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)

@@ -36,7 +36,10 @@ def grown(begun: Start, contender: Contender, recipe: Recipe) -> tuple[Start, Re
     def flops(model: nn.Module) -> int:
         return count(model, begun.inputs, saved=False).flops
 
-    (example,) = examples(begun.inputs)
+    (example,), beside = examples(begun.inputs), 0
+    if (teacher := begun.teacher) is not None:  # its own forward may call its inputs otherwise, and have more of them
+        (seen,) = examples(teacher.inputs)
+        beside = count(teacher.model, teacher.inputs, saved=False).flops * len(example) // len(seen)
     growth = planned(
         begun.model,
         contender.grow,
@@ -45,6 +48,6 @@ def grown(begun: Start, contender: Contender, recipe: Recipe) -> tuple[Start, Re
         flops,
         steps=recipe.steps,
         scale=Fraction(recipe.batch, len(example)),
-        beside=0 if begun.teacher is None else flops(begun.teacher.model),
+        beside=beside,
     )
     return replace(begun, growth=growth), replace(recipe, steps=growth.steps)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
+from laurel_cli.models.copies import copied
 from laurel_cli.models.stems import USUAL
 from laurel_cli.proxy import lora, sizes, weights
 from laurel_cli.proxy.contenders import Contender
@@ -63,8 +64,8 @@ def keep_weights(
 
 
 def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model: nn.Module) -> None:
-    if contender.lora:
-        model = lora.merged(model)
+    if contender.lora:  # a copy: the next seed may train in this model, which was compiled with its adapters
+        model = lora.merged(copied(model))
     if contender.arm.kind.is_scaling:
         keep.write_weights(model, place)
     else:

@@ -112,7 +112,8 @@ def rungs_of(
     mark = f"{tokens_per_parameter:g}{' mup' if by_mup else ''}"
     folder = plans[0].folder or study.FOLDER / _name(plans[0].recipe, task.sha256, mark)
     arms = [one for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if not one.kind.is_baseline]
-    grown = [one.name for one in parse_contenders(plans[0].arms, **plans[0].recipe.spec) if one.grow]
+    named = ",".join(filter(None, (plans[0].arms, asked.positive_control)))
+    grown = [one.name for one in parse_contenders(named, **plans[0].recipe.spec) if one.grow]
     if grown:
         what = f"Arm {grown[0]!r} cannot stand on a ladder."
         raise UsageError(what, "No trend is held against that of a baseline that grows alike.", "Leave it out.")

@@ -20,7 +20,7 @@ from laurel_cli.models import guard
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.contenders import Contender
-from laurel_cli.proxy.look import look
+from laurel_cli.proxy.look import given, look
 from laurel_cli.proxy.outcome import outcome
 from laurel_cli.proxy.parallel import Group, joined, own_device, rank, synchronised, world
 from laurel_cli.proxy.recipe import Recipe, TaskChoice, kept_under_mup
@@ -130,6 +130,7 @@ def _trained(
         # With settings or without; of a model that grows the blocks to come do not stand there at the start.
         plain = contender.arm.kind.is_baseline and begun.growth is None
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
+        before = given(begun, recipe, task, device) if plain and group.rank == 0 else {}
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None
@@ -163,6 +164,7 @@ def _trained(
             place={"host": host(), "attempt": token},
         )
         content |= {"start": seen} if plain else {}
+        content |= {"given": before} if before else {}
         sources.check(study.code)  # the study's own model was built anew
         measured.check_loaded(study, references)
         content["device"] = {"name": family(recipe.device), "threads": recipe.threads, "processes": group.world}

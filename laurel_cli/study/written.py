@@ -37,12 +37,16 @@ def of_study(study: Study) -> dict[str, Any]:
     """Fields of `TrainSettings` that ask for a study that is on disk.
 
     Raises:
-        UsageError: it searched its learning rates, among how many is not written down; or its seeds have gaps.
+        UsageError: it searched its learning rates, among how many is not written down; it is a size of a ladder with
+            muP's rates; or its seeds have gaps.
     """
     declared, controls = study.declared, study.declared.controls
     if study.rates:
         why = "It searched the learning rate of every arm, and does not say among how many."
         raise UsageError("The study cannot be written as settings.", why, "Write its command down with `lr_search`.")
+    if study.recipe.model.mup_base is not None:
+        why = f"Its rates and starts are muP's, carried from width {study.recipe.model.mup_base} of a ladder."
+        raise UsageError("The study cannot be written as settings.", why, "Write its ladder's command down.")
     if study.seeds != tuple(range(study.seeds[0], study.seeds[0] + len(study.seeds))):
         raise UsageError("The study cannot be written as settings.", f"Its seeds have gaps: {study.seeds}.")
     return (

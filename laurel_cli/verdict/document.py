@@ -64,6 +64,7 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "model": _described(study, definition, "model", "reference"),
         "starts_from": _starts_from(definition),
         "taught_by": _taught_by(definition),
+        **({"given": dict(losses)} if (losses := base.first("given")) else {}),
         "metric": found.metric,
         "declared": _declared(found),
         "learned": found.learned,

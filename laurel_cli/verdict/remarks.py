@@ -125,12 +125,13 @@ def _start(document: Document) -> Iterator[str]:
     if document["starts_from"]:
         yield (
             f"all trials start from trained weights ({document['starts_from']}): what is established is of training on "
-            "from them, not of training anew"
+            f"from them, not of training anew{_before(document, 'start')}"
         )
     if document["taught_by"]:
         yield (
             f"every arm, the baseline too, is distilled from a teacher ({document['taught_by']}): what is established "
             "is of training beside it; losses of evaluations are against the targets alone"
+            f"{_before(document, 'teacher')}"
         )
     start = document["start"]
     if start is None:
@@ -147,6 +148,21 @@ def _start(document: Document) -> Iterator[str]:
             f"a branch starts {start['largest']:.0f} times as large as its skip: a property of the recipe that a "
             "variant may repair"
         )
+
+
+def _before(document: Document, whose: str) -> str:
+    """What given weights lose before the first step, and whether that is what a guess does."""
+    given, chance = document.get("given") or {}, document["chance_loss"]
+    if whose not in given:
+        return ""
+    loss = given[whose]
+    who = "the teacher loses" if whose == "teacher" else "before the first step they lose"
+    said = f"; {who} {'no finite number of' if loss is None else f'{loss:.4g}'} nats"
+    if loss is None or (chance is not None and loss > gates.LEARNED * chance):
+        ask = "are they of a model with these heads, stem and tokenizer, and of such data?"
+        less = "" if loss is None or chance is None else f", {'hardly' if loss < chance else 'no'} less than a guess"
+        return f"{said}{less}: {ask}"
+    return said
 
 
 def rates_apart(rates: Mapping[str, float], names: Iterable[str]) -> Iterator[str]:

@@ -34,6 +34,10 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "32,24,16"], "does not ascend"),
         (["--ladder", "64,80,96"], "times the compute"),
         (["--ladder", "16,24,48", "--arms", "rw:grow=stack"], "'rw:grow=stack' cannot stand on a ladder"),
+        (
+            ["--ladder", "16,24,48", "--positive-control", "baseline:grow=stack"],
+            "'baseline:grow=stack' cannot stand on a ladder",
+        ),
         (["--ladder", "16,24,32", "--width", "8"], "--ladder and --width contradict"),
         (["--ladder", "16,24,32", "--steps", "8"], "--ladder and --steps contradict"),
         (["--ladder", "16,24,32", "--tokens-per-parameter", "0"], "--tokens-per-parameter 0 is out of range"),

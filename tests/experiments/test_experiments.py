@@ -230,3 +230,12 @@ def test_the_command_for_a_cluster_trains_once_it_is_shrunk(name, laurel, tmp_pa
     done = laurel(*words)
     assert done.returncode == 0, done.stderr
     assert "rw:0: complete" in done.stderr
+
+
+def test_an_option_that_says_nothing_to_a_scale_is_refused(tmp_path):
+    size = experiments.find("table2").scales["cpu"]
+    assert set(size.steps) == {"analyze"}
+    for key, value in (("task", "cifar10:X"), ("device", "cuda"), ("processes", 4)):
+        with pytest.raises(UsageError, match=f"`{key}=.*says nothing to the scale cpu"):
+            commands(size, tmp_path, {key: value})
+    assert commands(size, tmp_path, {"task": None, "device": None, "processes": None})

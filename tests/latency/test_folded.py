@@ -20,6 +20,8 @@ from laurel_cli.render import render
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.settings.profile import TimingSettings
+from tests.laurel.test_fold import given
+from tests.laurel.test_fold_training import OrderedNet
 
 
 class Block(nn.Module):
@@ -71,7 +73,6 @@ def test_to_train_a_lies_in_the_norms_and_learns_what_it_did():
     model, _ = folded(laurel.apply(build(), "rw", x), inputs, "rw", trains=True)
     grown, became = folded(laurel.apply(build(), "rw", x), inputs, "rw", trains=True)
     assert (became.norms, became.merged, became.sums) == (3, 0, {"a f + b x, a in f": 3})
-    assert became.difference <= became.allowed
     plain = laurel.unfold_training(copy.deepcopy(grown))
     for one in (grown, plain):
         one.train()(x).square().sum().backward()
@@ -87,6 +88,14 @@ def test_to_train_what_has_no_a_has_no_folded_arm_and_the_baseline_is_itself():
     model, became = folded(build(), Inputs((x,), {}), trains=True)
     assert (became.merged, became.sums, became.difference) == (0, {}, 0)
     assert isinstance(model[0].bn, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_model_that_refuses_changed_inputs_is_checked_on_its_own(trains):
+    x = given().sort(-1).values
+    model = laurel.apply(OrderedNet(1).double().eval(), "rw", x)
+    _, became = folded(model, Inputs((x,), {}), "rw", trains=trains)
+    assert sum(became.sums.values()) == 1
 
 
 @pytest.mark.slow

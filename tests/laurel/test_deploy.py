@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +110,15 @@ def test_what_fold_needs_is_said(laurel, tmp_path):
     assert (plain.returncode, "is no folder of a model with LAuReL" in plain.stderr) == (2, True)
     both = laurel("convert", "resnet18", "--fold", "--variant", "rw", "--output", "folded")
     assert (both.returncode, "--fold takes no --variant" in both.stderr) == (2, True)
+    for words in (["--rank", "8"], ["--normalize", "softmax"]):
+        formed = laurel("convert", "resnet18", "--fold", *words, "--output", "folded")
+        assert (formed.returncode, "setting of a formula" in formed.stderr) == (2, True)
+    pytest.importorskip("transformers")
+    kept = Path(__file__).parents[2] / "reports" / "studies" / "books-decoder" / "weights" / "baseline-0"
+    bare = laurel("convert", str(kept), "--fold", "--output", "bare")
+    assert (bare.returncode, "has no LAuReL" in bare.stderr) == (2, True), bare.stderr
+    more = laurel("convert", "resnet18", "--weights", "w.safetensors", "--arms", "naive+1,rw", "--output", "made")
+    assert (more.returncode, "'naive+1' is no formula" in more.stderr) == (2, True)
     nothing = laurel("convert", "resnet18", "--variant", "rw", "--output", "made")
     assert (nothing.returncode, "There are no weights" in nothing.stderr) == (2, True)
     assert not (tmp_path / "folded").exists()

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import laurel_cli as laurel
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.fold_check import agreements, outputs
+from laurel_cli.models.inputs import as_inputs
 
 D = 8
 SPECS = ("rw", "lr@2", "rw+lr@2", "rw+lr@8", "pa", "rw+lr+pa@2")
@@ -447,3 +449,40 @@ def test_a_folded_language_model_is_not_saved_as_one_without_its_factors(tmp_pat
     laurel.fold(model, ids).save_pretrained(tmp_path)  # nothing is left of it but weights
     same(transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval(), model, ids, tolerance=1e-5)
     assert not (tmp_path / "laurel.json").exists()
+
+
+def test_in_mixed_precision_the_stream_stays_wide_where_two_maps_became_one():
+    model = learned(Net(), "rw+lr@4", given().float())
+    folded = laurel.fold(model, given().float())
+    assert folded.blocks[0].laurel0.form == "f + W x"
+    x = torch.randn(2, 5, D)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = folded.blocks[0].laurel0(x, x.bfloat16())
+        assert found.dtype == model.blocks[0].laurel0(x, x.bfloat16()).dtype == torch.float32
+    narrow = laurel.fold(copy.deepcopy(model).bfloat16(), given().bfloat16())
+    assert "W" not in narrow.blocks[0].laurel0.form
+
+
+class Unsteady(nn.Module):
+    """As long an output as its weight says: one more digit of it, and there is one more number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[: 1 + int(self.weight != 1)] * self.weight
+
+
+def test_no_difference_beyond_a_tenth_is_put_down_to_rounding():
+    x = torch.ones(3, dtype=torch.bfloat16)
+    model = nn.Sequential(nn.Linear(3, 3)).bfloat16()
+    inputs = as_inputs(x, model)
+    wanted = [outputs(model, inputs)[0] * 1.3]
+    (found,) = agreements([(inputs, wanted)], model)
+    assert found.error > 0.2
+    assert not found.holds
+    (steady,) = agreements([(inputs, outputs(model, inputs))], copy.deepcopy(model))
+    assert steady.holds
+    (found,) = agreements([(inputs, [x])], Unsteady())  # rounding makes another shape, so it explains anything
+    assert not found.holds

@@ -93,7 +93,7 @@ def test_a_bottleneck_takes_them(project: str, memory: torch.memory_format, batc
     torch.testing.assert_close(done(x.flip(0)), model(x.flip(0)), rtol=1e-12, atol=1e-12)
     tall = torch.randn(D, 40, 6, dtype=torch.float64)  # without a batch: its rows are no channels
     torch.testing.assert_close(done(tall), model(tall), rtol=1e-12, atol=1e-12)
-    assert (total.form, total.within) == ("f + b x (B A x in f)", True) if b != 1 else True
+    assert (total.form, total.within) == (f"f + {'b ' if b != 1 else ''}x (B A x in f)", True)
     # Written out: A, or A times the projection, below the first map's weights; B beside the last one's.
     holder = done.aside if project == "before" else done.one
     own = projection if project == "before" else one

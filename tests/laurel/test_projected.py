@@ -207,6 +207,27 @@ def test_a_map_that_is_another_by_now(monkeypatch):
     learns_as_each_by_itself(model, x, monkeypatch)
 
 
+@pytest.mark.parametrize("written", ["map", "input"])
+def test_what_is_written_to_between_two_connections(written, used, monkeypatch):
+    """By a hook of a block between: the products that were made before are of what is there no more."""
+    x = given((2, 7, 12))
+    model = placed(tokens, x)
+    streams = []
+    model.blocks[1].register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0]))
+
+    def write(*_) -> None:
+        (model.blocks[3].laurel0.A[2].weight if written == "map" else streams[-1]).mul_(3)
+
+    model.blocks[2].register_forward_hook(write)
+    start = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        found = model(x)
+        assert used[3] < 3
+        model.load_state_dict(start)
+        alone(monkeypatch)
+        torch.testing.assert_close(found, model(x), rtol=1e-10, atol=1e-11)
+
+
 def test_a_map_that_is_hooked_in_a_copy_with_the_same_weight(monkeypatch):
     x = given((2, 7, 12))
     model = placed(tokens, x)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import ModelError, RecordError, UsageError
 from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.models.inputs import Inputs
 from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.grow import bypassed
 from laurel_cli.proxy.optimizers import begin_momentum, rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe
-from laurel_cli.proxy.start import Start, start
+from laurel_cli.proxy.start import Start, examples, start
 from laurel_cli.proxy.trial import State, Stopped, train
 from laurel_cli.records.store import read
 from laurel_cli.schemas import DOCUMENTS
@@ -383,3 +384,36 @@ def test_arms_that_grow_come_to_a_study_later_and_are_counted_by_one_counter(tmp
     with pytest.raises(RecordError, match="not what the study began with") as caught:
         run_trial(folder, "rw:grow=stack", 0, command="")
     assert ":grow, counted by" in caught.value.why
+
+
+class Otherwise(nn.Module):
+    """A teacher whose forward calls its input by another name."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def test_a_teacher_s_passes_are_counted_as_its_own_forward_is_called() -> None:
+    from laurel_cli.cost.count import count
+    from laurel_cli.proxy.distil import Teacher
+    from laurel_cli.proxy.recipe import Distillation
+
+    task, recipe = text_task(), deep(steps=97)
+    (contender,) = parse_contenders("baseline:grow=stack")[1:]
+    own = contender.recipe(recipe)
+    student = start(contender, own, task, 0)
+    three = student.inputs.args[0].repeat(3, 1) if student.inputs.args else torch.zeros(6, 16, dtype=torch.int64)
+    body = start(parse_contenders("")[0], recipe, task, 5).model
+    inputs = Inputs((), {"x": three})
+    teacher = Teacher(Otherwise(body), lambda model, batch: model(batch), inputs, Distillation(recipe.model))
+    alone = grown(student, contender, own)[0].growth
+    taught = grown(replace(student, teacher=teacher), contender, own)[0].growth
+    (example,) = examples(student.inputs)
+    forward = count(Otherwise(body), inputs, saved=False).flops * len(example) // len(three)
+    scale = recipe.batch // len(example)
+    more = {after.flops - before.flops for before, after in zip(alone.stages, taught.stages, strict=True)}
+    assert more == {forward * scale}

@@ -21,6 +21,7 @@ from laurel_cli.errors import ModelError, ResourceError, UsageError
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import lora
 from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.optimizers import optimizers
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
@@ -135,7 +136,7 @@ def test_what_is_kept_is_what_was_evaluated(settings: TrainSettings, arm: str) -
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(".weight" in name and before[name].dim() == 2 for name in changed)  # no norm, no bias, no embedding
-    assert not any("embed" in name or "head" in name for name in changed)
+    assert changed < {name for name in before if name.startswith("layers.")}
     assert not any("lora" in name for name in after)
     model = laurel_cli.load(str(place)).module
     assert loss_of(model, begun.study) == pytest.approx(content["final"]["loss"], rel=1e-5)
@@ -254,3 +255,32 @@ def test_the_adapters_learn(peft: Any, tmp_path: Path) -> None:
     state = train(begun, recipe, text_task(), 0, group=Group(Cpu()))
     assert state.curve[-1]["loss"] < state.curve[0]["loss"] - 0.2
     assert math.isfinite(state.evaluations[-1]["loss"])
+
+
+def test_its_maps_decay_as_little_as_laurel_s(peft: Any, tmp_path: Path) -> None:
+    """Nothing that an arm adds is drawn to zero, so that arms with LoRA and LAuReL's have one recipe."""
+    recipe, _ = trained(tmp_path, replace(decoder_recipe(), weight_decay=0.05), text_task())
+    for arm in ("baseline:train=lora@2", "rw+lr@2:train=lora@2", "rw+lr@2:train=added"):
+        begun = start(parse_contenders(arm)[-1], recipe, text_task(), 0)
+        groups = [group for one in optimizers(begun.model, recipe) for group in one.param_groups]
+        assert {group["weight_decay"] for group in groups if group["params"]} == {0.0}
+
+
+@pytest.mark.slow
+def test_seeds_that_share_a_compiled_model_keep_their_weights(peft: Any, settings: TrainSettings) -> None:
+    begun = prepare(planned(replace(settings, compile=True)))
+    arm, compiled = "baseline:train=lora@2", {}
+    for seed in (0, 1):
+        content = run_trial(begun.folder, arm, seed, command="", keep=True, compiled=compiled)
+        assert content["status"] == "complete"
+        kept = load_file(next((begun.folder / content["weights"]["folder"]).glob("*.safetensors")))
+        assert not any("lora" in name for name in kept)
+
+
+def test_an_arm_that_is_wider_is_laid_out_without_what_it_adds(cache: Path, tmp_path: Path) -> None:
+    """Whether its convolutions can be trained channels last is asked of its plain model, that trains whole."""
+    asked = TrainSettings(
+        model="timm:resnet18", width=16, layers=(1, 1, 1, 1), task="scenes", arms="rw:width=2:train=added",
+        controls=False, device="cpu", study=tmp_path / "s", seeds=1, steps=2, batch=8,
+    )  # fmt: skip
+    assert "rw:width=2:train=added" in prepare(planned(asked)).study.arms

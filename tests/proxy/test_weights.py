@@ -10,14 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from laurel_cli.errors import RecordError, UsageError
+from laurel_cli.proxy import batches
 from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import start
 from laurel_cli.proxy.weights import checksum
 from laurel_cli.settings.train import TrainSettings
+from laurel_cli.study import written
 from laurel_cli.study.compare import prepare
 from laurel_cli.study.worker import run_trial
 from laurel_cli.tasks import open_task
+from laurel_cli.verdict import remarks
 from tests.proxy.small import cnn_recipe, decoder_recipe, image_task, planned, small_study, text_task, weights
 
 
@@ -123,3 +126,60 @@ def test_a_study_without_them_is_written_as_before(settings: TrainSettings) -> N
     assert Recipe.of(recipe.plain()) == recipe
     given = planned(settings).recipe
     assert Recipe.of(given.plain()) == given
+
+
+def test_a_size_of_a_ladder_by_mup_is_not_written_down_as_another_study(settings: TrainSettings) -> None:
+    """Without its ladder nothing says from which width its rates and starts are carried."""
+    begun = prepare(planned(replace(settings, weights=None, arms="rw"))).study
+    assert written.of_study(begun)["width"] == 16
+    carried = replace(begun.recipe, model=replace(begun.recipe.model, width=32, mup_base=16))
+    with pytest.raises(UsageError, match="cannot be written as settings"):
+        written.of_study(replace(begun, recipe=carried))
+
+
+@pytest.mark.parametrize("how", ["folder", "file in it"])
+def test_weights_that_fit_a_model_of_other_heads_are_refused(tmp_path: Path, cache: Path, how: str) -> None:
+    """GPT-2's weights have the same shapes whatever its heads are; the folder says how many its model has."""
+    transformers = pytest.importorskip("transformers")
+    shape = {"n_layer": 1, "n_embd": 24, "n_positions": 32, "vocab_size": 256}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(n_head=3, **shape)).save_pretrained(tmp_path / "t")
+    place = tmp_path / "t" if how == "folder" else tmp_path / "t" / "model.safetensors"
+    asked = replace(small_study(tmp_path / "s", arms="rw", steps=4, seeds=1, controls=False), layers=None, width=None)
+    asked = replace(asked, model="gpt2", weights=place, model_args={**shape, "n_head": 4})
+    with pytest.raises(RecordError, match=r"computes otherwise.*n_head=3, this one 4"):
+        prepare(planned(asked))
+    prepare(planned(replace(asked, model_args={**shape, "n_head": 3})))
+    taught = replace(asked, weights=None, teacher="gpt2", teacher_weights=place, teacher_args={**shape, "n_head": 4})
+    with pytest.raises(RecordError, match="computes otherwise"):
+        prepare(planned(replace(taught, study=tmp_path / "taught")))
+
+
+def test_weights_of_a_model_with_another_stem_are_refused(tmp_path: Path, cache: Path) -> None:
+    asked = TrainSettings(
+        model="timm:resnet18", width=8, layers=(1, 1, 1, 1), task="scenes", arms="rw", controls=False, device="cpu",
+        study=tmp_path / "s", seeds=1, steps=2, batch=8, stem=2, keep_weights=True,
+    )  # fmt: skip
+    begun = prepare(planned(asked))
+    content = run_trial(begun.folder, "baseline", 0, command="", keep=True)
+    place = begun.folder / content["weights"]["folder"]
+    with pytest.raises(RecordError, match=r"computes otherwise.*stem=2, this one 1"):
+        prepare(planned(replace(asked, weights=place, stem=1, study=tmp_path / "other")))
+    prepare(planned(replace(asked, weights=place, study=tmp_path / "same")))
+
+
+def test_what_given_weights_lose_before_the_first_step_is_said(settings: TrainSettings) -> None:
+    plan = planned(settings)
+    folder = prepare(plan).folder
+    content = run_trial(folder, "baseline", 0, command="")
+    task = open_task(**vars(plan.recipe.task))
+    begun = start(parse_contenders("")[0], plan.recipe, task, 0)
+    losses = []
+    with torch.no_grad():
+        for inputs, targets in batches.evaluation(task, 50):
+            logits = begun.call(begun.model.eval(), inputs)
+            losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none"))
+    assert content["given"]["start"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+    said = remarks._before({"given": content["given"], "chance_loss": content["chance_loss"]}, "start")
+    assert "less than a guess" in said  # nobody trained these
+    assert "guess" not in remarks._before({"given": {"start": 1.0}, "chance_loss": 5.5}, "start")
+    assert remarks._before({"chance_loss": 5.5}, "start") == ""

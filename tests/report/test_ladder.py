@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from laurel_cli.records.store import write
 from laurel_cli.render import FORMATS, render
 from laurel_cli.reports import figures
+from laurel_cli.reports import rungs as costs_of_rungs
 from laurel_cli.reports.ladder import report
 from laurel_cli.study.ladder import LadderLook
 from laurel_cli.verdict import ladder as judgement
@@ -237,3 +239,14 @@ def test_times_are_those_of_profiles_of_training_steps(tmp_path):
     saved = arms["rw"]["sizes"][-1]["saved"]["value"]
     assert timed[-1]["value"] == pytest.approx(saved / 1.1)
     assert arms["x0"]["sizes"][-1]["time_saved"] is None
+
+
+def test_what_training_costs_with_lora_is_not_known():
+    """Its products are in no count: they cost something, so that the arm without it cannot stand for it."""
+    arms = [{"name": "baseline", "flops": 100}, {"name": "rw", "flops": 110}]
+    counted = [SimpleNamespace(content={"arms": arms})]
+    names = ("baseline", "rw", "rw:lr=2", "rw:train=added", "baseline:steps=0.5", "rw:train=lora@4")
+    trials = [{"arm": {"name": name, "steps_factor": 0.5 if "steps" in name else 1}} for name in names]
+    trials.append({"arm": {"name": "baseline:train=lora@4"}})
+    found = {"baseline": 1, "rw": 1.1, "rw:lr=2": 1.1, "rw:train=added": 1.1, "baseline:steps=0.5": 0.5}
+    assert costs_of_rungs._ratios(counted, trials) == pytest.approx(found)

@@ -251,3 +251,19 @@ def test_rw_multiplies_nothing_and_is_not_free(tmp_path, counted):
     assert points["rw"]["cost_percent"] == 0
     assert points["rw"]["elementwise_added"] == (1_000 if counted else None)
     assert points["baseline"]["status"] == ("on the frontier" if counted else "not known")
+
+
+def test_what_lora_adds_is_its_arms_own(tmp_path):
+    """Neither the count of the arm without it nor that of another arm with it stands for it, in whatever order."""
+    counted = [*ARMS, ("rw+lr@4", "laurel", 500, 0.99)]
+    analysis(tmp_path, counted)
+    trained = [("rw+lr@4:train=lora@2", "laurel", 900, 0.95), ("rw+lr@4:train=added", "laurel", 500, 0.96)]
+    study(tmp_path, [ARMS[0], trained[0], trained[1], ("rw+lr@4", "laurel", 500, 0.94)])
+    body = only(tmp_path)
+    costs = {arm["name"]: arm["costs"] for arm in body["arms"]}
+    added = {name: found["parameters"]["added"] for name, found in costs.items() if name.startswith("rw+lr@4")}
+    assert added == {"rw+lr@4": 500, "rw+lr@4:train=added": 500, "rw+lr@4:train=lora@2": 900}
+    flops = {name for name, found in costs.items() if "flops" in found}
+    assert {"rw+lr@4", "rw+lr@4:train=added"} <= flops
+    assert "rw+lr@4:train=lora@2" not in flops  # its products were counted in no record
+    assert not any("a count says" in note for note in body["notes"])

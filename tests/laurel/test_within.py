@@ -1,0 +1,158 @@
+"""RW's a in a branch's last weights, while other code wraps, replaces or checkpoints the modules that it lies in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import laurel_cli as laurel
+from laurel_cli.errors import ModelError
+from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.within import Scaled
+from tests.laurel.test_fold import D, Net, given, learned
+
+
+def folded(spec: str = "rw+lr@2") -> tuple[nn.Module, nn.Module]:
+    """A model, and a copy whose a lies in the branches' last maps."""
+    model = learned(Net().double(), spec, given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    return model, other
+
+
+def test_modules_whose_forward_accelerate_wraps_afterwards() -> None:
+    hooks = pytest.importorskip("accelerate.hooks", reason="accelerate is not installed")
+    model, other = folded()
+    hooks.add_hook_to_module(other.blocks[0].down, hooks.ModelHook())
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    expected = model(x)
+    torch.testing.assert_close(other(x), expected)
+    torch.testing.assert_close(laurel.fold(other, given())(x), expected)
+    again = copy.deepcopy(other)
+    laurel.fold_training(again, given())
+    torch.testing.assert_close(again(x), expected)
+    torch.testing.assert_close(laurel.unfold_training(other)(x), expected)
+
+
+def test_modules_whose_forward_is_wrapped_by_a_function() -> None:
+    """A function is not copied with its module: a copy calls the first one's weights, and `fold` says so."""
+    model, other = folded()
+    forward = other.blocks[0].down.forward
+    other.blocks[0].down.forward = lambda x: forward(x)
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    expected = model(x)
+    torch.testing.assert_close(other(x), expected)
+    with pytest.raises(ModelError, match="does not compute what the model computes"):
+        laurel.fold(other, given())
+    torch.testing.assert_close(laurel.unfold_training(other)(x), expected)
+    torch.testing.assert_close(laurel.remove(other)(x), laurel.remove(model)(x))
+
+
+def test_norms_that_are_converted_leave_a_in_the_sum() -> None:
+    x = torch.randn(2, 3, 64, 64)
+    model = learned(torchvision.models.resnet18(num_classes=5), "rw", x)
+    laurel.fold_training(model, x)
+    expected = model.eval()(x)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
+    torch.testing.assert_close(converted.eval()(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(laurel.fold(converted, x)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_map_that_is_replaced_by_another() -> None:
+    model, other = folded()
+    for one in (model, other):
+        one.blocks[1].down = copy.deepcopy(model.blocks[0].down)
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    torch.testing.assert_close(other(x), model(x))
+
+
+def test_where_a_part_is_replaced_it_says_so() -> None:
+    _, other = folded("rw")
+    layer, down = other.blocks[0].laurel0, other.blocks[0].down
+    assert isinstance(layer, LaurelLayer)
+    layer.within = (*layer.within, Scaled(copy.deepcopy(down), layer, {"weight": None}))
+    with pytest.raises(RuntimeError, match=r"A part of the modules.*unfold_training"):
+        other(given())
+
+
+def test_a_bias_that_is_taken_away() -> None:
+    model, other = folded()
+    for one in (model, other):
+        one.blocks[0].down.bias = None
+    torch.testing.assert_close(other(given()), model(given()))
+
+
+class Checkpointed(nn.Module):
+    """A branch that is run again for the backward pass, without the sum after it."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.block, x, use_reentrant=False)
+
+
+class Checkpointing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            Checkpointed(nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for branch in self.branches:
+            x = x + branch(x)
+        return x
+
+
+def test_branches_that_are_run_again_for_the_backward_pass() -> None:
+    model = learned(Checkpointing().double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    for _ in range(2):  # the second pass begins after a branch was run alone
+        for one in (model, other):
+            one.zero_grad()
+            one.train()(given()).square().sum().backward()
+        for (name, one), (_, its) in zip(other.named_parameters(), model.named_parameters(), strict=True):
+            torch.testing.assert_close(one.grad, its.grad, msg=name)
+        torch.testing.assert_close(other.eval()(given()), model.eval()(given()))
+
+
+class Writing(Net):
+    """Writes into what it is called with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5))
+
+
+@pytest.mark.parametrize("fold", [laurel.fold, laurel.fold_training])
+def test_a_model_that_writes_into_its_inputs_is_given_copies(fold: Callable[[nn.Module, Tensor], object]) -> None:
+    model, x = learned(Writing().double(), "rw", given()), given()
+    expected = model(given())
+    done = fold(model, x)
+    torch.testing.assert_close(x, given())
+    after = done if isinstance(done, nn.Module) else model
+    torch.testing.assert_close(after(given()), expected)
+
+
+class Sparse(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, D, sparse=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(self.table(ids))
+
+
+def test_a_table_whose_gradient_is_sparse() -> None:
+    ids = torch.arange(10).view(2, 5)
+    model = laurel.apply(Sparse().double().eval(), "rw", ids)
+    assert all(one.branch for one in laurel.fold_training(model, ids).connections)
