@@ -1,4 +1,5 @@
-"""Which files are opened, and whether the network is asked, while a model is built and run: what Python's audit says.
+"""Which files are opened, which folders are listed, and whether the network is asked, while a model is built and run:
+what Python's audit says.
 
 Files that compiled code opens by itself, and questions after a file that open none, are not seen.
 """
@@ -19,6 +20,8 @@ from laurel_cli.models.sealed import CONNECTS
 
 NETWORK = "the network"
 OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
+LISTS = ("os.listdir", "os.scandir")
+IMPORTS = ("<frozen importlib._bootstrap_external>", "<frozen zipimport>")
 
 _watching: list[set[str]] = []
 _installed: list[bool] = []
@@ -61,5 +64,10 @@ def _on_event(event: str, args: tuple[Any, ...]) -> None:
         new = flags & os.O_CREAT and flags & os.O_EXCL
         if isinstance(path, str | bytes) and not new and flags & os.O_ACCMODE != os.O_WRONLY:
             _watching[-1].add(str(Path(os.fsdecode(path)).absolute()))
+    elif event in LISTS:
+        # Python itself looks for modules in folders; whoever else does may build a model of what is there.
+        if sys._getframe(1).f_code.co_filename not in IMPORTS:
+            place = args[0] if args and isinstance(args[0], str | bytes) else "."
+            _watching[-1].add(str(Path(os.fsdecode(place)).absolute()))
     elif event in CONNECTS:
         _watching[-1].add(NETWORK)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,8 @@ from laurel_cli.settings.shared import (
     VariantSettings,
     arm_names,
 )
+
+SCARCE = re.compile(r"could not run: [^\"]*(Memory|alloc|OSError)")  # of another counter: tomorrow it may
 
 
 def analyze(
@@ -114,15 +118,18 @@ def analyze(
             analysis = analyze_model(loaded, chosen, check=check, on_progress=progress)
         found = {"document": analysis.document(), "where": analysis.where(), "arms": foreign(chosen)}
         theirs = [source(arm.spec) for arm in chosen if arm.spec is not None]
-        return {"answer": found, "read": of_users(seen) + [real(file) for file in theirs if file is not None]}
+        read = of_users(seen) + [real(file) for file in theirs if file is not None]
+        return {"answer": found, "read": read + ["the memory that was free"] * bool(SCARCE.search(json.dumps(found)))}
 
     with Progress(debug) as progress:
 
         def fresh() -> tuple[dict[str, Any], list[str]]:
-            files.bring()
+            with watched() as brought:  # arm files run here, and those that the environment names
+                import_module("laurel_cli.rivals")
+                files.bring()
             progress(f"loading {reference}")
             found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
-            return found["answer"], found["read"]
+            return found["answer"], sorted({*found["read"], *of_users(brought)})
 
         if cache:
             question = {

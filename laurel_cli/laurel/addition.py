@@ -127,9 +127,9 @@ class LearnedSum(nn.Module):
         if call is None:
             raise RuntimeError("This layer reads earlier inputs and has no history: it must be placed by apply_laurel.")
         history, position = call
-        # Where every place has its own layer nothing comes after the last one.
-        is_last = self.spec.numbered and position == history.length - 1
-        return history.exchange(position, make, most, is_last=is_last)
+        # A layer with one place knows it; nothing comes after the last one, though the method that runs the stream may
+        # go on with another stream.
+        return history.exchange(position, make, most, is_last=position == history.length - 1)
 
     def extra_repr(self) -> str:
         """The spec in short."""

@@ -1,9 +1,9 @@
 """What a connection hands on where every lag has a low-rank map of its own (Eq. 6): its input, multiplied already.
 
 x_i is read by the next k connections, each with another A. Stacked, these are one product: x_i is read once instead of
-k times, and in training its gradient is made once. x_i itself stays beside the products, for a connection that does
-not find its own: where A or x have changed since, A is hooked or wrapped, or gradients are recorded as they were not
-then.
+k times, and in training its gradient is made once; the stacked maps, k r D numbers, are then kept for the backward
+pass, which no count of ours has. x_i itself stays beside the products, for a connection that does not find its own:
+where A or x have changed since, A is hooked or wrapped, or gradients are recorded as they were not then.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def code_sha256() -> str:
 def package_sha256() -> str:
     """Of all of the package, the data that it ships included."""
     files = (file for file in Path(laurel_cli.__file__).parent.rglob("*") if file.is_file())
-    return _sha256(file for file in files if file.suffix != ".pyc")
+    return _sha256(file for file in files if "__pycache__" not in file.parts)  # another process may write there
 
 
 def trained_by() -> str:

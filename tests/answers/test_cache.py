@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from functools import partial
@@ -235,3 +236,41 @@ def test_no_secret_of_the_environment_is_written(answers, monkeypatch):
     Asked()()
     (file,) = answers.glob("*.json")
     assert b"very_secret" not in file.read_bytes()
+
+
+NET = """
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+def build():
+    from torchvision.datasets import ImageFolder
+    return Net(len(ImageFolder(Path(__file__).parent / "data").classes))
+"""
+
+
+@pytest.mark.slow
+def test_what_stands_in_a_folder_is_looked_at_every_time(laurel, tmp_path):
+    """A library lists it, and no text names what is in it."""
+    (tmp_path / "net.py").write_text(NET)
+    counts = []
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "x.jpg").touch()
+        width = len(list((tmp_path / "data").iterdir()))
+        words = ["net.py:build", "--arms", "baseline,rw", "--no-check", "--format", "json"]
+        done = laurel("analyze", *words, "--input", f"float32:2x{width}", "--debug")
+        assert done.returncode == 0, done.stderr
+        assert "the answer is not kept: it follows from" in done.stderr
+        counts.append(json.loads(done.stdout)["model"]["parameters"])
+    assert counts == [2 * (1 + 1), 2 * (4 + 2)]
+    same = [laurel("analyze", *words, "--input", "float32:2x2") for _ in range(2)]
+    assert json.loads(same[1].stdout)["model"]["parameters"] == counts[1]

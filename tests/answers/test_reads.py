@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -42,3 +44,21 @@ def test_nothing_is_seen_outside(tmp_path):
     (tmp_path / "a").write_text("")
     (tmp_path / "a").read_text()
     assert not seen
+
+
+def test_folders_that_are_listed_are_seen_but_not_those_that_python_looks_into_for_modules(tmp_path, monkeypatch):
+    (tmp_path / "found" / "inner").mkdir(parents=True)
+    (tmp_path / "found" / "__init__.py").touch()
+    (tmp_path / "found" / "part.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with watched() as seen:
+        importlib.import_module("found.part")
+    assert str(tmp_path / "found") not in seen
+    for look in (os.listdir, os.scandir, lambda place: list(Path(place).iterdir())):
+        with watched() as seen:
+            look(tmp_path / "found")
+        assert of_users(seen) == [str(tmp_path / "found")] or str(tmp_path / "found") in of_users(seen)
+    monkeypatch.chdir(tmp_path / "found")
+    with watched() as seen:
+        list(os.scandir())
+    assert str(tmp_path / "found") in of_users(seen)

@@ -221,8 +221,11 @@ HEAD = """# What a learned sum has to move
 
 Made by `python -m tests.bench.roofline{told}`. A sum has T rows of D channels. TD, Tr and rD stand for the tensors of
 these sizes that are read or written; r = {rank}, PA reads {lags} inputs, x among them. Numbers (a, b, c) are left out.
-*Today* is what the plain formula's operators do on rows of channels, one after the other, held against those that ran
-by `tests/laurel/test_roofline.py`; in eager mode larger sums run in fewer passes (`laurel_cli/laurel/fast.py`).
+*Today* is what the operators of the fast forms do (`laurel_cli/laurel/fast.py`, `fast_training.py`), one after the
+other, on rows of channels, held against those that ran by `tests/laurel/test_roofline.py`. They run in eager mode where
+sums are large enough, on a CPU mostly (`laurel_cli/laurel/worth.py`); elsewhere the plain formula's do, which move more
+where no compiler joins them: for lr and rw+lr 2 TD more forward, for pa 9. Of rw+lr+pa each input is counted once a
+reader here; on a CPU it may be read once for all of them (`laurel_cli/laurel/projected.py`).
 *Least* reads and writes every tensor of size TD and rD once, with the same arithmetic. Forward is inference, and the
 first half of training. Backward goes from dy to the gradients of x, f, the earlier inputs and all parameters, each
 written once; adding them to gradients from elsewhere is left out. Folded is the forward pass of what `laurel_cli.fold`
@@ -232,7 +235,8 @@ LIMITS = """## Limits
 The least time of a form over that of the plain addition. Each is the larger of two: bytes over bandwidth, products over
 the rate of products. The figures of the machines are published ones; nothing was run there. In training the addition's
 own backward pass moves nothing, so its time is that of the forward pass alone: ratios are large, of a small number.
-What it takes to start a kernel is in no limit, and what stays in a cache beats it.
+What it takes to start a kernel is in no limit, and what stays in a cache beats it. "Today" is of the fast forms, which
+on a GPU run with the largest sums alone and on a TPU not at all: there it is what they would come to.
 """
 NOT_TIMED = """What is reached is not on this page: it says something only where nothing else runs beside the timing.
 `python -m tests.bench.roofline --time 200 --output reports/roofline.md` makes the page with it."""

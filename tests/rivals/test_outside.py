@@ -72,6 +72,25 @@ def test_a_file_is_an_arm_of_every_command_and_process(laurel, tmp_path):
     assert [content["hashes"]["arm halved"] for content in kept] == [digest, digest]
 
 
+READS = """
+import json
+from pathlib import Path
+
+EACH = json.loads(Path(__file__).with_suffix(".json").read_text())["each"]
+"""
+
+
+@pytest.mark.slow
+def test_what_its_file_reads_is_asked_anew(laurel, tmp_path):
+    """The path is put together, so that no text names it."""
+    (tmp_path / "my_arm.py").write_text(shown() + READS)
+    for each in (1, 2):
+        (tmp_path / "my_arm.json").write_text(json.dumps({"each": each}))
+        done = laurel("analyze", *MODEL, "--arms", "halved", "--arm-file", "my_arm.py", "--no-check", "--debug")
+        assert done.returncode == 0, done.stderr
+        assert f"it follows from {tmp_path / 'my_arm.json'} too" in " ".join(done.stderr.split()), done.stderr
+
+
 @pytest.mark.slow
 def test_a_study_notices_that_the_file_was_changed(laurel, tmp_path):
     (tmp_path / "my_arm.py").write_text(shown())

@@ -296,3 +296,50 @@ def test_under_autocast_it_has_the_type_of_the_sum_that_was_there(name: str) -> 
     # bfloat16 keeps 8 bits.
     assert torch.allclose(after.detach(), plain, rtol=0, atol=5e-2 * float(plain.abs().max()))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+class Stages(nn.Module):
+    """Three streams of other widths, one after the other in one method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for width in (8, 12, 16):
+            blocks += [nn.Linear(blocks[-1].out if blocks else 8, width), *(Added(width) for _ in range(3))]
+        self.features = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+class Added(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out, self.branch = width, nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+@pytest.mark.parametrize("arm", ["pa", "lr+pa@2"])
+def test_no_stream_is_held_while_the_next_one_runs(arm: str) -> None:
+    """Where one method runs several, the figure is still the largest of one: what came to its end is let go."""
+    torch.manual_seed(0)
+    model, x = Stages(), torch.randn(2, 5, 8)
+    figures = analyze(model, arm, x, check=False).arm(arm)
+    apply_laurel(model, arm, x)
+    layers = list(laurel_layers(model).values())
+    held = []
+
+    def measure(*_: object) -> None:
+        every = {leaf.data_ptr(): leaf.numel() * leaf.element_size() for one in layers for leaf in remembered(one)}
+        held.append(sum(every.values()))
+
+    for layer in layers:
+        layer.register_forward_pre_hook(measure)
+    model.features[-1].register_forward_hook(measure)
+    with torch.no_grad():
+        model(x)
+    assert len(layers) == 9
+    assert held[-1] == 0
+    assert max(held) == figures.history_bytes == 2 * 2 * 5 * 16 * 4
