@@ -280,3 +280,15 @@ def test_in_a_deep_model_whose_norms_make_rounding_grow_a_is_folded_everywhere()
     model = laurel.apply(torchvision.models.resnet50().eval(), "rw+lr@16", x)
     report = laurel.fold_training(model, x)
     assert [one.form for one in report.connections] == [WITHIN] * 16
+    # And keeps what a training step of the model without LAuReL does, but for n, the weights as they are used, and the
+    # skips that a projection makes, which nothing else keeps.
+    one = torch.randn(1, 3, 224, 224)
+    widths = [3 * [256], 4 * [512], 6 * [1024], 3 * [2048]]
+    places = (56**2, 28**2, 14**2, 7**2)
+    narrow = sum(16 * area * len(some) for some, area in zip(widths, places, strict=True))
+    used = sum(sum(some) for some in widths)  # a gamma of each last norm
+    projected = sum(some[0] * area for some, area in zip(widths, places, strict=True))
+    plain = kept(torchvision.models.resnet50().train(), one)
+    assert plain / 2**20 == pytest.approx(82.132, abs=1e-3)
+    assert kept(model.train(), one) - plain == pytest.approx(4 * (narrow + used + projected), rel=1e-3)
+    assert kept(model, one) / 2**20 == pytest.approx(88.78, abs=0.01)
