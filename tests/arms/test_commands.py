@@ -28,6 +28,7 @@ def test_the_list_names_every_kind(laurel):
     assert all(arm["equation"] and arm["parameters"] and arm["starts"] for arm in listed)
 
 
+@pytest.mark.slow
 def test_counted(laurel):
     found = by_name(answer(laurel("analyze", *MODEL, "--seq-len", "16", "--arms", ",".join(NAMES), "--format", "json")))
     assert list(found) == NAMES

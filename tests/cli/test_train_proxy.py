@@ -53,6 +53,7 @@ def test_a_study_its_records_and_its_answer(train, tmp_path: Path) -> None:
     assert "naive+1" in table.stdout
 
 
+@pytest.mark.slow
 def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "5", "--study", "s"]
     done = train(*options, "--prepare")

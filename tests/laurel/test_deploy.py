@@ -51,7 +51,10 @@ def opens(given, wanted):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("arm", ["rw", "rw+lr@4", "layerscale"])
+SLOWLY = [pytest.param(arm, marks=pytest.mark.slow) for arm in ("rw", "layerscale")]
+
+
+@pytest.mark.parametrize("arm", ["rw+lr@4", *SLOWLY])
 def test_a_folded_resnet_is_one_file_for_any_number_of_images(arm, laurel, tmp_path, monkeypatch):
     torch.manual_seed(3)
     model = torchvision.models.resnet18(num_classes=10)

@@ -188,6 +188,7 @@ def is_training(claim: Path) -> bool:
     return claim.exists() and claim.stat().st_mtime > before
 
 
+@pytest.mark.slow
 def test_batch_norms_on_the_cpu_are_refused(laurel_env, tmp_path: Path, cache: Path) -> None:
     folder = prepared(tmp_path / "norms", "timm:resnet18", "scenes", world=2)
     done = torchrun(laurel_env, folder, "baseline:0", cache)
