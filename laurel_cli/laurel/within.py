@@ -73,10 +73,11 @@ class _With:
     """A module as its own `forward` sees it, with other tensors in the place of some of its parameters."""
 
     def __init__(self, module: nn.Module, own: Mapping[str, Tensor | None]) -> None:
-        vars(self).update(own, _module=module)
+        for name, value in {**own, "_module": module}.items():  # in a form that torch 2.9 compiles too
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(vars(self)["_module"], name)
+        return getattr(object.__getattribute__(self, "_module"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._module, name, value)
