@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,21 +53,36 @@ class Scaled:
 
     def __init__(self, module: nn.Module, layer: LaurelLayer, axes: Mapping[str, int | None]) -> None:
         self.module, self.layer, self.axes = module, layer, dict(axes)
-        self.active, self.called = True, False
+        self.active, self._marks = True, _Marks()
 
     def did(self) -> bool:
-        """Whether it was called since it was asked last."""
-        called, self.called = self.called, False
+        """Whether this thread called it since it asked last."""
+        mark = self._marks.mine
+        called, mark.called = mark.called, False
         return called
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
         if not self.active:
             return type(self.module).forward(self.module, *args, **kwargs)
-        self.called = True
+        self._marks.mine.called = True
         a, _ = self.layer.residual_weights()
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
+
+
+class _Mark:
+    called = False
+
+
+class _Marks(threading.local):
+    """One for every thread: a server runs one model in several."""
+
+    def __init__(self) -> None:
+        self.mine = _Mark()
+
+    def __reduce__(self) -> tuple[type[_Marks], tuple[()]]:  # a copy begins with none; the threads are no part of it
+        return _Marks, ()
 
 
 class _With:
