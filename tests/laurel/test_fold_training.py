@@ -274,6 +274,7 @@ def test_where_a_stays_and_why() -> None:
         laurel.fold_training(laurel.fold(learned(Net().double(), "rw", given()), given()), given())
 
 
+@pytest.mark.slow
 def test_in_a_deep_model_whose_norms_make_rounding_grow_a_is_folded_everywhere():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 64, 64)
