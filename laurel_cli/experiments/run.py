@@ -51,7 +51,7 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
     Raises:
         UsageError: it needs data that are not named, or an option says nothing to any of its commands.
     """
-    taken = {item.name for name in scale.steps for one in COMMANDS[name] for item in fields(one)}
+    taken = set().union(*map(_options, scale.steps))
     taken |= {"task"} if scale.cluster is not None else set()
     if idle := [key for key, value in asked.items() if value is not None and key not in taken]:
         what = f"`{idle[0]}={asked[idle[0]]!r}` says nothing to the scale {scale.name}."
@@ -129,8 +129,13 @@ def run(
 
 def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:
     """The options of a command, with the user's own in their place."""
-    known = {item.name for one in COMMANDS[command] for item in fields(one)}
+    known = _options(command)
     return {**options, **{key: value for key, value in asked.items() if value is not None and key in known}}
+
+
+def _options(command: str) -> set[str]:
+    """Names of all that it takes."""
+    return {item.name for one in COMMANDS[command] for item in fields(one)}
 
 
 def _call(words: tuple[str, ...]) -> int:

@@ -8,7 +8,6 @@ is nobody's merit.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.latency.plan import BASELINE, COPY
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.fold import FoldReport, fold, unsettle
-from laurel_cli.laurel.fold_check import agreements, changed, outputs
+from laurel_cli.laurel.fold_check import agreements, expectations
 from laurel_cli.laurel.fold_maps import merge_maps
 from laurel_cli.laurel.fold_norms import merge_norms, norms
 from laurel_cli.laurel.fold_training import fold_training
@@ -71,9 +70,7 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE, *, trains: bo
     model.eval()
     layers = laurel_layers(model)
     unsettle(layers.values())
-    expected = [(inputs, outputs(model, inputs))]
-    with suppress(Exception):  # it does not run on them, e.g. an order that its code asks for
-        expected.append((changed(inputs), outputs(model, changed(inputs))))
+    expected = expectations(model, [inputs])
     if trains:
         done, before, merged, forms = model, norms(model), 0, _within(model, inputs, name) if layers else Counter()
     else:

@@ -8,7 +8,6 @@ the connection stays as it is, and the report says why.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, connect, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreements, changed, dtypes, in_dtype, outputs, trusted
+from laurel_cli.laurel.fold_check import Agreement, agreements, dtypes, expectations, in_dtype, outputs, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -178,14 +177,11 @@ def _agrees(
         unsettle(laurel_layers(scratch).values())
         given = [in_dtype(inputs, dtype) for inputs in passes]
         try:
-            expected = [(inputs, outputs(scratch.to(dtype=dtype), inputs)) for inputs in given]
+            expected = expectations(scratch.to(dtype=dtype), given)
         except Exception:
             if dtype is not None:  # its code asks for another
                 continue
             raise
-        for inputs in map(changed, given):
-            with suppress(Exception):  # the model does not run on them, e.g. an order that its code asks for
-                expected.append((inputs, outputs(scratch, inputs)))
         _apply(scratch, {layer: candidate for layer, candidate in found.items() if layer in layers})
         _tidy(scratch)
         return all(one.holds for one in agreements(expected, scratch))

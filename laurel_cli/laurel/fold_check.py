@@ -73,6 +73,18 @@ def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     return worst
 
 
+def expectations(model: nn.Module, given: Sequence[Inputs]) -> list[tuple[Inputs, list[Tensor]]]:
+    """What a model returns for each of these inputs, and for changed ones where it runs on them.
+
+    Its code may ask for an order, say, that changed inputs have not.
+    """
+    found = [(inputs, outputs(model, inputs)) for inputs in given]
+    for inputs in map(changed, given):
+        with suppress(Exception):
+            found.append((inputs, outputs(model, inputs)))
+    return found
+
+
 def agreements(expected: Sequence[tuple[Inputs, list[Tensor]]], model: nn.Module) -> tuple[Agreement, ...]:
     """How far `model` is from what it should return for each of the inputs.
 
@@ -132,13 +144,11 @@ def merged_agrees(
         unsettle(scratch)
         given = in_dtype(inputs, dtype)
         try:
-            expected = [(given, outputs(scratch.to(dtype=dtype), given))]
+            expected = expectations(scratch.to(dtype=dtype), [given])
         except Exception:
             if dtype is not None:  # its code asks for another
                 continue
             raise
-        with suppress(Exception):  # it does not run on them
-            expected.append((changed(given), outputs(scratch, changed(given))))
         try:
             merge(scratch)
             return all(one.holds for one in agreements(expected, scratch))

@@ -139,12 +139,12 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs])
             raise does_not_run(error) from error
         after = []
         for one, training, _ in before:
-            model = copied(folded)
+            trial = copied(folded)
             try:
-                after.append(_learned(model, one, training=training))
+                after.append(_learned(trial, one, training=training))
             except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
                 return False
-            layers = laurel_layers(model)
+            layers = laurel_layers(trial)
             if not all(vars(layers[path]).get("a_is_within", True) for path in ways):  # its weights are read elsewhere
                 return False
         # Rounding grows on its way through norms of a batch, by 7,000 times in a ResNet-50: what a factor that is lost

@@ -53,7 +53,7 @@ class Scaled:
 
     def __init__(self, module: nn.Module, layer: LaurelLayer, axes: Mapping[str, int | None]) -> None:
         self.module, self.layer, self.axes = module, layer, dict(axes)
-        self.active, self._marks = True, _Marks()
+        self.active, self._marks = True, _CalledHere()
 
     def did(self) -> bool:
         """Whether this thread called it since it asked last."""
@@ -71,18 +71,20 @@ class Scaled:
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
 
 
-class _Mark:
+class _Called:
     called = False
 
 
-class _Marks(threading.local):
+class _CalledHere(threading.local):
     """One for every thread: a server runs one model in several."""
 
     def __init__(self) -> None:
-        self.mine = _Mark()
+        self.mine = _Called()
 
-    def __reduce__(self) -> tuple[type[_Marks], tuple[()]]:  # a copy begins with none; the threads are no part of it
-        return _Marks, ()
+    def __reduce__(
+        self,
+    ) -> tuple[type[_CalledHere], tuple[()]]:  # a copy begins with none; the threads are no part of it
+        return _CalledHere, ()
 
 
 class _With:

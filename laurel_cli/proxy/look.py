@@ -24,10 +24,11 @@ from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.apply import place
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.preserve import random_states
+from laurel_cli.proxy.evaluation import evaluated
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import Start, seed_all
-from laurel_cli.proxy.trial import Batches, evaluated
+from laurel_cli.proxy.trial import Batches
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
 
@@ -111,17 +112,16 @@ def given(begun: Start, recipe: Recipe, task: Task, device: Device) -> dict[str,
         `start` of the weights that the trial starts from, `teacher` of its teacher; only those that there are, None for
         what is not finite.
     """
-    told: dict[str, nn.Module] = {}
-    calls = {"start": begun.call}
+    told: dict[str, tuple[nn.Module, Callable[[Any, Tensor], Tensor]]] = {}
     if recipe.model.weights:
-        told["start"] = begun.model
+        told["start"] = begun.model, begun.call
     if begun.teacher is not None:
-        told["teacher"], calls["teacher"] = begun.teacher.model, begun.teacher.call
+        told["teacher"] = begun.teacher.model, begun.teacher.call
     found: dict[str, float | None] = {}
-    for name, one in told.items():
+    for name, (one, call) in told.items():
         model = copy.deepcopy(one).to(device.torch).eval()
         with random_states():
-            loss, _ = evaluated(partial(calls[name], model), recipe, task, Group(device))
+            loss, _ = evaluated(partial(call, model), recipe, task, Group(device))
         found[name] = loss if math.isfinite(loss) else None
     return found
 

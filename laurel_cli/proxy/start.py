@@ -85,11 +85,9 @@ def opened(recipe: Recipe, task: Task) -> LoadedModel:
     Raises:
         ModelError, UsageError: as `load` says.
     """
-    is_text = task.kind == "text"
-    loaded = load(recipe.model.reference, **options(recipe, task))
-    if is_text:
+    loaded, stride = load(recipe.model.reference, **options(recipe, task)), stem(recipe.model, task)
+    if stride is None:
         return loaded
-    stride = sizes.stem(recipe.model, sizes.image_size(task))
     fit_stem(loaded.module, stride)
 
     def build() -> nn.Module:
@@ -147,7 +145,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     model = fresh("start")
     if recipe.model.weights:
-        weights.give(model, recipe.model, _stem(recipe.model, task))
+        weights.give(model, recipe.model, stem(recipe.model, task))
     model.to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
@@ -208,15 +206,15 @@ def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher
     choice = recipe.distillation.teacher
     loaded = opened(replace(recipe, model=choice), task)
     model = loaded.build()
-    weights.give(model, choice, _stem(choice, task))
+    weights.give(model, choice, stem(choice, task))
     model.to(memory_format=layout).requires_grad_(False)
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe, who="teacher")
     return Teacher(model.eval(), call, loaded.inputs, recipe.distillation)
 
 
-def _stem(choice: ModelChoice, task: Task) -> int | None:
-    """The stride of the stem that a model of images is given."""
+def stem(choice: ModelChoice, task: Task) -> int | None:
+    """The stride of the stem that a model of images is given; None of one of text."""
     return sizes.stem(choice, sizes.image_size(task)) if task.kind == "image" else None
 
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from laurel_cli.errors import RecordError
 from laurel_cli.latency.workload import DTYPES
 from laurel_cli.laurel.build import laurel_layers
-from laurel_cli.models import guard
 from laurel_cli.proxy import batches, checkpoint, distil
-from laurel_cli.proxy.augment import augment, normalise
+from laurel_cli.proxy.augment import augment
+from laurel_cli.proxy.evaluation import cross_entropy, door, evaluated
 from laurel_cli.proxy.grow import bypassed
 from laurel_cli.proxy.optimizers import begin_momentum, optimizers, set_rate
 from laurel_cli.proxy.parallel import Group
@@ -182,11 +182,11 @@ def _update(
     for number, (inputs, targets) in enumerate(parts, start=1):
         with group.gathering(forward, last=number == recipe.accumulate):
             with group.device.autocast(DTYPES[recipe.dtype]):
-                with _door(recipe):
+                with door(recipe):
                     logits = begun.call(forward, inputs)
                     taught = None if begun.teacher is None else begun.teacher.answer(inputs)
                 if begun.teacher is None or taught is None:
-                    loss = _cross_entropy(logits, targets) / recipe.accumulate
+                    loss = cross_entropy(logits, targets) / recipe.accumulate
                 else:
                     loss = distil.loss(logits, taught, targets, begun.teacher.choice) / recipe.accumulate
             scaler.scale(loss).backward()
@@ -202,15 +202,6 @@ def _update(
     group.device.end_step()
     assert total is not None
     return total
-
-
-def _door(recipe: Recipe) -> AbstractContextManager[None]:
-    """Around a forward pass, which a user's time limit ends; one that compiles may take any time."""
-    return guard.unlimited() if recipe.compile else guard.called()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    return nn.functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction=reduction)
 
 
 def _point(state: State, recipe: Recipe, learning_rate: float, group: Group, on_event: Event) -> None:
@@ -246,26 +237,6 @@ def _evaluate(
         state.diverged = state.step
     state.evaluations.append(found)
     on_event({"kind": "evaluation", **found})
-
-
-def evaluated(answer: Callable[[Tensor], Tensor], recipe: Recipe, task: Task, group: Group) -> tuple[float, float]:
-    """The loss over the evaluation set, in nats, and the share that is right.
-
-    Args:
-        answer: logits of a batch, of a model in eval mode.
-        recipe, task, group: as for `train`.
-    """
-    loss, right, count = 0.0, 0, 0
-    with group.no_grad(), group.device.autocast(DTYPES[recipe.dtype]):
-        for inputs, targets in batches.evaluation(task, recipe.evaluation_batch):
-            targets = targets.to(group.device.torch)
-            inputs = inputs.to(group.device.torch)
-            with _door(recipe):
-                logits = answer(normalise(task, inputs) if task.kind == "image" else inputs)
-            loss += float(_cross_entropy(logits, targets, "sum"))
-            right += int((logits.argmax(-1) == targets).sum())
-            count += targets.numel()
-    return loss / count, right / count
 
 
 class Batches:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+    from laurel_cli.models.inputs import Inputs
     from laurel_cli.proxy.contenders import Contender
     from laurel_cli.proxy.recipe import Recipe
     from laurel_cli.proxy.start import Start
@@ -33,13 +34,13 @@ def grown(begun: Start, contender: Contender, recipe: Recipe) -> tuple[Start, Re
     from laurel_cli.proxy.grow import planned
     from laurel_cli.proxy.start import examples
 
-    def flops(model: nn.Module) -> int:
-        return count(model, begun.inputs, saved=False).flops
+    def flops(model: nn.Module, inputs: Inputs = begun.inputs) -> int:
+        return count(model, inputs, saved=False).flops
 
     (example,), beside = examples(begun.inputs), 0
     if (teacher := begun.teacher) is not None:  # its own forward may call its inputs otherwise, and have more of them
         (seen,) = examples(teacher.inputs)
-        beside = count(teacher.model, teacher.inputs, saved=False).flops * len(example) // len(seen)
+        beside = flops(teacher.model, teacher.inputs) * len(example) // len(seen)
     growth = planned(
         begun.model,
         contender.grow,

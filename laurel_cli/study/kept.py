@@ -15,10 +15,10 @@ from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
 from laurel_cli.models.copies import copied
 from laurel_cli.models.stems import USUAL
-from laurel_cli.proxy import lora, sizes, weights
+from laurel_cli.proxy import lora, weights
 from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.recipe import Recipe
-from laurel_cli.proxy.start import options
+from laurel_cli.proxy.start import options, stem
 from laurel_cli.study.folder import checkpoint_path
 from laurel_cli.tasks import Task
 from laurel_cli.tasks.reading.tokenizers import of_bytes
@@ -78,6 +78,6 @@ def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model:
 def _built(recipe: Recipe, task: Task) -> dict[str, Any]:
     """What builds the model of a recipe, as `laurel.json` says it."""
     built: dict[str, Any] = {"reference": recipe.model.reference, "options": options(recipe, task)}
-    if task.kind == "image" and (stride := sizes.stem(recipe.model, sizes.image_size(task))) != USUAL:
+    if (stride := stem(recipe.model, task)) not in (None, USUAL):
         built["stem"] = stride
     return built

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from laurel_cli.arms import BASELINE
 from laurel_cli.devices import family
 from laurel_cli.devices.base import Device
 from laurel_cli.models import guard
@@ -130,7 +131,7 @@ def _trained(
         # With settings or without; of a model that grows the blocks to come do not stand there at the start.
         plain = contender.arm.kind.is_baseline and begun.growth is None
         seen = look(begun, recipe, task, seed_of(contender, seed), device) if plain and group.rank == 0 else None
-        before = given(begun, recipe, task, device) if plain and group.rank == 0 else {}
+        before = given(begun, recipe, task, device) if arm == BASELINE.name and group.rank == 0 else {}
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
         call = compiled[arm][1] if recipe.compile and compiled is not None else None

@@ -406,13 +406,13 @@ def test_a_teacher_s_passes_are_counted_as_its_own_forward_is_called() -> None:
     (contender,) = parse_contenders("baseline:grow=stack")[1:]
     own = contender.recipe(recipe)
     student = start(contender, own, task, 0)
-    three = student.inputs.args[0].repeat(3, 1) if student.inputs.args else torch.zeros(6, 16, dtype=torch.int64)
+    (example,) = examples(student.inputs)
+    three = example.repeat(3, 1)
     body = start(parse_contenders("")[0], recipe, task, 5).model
     inputs = Inputs((), {"x": three})
     teacher = Teacher(Otherwise(body), lambda model, batch: model(batch), inputs, Distillation(recipe.model))
     alone = grown(student, contender, own)[0].growth
     taught = grown(replace(student, teacher=teacher), contender, own)[0].growth
-    (example,) = examples(student.inputs)
     forward = count(Otherwise(body), inputs, saved=False).flops * len(example) // len(three)
     scale = recipe.batch // len(example)
     more = {after.flops - before.flops for before, after in zip(alone.stages, taught.stages, strict=True)}
