@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 import laurel_cli as laurel
 from laurel_cli.cost.count import kept_for_backward
 from laurel_cli.errors import ModelError
+from laurel_cli.laurel import worth
 from laurel_cli.laurel.fold import FoldReport
 from laurel_cli.laurel.fold_training import DISAGREES, NOT_A_LEAF, NOT_POSITIVE, NOT_RW, WITHIN
 from laurel_cli.models.inputs import as_inputs
@@ -293,3 +294,13 @@ def test_in_a_deep_model_whose_norms_make_rounding_grow_a_is_folded_everywhere()
     assert plain / 2**20 == pytest.approx(82.132, abs=1e-3)
     assert kept(model.train(), one) - plain == pytest.approx(4 * (narrow + used + projected), rel=1e-3)
     assert kept(model, one) / 2**20 == pytest.approx(88.78, abs=0.01)
+
+
+@pytest.mark.parametrize("spec", ["rw+lr@2", "rw+pa", "rw+lr+pa@2"])
+def test_where_no_sum_is_one_node_of_the_graph_each_keeps_one_tensor_more(spec: str, monkeypatch) -> None:
+    """As where sums are small, or on other devices: g beside x and f."""
+    x = torch.randn(2, 20_000, D)
+    model = laurel.apply(Net().train(), spec, x)
+    at_once = kept(model, x)
+    monkeypatch.setitem(worth.TRAINING, "cpu", dict.fromkeys(worth.TRAINING["cpu"], worth.NEVER))
+    assert kept(model, x) - at_once == pytest.approx(3 * x.numel() * 4, rel=0.01)
