@@ -1,6 +1,7 @@
-"""What every test may use: `laurel` as a user runs it, in a process of its own."""
+"""What every test may use: `laurel` as a user runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import laurel_cli
+from tests.commands import Commands, Done
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: the processes of tests inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-Laurel = Callable[..., subprocess.CompletedProcess[str]]
+Laurel = Callable[..., "subprocess.CompletedProcess[str] | Done"]
+READ_AS_IT_RUNS = re.compile(r"LAUREL_\w+|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TERM")
 
 
 @pytest.fixture
@@ -29,12 +32,27 @@ def laurel_env(tmp_path: Path) -> dict[str, str]:
     return env | {"PYTHONPATH": str(Path(laurel_cli.__file__).parents[1])} | own
 
 
-@pytest.fixture
-def laurel(laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
-    """Run `laurel *arguments` in an empty folder; `env` adds variables, one that is None is taken away."""
+@pytest.fixture(scope="session")
+def _commands() -> Iterator[Commands]:
+    with Commands() as commands:
+        yield commands
 
-    def run(*arguments: object, env: dict[str, str | None] | None = None, **options: object):
+
+@pytest.fixture
+def laurel(_commands: Commands, laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
+    """Run `laurel *arguments` in an empty folder; `env` adds variables, one that is None is taken away.
+
+    It is run in a copy of a process that has imported torch already (`tests/commands.py`), which saves seconds of each
+    command; in a process from nothing where `env` has what is read at the start, or where other `options` of
+    `subprocess.run` are asked for. `fresh` asks for one too.
+    """
+
+    def run(*arguments: object, env: dict[str, str | None] | None = None, fresh: bool = False, **options: object):
         merged = {name: value for name, value in (laurel_env | (env or {})).items() if value is not None}
+        if not fresh and not options and all(map(READ_AS_IT_RUNS.fullmatch, env or {})):
+            done = _commands.run(arguments, tmp_path, 300, env=merged, whole=False, anew=True)
+            assert done.returncode is not None, f"{arguments} did not end: {done.stderr}"
+            return done
         command = [sys.executable, "-m", "laurel_cli", *map(str, arguments)]
         settings = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 300, "cwd": tmp_path}
         return subprocess.run(command, env=merged, check=False, **(settings | options))

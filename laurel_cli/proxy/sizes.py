@@ -206,7 +206,18 @@ def _transformer(target: str, choice: ModelChoice, task: Task) -> dict[str, Any]
         sized["num_hidden_layers"] = layers
     if choice.width is not None:
         sized |= _narrower(config, choice, choice.width)
-    return sized
+    return sized | (_of_each(config, sized, layers) if layers is not None else {})
+
+
+def _of_each(config: Any, sized: Mapping[str, Any], layers: int) -> dict[str, list[Any]]:
+    """Fields that hold a value for each layer, as long as there are layers now: cut off, or from the first again."""
+    own = config.num_hidden_layers
+    each = {name: sized.get(name, value) for name, value in vars(config).items()}
+    return {
+        name: [value[layer % own] for layer in range(layers)]
+        for name, value in each.items()
+        if isinstance(value, list) and len(value) == own
+    }
 
 
 def _narrower(config: Any, choice: ModelChoice, width: int) -> dict[str, Any]:
@@ -224,7 +235,8 @@ def _narrower(config: Any, choice: ModelChoice, width: int) -> dict[str, Any]:
             sized["head_dim"] = width // fewer
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     if inner and hasattr(config, "intermediate_size"):
-        sized["intermediate_size"] = max(8, round(inner * width / own / 8) * 8)
+        each = [max(8, round(one * width / own / 8) * 8) for one in (inner if isinstance(inner, list) else [inner])]
+        sized["intermediate_size"] = each if isinstance(inner, list) else each[0]  # a list has one of each layer
     return sized
 
 

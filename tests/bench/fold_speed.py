@@ -15,12 +15,13 @@ shortcut for 1 or 0 is taken, and each folded model is held against the one that
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import os
 import platform
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from laurel_cli.models.inputs import Inputs
     from laurel_cli.models.loaded import LoadedModel
 
+Context = Callable[[], contextlib.AbstractContextManager[object]]
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
@@ -147,20 +149,32 @@ def _call(model: Callable[..., object], args: tuple[object, ...], kwargs: dict[s
 
 
 def taken(
-    calls: dict[str, Callable[[], object]], device: Device, rounds: int, seconds: float
+    calls: dict[str, Callable[[], object]],
+    device: Device,
+    rounds: int,
+    seconds: float,
+    under: Mapping[str, Context] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds a call, in each round, which gives each of them so many `seconds`; its turns are in random order."""
+    """Seconds a call, in each round, which gives each of them so many `seconds`; its turns are in random order.
+
+    Args:
+        under: what some of them run in. It is entered once for all calls that are timed together: it takes as long as
+            a small sum does.
+    """
+    contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
     repeats = {}
     for name, call in calls.items():
-        device.time(call, 2)
-        repeats[name] = max(1, round(seconds / device.time(call, 1)))
+        with contexts[name]():
+            device.time(call, 2)
+            repeats[name] = max(1, round(seconds / device.time(call, 1)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
         random.shuffle(order)
         for name in order:
-            device.time(calls[name], 1)  # its own weights in the caches
-            times[name].append(device.time(calls[name], repeats[name]))
+            with contexts[name]():
+                device.time(calls[name], 1)  # its own weights in the caches
+                times[name].append(device.time(calls[name], repeats[name]))
     return times
 
 

@@ -157,9 +157,9 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
             models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
             there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
         calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
-        if not asked.compile:
-            calls |= {f"{arm}, plain": _under(plain, calls[arm]) for arm in STEPS if arm in calls}
-        times = taken(calls, device, asked.rounds, _seconds(device))
+        under = {} if asked.compile else {f"{arm}, plain": plain for arm in STEPS if arm in calls}
+        calls |= {name: calls[name.removesuffix(", plain")] for name in under}
+        times = taken(calls, device, asked.rounds, _seconds(device), under)
         for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in calls]:
             columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
             cells = [_ratio(times[one], times["baseline"]) if one in times else "" for one in columns]
@@ -184,16 +184,16 @@ def _sums(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Iter
                         continue
                     cells = []
                     for training in (False, True):
-                        fast_one, plain_one = _pair(device, dtype, form, rows, width, rank, training)
-                        both = {"fast": fast_one, "plain": plain_one}
-                        times = taken(both, device, asked.rounds, _seconds(device))
+                        call = _one(device, dtype, form, rows, width, rank, training)
+                        both = {"fast": call, "plain": call}
+                        times = taken(both, device, asked.rounds, _seconds(device), {"plain": plain})
                         cells.append(_ratio(times["fast"], times["plain"]))
                     yield f"| {rows:,} | {width:,} | {rank if 'lr' in form else ''} | {form} | {' | '.join(cells)} |"
 
 
-def _pair(
+def _one(
     device: Device, dtype: torch.dtype, form: str, rows: int, width: int, rank: int, training: bool
-) -> tuple[Callable[[], object], Callable[[], object]]:
+) -> Callable[[], object]:
     run = placed(form, width, rank)
     assert run.layer is not None
     run.layer.to(device.torch, dtype)
@@ -207,7 +207,7 @@ def _pair(
             y = run(x, f, *earlier)
             return torch.autograd.grad(y, wanted, dy) if training else y
 
-    return call, _under(plain, call)
+    return call
 
 
 class _Block(nn.Module):
@@ -241,20 +241,11 @@ def _streams(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> I
                     if training:
                         torch.autograd.grad(y.square().mean(), [given, *model.parameters()])
 
-            times = taken({"at once": call, "each": _under(each, call)}, device, asked.rounds, 5 * _seconds(device))
+            both = {"at once": call, "each": call}
+            times = taken(both, device, asked.rounds, 5 * _seconds(device), {"each": each})
             cells.append(_ratio(times["at once"], times["each"]))
         named = " x ".join(f"{one:,}" for one in shape)
         yield f"| {named} | {'channels last' if last else 'contiguous'} | {' | '.join(cells)} |"
-
-
-def _under(
-    context: Callable[[], contextlib.AbstractContextManager[Any]], call: Callable[[], object]
-) -> Callable[[], object]:
-    def called() -> object:
-        with context():
-            return call()
-
-    return called
 
 
 def _step(model: nn.Module, args: Any, kwargs: Any) -> Callable[[], object]:

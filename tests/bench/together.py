@@ -1,7 +1,7 @@
-"""What int8, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
+"""What int8, ternary maps, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
 
-`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Nothing
-is trained: each model is opened, changed and evaluated on the study's held-out text.
+`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Each model is
+opened, changed, with some changes trained on, and evaluated on the study's held-out text.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import copy
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
+from torchao.prototype.quantized_training import bitnet_training
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 import laurel_cli as laurel
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy import batches
+from laurel_cli.proxy.optimizers import optimizers, set_rate
 from laurel_cli.study import folder as studies
 from laurel_cli.tasks import open_task
 from laurel_cli.verdict import paired
@@ -29,6 +33,7 @@ from tests.laurel.test_pruned import two_of_four
 from tests.study.test_kept import loss_of
 
 Change = Callable[[nn.Module], nn.Module]
+STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,27 @@ def _linears(model: nn.Module, *, own: bool) -> list[nn.Linear]:
     return [one for one in model.modules() if isinstance(one, nn.Linear) and (own or id(one.weight) not in learned)]
 
 
-def _int8(model: nn.Module, *, own: bool) -> nn.Module:
+def _quantised(model: nn.Module, config: object, *, own: bool) -> nn.Module:
     chosen = set(map(id, _linears(model, own=own)))
-    quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda one, _: id(one) in chosen)
+    quantize_(model, config, filter_fn=lambda one, _: id(one) in chosen)
     return model
+
+
+def trained_on(model: nn.Module, study: studies.Study, seed: int) -> nn.Module:
+    """After STEPS steps of the study's recipe, the rate falling to zero, on batches that all models of a seed see."""
+    task = open_task(**vars(study.recipe.task))
+    recipe = replace(study.recipe, steps=STEPS, warmup=0.0)
+    own = optimizers(model.train(), recipe)
+    for step in range(STEPS):
+        inputs, targets = batches.batch(task, step, recipe.batch, 10_000 + seed)
+        set_rate(own, recipe, step)
+        model.zero_grad()
+        output = model(inputs)
+        F.cross_entropy(getattr(output, "logits", output).flatten(0, -2), targets.flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        for one in own:
+            one.step()
+    return model.eval()
 
 
 def _halved(model: nn.Module, *, own: bool) -> nn.Module:
@@ -76,15 +98,19 @@ def _two_of_four(model: nn.Module) -> nn.Module:
     return model
 
 
-def changes(ids: torch.Tensor) -> dict[str, Change]:
-    """By name; each changes the model that it is given."""
+def changes(ids: torch.Tensor, go_on: Change) -> dict[str, Change]:
+    """By name; each changes the model that it is given, some train it on."""
+    int8, ternary = Int8WeightOnlyConfig(), bitnet_training()
     return {
         "folded": lambda model: laurel.fold(model, ids) if learned_parameters(model) else model,
-        "int8, every linear map": lambda model: _int8(model, own=True),
-        "int8, LAuReL's maps left": lambda model: _int8(model, own=False),
+        "int8, every linear map": lambda model: _quantised(model, int8, own=True),
+        "int8, LAuReL's maps left": lambda model: _quantised(model, int8, own=False),
         "half of each map's weights zero": lambda model: _halved(model, own=True),
         "half of each map's weights zero, LAuReL's left": lambda model: _halved(model, own=False),
         "two of four weights zero, LAuReL's left": _two_of_four,
+        f"none, {STEPS} steps": go_on,
+        f"ternary, every linear map, {STEPS} steps": lambda model: go_on(_quantised(model, ternary, own=True)),
+        f"ternary, LAuReL's maps left, {STEPS} steps": lambda model: go_on(_quantised(model, ternary, own=False)),
     }
 
 
@@ -98,7 +124,7 @@ def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
         before = loss_of(model, study)
         if not math.isclose(before, one.loss, rel_tol=1e-5):
             raise SystemExit(f"{one.arm}, seed {one.seed}: opened it loses {before}, its record says {one.loss}")
-        for name, change in changes(ids).items():
+        for name, change in changes(ids, partial(trained_on, study=study, seed=one.seed)).items():
             taken = loss_of(change(copy.deepcopy(model)), study) - before
             found.setdefault(name, {}).setdefault(one.arm, {})[one.seed] = taken
             print(name, one.arm, one.seed, taken, file=sys.stderr)
@@ -110,12 +136,14 @@ def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
 
 def page(folder: Path) -> Iterator[str]:
     """The page, in markdown."""
-    yield "# What int8, pruning and 2:4 sparsity take from trained models"
+    yield "# What int8, ternary maps, pruning and 2:4 sparsity take from trained models"
     yield ""
     yield f"Made by `python -m tests.bench.together {folder}`: the loss in nats a token after the change less that"
     yield "before, means over seeds with their 95 % t-intervals; the last column is of differences within seeds."
-    yield "Nothing was trained after a change. Maps are pruned by the size of their weights. The intervals are each"
-    yield "alone: no correction for their number."
+    yield "Nothing was trained after a change, but where steps are named: then by the study's recipe, the rate falling"
+    yield "to zero again, on the same batches for all models of a seed; *none* is the control of that. Ternary maps"
+    yield "are BitNet b1.58's as torchao trains them. Maps are pruned by the size of their weights. The intervals are"
+    yield "each alone: no correction for their number."
     yield ""
     yield "| change | arm | seeds | takes | more than from the baseline |"
     yield "|---|---|--:|--:|--:|"

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.commands import Commands, left_in
+from tests.commands import Commands, left_in
 
 
 @pytest.fixture(scope="module")

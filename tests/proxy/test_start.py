@@ -1,6 +1,8 @@
 """Where trials begin: what arms share is bit-equal, what they add starts as a no-op or as the library starts it."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,6 +107,21 @@ def test_sizes_of_families() -> None:
     vit = ModelChoice("timm:vit_tiny_patch16_224", layers=(2,), width=64, args=(("patch_size", 4),))
     model = start(baseline, Recipe(vit, TaskChoice("bright")), image_task(), 0).model
     assert (len(model.blocks), model.embed_dim, model.patch_embed.num_patches) == (2, 64, 4)
+
+
+def test_what_a_configuration_says_of_each_layer_is_sized_too(tmp_path: Path) -> None:
+    """Gemma 3n's says how wide the feed-forward part of each layer is, and how each attends."""
+    pytest.importorskip("transformers", reason="transformers is not installed: the extra `llm`")
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    config = {"model_type": "gemma3n_text", "hidden_size": 64, "head_dim": 32, "intermediate_size": [128, 256, 128]}
+    config |= {"num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1, "num_kv_shared_layers": 0}
+    config |= {"layer_types": kinds, "activation_sparsity_pattern": [0.0] * 3, "hidden_size_per_layer_input": 8}
+    (tmp_path / "gemma.json").write_text(json.dumps(config | {"vocab_size_per_layer_input": 16}))
+    for layers, inner, attends in ((2, [64, 128], kinds[:2]), (4, [64, 128, 64, 64], [*kinds, kinds[0]])):
+        choice = ModelChoice(f"hf:{tmp_path / 'gemma.json'}", layers=(layers,), width=32)
+        model = start(parse_contenders("")[0], Recipe(choice, TaskChoice("counting")), text_task(), 0).model
+        assert [layer.mlp.gate_proj.weight.shape for layer in model.model.layers] == [(wide, 32) for wide in inner]
+        assert model.config.layer_types == attends
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench.reliability.laid_out import CASES, MODULES, Bench, Case, age, alone, broken, left, temporaries, unfit
 from tests.bench.reliability.shim import CALLS, FAULTS, Fault, Shim, built
 from tests.bench.reliability.tally import Part, Round, Tally
-from tests.faults.commands import Commands, Done
+from tests.commands import Commands, Done
 
 
 @contextmanager

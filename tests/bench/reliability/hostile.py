@@ -26,7 +26,7 @@ from laurel_cli.study import folder as study
 from laurel_cli.study.folder import Study
 from tests.bench.reliability.laid_out import MODULES, alone
 from tests.bench.reliability.tally import Part, Round, Tally
-from tests.faults.commands import Commands
+from tests.commands import Commands
 from tests.faults.test_studies import OWNER, edited, rewritten, trained
 from tests.proxy.small import cnn_recipe, decoder_recipe, text_task
 from tests.records.test_malformed import check_mutated, good

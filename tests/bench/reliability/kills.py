@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.reliability.laid_out import CASES, LONG, MODULES, Bench, age, alone, broken, temporaries, unfit
 from tests.bench.reliability.tally import Part, Round, Tally
-from tests.faults.commands import Commands
+from tests.commands import Commands
 
 CHAIN = 12  # kills of one folder at most, before a command may come to its end
 

@@ -23,7 +23,7 @@ from laurel_cli.records.folder import gather
 from laurel_cli.records.store import sha256_of
 from laurel_cli.study import folder as study
 from laurel_cli.tasks.reading.cache import open_arrays
-from tests.faults.commands import Commands, Done, left_in
+from tests.commands import Commands, Done, left_in
 from tests.faults.hostile import MODELS
 from tests.report import made
 

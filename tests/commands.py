@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import namedtuple
 from importlib import import_module
@@ -34,6 +35,7 @@ class Commands:
         kept = {name: value for name, value in os.environ.items() if name not in CALLERS}
         kept |= {"PYTHONPATH": os.pathsep.join([str(Path(laurel_cli.__file__).parents[1]), *kept_paths()])}
         command = [sys.executable, __file__, *modules]
+        self.written = tempfile.TemporaryDirectory()  # apart: no command finds files in its folder that are not its own
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | env
         )
@@ -44,16 +46,17 @@ class Commands:
     def __exit__(self, *_):
         self.process.stdin.close()
         self.process.wait()
+        self.written.cleanup()
 
-    def run(self, words, folder, limit, env=None, constants=None, whole=True):
+    def run(self, words, folder, limit, env=None, constants=None, whole=True, anew=False):
         """`laurel *words` in `folder`. Its code is None where it had to be killed after `limit` seconds.
 
         Args:
-            env: variables of this command.
+            env: variables of this command, beside those of all commands; with `anew` its whole environment.
             constants: numbers to put in the place of those of a module: {"laurel_cli.proxy.trial": {"NAME": 0.1}}.
             whole: whether the interpreter is taken down at the end, which costs seconds: it touches all of its memory.
         """
-        out, err = folder / ".stdout", folder / ".stderr"
+        out, err = (Path(self.written.name, name) for name in ("stdout", "stderr"))
         for path in (out, err):
             path.write_text("")
         asked = {
@@ -61,6 +64,7 @@ class Commands:
             "cwd": str(folder),
             "limit": limit,
             "env": env or {},
+            "anew": anew,
             "whole": whole,
         }
         asked |= {"stdout": str(out), "stderr": str(err), "constants": constants or {}}
@@ -103,6 +107,8 @@ def serve(modules):
                 opened = os.open(path, mode | os.O_CREAT, 0o600)
                 os.dup2(opened, number)
                 os.close(opened)
+            if asked["anew"]:
+                os.environ.clear()
             os.environ.update(asked["env"])
             for module, values in asked["constants"].items():
                 vars(import_module(module)).update(values)
