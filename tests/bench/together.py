@@ -1,7 +1,7 @@
 """What int8, ternary maps, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
 
-`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Each model is
-opened, changed, with some changes trained on, and evaluated on the study's held-out text.
+`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. A model is
+opened, changed, after some changes trained on, and evaluated on the study's held-out text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.laurel.test_pruned import two_of_four
 from tests.study.test_kept import loss_of
 
 Change = Callable[[nn.Module], nn.Module]
-STEPS = 300
+STEPS = 150
 
 
 @dataclass(frozen=True)
