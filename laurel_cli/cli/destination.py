@@ -37,10 +37,10 @@ class Destination:
             check_writable(path, force)
         return cls(chosen, path, force)
 
-    def write(self, document: dict[str, Any], **options: Any) -> None:
-        """Render `document` and write it; its warnings are said on stderr."""
+    def write(self, document: dict[str, Any], *, warn: bool = True, **options: Any) -> None:
+        """Render `document` and write it; its warnings are said on stderr, unless they have been (`warn`)."""
         document = document_in_options(document)
-        for warning in document.get("warnings", ()):
+        for warning in document.get("warnings", ()) if warn else ():
             stdio.say(f"warning: {warning}")
         look = Look() if self.path else terminal_look()
         self.put(render(document, self.format, look=look, **options))

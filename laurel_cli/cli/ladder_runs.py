@@ -168,6 +168,7 @@ def write_config(path: Path, rungs: Rungs, asked: TrainSettings, sizes: str, for
     found |= {"arm_file": asked.arm_file, "ladder": sizes}
     found |= {"tokens_per_parameter": rungs.ladder.tokens_per_parameter}
     found |= {"ladder_lr": rungs.ladder.ladder_lr}
-    write_whole(path, files.text({"train-proxy": found}, {"train-proxy": [TrainSettings, LadderSettings]}), force)
+    text = files.text({"train-proxy": found}, {"train-proxy": [TrainSettings, LadderSettings]}, written.LEFT_OUT)
+    write_whole(path, text, force)
     stdio.settle()
     stdio.say(f"wrote {path}")

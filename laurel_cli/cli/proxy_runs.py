@@ -135,7 +135,8 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
     """Write the study that is asked for, or that its folder holds, as a file of settings.
 
     Raises:
-        UsageError, ResourceError: the file is there already, or cannot be written.
+        UsageError, ResourceError: the file is there already, or cannot be written; or an option holds what TOML has no
+            word for.
     """
     from laurel_cli.cli import stdio
     from laurel_cli.records.files import check_writable, write_whole
@@ -150,10 +151,12 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
     if place is not None and (place / "study.json").exists():
         stdio.say(f"note: as {place / 'study.json'} has it; options beside --study are not looked at")
         found = written.of_study(study.load(place))
+        found |= {"keep_weights": any("weights" in trial for trial in study.trials(place))}
     else:
         found = written.of_plan(plan_of(asked, command=command_line(), versions={}))
     found |= {"arm_file": asked.arm_file}
-    write_whole(path, files.text({"train-proxy": found}, {"train-proxy": [TrainSettings]}), force)
+    text = files.text({"train-proxy": found}, {"train-proxy": [TrainSettings]}, written.LEFT_OUT)
+    write_whole(path, text, force)
     stdio.settle()
     stdio.say(f"wrote {path}")
 

@@ -35,14 +35,17 @@ def reproduce(
         typer.Option(metavar="NAME", help=DEVICE_HELP, show_default="the experiment's", autocompletion=device_names),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(metavar="N", help="Trials at once.", min=1, show_default="as train-proxy has it")
+        int | None,
+        typer.Option(metavar="N", help="Trials of its study at once.", min=1, show_default="as train-proxy has it"),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where everything goes.", show_default=f"{FOLDER}/NAME-SCALE"),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Time anew what the same command has timed before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run none.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Time anew what was timed before and would be taken over.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands as lines, run none.")] = False,
     format: Format = "table",  # noqa: A002 - the option's name
     output: Output = None,
     force: Force = False,
@@ -51,8 +54,9 @@ def reproduce(
     """Make a paper's experiment again: count, time and train its arms, and set its printed figures beside.
 
     An experiment is a file of data: its commands are analyze, profile, train-proxy and report, and each is shown as it
-    starts. Records, the study and report.md go to the folder; the same command again goes on where it was, and times
-    nothing twice.
+    starts. Records, the study and report.md go to the folder, which is of one experiment at one scale; the same command
+    again goes on where it was. Times are taken over where the command, versions, code, device and the model's files are
+    the same. Exit code 6: finished, some trials failed.
 
     Examples:
 
@@ -67,8 +71,10 @@ def reproduce(
     from laurel_cli import experiments
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination
+    from laurel_cli.cli.typed import in_options
     from laurel_cli.errors import UsageError
     from laurel_cli.experiments.beside import document
+    from laurel_cli.experiments.place import claim
     from laurel_cli.experiments.run import commands, on_a_cluster, run
     from laurel_cli.records.files import write_whole
     from laurel_cli.records.store import make_folder
@@ -89,18 +95,22 @@ def reproduce(
     planned = commands(size, place, asked)
     cluster = on_a_cluster(size, place, asked)
     if dry_run:
+        if destination.format != "table":
+            why = "It prints commands, one a line."
+            raise UsageError(f"--dry-run does not go with --format {destination.format}.", why, "Leave --format out.")
         destination.put("".join(f"{line}\n" for line in [*(one.line for one in planned), *cluster]))
         return
     make_folder(place)
+    claim(place, chosen, size)
     make_folder(place / "records")
 
     def line(typed: str) -> None:
         stdio.say(f"$ {typed}")
 
     def note(said: str) -> None:
-        stdio.say(f"note: {said}")
+        stdio.say(f"note: {in_options(said)}")
 
-    answers = run(chosen, planned, again=again, on_line=line, on_note=note)
+    ran = run(chosen, planned, place, again=again, debug=debug, on_line=line, on_note=note)
     lines = [one.line for one in planned]
     made = document(
         chosen,
@@ -109,11 +119,14 @@ def reproduce(
         command=command_line(),
         lines=lines,
         cluster=cluster,
-        answers=answers,
+        answers=ran.answers,
+        timed_before=ran.timed_before,
     )
     write_whole(place / "paper.md", render(made, "markdown"), force=True)
     stdio.say(f"wrote {place / 'paper.md'} and {place / 'report.md'}")
-    destination.write(made | {"warnings": []})  # the commands have said them
+    destination.write(made, warn=False)  # the commands have said them
+    if ran.some_failed:
+        raise typer.Exit(6)
 
 
 def _scale(experiment: Experiment, name: str | None) -> Scale:

@@ -85,7 +85,8 @@ def train_proxy(
         typer.Option(
             metavar="FILE",
             help="Write the study as a file for --config, every default in it, and train nothing: the one asked for, "
-            "or the one that --study holds.",
+            "or the one that --study holds. Where it lies and how its trials run (--study, --data-root, --resume, "
+            "--processes, --executor, --allow-...) is not in it.",
             rich_help_panel=STUDY,
         ),
     ] = None,

@@ -7,10 +7,12 @@
     [paper]                                  # what is printed, to stand beside what is measured
     quality = "loss"                         # or "accuracy", a share of 1
     arms.baseline = {parameters = 157_200_000, quality = 3.0159, step = 0.095, memory = 11.65}
+    arms."rw+lr@32" = {added_percent = 0.76}  # percent in place of a count, where that is what is printed
 
     [scales.cpu]                             # `laurel reproduce table5 --scale cpu`
     note = "What is smaller than in the paper."
     data = "cifar10:DIR"                     # a task that must be named, where it needs data
+    papers-model = true                      # what analyze counts is the model whose parameters are printed
     beside = {"rw+lr@4" = "rw+lr@32"}        # an arm here, and the printed one that it stands beside
     analyze = {model = "paper-c4", arms = ["rw", "rw+lr@4"]}
     profile = {model = "paper-c4", mode = "train"}
@@ -18,19 +20,21 @@
     cluster = {model = "paper-c4", task = "c4"}    # a study that is printed, for other machines
 
 Each of the three commands is a table of its options. A file without scales has these at its top, and is of one
-scale: so what `laurel train-proxy --write-config` wrote is one. No torch.
+scale: so what `laurel train-proxy --write-config` wrote is one. Where records and the study go is no option of theirs:
+that is one folder. No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import UsageError
+from laurel_cli.experiments.arms import check_arms
 from laurel_cli.schemas.check import fault
 from laurel_cli.schemas.experiment import ExperimentTOML, PaperTOML, PrintedTOML, ScaleTOML, UnwrittenTOML
 from laurel_cli.schemas.marks import fields
@@ -57,6 +61,7 @@ COMMANDS: dict[str, tuple[type[Settings], ...]] = {
 }
 """The commands of an experiment, in the order in which they run, and what their options are."""
 ONLY = "as written"  # the one scale of a file without scales
+OURS = ("study", "records", "resume")  # options that every experiment sets itself
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Scale:
         note: what differs from the paper's.
         data: a task that must be named, such as "cifar10:DIR"; "" where none must be.
         beside: names of the paper's arms by ours.
+        papers_model: whether analyze counts the model whose parameters the paper prints.
         cluster: options of a study that is printed and not run; None for none.
     """
 
@@ -78,6 +84,7 @@ class Scale:
     data: str = ""
     beside: Mapping[str, str] = field(default_factory=dict)
     cluster: Mapping[str, Any] | None = None
+    papers_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,11 @@ class Experiment:
         name: as it is asked for.
         title, source: what it is, and where it stands.
         quality: "loss" or "accuracy", in which the paper's `quality` is.
-        printed: by arm, the paper's "parameters", "quality", "step" (seconds) and "memory" (any unit).
+        printed: by arm, the paper's "parameters" or "added_percent", "quality", "step" (seconds), "memory" (any unit).
         unwritten: what would explain its parameters, None where nothing is known.
         scales: by name.
         notes: what does not add up.
+        file: where it is described; None for one that comes with laurel.
     """
 
     name: str
@@ -111,6 +119,7 @@ class Experiment:
     unwritten: Unwritten | None
     scales: Mapping[str, Scale]
     notes: tuple[str, ...]
+    file: Path | None = None
 
 
 def names() -> list[str]:
@@ -131,14 +140,14 @@ def find(name: str) -> Experiment:
         near = get_close_matches(name, names(), n=1)
         hint = f"Did you mean {near[0]}?" if near else f"It is one of {', '.join(names())}, or a FILE.toml."
         raise UsageError(f"There is no experiment {name!r}.", hint=hint)
-    return parse(Path(name).stem, files.read(Path(name)))
+    return replace(parse(Path(name).stem, files.read(Path(name))), file=Path(name))
 
 
 def parse(name: str, tables: Mapping[str, Any]) -> Experiment:
     """An experiment from what a file holds.
 
     Raises:
-        UsageError: a key that there is not, a value of another kind, or nothing to run.
+        UsageError: a key that there is not, a value of another kind, an arm that is none, or nothing to run.
     """
     if "scales" not in tables:
         own = {key: table for key, table in tables.items() if key in COMMANDS}
@@ -157,7 +166,7 @@ def parse(name: str, tables: Mapping[str, Any]) -> Experiment:
     scales = {key: _scale(key, table, f"{name} {key}") for key, table in tables["scales"].items()}
     if not all(scale.steps for scale in scales.values()) or not scales:
         raise UsageError(f"{name} has nothing to run.", hint="Write [train-proxy] or [scales.cpu.train-proxy].")
-    return Experiment(
+    found = Experiment(
         name=name,
         title=tables.get("title", name),
         source=tables.get("source", ""),
@@ -167,13 +176,21 @@ def parse(name: str, tables: Mapping[str, Any]) -> Experiment:
         scales=scales,
         notes=tuple(tables.get("notes", ())),
     )
+    check_arms(found)
+    return found
 
 
 def _scale(name: str, table: Mapping[str, Any], where: str) -> Scale:
     _only(table, ScaleTOML, where)
     steps = {key: files.typed(table[key], COMMANDS[key], f"{where} {key}") for key in COMMANDS if key in table}
     cluster = files.typed(table["cluster"], COMMANDS["train-proxy"], f"{where} cluster") if "cluster" in table else None
-    return Scale(name, steps, table.get("note", ""), table.get("data", ""), table.get("beside", {}), cluster)
+    for command, found in [*steps.items(), ("cluster", cluster or {})]:
+        for key in OURS:
+            if key in found:
+                why = "All that an experiment leaves goes to one folder, and is gone on with."
+                raise UsageError(f"{where} {command} cannot have {key!r}.", why, "Leave it out, and name a --folder.")
+    words = (table.get("note", ""), table.get("data", ""), table.get("beside", {}))
+    return Scale(name, steps, *words, cluster, table.get("papers-model", False))
 
 
 def _only(table: Mapping[str, Any], of: Any, where: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli.experiments import Experiment, Scale
+from laurel_cli.reports.rows import JUDGED
 
 SCHEMA = "laurel.reproduce/1"
 Document = Mapping[str, Any]
@@ -20,6 +22,7 @@ def document(
     lines: Sequence[str],
     cluster: Sequence[str],
     answers: Mapping[str, Document],
+    timed_before: str = "",
 ) -> dict[str, Any]:
     """What came of an experiment.
 
@@ -29,6 +32,7 @@ def document(
         command: that asked for it; `lines` the commands that made it, `cluster` those that would make its study on
             other machines.
         answers: documents of `analyze`, `profile` and `train-proxy` by command.
+        timed_before: when an earlier run took the times, "" where this one did.
     """
     said = [warning for name in answers for warning in answers[name].get("warnings", ())]
     return {
@@ -42,12 +46,15 @@ def document(
         "folder": folder,
         "commands": list(lines),
         "cluster": list(cluster),
+        "models": {name: _model(answer, scale.steps.get(name, {})) for name, answer in answers.items()},
         "printed_quality": experiment.quality,
         "metric": _metric(answers),
         "learned_reason": answers.get("train-proxy", {}).get("learned_reason", ""),
         "withheld": answers.get("train-proxy", {}).get("withheld", ""),
         "mode": answers.get("profile", {}).get("mode"),
-        "unwritten": experiment.unwritten.why if experiment.unwritten and scale.name == "paper" else None,
+        "timed_before": timed_before,
+        "papers_model": scale.papers_model,
+        "unwritten": experiment.unwritten.why if experiment.unwritten and scale.papers_model else None,
         "arms": [_row(name, experiment, scale, answers) for name in _arms(answers)],
         "notes": list(experiment.notes),
         "warnings": list(dict.fromkeys(said)),
@@ -56,6 +63,18 @@ def document(
 
 def _metric(answers: Mapping[str, Document]) -> str | None:
     return answers["train-proxy"]["metric"] if "train-proxy" in answers else None
+
+
+def _model(answer: Document, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The model of a command, with what was asked of it, and its baseline's parameters where they are told."""
+    model, own = answer["model"], (_arm(answer, "baseline") or {}).get("parameters")
+    sizes = [f"{name}={asked[name]}" for name in ("layers", "width", "stem") if asked.get(name)]
+    return {
+        "reference": model.get("reference"),
+        "options": ", ".join([*sizes, *(asked.get("model_args") or ())]),
+        "parameters": own.get("total") if isinstance(own, Mapping) else own,
+        "input": model.get("input"),
+    }
 
 
 def _arms(answers: Mapping[str, Document]) -> list[str]:
@@ -67,29 +86,34 @@ def _arms(answers: Mapping[str, Document]) -> list[str]:
 
 
 def _row(name: str, experiment: Experiment, scale: Scale, answers: Mapping[str, Document]) -> dict[str, Any]:
-    counted, timed, trained = (_arm(answers.get(key), name) for key in ("analyze", "profile", "train-proxy"))
+    counted, timed, trained = (_arm(answers.get(key), name) or {} for key in ("analyze", "profile", "train-proxy"))
     printed = scale.beside.get(name, name)
-    difference, kept = (trained or {}).get("difference"), (trained or {}).get("parameters") or {}
-    base = _arm(answers.get("profile"), "baseline")
-    parameters = (counted or {}).get("parameters", kept.get("total"))
+    kept, base = trained.get("parameters") or {}, _arm(answers.get("profile"), "baseline") or {}
+    # A gain of which nothing may be claimed is left out, as a report leaves it out.
+    is_told = trained.get("role") != "arm" or trained.get("verdict") in JUDGED
+    difference = trained.get("difference") if is_told else None
     return {
         "arm": name,
-        "role": (trained or {}).get("role"),
+        "role": trained.get("role"),
         "beside": printed if printed in experiment.printed else None,
         "paper": _printed(experiment, printed),
-        "parameters": parameters,
-        "added_parameters": (counted or {}).get("added_parameters", kept.get("added")),
-        "added_percent": (counted or {}).get("added_parameters_percent"),
-        "with_unwritten": _with_unwritten(experiment, scale, printed, parameters),
-        "quality": (trained or {}).get("mean"),
-        "n": (trained or {}).get("n"),
+        "parameters": counted.get("parameters"),
+        "added_parameters": counted.get("added_parameters"),
+        "added_percent": counted.get("added_parameters_percent"),
+        "with_unwritten": _with_unwritten(experiment, scale, printed, counted.get("parameters")),
+        "trained_parameters": kept.get("total"),
+        "trained_added_parameters": kept.get("added"),
+        "quality": trained.get("mean"),
+        "accuracy": trained.get("accuracy"),
+        "n": trained.get("n"),
+        "trials": dict(Counter(trial["status"] for trial in trained["trials"])) if trained else None,
         "gain": None if difference is None else -difference["mean"],
         "gain_low": None if difference is None else _turned(difference["high"]),
         "gain_high": None if difference is None else _turned(difference["low"]),
         "gain_level": None if difference is None else difference["confidence"],
-        "words": (trained or {}).get("words") or "",
-        "ratio": (timed or {}).get("ratio"),
-        "memory_ratio": _ratio((timed or {}).get("peak_bytes"), (base or {}).get("peak_bytes")),
+        "words": trained.get("words") or "",
+        "ratio": timed.get("ratio"),
+        "memory_ratio": _ratio(timed.get("peak_bytes"), base.get("peak_bytes")),
     }
 
 
@@ -99,9 +123,11 @@ def _printed(experiment: Experiment, name: str) -> dict[str, Any] | None:
     if own is None:
         return None
     gain = _difference(own.get("quality"), base.get("quality"))
+    of_counts = _percent(own.get("parameters"), base.get("parameters"))
     return {
         "parameters": own.get("parameters"),
-        "added_percent": _percent(own.get("parameters"), base.get("parameters")),
+        "added_percent": own.get("added_percent", of_counts),
+        "percent_of_counts": "added_percent" not in own and of_counts is not None,
         "quality": own.get("quality"),
         "gain": gain if gain is None or experiment.quality == "accuracy" else -gain,
         "step_ratio": _ratio(own.get("step"), base.get("step")),
@@ -112,7 +138,7 @@ def _printed(experiment: Experiment, name: str) -> dict[str, Any] | None:
 def _with_unwritten(experiment: Experiment, scale: Scale, name: str, parameters: int | None) -> int | None:
     """The count with what the paper seems to count and does not mention; its model alone has a comparable count."""
     extra = experiment.unwritten
-    if extra is None or parameters is None or scale.name != "paper" or name not in experiment.printed:
+    if extra is None or parameters is None or not scale.papers_model or name not in experiment.printed:
         return None
     return parameters + extra.each * extra.arms.get(name, 0)
 

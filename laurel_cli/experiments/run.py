@@ -7,12 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import LaurelError, UsageError, of_code
-from laurel_cli.experiments import COMMANDS, Experiment, Scale
+from laurel_cli.experiments import COMMANDS, Experiment, Scale, place
 from laurel_cli.records.files import read_whole
 from laurel_cli.settings import files
 
@@ -28,16 +28,33 @@ class Command:
         name: "analyze", "profile", "train-proxy" or "report".
         words: what is typed after `laurel`.
         answer: the file that it writes.
+        asked: its options by field.
     """
 
     name: str
     words: tuple[str, ...]
     answer: Path
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
         """As it is typed."""
         return shlex.join(["laurel", *self.words])
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of the commands.
+
+    Attributes:
+        answers: documents by command, but for the report's.
+        some_failed: some trials of the study failed.
+        timed_before: when the times were taken that were taken over; "" for new ones.
+    """
+
+    answers: Mapping[str, Document]
+    some_failed: bool
+    timed_before: str
 
 
 def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Command]:
@@ -46,12 +63,13 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
     Args:
         scale: of an experiment.
         folder: where everything goes.
-        asked: options by field that are to be the user's own: "task", "device", "processes"; None for the scale's.
+        asked: options by field that are to be the user's own: "task", "device", "processes" (trials at once); None for
+            the scale's.
 
     Raises:
         UsageError: it needs data that are not named, or an option says nothing to any of its commands.
     """
-    taken = set().union(*map(_options, scale.steps))
+    taken = set().union(*map(_taken, scale.steps))
     taken |= {"task"} if scale.cluster is not None else set()
     if idle := [key for key, value in asked.items() if value is not None and key not in taken]:
         what = f"`{idle[0]}={asked[idle[0]]!r}` says nothing to the scale {scale.name}."
@@ -66,7 +84,7 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
         more = {"analyze": ["--save"], "train-proxy": ["--study", str(study), "--resume"]}.get(name, [])
         kept = [] if name == "train-proxy" else ["--records", str(folder / "records")]
         written = ["--format", "json", "--output", str(answer), "--force"]
-        found.append(Command(name, (name, *files.words(own, COMMANDS[name]), *more, *kept, *written), answer))
+        found.append(Command(name, (name, *files.words(own, COMMANDS[name]), *more, *kept, *written), answer, own))
     told = ["--study", str(study)] if "train-proxy" in scale.steps else []
     told += ["--records", str(folder / "records")] if {"analyze", "profile"} & set(scale.steps) else []
     page = folder / "report.md"
@@ -90,16 +108,19 @@ def on_a_cluster(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[s
 def run(
     experiment: Experiment,
     planned: list[Command],
+    folder: Path,
     *,
     again: bool,
+    debug: bool,
     on_line: Callable[[str], None],
     on_note: Callable[[str], None],
-) -> dict[str, Document]:
-    """Run the commands; their documents by name, but for the report's.
+) -> Ran:
+    """Run the commands.
 
     Args:
-        experiment: whose they are; `planned` its commands.
-        again: time anew what was timed by the same command before.
+        experiment: whose they are; `planned` its commands, `folder` where they leave everything.
+        again: time anew what was timed before, though all that the times follow from is as it was.
+        debug: let each command show tracebacks, timings and libraries' warnings.
         on_line: told each command as it starts; `on_note` what to know of it.
 
     Raises:
@@ -107,14 +128,21 @@ def run(
         KeyboardInterrupt: after the command under way has ended.
     """
     found: dict[str, Document] = {}
+    some_failed, at = False, ""
     for command in planned:
-        before = None if again or command.name != "profile" else _answered(command)
-        if before is not None:
-            on_note(f"as it was timed before: {command.answer}; `again=True` times it anew")
-            found[command.name] = before
-            continue
+        now = place.follows_from(command.line, command.asked) if command.name == "profile" else None
+        if command.name == "profile" and not again:
+            at, why = place.timed_before(folder, command.answer, now)
+            if at and (before := _read(command.answer)) is not None:
+                on_note(f"as it was timed at {at}: {command.answer}; `again=True` times it anew")
+                found[command.name] = before
+                continue
+            at = ""
+            if why:
+                on_note(f"timed anew: {why}")
         on_line(command.line)
-        code = _call(command.words)
+        code = _call((*command.words, *(["--debug"] if debug else [])))
+        some_failed = some_failed or code == SOME_FAILED
         if code not in (0, SOME_FAILED):
             raise of_code(code)(
                 f"{experiment.name}: {command.name} ended with exit code {code}.", "What it said is above."
@@ -124,18 +152,21 @@ def run(
             if document is None:
                 raise LaurelError(f"{experiment.name}: {command.name} left no answer in {str(command.answer)!r}.")
             found[command.name] = document
-    return found
+        if command.name == "profile":
+            place.keep_timed(folder, command.answer, now)
+    return Ran(found, some_failed, at)
 
 
 def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:
     """The options of a command, with the user's own in their place."""
-    known = _options(command)
+    known = _taken(command)
     return {**options, **{key: value for key, value in asked.items() if value is not None and key in known}}
 
 
-def _options(command: str) -> set[str]:
-    """Names of all that it takes."""
-    return {item.name for one in COMMANDS[command] for item in fields(one)}
+def _taken(command: str) -> set[str]:
+    """Names of the options that may be the user's own; what profile calls processes are not trials."""
+    known = {item.name for one in COMMANDS[command] for item in fields(one)}
+    return known - ({"processes"} if command == "profile" else set())
 
 
 def _call(words: tuple[str, ...]) -> int:
@@ -150,13 +181,6 @@ def _call(words: tuple[str, ...]) -> int:
         process.terminate()
         process.wait()
         raise
-
-
-def _answered(command: Command) -> Document | None:
-    """What the very command answered before, in full."""
-    document = _read(command.answer)
-    complete = document is not None and document.get("status") == "complete"
-    return document if document is not None and complete and document.get("command") == command.line else None
 
 
 def _read(path: Path) -> Document | None:

@@ -24,7 +24,7 @@ from laurel_cli.schemas.recommend import Recommend
 from laurel_cli.schemas.record import RecordJSON
 from laurel_cli.schemas.records import Records
 from laurel_cli.schemas.report import ReportJSON
-from laurel_cli.schemas.reproduce import Experiments, Reproduce
+from laurel_cli.schemas.reproduce import Experiments, Reproduce, ReproduceFolder
 from laurel_cli.schemas.residual_map import FoundConnections
 from laurel_cli.schemas.study import StudyOne, StudyTwo
 from laurel_cli.schemas.study_status import DryRun, StudyStatus
@@ -52,6 +52,7 @@ DOCUMENTS: dict[str, Any] = {
     "laurel.record/1": RecordJSON,
     "laurel.records/1": Records,
     "laurel.report/2": ReportJSON,
+    "laurel.reproduce-folder/1": ReproduceFolder,
     "laurel.reproduce/1": Reproduce,
     "laurel.residual-map/1": FoundConnections,
     "laurel.study-status/1": StudyStatus,

@@ -9,10 +9,11 @@ from laurel_cli.schemas.marks import Count, Needed, Positive
 
 
 class PrintedTOML(TypedDict):
-    """What a paper prints of an arm: a count, a loss in nats or an accuracy as a share of 1, seconds a step, memory in
-    a unit of its own."""
+    """What a paper prints of an arm: a count of parameters or percent that it adds, a loss in nats or an accuracy as a
+    share of 1, seconds a step, memory in a unit of its own."""
 
     parameters: NotRequired[Positive]
+    added_percent: NotRequired[Positive]
     quality: NotRequired[float]
     step: NotRequired[Positive]
     memory: NotRequired[Positive]
@@ -40,6 +41,7 @@ ScaleTOML = TypedDict(
     {
         "note": NotRequired[str],
         "data": NotRequired[str],
+        "papers-model": NotRequired[bool],
         "beside": NotRequired[dict[str, str]],
         "cluster": NotRequired[Options],
         "analyze": NotRequired[Options],

@@ -97,21 +97,27 @@ def words(found: Mapping[str, Any], settings: Sequence[type[Settings]]) -> list[
     return said
 
 
-def text(tables: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Sequence[type[Settings]]]) -> str:
+def text(
+    tables: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Sequence[type[Settings]]], head: str = ""
+) -> str:
     """A file that says the same.
 
     Args:
         tables: values of settings by field, by command; what is None or empty is left out.
         settings: classes of settings, by command.
+        head: a comment at its beginning, one line.
+
+    Raises:
+        UsageError: a value within a value that TOML has no word for, such as None.
     """
-    lines: list[str] = []
+    lines = [f"# {head}"] if head else []
     for command, values in tables.items():
         lines += ["", f"[{command}]"]
         known = {name: option for one in settings[command] for name, option in options(one).items()}
         for name, option in sorted(known.items(), key=lambda item: item[1].name != ARGUMENT):
             value = values.get(name)
             if value is not None and value not in ((), [], ""):
-                lines.append(f"{_key(name, option)} = {_toml(value)}")
+                lines.append(f"{_key(name, option)} = {_toml(value, _key(name, option))}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -145,6 +151,8 @@ def _typed(key: str, value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     elif Path in kinds and isinstance(value, str):
         return Path(value)
     elif str in kinds:
+        if value in ("", []):  # passed on, it would be the default
+            raise UsageError(f"{where}: {key} = {value!r} is empty.", hint="Leave it out for its default.")
         if isinstance(value, list):
             return ",".join(str(item) for item in value)
         if isinstance(value, str | int | float):
@@ -156,8 +164,8 @@ def _typed(key: str, value: Any, kinds: tuple[Any, ...], where: str) -> Any:
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML has it."""
+def _toml(value: Any, key: str) -> str:
+    """A value as TOML has it; `key` is the option's."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):
@@ -165,10 +173,14 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_string(str(key))} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    return _string(str(value))
+        return "[" + ", ".join(_toml(item, key) for item in value) + "]"
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return "{" + ", ".join(f"{_string(name)} = {_toml(inner, key)}" for name, inner in value.items()) + "}"
+    if isinstance(value, str | Path):
+        return _string(str(value))
+    # As text it would be read back as something else.
+    why = f"TOML has no word for {shortened(repr(value))}."
+    raise UsageError(f"{key} cannot be written down.", why, f"Leave it out, and type it beside the file: --{key}.")
 
 
 def _string(value: str) -> str:

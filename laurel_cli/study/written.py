@@ -14,6 +14,11 @@ OF_RECIPE = (
     *("steps", "batch", "accumulate", "optimizer", "lr", "warmup", "weight_decay", "laurel_lr", "clip", "dtype"),
     *("evaluations", "flip", "channels_last", "compile", "device", "threads", "world", "parallel"),
 )
+LEFT_OUT = (
+    "Not in it, since the study is the same without: where it and its data lie (study, data-root), how its trials run "
+    "(resume, processes, executor and what goes with it), and what may change meanwhile (allow-...)."
+)
+"""What a file of settings does not say, in words; arm files are named by whoever writes it."""
 
 
 def of_plan(plan: StudyPlan) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def of_plan(plan: StudyPlan) -> dict[str, Any]:
         "worth": plan.worth,
         "lr_search": plan.rates,
         "until_separated": plan.most_seeds,
+        "keep_weights": plan.keep,
     }
 
 

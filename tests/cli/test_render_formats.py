@@ -8,7 +8,7 @@ import io
 import json
 import re
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,7 @@ def reproduced():
     trained = study_document(*study({"naive+1": -0.06, "rw": -0.07, HOSTILE: 0.08}), command=f"laurel {HOSTILE}")
     figures = {"quality": 3.0, "parameters": 1_000_000, "step": 0.1, "memory": 11.65}
     step = {"width": 8, "steps": 3}
+    scale = Scale("paper", {"train-proxy": step}, HOSTILE, cluster=step)
     experiment = Experiment(
         HOSTILE,
         HOSTILE,
@@ -102,7 +103,7 @@ def reproduced():
         "loss",
         {"baseline": figures, HOSTILE: figures | {"quality": 2.9}},
         Unwritten(768, {HOSTILE: 2}, HOSTILE),
-        {"paper": Scale("paper", {"train-proxy": step}, HOSTILE, beside={HOSTILE: HOSTILE}, cluster=step)},
+        {"paper": replace(scale, beside={HOSTILE: HOSTILE}, papers_model=True)},
         (HOSTILE,),
     )
     answers = {"profile": profiled(), "train-proxy": trained}

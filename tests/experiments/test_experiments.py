@@ -120,6 +120,9 @@ def test_the_paper_and_this_run_stand_side_by_side():
     assert rows["rw"]["with_unwritten"] is None  # of another model than the paper's
 
 
+BESIDE = "[paper]\narms.rw = {quality = 1}\n[scales.cpu.train-proxy]\narms = ['rw', 'lr']\n[scales.cpu]\n"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -134,6 +137,17 @@ def test_the_paper_and_this_run_stand_side_by_side():
         ("[train-proxy]\n[paper.unwritten]\neach = 1", "paper.unwritten.arms is missing"),
         ("scales = 3", "where an object belongs"),
         ("notes = 'x'\n[train-proxy]", "where a list belongs"),
+        ("[train-proxy]\nstudy = 'x'", "train-proxy cannot have 'study'"),
+        ("[train-proxy]\nresume = true", "train-proxy cannot have 'resume'"),
+        ("[profile]\nmodel = 'resnet18'\nrecords = 'x'", "profile cannot have 'records'"),
+        ("[train-proxy]\narms = []", "arms = [] is empty"),
+        ("[analyze]\nmodel = 'resnet18'\narms = ''", "arms = '' is empty"),
+        ("[train-proxy]\narms = ['rw']\n[paper]\narms.wr = {quality = 1}", "'wr' is no arm of any scale"),
+        ("[train-proxy]\narms = ['rw+lr']\nrank = 8\n[paper]\narms.'rw+lr' = {quality = 1}", "Did you mean rw+lr@8?"),
+        ("[train-proxy]\narms = ['rw']\n[paper.unwritten]\neach = 1\nwhy = ''\narms = {rw = 1}", "'rw' is none"),
+        (f"{BESIDE}beside = {{wr = 'rw'}}", "'wr' is none of its arms. It has baseline"),
+        (f"{BESIDE}beside = {{rw = 'pa'}}", "'pa' is no arm of [paper]"),
+        (f"{BESIDE}papers_model = true", "Did you mean papers-model?"),
     ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(content, said, tmp_path):

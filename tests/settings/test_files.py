@@ -12,6 +12,8 @@ from laurel_cli.errors import UsageError
 from laurel_cli.experiments import COMMANDS
 from laurel_cli.settings import files
 from laurel_cli.settings.base import flag, options
+from laurel_cli.settings.executors import ExecutorSettings
+from laurel_cli.settings.teacher import TeacherSettings
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study import folder as study
 from laurel_cli.study import written
@@ -156,6 +158,7 @@ def test_text_of_any_kind_survives_a_file():
         ("[train-proxy]\nseq-len = 3\nseq_len = 4", "has 'seq_len' twice"),
         ("[train-proxy]\nlayers = 'many'", "--layers 'many' is not a whole number"),
         ("[train-proxy]\nseeds = 0", "out of range"),
+        ("[train-proxy]\narms = []", "arms = [] is empty"),
         ("train-proxy = 3", "is no table"),
         ("[profile]\nmode = 'train'", "has no table [train-proxy]"),
         ("seeds = = 3", "is no TOML"),
@@ -182,3 +185,30 @@ def test_a_study_is_written_from_its_folder_and_never_over_a_file(laurel, tmp_pa
     assert "options beside --study are not looked at" in first.stderr
     assert tomllib.loads((tmp_path / "a.toml").read_text())["train-proxy"]["seeds"] == 4
     assert laurel("train-proxy", "--write-config", "a.toml").returncode == 2
+
+
+def test_what_a_file_leaves_out_is_what_it_says(here):
+    """Every option of the command is in it, or is named at its head."""
+    found = written.of_plan(plan_of(TrainSettings(keep_weights=True), command="", versions={}))
+    # Passes have become steps, the command adds arm files, and this study has no teacher.
+    missing = set(options(TrainSettings)) - set(found) - {"epochs", "arm_file"} - set(options(TeacherSettings))
+    where = {"study", "data_root", "resume", "processes", "allow_versions", "allow_mixed_devices"}
+    assert missing == where | set(options(ExecutorSettings))
+    text = files.text({"train-proxy": found}, {"train-proxy": [TrainSettings]}, written.LEFT_OUT)
+    head = text.partition("\n")[0]
+    assert head.startswith("# ")
+    assert all(name in head for name in ("study", "data-root", "resume", "processes", "executor", "allow-..."))
+    assert "keep-weights = true" in text
+    assert plan_of(_settings(text), command="", versions={}).keep
+
+
+@pytest.mark.parametrize("value", [None, [1, None], {"a": None}, b"x", 1j, {1: 2}])
+def test_what_toml_has_no_word_for_is_refused(value):
+    with pytest.raises(UsageError, match=r"model-arg cannot be written down\. TOML has no word for"):
+        files.text({"train-proxy": {"model_args": {"x": value}}}, {"train-proxy": [TrainSettings]})
+
+
+def test_a_config_with_none_is_refused_and_not_written(laurel, tmp_path):
+    done = laurel("train-proxy", "--model-arg", "x=None", "--write-config", "a.toml")
+    assert (done.returncode, "TOML has no word for None" in done.stderr) == (2, True)
+    assert not (tmp_path / "a.toml").exists()
