@@ -145,7 +145,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     model = fresh("start")
     if recipe.model.weights:
-        weights.give(model, recipe.model, stem(recipe.model, task))
+        weights.give(model, recipe.model, sizes.arguments(recipe.model, task), stem(recipe.model, task))
     model.to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
@@ -206,7 +206,7 @@ def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher
     choice = recipe.distillation.teacher
     loaded = opened(replace(recipe, model=choice), task)
     model = loaded.build()
-    weights.give(model, choice, stem(choice, task))
+    weights.give(model, choice, sizes.arguments(choice, task), stem(choice, task))
     model.to(memory_format=layout).requires_grad_(False)
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe, who="teacher")
