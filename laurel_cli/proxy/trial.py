@@ -161,7 +161,7 @@ def coefficients(model: nn.Module, group: Group | None = None) -> list[dict[str,
 
 
 def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    updaters = optimizers(begun.model, recipe, begun.rates)
+    updaters = optimizers(begun.model, recipe, begun.rates, begun.maps)
     if begun.growth is not None:
         begin_momentum(updaters)
     return updaters
