@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli import arms
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.laurel.build import learned_parameters
+from laurel_cli.laurel.build import laurel_layers, learned_parameters
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.guard import called, said
 from laurel_cli.models.inputs import Inputs
@@ -53,6 +53,7 @@ class Start:
         growth: which of them run in which steps, once that is planned; None where all do in all.
         rates: factors on the learning rate by parameter name, where muP has other ones than 1.
         maps: names of the matrices that Muon trains, where it does.
+        still: paths of norms whose running statistics stay, since what they belong to is not trained.
     """
 
     model: nn.Module
@@ -67,6 +68,13 @@ class Start:
     growth: Growth | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     maps: frozenset[str] = frozenset()
+    still: tuple[str, ...] = ()
+
+    def training(self) -> None:
+        """Put the model into training mode, but for the norms that stand still."""
+        self.model.train()
+        for path in self.still:
+            self.model.get_submodule(path).eval()
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -194,6 +202,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         parts,
         rates=rates,
         maps=inside,
+        still=_still(model) if contender.train else (),
     )
 
 
@@ -262,6 +271,18 @@ def _maps(
     """Names of the matrices that Muon trains, where it does."""
     (example,) = examples(inputs)
     return maps.hidden(model, call, example) if recipe.optimizer == "muon" else frozenset()
+
+
+def _still(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the norms with running statistics that are not trained: in evaluation they stay what they are."""
+    added = {id(part) for layer in laurel_layers(model).values() for part in layer.modules()}
+    return tuple(
+        path
+        for path, module in model.named_modules()
+        if not {"running_mean", "running_var"}.isdisjoint(module._buffers)
+        and id(module) not in added
+        and not any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    )
 
 
 def _again(recipe: Recipe, task: Task) -> nn.Module:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import start
+from laurel_cli.proxy.trial import Stopped, train
 from laurel_cli.proxy.weights import checksum
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study import written
@@ -192,6 +195,30 @@ def test_lists_of_json_are_the_tuples_that_they_were(tmp_path: Path, cache: Path
     content = run_trial(begun.folder, "baseline", 0, command="", keep=True)
     place = begun.folder / content["weights"]["folder"]
     prepare(planned(replace(asked, weights=place, model_args=None, study=tmp_path / "same")))
+
+
+@pytest.mark.parametrize("arm", ["rw:train=added", "baseline:train=lora@2", "rw+lr@2:train=lora@2"])
+def test_norms_that_are_not_trained_keep_their_statistics(tmp_path: Path, arm: str) -> None:
+    """Running means of batch norms are no parameters: training mode alone moves them. Nor do evaluations, or stops."""
+    if "lora" in arm:
+        pytest.importorskip("peft")
+    task = image_task()
+    recipe, given = trained(tmp_path, cnn_recipe(steps=6, evaluations=3, lr=0.05), task)
+    begun = start(parse_contenders(arm)[-1], recipe, task, 0)
+    stops = iter([False, False, True])
+    with pytest.raises(Stopped):
+        train(begun, recipe, task, 0, group=Group(Cpu()), path=tmp_path / "t.pt", stop=lambda: next(stops))
+    begun = start(parse_contenders(arm)[-1], recipe, task, 0)
+    state = train(begun, recipe, task, 0, group=Group(Cpu()), path=tmp_path / "t.pt")
+    assert state.step == 6
+    own = dict(begun.model.named_buffers())
+    assert sum(name.endswith("running_mean") for name in own) > 5
+    assert all(torch.equal(own[name], given[name]) for name in own.keys() & given.keys())
+    assert not all(norm.training for norm in begun.model.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    whole = start(parse_contenders("rw")[-1], recipe, task, 0)
+    train(whole, recipe, task, 0, group=Group(Cpu()))
+    moved = dict(whole.model.named_buffers())
+    assert not any(torch.equal(moved[name], given[name]) for name in moved if name.endswith("running_mean"))
 
 
 def test_a_model_that_goes_on_generates_as_the_given_one_is_asked_to(tmp_path: Path, cache: Path) -> None:
