@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError
-from laurel_cli.laurel import keep
+from laurel_cli.laurel import keep, weights
 from laurel_cli.models import load as load_named
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.models.stems import fit_stem
@@ -84,8 +84,9 @@ def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Mo
     if "stem" in built:
         fit_stem(model, built["stem"])
     vars(model)[keep.BUILT] = dict(built)  # so that `save` writes it again
-    own = model.state_dict()  # a learned sum may be kept in another dtype than the model
-    model.to(keep.dtype_of({name: value for name, value in keep.read_weights(folder).items() if name in own}))
+    own = model.state_dict().keys()  # a learned sum may be kept in another dtype than the model
+    found = weights.read(folder)
+    weights.cast(model, weights.dtype_of({name: found[name] for name in own & found.keys()}))
     return keep.restore(model, folder, opened.inputs).eval()
 
 

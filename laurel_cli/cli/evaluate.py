@@ -166,15 +166,15 @@ def _scored(
 
 def _opened(model: str, place: Path, is_whole: bool) -> nn.Module:
     from laurel_cli.api.opened import load
-    from laurel_cli.laurel import keep
+    from laurel_cli.laurel import weights
+    from laurel_cli.laurel.beside import refuse_other
 
     loaded = load(model)
     if is_whole:
         return loaded.module
     module = loaded.build()
-    read = keep.read_weights(place)
-    module.to(keep.dtype_of(read))
-    keep.load_weights(module, read, place)
+    weights.give(module, place)
+    refuse_other(module, place, model, {})
     return module
 
 

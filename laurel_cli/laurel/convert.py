@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.laurel import keep
+from laurel_cli.laurel import beside, keep
+from laurel_cli.laurel import weights as trained
 from laurel_cli.laurel.apply import place
 from laurel_cli.laurel.fold_check import distance, in_dtype, outputs
 from laurel_cli.laurel.formula import Formula
@@ -53,16 +54,14 @@ def convert(
         folder: made where there is none.
 
     Raises:
-        RecordError: weights that cannot be read, or are another model's.
+        RecordError: weights that cannot be read, are another model's, or of one that computes otherwise.
         ModelError: the model cannot be built, or none of its additions can be replaced.
         ResourceError: the folder cannot be written.
     """
     loaded = load(reference, **(options or {}))
     model = loaded.build().eval()
-    read = keep.read_weights(weights)
-    dtype = keep.dtype_of(read)
-    model.to(dtype)
-    keep.load_weights(model, read, weights)
+    dtype = trained.give(model, weights)
+    beside.refuse_other(model, weights, reference, (options or {}).get("model_args") or {})
     inputs = in_dtype(loaded.inputs, dtype)
     before = outputs(model, inputs)
     placed = place(model, spec, find_connections(model, inputs), inputs)
@@ -71,6 +70,7 @@ def convert(
     built = {"reference": reference, "options": {key: value for key, value in (options or {}).items() if value}}
     vars(model)[keep.BUILT] = built
     keep.save(model, folder)
+    beside.keep_generation(model, weights, folder)
     return Converted(
         connections=len(placed.layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),

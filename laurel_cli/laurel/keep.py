@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, l
 from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
+from laurel_cli.laurel.weights import load as load_weights
+from laurel_cli.laurel.weights import read as read_weights
 from laurel_cli.laurel.within import unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.records.files import write_whole
@@ -122,10 +123,13 @@ def save(model: nn.Module, folder: str | Path) -> None:
 
 def write(model: nn.Module, folder: Path) -> None:
     """Write a model, with LAuReL or without, as `save` does: its weights, and `laurel.json`."""
+    from laurel_cli.models.hf import caching
+
     folder.mkdir(parents=True, exist_ok=True)
     own = getattr(model, "save_pretrained", None)
     if callable(own):
-        own(folder)
+        with caching(model):
+            own(folder)
     else:
         write_weights(model, folder)
     describe(model, folder)
@@ -295,74 +299,8 @@ def _unsaid(path: Path, error: Exception) -> RecordError:
     return RecordError(f"{path} does not say where LAuReL stands.", f"{type(error).__name__}: {error}")
 
 
-def read_weights(place: Path) -> dict[str, Tensor]:
-    """The tensors of a file of safetensors, or of all such files in a folder.
-
-    Raises:
-        RecordError: there is none, or one cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    weights: dict[str, Tensor] = {}
-    for file in weight_files(place):
-        try:
-            weights |= load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise RecordError(f"{file} cannot be read.", str(error)) from None
-    return weights
-
-
-def weight_files(place: Path) -> list[Path]:
-    """A file itself, or all files of safetensors in a folder.
-
-    Raises:
-        RecordError: there is none in it.
-    """
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    if not files:
-        raise RecordError(f"{place} holds no weights.", "There is no file *.safetensors in it.")
-    return files
-
-
-def dtype_of(weights: Mapping[str, Tensor]) -> torch.dtype:
-    """The dtype of all weights that are no whole numbers, float32 where they have several."""
-    found = {value.dtype for value in weights.values() if value.is_floating_point()}
-    return found.pop() if len(found) == 1 else torch.float32
-
-
 def _part(model: nn.Module, path: str, folder: Path) -> nn.Module:
     try:
         return model.get_submodule(path)
     except AttributeError:
         raise RecordError(f"{folder} holds another model.", f"This one has no part {path!r}.") from None
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: Path) -> None:
-    """Load all weights, in place; those that are one tensor with others may be missing.
-
-    Raises:
-        RecordError: they are another model's; `place` is where they come from.
-    """
-    state = model.state_dict(keep_vars=True)
-    wrong = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
-    kept = {_memory(state[name]): name for name in weights if name in state}
-    tied = {name: kept[_memory(state[name])] for name in state if name not in weights and _memory(state[name]) in kept}
-    missing = [name for name in state if name not in weights and name not in tied]
-    if wrong or missing:
-        name = (wrong or missing)[0]
-        what = "is not in this model, or has another shape" if wrong else "is not there"
-        raise RecordError(f"{place} holds another model.", f"{name!r} {what}.")
-    empty = any(value.is_meta for value in state.values())
-    model.load_state_dict(weights, strict=False, assign=empty)
-    for name, other in tied.items() if empty else ():
-        owner, _, leaf = name.rpartition(".")
-        home, _, own = other.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, getattr(model.get_submodule(home), own))
-
-
-def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    """Equal for names of one tensor."""
-    if tensor.is_meta:
-        return (id(tensor),)
-    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)

@@ -280,6 +280,7 @@ def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs:
         ModelError: the model is folded, or is to be sent before that is written.
     """
     from laurel_cli.laurel.keep import describe, refuse_folded
+    from laurel_cli.models.hf import caching
 
     refuse_folded(self)  # its class alone would add x + f(x) to the folded weights
     if kwargs.get("push_to_hub"):
@@ -288,7 +289,8 @@ def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs:
             "That is written once save_pretrained has done its part, which sends the folder.",
             "Call model.push_to_hub(...), which sends the whole.",
         )
-    result = super(made_class(type(self)), self).save_pretrained(save_directory, *args, **kwargs)
+    with caching(self):
+        result = super(made_class(type(self)), self).save_pretrained(save_directory, *args, **kwargs)
     if kwargs.get("is_main_process", True):
         describe(self, save_directory)
     return result

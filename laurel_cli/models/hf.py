@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 
 Built = tuple[nn.Module, bool, tuple[str, ...]]
+Caches = tuple[tuple[str, Any], ...]
+"""Whether each part of a configuration asks for a cache, before a trace does without."""
+CACHES = "laurel_caches"  # attribute of a model
 
 
 def load_hf(request: Request) -> LoadedModel:
@@ -94,7 +99,8 @@ def _first_built(config: PreTrainedConfig, request: Request) -> tuple[Taken, Any
     failed: dict[str, ModelError] = {}
     for choice in choices(config):
         traced = _for_tracing(choice.config, request)
-        construct = partial(_construct, choice.model_class, traced, _dtype(choice.config, request))
+        how = (_dtype(choice.config, request), _caches(choice.config))
+        construct = partial(_construct, choice.model_class, traced, *how)
         try:
             module, on_meta, notes = build_on_meta(construct)
         except ModelError as error:
@@ -111,24 +117,52 @@ def _dtype(config: PreTrainedConfig, request: Request) -> Any:
     return config.dtype if "dtype" in request.model_args else torch.float32
 
 
+def _parts(config: Any) -> dict[str, Any]:
+    """The configuration itself, by the name "", and those within it."""
+    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
+    return {"": config} | {name: part for name, part in parts.items() if part is not None}
+
+
+def _caches(config: PreTrainedConfig) -> Caches:
+    return tuple((name, part.use_cache) for name, part in _parts(config).items() if hasattr(part, "use_cache"))
+
+
+@contextmanager
+def caching(model: nn.Module) -> Iterator[None]:
+    """Around what writes a model down: its configurations ask for a cache where they did before it was traced."""
+    caches: Caches = vars(model).get(CACHES, ())
+    config: Any = getattr(model, "config", None)
+    parts = _parts(config)
+    asked = [(parts[name], value) for name, value in caches if name in parts]
+    generation = getattr(model, "generation_config", None)  # made of the configuration
+    if generation is not None and asked and generation.use_cache is False:
+        asked.append((generation, asked[-1][1]))
+    before = [part.use_cache for part, _ in asked]
+    try:
+        for part, value in asked:
+            part.use_cache = value
+        yield
+    finally:
+        for (part, _), value in zip(asked, before, strict=True):
+            part.use_cache = value
+
+
 def _for_tracing(config: PreTrainedConfig, request: Request) -> PreTrainedConfig:
     config = copy.deepcopy(config)
-    parts: list[Any] = [config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", {}))]
-    for part in parts:
-        if part is None:
-            continue
+    for part in _parts(config).values():
         if request.image_size and hasattr(part, "image_size"):
             part.image_size = request.image_size
         if hasattr(part, "use_pretrained_backbone"):
             part.use_pretrained_backbone = False  # it would fetch weights
         if hasattr(part, "use_cache"):
-            part.use_cache = False  # a cache would be one more output of every layer
+            part.use_cache = False  # a cache would be one more output of every layer; `caching` puts it back
         part._attn_implementation_internal = None  # the file may ask for a kernel that only a GPU has
     return config
 
 
-def _construct(model_class: Any, config: PreTrainedConfig, dtype: Any) -> nn.Module:
+def _construct(model_class: Any, config: PreTrainedConfig, dtype: Any, caches: Caches) -> nn.Module:
     # Experts run as grouped or batched products wherever the class can: a loop over the experts that were hit
     # depends on data, so it cannot be traced.
     module: nn.Module = model_class._from_config(copy.deepcopy(config), dtype=dtype)
+    vars(module)[CACHES] = caches
     return module

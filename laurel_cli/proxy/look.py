@@ -93,7 +93,8 @@ def look(begun: Start, recipe: Recipe, task: Task, seed: int, device: Device) ->
         for layer, connections in names.items():
             norms.watch(layer, connections)
         with random_states():
-            _pass(model.to(device.torch).train(), begun.call, recipe, task, seed, device)
+            replace(begun, model=model.to(device.torch)).training()
+            _pass(model, begun.call, recipe, task, seed, device)
     except (ModelError, RuntimeError):  # none of them can be replaced, or no room for a copy
         norms = _Norms()
     return [{"connection": one.name, "ratio": norms.ratio(one.name)} for one in found.connections]

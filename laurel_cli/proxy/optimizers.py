@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from laurel_cli.devices import kind_of
+from laurel_cli.errors import UsageError
 from laurel_cli.laurel.build import learned_parameters
 from laurel_cli.proxy.recipe import Recipe
 
@@ -25,7 +26,7 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def optimizers(
-    model: nn.Module, recipe: Recipe, rates: Mapping[str, float] | None = None
+    model: nn.Module, recipe: Recipe, rates: Mapping[str, float] | None = None, maps: Collection[str] = ()
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of all trainable parameters.
 
@@ -36,6 +37,10 @@ def optimizers(
         model: what is trained; `recipe` how.
         rates: further factors, by parameter name. Where one is, the decay of a step stays what it is without it:
             AdamW multiplies the decay by the rate, and muP scales the rate alone.
+        maps: names of the matrices that Muon trains, where it does.
+
+    Raises:
+        UsageError: no such matrix is trained.
     """
     ours = set(map(id, learned_parameters(model)))
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -52,12 +57,29 @@ def optimizers(
         for factor, group in kinds[kind].items()
     ]
     if recipe.optimizer == "muon":
-        return _muon(model, [one for group in kinds["matrices"].values() for one in group], rest, recipe)
+        return _muon(model, [one for group in kinds["matrices"].values() for one in group], rest, recipe, maps)
     every = [
         {"params": group, "factor": factor, "weight_decay": recipe.weight_decay / factor}
         for factor, group in kinds["matrices"].items()
     ]
     return [_plain([*every, *rest], recipe)]
+
+
+def by_muon(model: nn.Module, maps: Collection[str]) -> list[nn.Parameter]:
+    """The trainable ones of the matrices `maps`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    inside = [p for name, p in model.named_parameters() if name in maps and p.requires_grad]
+    if not inside:
+        raise UsageError(
+            "`optimizer='muon'` finds no matrix to train.",
+            "It is for linear maps before the one that gives the logits; kernels of convolutions and what an arm adds "
+            "are trained by AdamW.",
+            "Try `optimizer='adamw'`.",
+        )
+    return inside
 
 
 def begin_momentum(optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -91,19 +113,24 @@ def _plain(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimize
 
 
 def _muon(
-    model: nn.Module, matrices: list[nn.Parameter], rest: list[dict[str, Any]], recipe: Recipe
+    model: nn.Module,
+    matrices: list[nn.Parameter],
+    rest: list[dict[str, Any]],
+    recipe: Recipe,
+    maps: Collection[str],
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside, AdamW for all else: kernels of convolutions, and the matrix that gives logits."""
-    known = {id(p) for p in matrices}  # LAuReL's own are not among them
-    linears = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and id(m.weight) in known]
-    inside = [p for p in matrices if p.dim() == 2 and p is not linears[-1]] if linears else []
+    """Muon for the maps inside, AdamW for all else: kernels of convolutions, tables, and the matrix that gives logits.
+
+    A map that is kept as (in, out) gets the same update: it is orthogonal either way, and its size goes by the longer
+    side.
+    """
+    inside = by_muon(model, maps)
     others = [p for p in matrices if not any(p is q for q in inside)]
     decayed = {"params": others, "factor": 1.0, "weight_decay": recipe.weight_decay}
     found = [_plain([decayed, *rest], recipe)] if others or any(group["params"] for group in rest) else []
-    if inside:
-        group = {"params": inside, "factor": 1.0}
-        # Its updates are brought to the size of AdamW's, so that one learning rate serves both.
-        found.append(
-            torch.optim.Muon([group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+    # Its updates are brought to the size of AdamW's, so that one learning rate serves both.
+    group = {"params": inside, "factor": 1.0}
+    found.append(
+        torch.optim.Muon([group], lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    )
     return found

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli import arms
 from laurel_cli.devices import is_host
 from laurel_cli.errors import ModelError, UsageError
-from laurel_cli.laurel.build import learned_parameters
+from laurel_cli.laurel.build import laurel_layers, learned_parameters
 from laurel_cli.models.convolutions import Convolutions
 from laurel_cli.models.guard import called, said
 from laurel_cli.models.inputs import Inputs
@@ -24,10 +24,11 @@ from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
 from laurel_cli.models.stems import fit_stem
-from laurel_cli.proxy import branches, lora, mup, sizes, weights
+from laurel_cli.proxy import branches, lora, maps, mup, sizes, weights
 from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.distil import Teacher
 from laurel_cli.proxy.grow import Growth, Parts, parts_of
+from laurel_cli.proxy.optimizers import by_muon
 from laurel_cli.proxy.recipe import ModelChoice, Recipe
 from laurel_cli.residual.survey import survey
 from laurel_cli.tasks import Task
@@ -51,6 +52,8 @@ class Start:
         parts: the blocks of an arm that grows; None of one that does not.
         growth: which of them run in which steps, once that is planned; None where all do in all.
         rates: factors on the learning rate by parameter name, where muP has other ones than 1.
+        maps: names of the matrices that Muon trains, where it does.
+        still: paths of norms whose running statistics stay, since what they belong to is not trained.
     """
 
     model: nn.Module
@@ -64,6 +67,14 @@ class Start:
     parts: Parts | None = None
     growth: Growth | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+    maps: frozenset[str] = frozenset()
+    still: tuple[str, ...] = ()
+
+    def training(self) -> None:
+        """Put the model into training mode, but for the norms that stand still."""
+        self.model.train()
+        for path in self.still:
+            self.model.get_submodule(path).eval()
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -128,7 +139,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     Raises:
         ModelError: it cannot be built, takes several inputs, does not answer with logits for the task, or cannot grow;
             a LayoutError if it cannot be trained in the recipe's memory format.
-        UsageError: it cannot be compiled for training, or adds nothing that could be trained alone.
+        UsageError: it cannot be compiled for training, adds nothing that could be trained alone, or has no matrix for
+            Muon.
         RecordError: trained weights, a teacher's too, are not those of the study, or of another model.
     """
     loaded = opened(recipe, task)
@@ -145,11 +157,12 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
 
     model = fresh("start")
     if recipe.model.weights:
-        weights.give(model, recipe.model, stem(recipe.model, task))
+        weights.give(model, recipe.model, sizes.arguments(recipe.model, task), stem(recipe.model, task))
     model.to(memory_format=layout)
     before = {name: parameter.shape for name, parameter in model.named_parameters()}
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe)
+    inside = _maps(model, call, loaded.inputs, recipe)
     arm = contender.arm
     wanted = arm.kind.build is not None or contender.grow or contender.lora or recipe.parallel == "fsdp"
     found = survey(model, loaded.inputs).whole if wanted else None
@@ -162,6 +175,8 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _check(model, call, loaded.inputs, task, recipe)
         if parts is not None and arm.kind.is_scaling:  # it has more blocks than the map
             parts = parts_of(model, survey(model, loaded.inputs).whole)
+        if arm.kind.is_scaling:
+            inside = _maps(model, call, loaded.inputs, recipe)
     rates: Mapping[str, float] = {}
     if recipe.model.mup_base is not None:
         rates, call = _carried(model, call, loaded.inputs, contender, recipe, task, seed)
@@ -173,9 +188,22 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         lora.place(model, own, contender.lora, lambda one: call(one, example), contender.name)
     elif contender.train:
         _train_alone(model, contender.name)
-    teacher = _teacher(recipe, task, layout)
-    inputs = loaded.inputs
-    return Start(model, call, shared, loaded.source, digest, inputs, blocks, teacher, parts, rates=rates)
+    if recipe.optimizer == "muon":
+        by_muon(model, inside)
+    return Start(
+        model,
+        call,
+        shared,
+        loaded.source,
+        digest,
+        loaded.inputs,
+        blocks,
+        _teacher(recipe, task, layout),
+        parts,
+        rates=rates,
+        maps=inside,
+        still=_still(model) if contender.train else (),
+    )
 
 
 def _carried(
@@ -206,7 +234,7 @@ def _teacher(recipe: Recipe, task: Task, layout: torch.memory_format) -> Teacher
     choice = recipe.distillation.teacher
     loaded = opened(replace(recipe, model=choice), task)
     model = loaded.build()
-    weights.give(model, choice, stem(choice, task))
+    weights.give(model, choice, sizes.arguments(choice, task), stem(choice, task))
     model.to(memory_format=layout).requires_grad_(False)
     call = _caller(loaded.inputs, layout)
     _check(model, call, loaded.inputs, task, recipe, who="teacher")
@@ -235,6 +263,26 @@ def _train_alone(model: nn.Module, arm: str) -> None:
         raise UsageError(f"Arm {arm!r} adds nothing that could be trained alone.", hint="Leave `:train=added` out.")
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in added)
+
+
+def _maps(
+    model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], inputs: Inputs, recipe: Recipe
+) -> frozenset[str]:
+    """Names of the matrices that Muon trains, where it does."""
+    (example,) = examples(inputs)
+    return maps.hidden(model, call, example) if recipe.optimizer == "muon" else frozenset()
+
+
+def _still(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the norms with running statistics that are not trained: in evaluation they stay what they are."""
+    added = {id(part) for layer in laurel_layers(model).values() for part in layer.modules()}
+    return tuple(
+        path
+        for path, module in model.named_modules()
+        if not {"running_mean", "running_var"}.isdisjoint(module._buffers)
+        and id(module) not in added
+        and not any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    )
 
 
 def _again(recipe: Recipe, task: Task) -> nn.Module:

@@ -117,7 +117,7 @@ def train(
     group.agree(world=group.world, step=state.step, start=begun.sha256, **mine)
     cadence = _Cadence()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    model.train()
+    begun.training()
     with Batches(task, recipe, seed, group, state.step) as coming:
         while state.step < recipe.steps and state.diverged is None:
             began = time.perf_counter()
@@ -161,7 +161,7 @@ def coefficients(model: nn.Module, group: Group | None = None) -> list[dict[str,
 
 
 def _updaters(begun: Start, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    updaters = optimizers(begun.model, recipe, begun.rates)
+    updaters = optimizers(begun.model, recipe, begun.rates, begun.maps)
     if begun.growth is not None:
         begin_momentum(updaters)
     return updaters
@@ -230,7 +230,7 @@ def _evaluate(
     began = time.perf_counter()
     model.eval()
     loss, accuracy = evaluated(partial(begun.call, model), recipe, task, group)
-    model.train()
+    begun.training()
     found = {"step": state.step, "samples": state.step * recipe.batch, "loss": loss, "accuracy": accuracy}
     state.seconds["evaluation"] += time.perf_counter() - began
     if not math.isfinite(found["loss"]):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ResourceError
 from laurel_cli.laurel import keep
+from laurel_cli.laurel.beside import keep_generation
 from laurel_cli.models.copies import copied
 from laurel_cli.models.stems import USUAL
 from laurel_cli.proxy import lora, weights
@@ -71,6 +72,8 @@ def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model:
     else:
         vars(model)[keep.BUILT] = _built(recipe, task)
         keep.write(model, place)
+        if recipe.model.weights:
+            keep_generation(model, Path(recipe.model.weights).expanduser(), place)
     if task.kind == "text" and (definition := task.tokenizer or of_bytes()):
         (place / TOKENIZER).write_text(definition, encoding="utf-8")
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from laurel_cli.devices.cpu import Cpu
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy import batches
 from laurel_cli.proxy.contenders import parse_contenders
+from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.proxy.start import start
+from laurel_cli.proxy.trial import Stopped, train
 from laurel_cli.proxy.weights import checksum
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study import written
@@ -165,6 +168,71 @@ def test_weights_of_a_model_with_another_stem_are_refused(tmp_path: Path, cache:
     with pytest.raises(RecordError, match=r"computes otherwise.*stem=2, this one 1"):
         prepare(planned(replace(asked, weights=place, stem=1, study=tmp_path / "other")))
     prepare(planned(replace(asked, weights=place, study=tmp_path / "same")))
+
+
+@pytest.mark.parametrize("spelled", ["paper-c4", "shape:paper-c4"])
+def test_heads_that_nobody_names_again_are_held_against_those_of_the_weights(
+    tmp_path: Path, cache: Path, spelled: str
+) -> None:
+    heads = {"model_args": {"heads": 8}}
+    asked = small_study(tmp_path / "s", arms="rw", steps=1, seeds=1, controls=False, keep_weights=True, **heads)
+    begun = prepare(planned(asked))
+    content = run_trial(begun.folder, "baseline", 0, command="", keep=True)
+    place = begun.folder / content["weights"]["folder"] / "model.safetensors"
+    again = replace(asked, model=spelled, weights=place, keep_weights=False)
+    with pytest.raises(RecordError, match=r"computes otherwise.*heads=8, this one 2"):
+        prepare(planned(replace(again, model_args=None, study=tmp_path / "other")))
+    prepare(planned(replace(again, study=tmp_path / "same")))
+
+
+def test_lists_of_json_are_the_tuples_that_they_were(tmp_path: Path, cache: Path) -> None:
+    asked = TrainSettings(
+        model="timm:resnet18", width=8, layers=(1, 1, 1, 1), task="scenes", arms="rw", controls=False, device="cpu",
+        study=tmp_path / "s", seeds=1, steps=2, batch=8, keep_weights=True, train_limit=32, evaluation_limit=16,
+        model_args={"layers": [1, 1, 1, 1]},
+    )  # fmt: skip
+    begun = prepare(planned(asked))
+    content = run_trial(begun.folder, "baseline", 0, command="", keep=True)
+    place = begun.folder / content["weights"]["folder"]
+    prepare(planned(replace(asked, weights=place, model_args=None, study=tmp_path / "same")))
+
+
+@pytest.mark.parametrize("arm", ["rw:train=added", "baseline:train=lora@2", "rw+lr@2:train=lora@2"])
+def test_norms_that_are_not_trained_keep_their_statistics(tmp_path: Path, arm: str) -> None:
+    """Running means of batch norms are no parameters: training mode alone moves them. Nor do evaluations, or stops."""
+    if "lora" in arm:
+        pytest.importorskip("peft")
+    task = image_task()
+    recipe, given = trained(tmp_path, cnn_recipe(steps=6, evaluations=3, lr=0.05), task)
+    begun = start(parse_contenders(arm)[-1], recipe, task, 0)
+    stops = iter([False, False, True])
+    with pytest.raises(Stopped):
+        train(begun, recipe, task, 0, group=Group(Cpu()), path=tmp_path / "t.pt", stop=lambda: next(stops))
+    begun = start(parse_contenders(arm)[-1], recipe, task, 0)
+    state = train(begun, recipe, task, 0, group=Group(Cpu()), path=tmp_path / "t.pt")
+    assert state.step == 6
+    own = dict(begun.model.named_buffers())
+    assert sum(name.endswith("running_mean") for name in own) > 5
+    assert all(torch.equal(own[name], given[name]) for name in own.keys() & given.keys())
+    assert not all(norm.training for norm in begun.model.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    whole = start(parse_contenders("rw")[-1], recipe, task, 0)
+    train(whole, recipe, task, 0, group=Group(Cpu()))
+    moved = dict(whole.model.named_buffers())
+    assert not any(torch.equal(moved[name], given[name]) for name in moved if name.endswith("running_mean"))
+
+
+def test_a_model_that_goes_on_generates_as_the_given_one_is_asked_to(tmp_path: Path, cache: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    shape = {"n_layer": 1, "n_embd": 24, "n_head": 3, "n_positions": 32, "vocab_size": 256}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape))
+    model.generation_config.max_new_tokens = 7
+    model.save_pretrained(tmp_path / "t")
+    asked = replace(small_study(tmp_path / "s", arms="rw", steps=1, seeds=1, controls=False), layers=None, width=None)
+    folder = prepare(planned(replace(asked, model="gpt2", weights=tmp_path / "t", model_args=shape))).folder
+    for arm in ("baseline", "rw"):
+        place = folder / run_trial(folder, arm, 0, command="", keep=True)["weights"]["folder"]
+        opened = transformers.AutoModelForCausalLM.from_pretrained(place)
+        assert (opened.config.use_cache, opened.generation_config.max_new_tokens) == (True, 7)
 
 
 def test_what_given_weights_lose_before_the_first_step_is_said(settings: TrainSettings) -> None:

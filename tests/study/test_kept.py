@@ -87,6 +87,8 @@ def test_transformers_opens_its_own_folder_and_writes_with_its_tokenizer(tmp_pat
     study, trial = trained(tmp_path, GPT2, "baseline")
     place = tmp_path / "study" / trial["weights"]["folder"]
     model = transformers.AutoModelForCausalLM.from_pretrained(place)
+    assert model.config.use_cache is True
+    assert model.generation_config.use_cache is True
     assert loss_of(model, study) == pytest.approx(trial["final"]["loss"], rel=1e-5)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(place / "tokenizer.json"))
     text = 'def f(x):\n\treturn "ümlaut, \x00 €  漢字"\n'
