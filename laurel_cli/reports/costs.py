@@ -186,7 +186,7 @@ def _read_with_care(setting: Setting, records: Sequence[Record], arms: Sequence[
             "with the narrowest interval of its ratio, where none has an interval the newest"
         )
         if is_host(setting.device.partition(" ")[0]) and not any(one.content["device"].get("cpu") for one in records):
-            yield f"they do not tell the model of their processor, and may be of different machines ({setting.text})"
+            yield f"the model of their processor is not told: they may be of different machines ({setting.text})"
     home = next((one.record for one in arms if one.arm.kind is BASELINE), None)
     others: dict[str, list[Timed]] = {}
     for one in arms:
