@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LORA = re.compile(r"lora@([1-9]\d{0,5})")
 """How LoRA stands in an arm's name, after `:train=`."""
+STEP = re.compile(r":(?:train|grow)=[^:]+")
+"""Settings in the name of an arm of which a training step is another: part of its weights, or of its blocks, alone."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class Arm:
         own = (self.kind.name, self.blocks or self.name) if self.spec is None else self.spec.form
         lora = LORA.search(self.name)
         return own if lora is None else (*own, lora[0])
+
+    @property
+    def step_form(self) -> tuple[Any, ...]:
+        """What the time and memory of its training steps depend on: also on what is trained of it, and on growth."""
+        return (*self.form, *STEP.findall(self.name))
 
     @property
     def family(self) -> str:

@@ -54,7 +54,8 @@ class Cpu(Device):
     def described(self) -> str:
         """Its model, threads, cores."""
         threads = torch.get_num_threads()
-        return f"{_model()}, {threads} thread{'s' * (threads != 1)}, {os.cpu_count()} cores seen"
+        model = _model() or platform.machine() or "unknown CPU"
+        return f"{model}, {threads} thread{'s' * (threads != 1)}, {os.cpu_count()} cores seen"
 
     def time(self, call: Call, repeats: int) -> float:
         """By the monotonic clock; without garbage collections in between."""
@@ -85,8 +86,9 @@ class Cpu(Device):
         return held + highest
 
     def facts(self) -> dict[str, Any]:
-        """Threads, the load of the machine, the processor's clock."""
+        """Its model where the system tells it, threads, the load of the machine, the processor's clock."""
         facts: dict[str, Any] = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
+        facts |= {"cpu": model} if (model := _model()) else {}
         with suppress(OSError):
             facts["load"] = os.getloadavg()[0]
         with suppress(OSError), open("/proc/cpuinfo") as file:  # noqa: PTH123
@@ -102,9 +104,18 @@ class Cpu(Device):
 
 
 def _model() -> str:
+    """`AMD EPYC 7B13, family 25 model 1`; "" where the system does not tell it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next((name for name in names if name), platform.processor() or platform.machine() or "unknown CPU")
+    parts = [line.partition(":") for line in lines]
+    said = {name.strip(): value.strip() for name, _, value in parts if value.strip() not in ("", "unknown")}
+    if "model name" in said:
+        # Clouds cut the names of theirs to "AMD EPYC", of whatever generation.
+        numbers = f", family {said['cpu family']} model {said['model']}" if {"cpu family", "model"} <= set(said) else ""
+        return said["model name"] + numbers
+    if "CPU part" in said:  # ARM has numbers in the place of names
+        return f"implementer {said.get('CPU implementer', '?')} part {said['CPU part']}"
+    processor = platform.processor()
+    return processor if " " in processor else ""  # "arm", "x86_64": of every model

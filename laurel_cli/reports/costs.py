@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
+from laurel_cli.devices import is_host
+from laurel_cli.records.store import Record
 from laurel_cli.reports.frontier import AddedCost
 from laurel_cli.reports.join import Model, Setting, arms_of, newest_first, sample_input, settings
 from laurel_cli.reports.studies import Trials
+from laurel_cli.reports.timed import Form, Timed, form_of, timed
+from laurel_cli.reports.words import listed, milliseconds
 from laurel_cli.verdict.paired import CONFIDENCE
 
 COSTS = ("parameters", "flops", "latency", "step", "memory")
@@ -22,16 +26,19 @@ TITLES = {
     "step": "time of a training step added",
     "memory": "peak memory added",
 }
-Form = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Paid:
-    """What one arm costs: beyond the baseline in percent, and in the unit of the axis in all and added."""
+    """What one arm costs: beyond the baseline in percent, and in the unit of the axis in all and added.
+
+    With `lower_bound` an operator of it was not counted.
+    """
 
     cost: AddedCost
     total: float | None = None
     added: float | None = None
+    lower_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,9 @@ class Axis:
     Attributes:
         name: "latency", "latency_2": unique in a comparison; `kind` one of `COSTS`.
         setting: in words, "" where there is none.
-        paid: by `Arm.form`.
+        paid: by `timed.form_of`; `of` asks for an arm.
         sources: names of the records that its figures are from.
+        trains: whether it is paid in training.
     """
 
     name: str
@@ -50,11 +58,16 @@ class Axis:
     setting: str
     paid: Mapping[Form, Paid]
     sources: tuple[str, ...]
+    trains: bool = False
 
     @property
     def title(self) -> str:
         """`latency added`."""
         return TITLES[self.kind]
+
+    def of(self, arm: Arm) -> Paid | None:
+        """What an arm pays; None where that is not known."""
+        return self.paid.get(form_of(arm, trains=self.trains))
 
 
 @dataclass
@@ -70,8 +83,9 @@ class _Ledger:
     paid: dict[Form, Paid] = field(default_factory=dict)
     origin: dict[Form, str] = field(default_factory=dict)
 
-    def put(self, form: Form, paid: Paid, record: str) -> None:
-        self.paid[form], self.origin[form] = paid, record
+    def put(self, form: Form, paid: Paid | None, record: str) -> None:
+        if paid is not None:
+            self.paid[form], self.origin[form] = paid, record
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -98,9 +112,9 @@ def axes(model: Model, trials: Trials | None, kinds: Sequence[str] = COSTS) -> t
 
 def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
     ledger = _Ledger()
-    for arm, item, name, _ in model.once(_counted):
-        if item.get("added_parameters") is not None and arm.form not in ledger.paid:
-            ledger.put(arm.form, _exact(item["parameters"], item["added_parameters"]), name)
+    for one in model.once(_counted):
+        if one.item.get("added_parameters") is not None and one.arm.form not in ledger.paid:
+            ledger.put(one.arm.form, _exact(one.item["parameters"], one.item["added_parameters"]), one.record)
     for arm, records in (trials.by_arm if trials else {}).items():
         for record in records:
             counts = record.content.get("parameters") or {}
@@ -121,71 +135,99 @@ def _parameters(model: Model, trials: Trials | None, found: _Found) -> None:
 
 def _flops(model: Model, trials: Trials | None, found: _Found) -> None:
     wanted = sample_input(str(trials.content["model"].get("input", ""))) if trials else None
-    by_input: dict[str, list[tuple[Arm, Mapping[str, Any], str]]] = {}
-    for arm, item, name, described in model.once(_counted):
-        by_input.setdefault(described, []).append((arm, item, name))
-    if wanted is not None and by_input and wanted not in by_input:
+    by_sample: dict[str, list[_Counted]] = {}
+    for one in model.once(_counted):
+        by_sample.setdefault(one.sample, []).append(one)
+    if wanted is not None and by_sample and wanted not in by_sample:
         found.notes.append(
-            f"FLOPs were counted for {', '.join(sorted(by_input))} alone, the study's input is {wanted}: not shown"
+            f"FLOPs were counted for {', '.join(sorted(by_sample))} alone, the study's input is {wanted}: not shown"
         )
-    for described in sorted(by_input) if wanted is None else [wanted] if wanted in by_input else []:
+    for sample in sorted(by_sample) if wanted is None else [wanted] if wanted in by_sample else []:
         ledger = _Ledger()
-        for arm, item, name in by_input[described]:
-            if item.get("added_flops") is not None and item.get("flops") and arm.form not in ledger.paid:
-                ledger.put(arm.form, _operations(arm, item), name)
-                if item.get("uncounted"):
-                    found.notes.append(f"{arm.name}: its FLOPs are a lower bound, an operator of it is not counted")
+        for one in by_sample[sample]:
+            if one.item.get("added_flops") is not None and one.item.get("flops") and one.arm.form not in ledger.paid:
+                ledger.put(one.arm.form, _operations(one), one.record)
+                if one.item.get("uncounted"):
+                    what = "its FLOPs are a lower bound, an operator of it is not counted"
+                    found.notes.append(f"{one.arm.name}: {what}")
         if ledger.paid:
-            found.axes.append(Axis("flops", "flops", described, ledger.paid, ledger.sources))
+            found.axes.append(Axis("flops", "flops", sample, ledger.paid, ledger.sources))
 
 
-def _operations(arm: Arm, item: Mapping[str, Any]) -> Paid:
+def _operations(one: _Counted) -> Paid:
     """FLOPs of products, and the elementwise operations that are paid with them."""
-    paid = _exact(item["flops"], item["added_flops"])
-    elementwise = 0 if arm.kind is BASELINE else item.get("added_elementwise_flops")
-    return replace(paid, cost=replace(paid.cost, beside=elementwise))
+    paid = _exact(one.item["flops"], one.item["added_flops"])
+    elementwise = 0 if one.arm.kind is BASELINE else one.item.get("added_elementwise_flops")
+    cost = replace(paid.cost, beside=elementwise)
+    cost = replace(cost, low=-math.inf, high=math.inf, beside=None) if one.partly else cost
+    return replace(paid, cost=cost, lower_bound=bool(one.item.get("uncounted")))
 
 
 def _timed(model: Model, kinds: Sequence[str], found: _Found) -> None:
-    for setting, records in model.once(settings).items():
-        kind = "step" if setting.mode == "train" else "latency"
+    for setting, arms in model.once(timed).items():
+        trains = setting.mode == "train"
+        kind = "step" if trains else "latency"
         times, peaks = _Ledger(), _Ledger()
-        for record in records:
-            baseline: Mapping[str, Any] = next((a for a in record.content["arms"] if a["name"] == "baseline"), {})
-            for arm, item in arms_of(record).items():
-                _keep_narrowest(times, arm.form, _time(arm, item), record.name)
-                _keep_narrowest(peaks, arm.form, _peak(item, baseline), record.name)
+        for form, one in arms.items():
+            times.put(form, _time(one.arm, one.item), one.record.name)
+            peaks.put(form, _peak(one.item, one.baseline), one.record.name)
         for wanted, ledger in ((kind, times), ("memory", peaks)):
             if wanted in kinds and any(form[0] != "baseline" for form in ledger.paid):
-                found.axes.append(Axis(wanted, wanted, setting.text, ledger.paid, ledger.sources))
-        if len(records) > 1:
-            found.notes.append(
-                f"{len(records)} profiles in one setting ({setting.text}): of an arm that stands in several, the "
-                "ratio with the narrowest interval is used"
-            )
-    _warn_of_versions(model, found)
+                found.axes.append(Axis(wanted, wanted, setting.text, ledger.paid, ledger.sources, trains))
+        if {kind, "memory"} & set(kinds):
+            found.notes += _read_with_care(setting, model.once(settings)[setting], list(arms.values()))
 
 
-def _warn_of_versions(model: Model, found: _Found) -> None:
-    by_text: dict[str, list[Setting]] = {}
-    for setting in model.once(settings):
-        by_text.setdefault(setting.text, []).append(setting)
-    for text, alike in by_text.items():
-        if len(alike) > 1:
-            found.notes.append(f"profiles with torch {', '.join(s.torch or '?' for s in alike)} stand apart ({text})")
+def _read_with_care(setting: Setting, records: Sequence[Record], arms: Sequence[Timed]) -> Iterator[str]:
+    """What the profiles of one setting say of themselves, and what follows from their being several."""
+    if len(records) > 1:
+        yield (
+            f"{len(records)} profiles in one setting ({setting.text}): all figures of an arm are of one of them, that "
+            "with the narrowest interval of its ratio, where none has an interval the newest"
+        )
+        if is_host(setting.device.partition(" ")[0]) and not any(one.content["device"].get("cpu") for one in records):
+            yield f"the model of their processor is not told: they may be of different machines ({setting.text})"
+    home = next((one.record for one in arms if one.arm.kind is BASELINE), None)
+    others: dict[str, list[Timed]] = {}
+    for one in arms:
+        if home is not None and one.record.name != home.name:
+            others.setdefault(one.record.name, []).append(one)
+    for group in others.values():
+        took = (group[0].baseline.get("milliseconds") or {}).get("median")
+        if took is not None:
+            names = listed([one.arm.name for one in group])
+            base = f"whose baseline took {milliseconds(took)} ms"
+            yield f"milliseconds of {names} are of another run, {base} ({setting.text})"
+    for record in {one.record.name: one.record for one in arms}.values():
+        yield from (f"{record.name}: {said}" for said in record.content.get("warnings") or ())
 
 
-def _counted(model: Model) -> list[tuple[Arm, Mapping[str, Any], str, str]]:
-    """(arm, what was counted, the record's name, one sample of the input) of every count, the newest first.
+@dataclass(frozen=True)
+class _Counted:
+    """What a count says of an arm: with its record, one sample of the input, the operators that the baseline lacks."""
+
+    arm: Arm
+    item: Mapping[str, Any]
+    record: str
+    sample: str
+    partly: bool
+    """Whether an operator of it is not counted that the baseline does not have as often: what it adds is not known."""
+
+
+def _counted(model: Model) -> list[_Counted]:
+    """Every count of an arm, the newest first.
 
     Every study leaves a count of its own. Of those that say the same of an arm the newest stands for all.
     """
-    found: dict[str, tuple[Arm, Mapping[str, Any], str, str]] = {}
+    found: dict[str, _Counted] = {}
     for record in newest_first(model.analyses):
-        described = sample_input(str(record.content["model"].get("input", "")))
-        for arm, item in arms_of(record).items():
-            said = json.dumps([repr(arm), item, described], sort_keys=True)
-            found.setdefault(said, (arm, item, record.name, described))
+        sample = sample_input(str(record.content["model"].get("input", "")))
+        arms = arms_of(record)
+        usual = next((item.get("uncounted") for arm, item in arms.items() if arm.kind is BASELINE), None)
+        for arm, item in arms.items():
+            partly = bool(item.get("uncounted")) and item["uncounted"] != usual
+            said = json.dumps([repr(arm), item, sample], sort_keys=True)
+            found.setdefault(said, _Counted(arm, item, record.name, sample, partly))
     return list(found.values())
 
 
@@ -219,13 +261,6 @@ def _peak(item: Mapping[str, Any], baseline: Mapping[str, Any]) -> Paid | None:
     return None if peak is None or not base else _exact(peak, peak - base)
 
 
-def _keep_narrowest(ledger: _Ledger, form: Form, new: Paid | None, record: str) -> None:
-    """Ties keep the first, which is the newest."""
-    old = ledger.paid.get(form)
-    if new is not None and (old is None or new.cost.high - new.cost.low < old.cost.high - old.cost.low):
-        ledger.put(form, new, record)
-
-
 def _numbered(found: Sequence[Axis]) -> list[Axis]:
     """`latency`, `latency_2`, in the order of `COSTS` and then of their settings."""
     ordered = sorted(found, key=lambda axis: COSTS.index(axis.kind))
@@ -234,5 +269,5 @@ def _numbered(found: Sequence[Axis]) -> list[Axis]:
     for axis in ordered:
         seen[axis.kind] = seen.get(axis.kind, 0) + 1
         name = axis.kind if seen[axis.kind] == 1 else f"{axis.kind}_{seen[axis.kind]}"
-        named.append(Axis(name, axis.kind, axis.setting, axis.paid, axis.sources))
+        named.append(replace(axis, name=name))
     return named

@@ -167,9 +167,9 @@ def _model(model: Model) -> dict[str, Any]:
 def _costs(arm: Arm, paid: Sequence[Axis]) -> dict[str, Any]:
     found = {}
     for axis in paid:
-        if arm.form not in axis.paid:
+        item = axis.of(arm)
+        if item is None:
             continue
-        item = axis.paid[arm.form]
         found[axis.name] = {
             "percent": finite(item.cost.value),
             "low": finite(item.cost.low),
@@ -179,7 +179,7 @@ def _costs(arm: Arm, paid: Sequence[Axis]) -> dict[str, Any]:
             "added": item.added,
         }
         if axis.kind == "flops":
-            found[axis.name]["elementwise_added"] = item.cost.beside
+            found[axis.name] |= {"elementwise_added": item.cost.beside, "lower_bound": item.lower_bound}
     return found
 
 
@@ -190,7 +190,7 @@ def _environment(records: Iterable[Record]) -> list[dict[str, str]]:
         versions = record.content.get("versions") or {}
         device = record.content.get("device") or {}
         known = ", ".join(f"{name} {value}" for name, value in sorted(versions.items()) if value)
-        where = " ".join(str(device[key]) for key in ("name", "gpu") if device.get(key))
+        where = " ".join(str(device[key]) for key in ("name", "cpu", "gpu") if device.get(key))
         found.add((record.kind, where or "-", known or "-"))
     return [{"kind": kind, "device": device, "versions": versions} for kind, device, versions in sorted(found)]
 

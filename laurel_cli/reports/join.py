@@ -6,6 +6,7 @@ different studies never stands on one axis: each of these is a `Setting` or a co
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from laurel_cli.arms import Arm, read
+from laurel_cli.devices import is_host
 from laurel_cli.errors import LaurelError
+from laurel_cli.latency.allocator import KEEP, VARIABLES
 from laurel_cli.records.store import Record
 from laurel_cli.reports.arms import options_of
 
@@ -25,7 +28,14 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Setting:
-    """Under what times and peaks were measured: what may stand on one axis."""
+    """Under what times and peaks were measured: what may stand on one axis.
+
+    Attributes:
+        device: with the processor's model, which older records do not tell: they are a setting of their own.
+        allocator: of the processor's memory; "" of other devices, and of older records, which do not tell it either.
+        arguments: that the model was built with.
+        apart: what tells it from other settings of the same words: versions and the like, which few readers need.
+    """
 
     mode: str
     device: str
@@ -34,13 +44,20 @@ class Setting:
     channels_last: bool
     input: str
     torch: str
+    allocator: str
+    arguments: str
+    apart: str = ""
 
     @property
     def text(self) -> str:
-        """`infer, x: float32 [1, 3, 224, 224], float32, eager, cpu (2 threads)`."""
-        traits = [self.mode, self.input, self.dtype, "compiled" if self.compile else "eager"]
+        """`infer, x: float32 [1, 3, 224, 224], float32, eager, cpu (AMD EPYC 7B13, 2 threads)`."""
+        traits = [self.mode, *([self.input] if self.input else []), self.dtype]
+        traits.append("compiled" if self.compile else "eager")
         traits += ["channels last"] if self.channels_last else []
-        return ", ".join([*traits, self.device])
+        traits.append(self.device)
+        name = self.allocator.partition(",")[0]
+        traits += [f"{name} allocator"] if name not in ("", KEEP) else []
+        return ", ".join([*traits, self.apart] if self.apart else traits)
 
 
 @dataclass
@@ -113,21 +130,52 @@ def models(records: Iterable[Record]) -> list[Model]:
 
 
 def settings(model: Model) -> dict[Setting, list[Record]]:
-    """The model's profiles by setting, in the order of their text."""
+    """The model's profiles by setting, in the order of their text, the newest of each first."""
     groups: dict[Setting, list[Record]] = {}
     for record in model.profiles:
-        content = record.content
-        setting = Setting(
-            mode=str(content["mode"]),
-            device=device_name(content),
-            dtype=str(content["dtype"]),
-            compile=bool(content.get("compile")),
-            channels_last=bool(content.get("channels_last")),
-            input=str(content["model"].get("input", "")),
-            torch=str((content.get("versions") or {}).get("torch", "")),
-        )
-        groups.setdefault(setting, []).append(record)
-    return {key: newest_first(groups[key]) for key in sorted(groups, key=lambda s: (s.text, s.torch))}
+        groups.setdefault(_setting(record.content), []).append(record)
+    told = {replace(one, apart=_apart(one, groups)): records for one, records in groups.items()}
+    return {one: newest_first(told[one]) for one in sorted(told, key=lambda one: one.text)}
+
+
+def _setting(content: Mapping[str, Any]) -> Setting:
+    return Setting(
+        mode=str(content["mode"]),
+        device=device_name(content),
+        dtype=str(content["dtype"]),
+        compile=bool(content.get("compile")),
+        channels_last=bool(content.get("channels_last")),
+        input=str(content["model"].get("input", "")),
+        torch=str((content.get("versions") or {}).get("torch", "")),
+        allocator=_allocator(content),
+        arguments=_arguments(content),
+    )
+
+
+def _apart(one: Setting, others: Iterable[Setting]) -> str:
+    """`torch 2.15.0`: the fields of which its text says nothing, where another setting has the same text."""
+    alike = [other for other in others if other.text == one.text]
+    names = ("torch", "allocator", "arguments")
+    hidden = [name for name in names if len({getattr(other, name) for other in alike}) > 1]
+    return ", ".join(f"{name} {getattr(one, name) or 'not told'}" for name in hidden)
+
+
+def _allocator(content: Mapping[str, Any]) -> str:
+    """`keep, glibc 2.36`, with what the user set; "" of older records, and of devices with a memory of their own."""
+    told = content.get("allocator")
+    if not is_host(str(content["device"]["name"])) or not isinstance(told, Mapping):
+        return ""
+    loaded, variables = told.get("preloaded"), told.get("variables")
+    names = [str(name) for name in loaded] if isinstance(loaded, list) and loaded else [str(told.get("name") or "")]
+    set_to = json.dumps(variables, sort_keys=True) if variables and variables != VARIABLES else ""
+    return ", ".join(str(part) for part in (*names, told.get("libc"), set_to) if part)
+
+
+def _arguments(content: Mapping[str, Any]) -> str:
+    """`heads=4 layers=2`: they may change the time of a model, and not what tells its architecture."""
+    options = content.get("options")
+    given = options.get("model_args") if isinstance(options, Mapping) else None
+    return " ".join(f"{name}={given[name]}" for name in sorted(given)) if isinstance(given, Mapping) else ""
 
 
 def arms_of(record: Record) -> dict[Arm, Mapping[str, Any]]:
@@ -142,18 +190,24 @@ def arms_of(record: Record) -> dict[Arm, Mapping[str, Any]]:
 
 
 def device_name(content: Mapping[str, Any]) -> str:
-    """`cpu (2 threads)`, `cuda:0 (NVIDIA H100)`."""
+    """`cpu (AMD EPYC 7B13, 2 threads)`, `cpu (2 threads)` of older records, `cuda:0 (NVIDIA H100)`, `xla (TPU)`."""
     device = content.get("device") or {}
-    known = [str(device["gpu"])] if device.get("gpu") else []
-    known += (
-        [f"{device['threads']} thread{'s' * (device['threads'] != 1)}"] if device.get("threads") and not known else []
-    )
-    return " ".join([str(device.get("name", "")), *(f"({item})" for item in known)]).strip()
+    name = str(device.get("name", ""))
+    models = [device.get(key) for key in ("cpu", "gpu", "accelerator", "runtime")]
+    known = [str(model) for model in models if model and model != name]
+    threads = 0 if device.get("gpu") else device.get("threads")
+    known += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
+    return f"{name} ({', '.join(known)})" if known else name
 
 
 def sample_input(text: str) -> str:
     """An input's description without its batch: what one sample is."""
-    return _BATCH.sub("[N", text)
+    return with_batch(text, "N")
+
+
+def with_batch(text: str, batch: str) -> str:
+    """An input's description with another batch."""
+    return _BATCH.sub(f"[{batch}", text)
 
 
 def _told_by_their_study(records: Sequence[Record]) -> list[Record]:

@@ -334,9 +334,11 @@ def _notes(document: Item, timed: StepTimes) -> list[str]:
             "dial, and a size may lie off the line for it."
         )
     if timed.setting:
-        notes.append(f"In time: steps of training as laurel profile timed them ({timed.setting}).")
+        told = f"In time: training steps as laurel profile timed them ({timed.setting}), of the trained input"
+        notes.append(f"{told}. Not measured: {'; '.join(timed.lacking)}." if timed.lacking else f"{told}.")
     else:
-        notes.append("In time nothing is known: no laurel profile --mode train of these sizes' models was found.")
+        lacking = f": {'; '.join(timed.lacking)}" if timed.lacking else ""
+        notes.append(f"In time nothing is measured{lacking}.")
     return notes
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from laurel_cli.arms import Arm
 from laurel_cli.reports import frontier
-from laurel_cli.reports.costs import Axis
-from laurel_cli.reports.frontier import AddedCost
+from laurel_cli.reports.costs import Axis, Paid
 from laurel_cli.reports.quality import CONTROLS, Quality
 from laurel_cli.reports.savings import Saving, saving
 from laurel_cli.verdict.findings import NAIVE, UNCONTROLLED
@@ -21,13 +20,13 @@ class Point:
     """An arm in a panel.
 
     Attributes:
-        cost: beyond the baseline.
+        paid: beyond the baseline.
         status: of `frontier.status`; CONTROL of the positive control, which stands beside and is no rival.
         saving: against naive scaling at equal quality; None where that is not known.
     """
 
     arm: Arm
-    cost: AddedCost
+    paid: Paid
     status: str
     saving: Saving | None
 
@@ -43,34 +42,30 @@ class Panel:
 
 def panel(axis: Axis, quality: Quality) -> Panel:
     """The panel of an axis: the arms whose quality and cost are known."""
-    arms = [arm for arm in quality.drawn if arm.form in axis.paid]
-    rivals = [arm for arm in arms if quality.findings[arm].role not in CONTROLS]
-    costs = [axis.paid[arm.form].cost for arm in rivals]
+    paid = {arm: cost for arm in quality.drawn if (cost := axis.of(arm)) is not None}
+    rivals = [arm for arm in paid if quality.findings[arm].role not in CONTROLS]
+    costs = [paid[arm].cost for arm in rivals]
     known = [quality.known(arm) for arm in rivals]
     points = []
-    for arm in arms:
+    for arm in paid:
         status = frontier.CONTROL
         if arm in rivals:
             i = rivals.index(arm)
             status = frontier.status(i, costs, lambda a, b: quality.better(rivals[a], rivals[b]), known)
             if status == frontier.FRONTIER and quality.findings[arm].verdict == UNCONTROLLED:
                 status = frontier.UNCONTROLLED
-        points.append(Point(arm, axis.paid[arm.form].cost, status, _saving(arm, axis, quality)))
-    missing = tuple(arm for arm in quality.drawn if arm.form not in axis.paid)
+        points.append(Point(arm, paid[arm], status, _saving(arm, axis, quality)))
+    missing = tuple(arm for arm in quality.drawn if arm not in paid)
     return Panel(axis, tuple(points), missing)
 
 
 def _saving(arm: Arm, axis: Axis, quality: Quality) -> Saving | None:
     finding, judgement = quality.findings[arm], quality.judgement
     naive = next((other for other, item in quality.findings.items() if item.name == NAIVE), None)
-    if judgement.naive is None or finding.share_of_naive is None or naive is None or naive.form not in axis.paid:
+    ours, theirs = axis.of(arm), None if naive is None else axis.of(naive)
+    if judgement.naive is None or finding.share_of_naive is None or ours is None or theirs is None:
         return None
-    found = saving(
-        finding.share_of_naive,
-        judgement.share_confidence(finding),
-        axis.paid[arm.form].cost,
-        axis.paid[naive.form].cost,
-    )
+    found = saving(finding.share_of_naive, judgement.share_confidence(finding), ours.cost, theirs.cost)
     return found if found is not None and found.known else None
 
 
@@ -85,11 +80,12 @@ def document(found: Panel, labels: Mapping[Arm, str]) -> dict[str, Any]:
         "arms": [
             {
                 "name": labels[point.arm],
-                "cost_percent": point.cost.value,
-                "cost_low": _finite(point.cost.low),
-                "cost_high": _finite(point.cost.high),
-                "level": point.cost.level,
-                "elementwise_added": point.cost.beside if found.axis.kind == "flops" else None,
+                "cost_percent": point.paid.cost.value,
+                "cost_low": _finite(point.paid.cost.low),
+                "cost_high": _finite(point.paid.cost.high),
+                "level": point.paid.cost.level,
+                "elementwise_added": point.paid.cost.beside if found.axis.kind == "flops" else None,
+                "lower_bound": point.paid.lower_bound,
                 "status": point.status,
                 "times_fewer": None if point.saving is None else _plain(point.saving),
             }

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from laurel_cli.arms import kind_of
+from laurel_cli.laurel.spec import Spec
 from laurel_cli.reports import words
 from laurel_cli.rivals import RIVALS
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
@@ -87,6 +88,7 @@ def _candidates(bodies: Sequence[Item], budgets: Mapping[str, float]) -> list[di
                 said = {"study": body["study"]["name"], "verdict": arm["verdict"], "words": arm["words"]}
                 told = {"gain": arm["gain"], "metric": body["study"]["metric"], "worth": arm["worth"]}
                 told |= {"late_fall": (body["study"]["late_fall"] or {}).get("mean"), "trend": arm["trend"]}
+                told |= {key: body["study"][key] for key in ("starts_from", "taught_by")}
                 item["verdicts"].append(said | told)
     for item in found.values():
         fits = [_fits(item["costs"], name, most) for name, most in budgets.items()]
@@ -142,7 +144,17 @@ def _choice(established: Sequence[Item], bodies: Sequence[Item]) -> tuple[Item |
 
 
 def _doubts(said: Item) -> Iterator[str]:
-    """What speaks against a gain that is established."""
+    """What speaks against a gain that is established, or bounds what it says."""
+    if said["starts_from"]:
+        yield (
+            f"All trials of {said['study']} start from trained weights ({said['starts_from']}): the gain is one of "
+            "training on from them, not of training anew."
+        )
+    if said["taught_by"]:
+        yield (
+            f"Every arm of {said['study']}, the baseline too, is distilled from a teacher ({said['taught_by']}): the "
+            "gain is one of training beside it."
+        )
     if said["trend"] == FADING:
         yield f"It fades there: it is smaller at the end than half way through {said['study']}, a head start."
     fall = said["late_fall"]
@@ -210,13 +222,20 @@ def _disagreements(candidates: Sequence[Item]) -> Iterator[str]:
         claims = any(said["verdict"] in (*GAINS, WORSE) for said in telling)
         apart = {BETTER if said["verdict"] == UNCONTROLLED else said["verdict"] for said in telling}
         if claims and len(apart) > 1:
-            said = "; ".join(f"{one['words']} in {one['study']}" for one in telling)
+            said = "; ".join(f"{one['words']} in {one['study']}{_basis(one)}" for one in telling)
             yield f"The studies disagree on {item['arm']}: {said}."
 
 
+def _basis(study: Item) -> str:
+    """` from trained weights beside a teacher`; "" where a study trains anew."""
+    parts = {"starts_from": " from trained weights", "taught_by": " beside a teacher"}
+    return "".join(said for key, said in parts.items() if study[key])
+
+
 def _untested(fitting: Sequence[Item], bodies: Sequence[Item]) -> dict[str, Any] | None:
-    """What the paper leans on, of the arms that no study has tried."""
-    free = [item for item in fitting if not any(said["verdict"] in TELLING for said in item["verdicts"])]
+    """What the paper leans on, of the arms that no study has tried, with their usual training."""
+    usual = [item for item in fitting if ":" not in item["key"][0]]
+    free = [item for item in usual if not any(said["verdict"] in TELLING for said in item["verdicts"])]
     if not free:
         return None
     inputs = " ".join(text for body in bodies for text in body["model"]["inputs"])
@@ -245,18 +264,28 @@ def _untested(fitting: Sequence[Item], bodies: Sequence[Item]) -> dict[str, Any]
 
 
 def _options(item: Item) -> str:
-    """The command-line options that build an arm, where they are not the defaults."""
+    """The command-line options that build an arm: its whole name where a variant and a rank do not say all of it."""
+    name = item["key"][0]
+    if ":" in name or item["formula"] in RIVALS:
+        return f"--arms {name}{_further(item)}"
+    rank = f" --rank {item['spec']['rank']}" if "@" in name else ""
+    return f"--variant {item['formula']}{rank}{_further(item)}"
+
+
+def _further(item: Item) -> str:
+    """` --lags all`: what its name does not say, where it is not the default."""
     spec = item["spec"] or {}
     if item["formula"] in RIVALS:
-        return f"--arms {item['formula']}" + (f" --per {spec['per']}" if spec["per"] != "connection" else "")
-    parts = [f"--variant {item['formula']}"]
-    parts += [f"--rank {spec['rank']}"] if "@" in item["arm"] else []
-    defaults = {"lags": 3, "normalize": "2softmax", "init": "xavier", "per": "connection"}
-    for key, usual in defaults.items():
-        if spec.get(key, usual) != usual:
-            parts.append(f"--{key} {'all' if spec[key] is None else spec[key]}")
-    parts += ["--vector-weights"] if spec.get("vector_weights") else []
-    return " ".join(parts)
+        usual: Item = {"per": "connection"}
+    else:
+        plain = vars(Spec.parse(item["formula"]).plain)
+        usual = {key: plain[key] for key in ("lags", "history", "normalize", "init", "per")}
+    parts = [
+        f" --{key} {'all' if spec[key] is None else spec[key]}"
+        for key, value in usual.items()
+        if spec.get(key, value) != value
+    ]
+    return "".join([*parts, *([" --vector-weights"] if spec.get("vector_weights") else [])])
 
 
 def _nothing_fits(candidates: Sequence[Item], fitting: Sequence[Item], budgets: Mapping[str, float]) -> list[str]:
@@ -303,7 +332,8 @@ def _rests_on(bodies: Sequence[Item], budgets: Mapping[str, float]) -> list[str]
     for body in studied:
         study = body["study"]
         done, tells = study["trials"]["complete"], "" if _study(body)["tells"] else ", which says nothing"
-        found.append(f"quality: the study {study['name']} on {study['task']['title']}, {done:,} complete trials{tells}")
+        trained = f"{done:,} complete trials{_basis(study)}{tells}"
+        found.append(f"quality: the study {study['name']} on {study['task']['title']}, {trained}")
     return found if studied else [*found, "quality: none recorded"]
 
 
@@ -325,8 +355,12 @@ def _next(
     if "step" in unmeasured:
         commands.append(f"laurel profile {model} --mode train")
     # An arm that stood without controls is worth a study that has them; else what was not tried yet.
-    bare = [item["arm"] for item in candidates if any(said["verdict"] == UNCONTROLLED for said in item["verdicts"])]
-    wanted = bare or ([untested["arm"]] if untested is not None else [])
+    bare = [item for item in candidates if any(said["verdict"] == UNCONTROLLED for said in item["verdicts"])]
+    wanted = bare or [item for item in candidates if untested is not None and item["arm"] == untested["arm"]]
     if wanted and not any(item["established"] for item in candidates):
-        commands.append(f"laurel train-proxy {model} --arms baseline,naive+1,{','.join(wanted)}")
+        alike: dict[str, list[str]] = {}
+        for item in wanted:
+            alike.setdefault(_further(item), []).append(item["key"][0])
+        for further, names in alike.items():
+            commands.append(f"laurel train-proxy {model} --arms baseline,naive+1,{','.join(names)}{further}")
     return commands

@@ -72,18 +72,18 @@ def _row(body: Item, arm: Item) -> dict[str, Any]:
 
 
 def _cost(setting: Item, paid: Item) -> dict[str, Any]:
-    """`added_latency_percent` with `_low` and `_high`, and what the percentage is of."""
+    """`added_latency_percent` with `_low` and `_high`, under what it was measured, and what the percentage is of."""
     kind, _, number = str(setting["name"]).partition("_")
     suffix = f"_{number}" if number else ""
     found = {f"{TOTALS[kind]}{suffix}": paid.get("total"), f"added_{kind}_percent{suffix}": paid.get("percent")}
     if kind in ("latency", "step"):
         found |= {f"added_{kind}_percent_{end}{suffix}": paid.get(end) for end in ("low", "high", "level")}
-        found |= {f"{kind}_setting{suffix}": setting["setting"]}
     else:
         found |= {f"added_{kind}{suffix}": paid.get("added")}
     if kind == "flops":
         found |= {f"added_elementwise{suffix}": paid.get("elementwise_added")}
-    return found
+        found |= {f"flops_lower_bound{suffix}": paid.get("lower_bound")}
+    return found | ({f"{kind}_setting{suffix}": setting["setting"]} if setting["setting"] else {})
 
 
 def _ends(name: str, found: Item | None, middle: str) -> dict[str, Any]:

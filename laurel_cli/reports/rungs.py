@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from laurel_cli.arms import BASELINE as PLAIN
+from laurel_cli.arms import Arm
 from laurel_cli.arms import read as read_arm
-from laurel_cli.arms.base import LORA
-from laurel_cli.errors import LaurelError, RecordError
+from laurel_cli.errors import RecordError
 from laurel_cli.records.files import read_whole
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import Record
 from laurel_cli.reports.arms import options_of
 from laurel_cli.reports.costs import level
-from laurel_cli.reports.join import device_name, usable
+from laurel_cli.reports.join import Model, Setting, arms_of, models, newest_first, sample_input, usable, with_batch
+from laurel_cli.reports.timed import Form, Timed, form_of, timed
+from laurel_cli.reports.words import listed
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.verdict.document import judged, missing
 from laurel_cli.verdict.findings import Judgement
 from laurel_cli.verdict.trials import BASELINE
+
+StepTime = tuple[tuple[float, float, float], float]
+"""(median, low, high) of a ratio of times, and the level of the interval."""
+UNTIMED = "not timed as it was trained, or in too few processes for an interval"
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class SizeFound:
         ratios: FLOPs over the baseline's, by arm; an arm that nobody counted is not in it.
         rates: factors on the learning rate, by arm, as its search found them.
         families: shape and colour in figures, by arm.
+        steps: by arm, the form of its training steps, and how many there are, times the baseline's.
+        input: of one pass of training.
         architecture: of the baseline.
         missing: trials that were declared and have no record.
         commands, warnings: of its records.
@@ -50,6 +59,8 @@ class SizeFound:
     ratios: Mapping[str, float]
     rates: Mapping[str, float]
     families: Mapping[str, str]
+    steps: Mapping[str, tuple[Form, float]]
+    input: str
     architecture: str
     missing: int
     commands: tuple[str, ...]
@@ -68,12 +79,18 @@ class SizeFound:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """How long a training step of an arm takes, by size and arm: (median, low, high) over the baseline's, the level."""
+    """How long the training steps of an arm take, by size and arm: over the baseline's, with their level.
+
+    Attributes:
+        setting: in which they were timed.
+        lacking: what was not measured, and why.
+    """
 
     setting: str = ""
-    ratios: Mapping[tuple[str, str], tuple[tuple[float, float, float], float]] = field(default_factory=dict)
+    ratios: Mapping[tuple[str, str], StepTime] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
-    def ratio(self, size: str, arm: str) -> tuple[tuple[float, float, float], float] | None:
+    def ratio(self, size: str, arm: str) -> StepTime | None:
         """Of one arm at one size; None where it was not timed."""
         return self.ratios.get((size, arm))
 
@@ -91,10 +108,12 @@ def found_at(folder: Path) -> SizeFound | None:
     gathered = gather([place] if place.is_dir() else [])
     records, said = usable(gathered.records)
     trials = [record.content for record in records if record.kind == "trial"]
+    analyses = [record for record in records if record.kind == "analyze"]
     written = [trial["study"]["definition"] for trial in trials if (trial.get("study") or {}).get("definition")]
     judgement = judged([definition, *written], trials)
     controls = judgement.declared.controls
     known = {item.name: item.role for item in judgement.findings}
+    warned = (*judgement.study.warnings, *_lower_bounds(analyses))
     return SizeFound(
         folder.name,
         definition,
@@ -102,45 +121,73 @@ def found_at(folder: Path) -> SizeFound | None:
         tuple(item.name for item in judgement.judged),
         controls.positive if controls.positive in known else None,
         tuple(name for name in controls.recipe if name in known),
-        _ratios([record for record in records if record.kind == "analyze"], trials),
+        _ratios(analyses, trials),
         dict(definition.get("rates") or {}),
-        _families(trials),
+        {name: arm.family for name, (arm, _) in _arms(trials).items()},
+        _steps(trials),
+        _trained_on(trials, definition),
         next((str(trial["model"]["architecture"]) for trial in trials if trial.get("model")), ""),
         _missing(judgement, definition),
         tuple(dict.fromkeys(str(trial["command"]) for trial in trials if trial.get("command"))),
-        tuple(
-            f"size {folder.name}: {one}"
-            for one in (*(p.what for p in gathered.problems), *said, *judgement.study.warnings)
-        ),
+        tuple(f"size {folder.name}: {one}" for one in (*(p.what for p in gathered.problems), *said, *warned)),
     )
 
 
 def times_of(sizes: Sequence[SizeFound], records: Sequence[Record]) -> StepTimes:
-    """From profiles of training steps: of the one setting that knows most sizes, the narrowest interval of each."""
-    by_setting: dict[str, dict[tuple[str, str], tuple[tuple[float, float, float], float]]] = {}
-    names = {one.architecture: one.name for one in sizes if one.architecture}
-    for record in records:
-        content = record.content
-        if record.kind != "profile" or content.get("mode") != "train":
-            continue
-        size = names.get(str((content.get("model") or {}).get("architecture")))
-        if size is None:
-            continue
-        how = "compiled" if content.get("compile") else "eager"
-        setting = ", ".join([str(content.get("dtype")), how, device_name(content)])
-        kept = by_setting.setdefault(setting, {})
-        for item in content["arms"]:
-            ratio = item.get("ratio") or {}
-            if not ratio.get("low") or not ratio.get("high"):
-                continue
-            ends = (float(ratio["median"]), float(ratio["low"]), float(ratio["high"]))
-            old = kept.get((size, item["name"]))
-            if old is None or ends[2] / ends[1] < old[0][2] / old[0][1]:
-                kept[size, item["name"]] = (ends, level(item))
+    """From profiles of training steps, of the model, the formulas and the input that were trained.
+
+    All are of one setting: that in which most sizes have a time with an interval.
+    """
+    profiles = usable(record for record in records if record.kind == "profile")[0]
+    by_architecture = {model.architecture: model for model in models(profiles) if model.architecture}
+    by_setting: dict[Setting, dict[str, dict[str, StepTime]]] = {}
+    why: dict[str, str] = {}
+    for size in sizes:
+        fits, why[size.name] = _fitting(size, by_architecture.get(size.architecture))
+        for setting, arms in fits.items():
+            known = {arm: _ratio_of(arms, *size.steps.get(arm, ((), 1.0))) for arm in size.arms}
+            by_setting.setdefault(setting, {})[size.name] = {arm: one for arm, one in known.items() if one is not None}
     if not by_setting:
-        return StepTimes()
-    best = min(by_setting, key=lambda setting: (-len({size for size, _ in by_setting[setting]}), setting))
-    return StepTimes(best, by_setting[best])
+        best, chosen = "", {}
+    else:
+        setting = min(by_setting, key=lambda one: (-sum(map(bool, by_setting[one].values())), one.text, one.torch))
+        best, chosen = f"{setting.text}, torch {setting.torch or 'not told'}", by_setting[setting]
+    lacking: dict[str, list[str]] = {}
+    for size in sizes:
+        if size.name not in chosen:
+            lacking.setdefault(why[size.name], []).append(f"size {size.name}")
+        for arm in size.arms if size.name in chosen else ():
+            if arm not in chosen[size.name]:
+                lacking.setdefault(UNTIMED, []).append(f"{arm} at size {size.name}")
+    ratios = {(size, arm): found for size, arms in chosen.items() for arm, found in arms.items()}
+    return StepTimes(best, ratios, tuple(f"{listed(whom)} ({reason})" for reason, whom in lacking.items()))
+
+
+def _fitting(size: SizeFound, model: Model | None) -> tuple[dict[Setting, Mapping[Form, Timed]], str]:
+    """What was timed of the training steps of a size, by what is shared by sizes; why a size is not among the others.
+
+    Its input is its own, and so are the arguments that build its model, which no trial tells as a profile does.
+    """
+    steps = {one: arms for one, arms in (timed(model).items() if model else ()) if one.mode == "train"}
+    if not steps:
+        return {}, "no laurel profile --mode train of its model was found"
+    fits = [one for one in steps if one.input == size.input]
+    if not fits:
+        others = "; ".join(sorted({one.input for one in steps}))
+        return {}, f"it was timed with {others}, and trained with {size.input or 'what its records do not tell'}"
+    shared = [replace(one, input="", arguments="", apart="") for one in fits]
+    if len(set(shared)) < len(shared):
+        return {}, "its model was timed with different arguments"
+    return {one: steps[fit] for one, fit in zip(shared, fits, strict=True)}, "it was timed in another setting"
+
+
+def _ratio_of(arms: Mapping[Form, Timed], form: Form, steps: float) -> StepTime | None:
+    """An arm's time over the baseline's where it has an interval: of all its steps, `steps` times the baseline's."""
+    ratio = (arms[form].item.get("ratio") if form in arms else None) or {}
+    if not ratio.get("low") or not ratio.get("high"):
+        return None
+    middle, low, high = (steps * float(ratio[key]) for key in ("median", "low", "high"))
+    return (middle, low, high), level(arms[form].item)
 
 
 def _definition(path: Path) -> Mapping[str, Any] | None:
@@ -161,33 +208,62 @@ def _definition(path: Path) -> Mapping[str, Any] | None:
 def _ratios(analyses: Sequence[Record], trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """FLOPs of training each arm over the baseline's: of a step, as counted, times its number of steps.
 
-    An arm of another width, another model or LoRA's adapters was not counted; rates and starts change no count.
+    Of a part of the weights trained, LoRA's adapters, another width or another model nothing was counted; rates and
+    starts change no count.
     """
-    counted: dict[str, float] = {}
-    for record in analyses:
-        arms = {item["name"]: item for item in record.content["arms"]}
-        base = (arms.get(BASELINE) or {}).get("flops")
-        if base:
-            counted |= {name: item["flops"] / base for name, item in arms.items() if item.get("flops")}
+    models_trained = {(one.get("architecture"), sample_input(str(one.get("input")))) for one in _each(trials, "model")}
+    counted: dict[Form, float] = {}
+    for record in newest_first(analyses):
+        model = record.content["model"]
+        if (model.get("architecture"), sample_input(str(model.get("input")))) not in models_trained:
+            continue
+        arms = arms_of(record)
+        base = next((item.get("flops") for arm, item in arms.items() if arm.kind is PLAIN), None)
+        for arm, item in arms.items() if base else ():
+            if item.get("flops"):
+                counted.setdefault(arm.form, item["flops"] / base)
     found = {}
-    for trial in trials:
-        arm = trial["arm"]
-        name = str(arm["name"])
-        base_name = name.partition(":")[0]
-        if base_name in counted and not LORA.search(name) and (arm.get("width_factor") or 1) == 1:
-            found[name] = counted[base_name] * float(arm.get("steps_factor") or 1)
+    for name, (arm, plain) in _arms(trials).items():
+        base_name, _, settings = name.partition(":")
+        other = "train=" in settings or "width=" in settings or (plain.get("width_factor") or 1) != 1
+        form = Arm(BASELINE, PLAIN).form if base_name == BASELINE else arm.form
+        if form in counted and not other:
+            found[name] = counted[form] * float(plain.get("steps_factor") or 1)
     return found
 
 
-def _families(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    found = {}
-    for trial in trials:
-        arm = trial["arm"]
-        try:
-            found[str(arm["name"])] = read_arm(str(arm["name"]), arm, options_of(trial)).family
-        except LaurelError:  # an arm from a file that is not at hand: it is drawn as any other
-            found[str(arm["name"])] = str(arm.get("kind") or "against")
-    return found
+def _lower_bounds(analyses: Sequence[Record]) -> list[str]:
+    """A sentence on the arms of which an operator is not counted."""
+    names = {item["name"] for record in analyses for item in record.content["arms"] if item.get("uncounted")}
+    return [f"the FLOPs of {listed(sorted(names))} are a lower bound, an operator is not counted"] if names else []
+
+
+def _steps(trials: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Form, float]]:
+    """By arm: what its training steps cost, and how many there are, times the baseline's."""
+    return {
+        name: (form_of(arm, trains=True), float(plain.get("steps_factor") or 1))
+        for name, (arm, plain) in _arms(trials).items()
+    }
+
+
+def _arms(trials: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Arm, Mapping[str, Any]]]:
+    """By name, each with what its records say of it."""
+    found = {str(trial["arm"]["name"]): trial for trial in trials}
+    return {name: (read_arm(name, trial["arm"], options_of(trial)), trial["arm"]) for name, trial in found.items()}
+
+
+def _each(trials: Sequence[Mapping[str, Any]], key: str) -> Iterator[Mapping[str, Any]]:
+    return (trial[key] for trial in trials if trial.get(key))
+
+
+def _trained_on(trials: Sequence[Mapping[str, Any]], definition: Mapping[str, Any]) -> str:
+    """The input of one pass of training, as a profile describes it; "" where it is not told."""
+    recipe = definition.get("recipe") or {}
+    described = next((str(model["input"]) for model in _each(trials, "model") if model.get("input")), "")
+    if not described or not recipe.get("batch"):
+        return ""
+    parts = int(recipe.get("accumulate") or 1) * int(recipe.get("world") or 1)
+    return with_batch(described, str(int(recipe["batch"]) // parts))
 
 
 def _missing(judgement: Judgement, definition: Mapping[str, Any]) -> int:

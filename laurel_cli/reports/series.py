@@ -12,8 +12,9 @@ from laurel_cli.arms import Arm
 from laurel_cli.laurel.spec import Spec
 from laurel_cli.reports.arms import order
 from laurel_cli.reports.costs import level
-from laurel_cli.reports.join import Model, arms_of, newest_first, settings
+from laurel_cli.reports.join import Model, arms_of, newest_first
 from laurel_cli.reports.quality import CONTROLS, Quality
+from laurel_cli.reports.timed import Timed, timed
 from laurel_cli.verdict import paired
 from laurel_cli.verdict.findings import Finding
 from laurel_cli.verdict.trials import outcome
@@ -62,27 +63,26 @@ def sweeps(quality: Quality, labels: Named) -> list[dict[str, Any]]:
 def latencies(model: Model, labels: Named) -> list[dict[str, Any]]:
     """For each setting and arm the ratio to the baseline, and the median ratio of each placement."""
     found = []
-    for setting, records in model.once(settings).items():
-        arms = []
-        seen: set[Arm] = set()
-        for record in records:
-            by_arm = arms_of(record)
-            for arm in order(list(by_arm)):
-                ratio = by_arm[arm].get("ratio")
-                if not ratio or arm in seen:
-                    continue
-                seen.add(arm)
-                name = by_arm[arm]["name"]
-                arms.append(
-                    {"arm": labels.get(arm, arm.name), "family": arm.family}
-                    | {key: ratio.get(key) for key in ("median", "low", "high", "verdict")}
-                    | {"level": level(by_arm[arm]), "p_holm": ratio.get("p_holm", by_arm[arm].get("p_holm"))}
-                    | {"to_naive": _to_naive(by_arm[arm])}
-                    | {"placements": _placements(record.content, name), "source": record.name}
-                )
+    for setting, by_form in model.once(timed).items():
+        by_arm = {one.arm: one for one in by_form.values() if one.item.get("ratio")}
+        arms = [_latency(by_arm[arm], labels) for arm in order(by_arm)]
         if arms:
             found.append({"setting": setting.text, "mode": setting.mode, "arms": arms})
     return found
+
+
+def _latency(one: Timed, labels: Named) -> dict[str, Any]:
+    item, ratio = one.item, one.item["ratio"]
+    return {
+        "arm": labels.get(one.arm, one.arm.name),
+        "family": one.arm.family,
+        **{key: ratio.get(key) for key in ("median", "low", "high", "verdict")},
+        "level": level(item),
+        "p_holm": ratio.get("p_holm", item.get("p_holm")),
+        "to_naive": _to_naive(item),
+        "placements": _placements(one.record.content, item["name"]),
+        "source": one.record.name,
+    }
 
 
 def where(model: Model, labels: Named) -> list[dict[str, Any]]:

@@ -22,7 +22,10 @@ from laurel_cli.verdict.trials import outcome
 
 STATES = ("complete", "diverged", "failed")
 TASK = ("name", "kind", "classes", "train_examples", "evaluation_examples", "unit")
-_TAKEN = ("declared", "learned", "learned_reason", "chance_loss", "blocks", "look", "withheld", "late_fall", "start")
+_TAKEN = (
+    *("declared", "learned", "learned_reason", "chance_loss", "blocks", "look", "withheld", "late_fall", "start"),
+    *("starts_from", "taught_by"),
+)
 _COPY = "noise floor"
 
 

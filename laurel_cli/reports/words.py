@@ -10,6 +10,7 @@ from laurel_cli import text
 UNITS = {"loss": "nats", "accuracy": "points"}
 UNKNOWN = "not known"
 NO_INTERVAL = "(no interval)"  # measured, but in too few processes to tell how far off it is
+NOT_ALL = "(not all counted)"  # it has operators that no rule counts, beyond those of the baseline
 
 
 def scaled(value: float, metric: str) -> float:
@@ -108,9 +109,14 @@ def _cost(found: Mapping[str, Any]) -> tuple[str, str]:
     if low == middle == high:
         return signed_percent(middle), ""
     if low is None or high is None:
-        return f"{middle:+.2f} %", NO_INTERVAL
+        return f"{middle:+.2f} %", NOT_ALL if found.get("lower_bound") else NO_INTERVAL
     middle_text, *ends = (text.significant(value, (high - low) / 2) for value in (middle, low, high))
     return f"{_sign(middle)}{middle_text} %", f"[{', '.join(ends)}]"
+
+
+def milliseconds(value: float | None) -> str:
+    """`4.719`, `1,113`."""
+    return text.NOTHING if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
 
 
 def signed_percent(value: float | None) -> str:

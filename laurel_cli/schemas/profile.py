@@ -19,9 +19,10 @@ class ProfiledModel(TypedDict):
 
 
 class FactsJSON(TypedDict):
-    """What a process found of its device: load as the system gives it, clocks in MHz, memory in bytes, heat in degrees
-    Celsius, power in watts."""
+    """What a process found of its device: the model of its `cpu` or `gpu`, load as the system gives it, clocks in MHz,
+    memory in bytes, heat in degrees Celsius, power in watts."""
 
+    cpu: NotRequired[str]
     threads: NotRequired[int | None]
     cores: NotRequired[int | None]
     load: NotRequired[float | None]
@@ -155,7 +156,7 @@ class ProfileJSON(TypedDict):
     model: Needed[ProfiledModel]
     device: Needed[ProfiledDevice]
     allocator: NotRequired[Unread[Allocator]]
-    mode: Needed[Literal["infer", "train"]]
+    mode: Needed[Literal["infer", "train", "prefill", "decode"]]
     dtype: Needed[str]
     compile: bool
     channels_last: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.common import ControlsJSON, Metric, Spec, Trend
 from laurel_cli.schemas.marks import Count
@@ -37,7 +37,10 @@ class AdvisingStudy(TypedDict):
 
 
 class SaidOfArm(TypedDict):
-    """What one study says of an arm; `late_fall` is the baseline's over the last part, in the metric's unit."""
+    """What one study says of an arm; `late_fall` is the baseline's over the last part, in the metric's unit.
+
+    `starts_from` names the trained weights that its trials start from, `taught_by` the teacher beside which they learn.
+    """
 
     study: str
     verdict: str
@@ -47,6 +50,8 @@ class SaidOfArm(TypedDict):
     worth: str | None
     late_fall: float | None
     trend: Trend | None
+    starts_from: NotRequired[str | None]
+    taught_by: NotRequired[str | None]
 
 
 class CandidateJSON(TypedDict):

@@ -110,7 +110,8 @@ class ReportedStudy(TypedDict):
     """A study: what was declared, whether it can tell, what there is of it.
 
     `metric` decides, `shown` is what figures are of; `blocks` are complete ones, `missing` trials have left no record;
-    `chance_loss` in nats. `definition` is the study.json that was found last, as it was found.
+    `chance_loss` in nats. `starts_from` names the trained weights that its trials start from, `taught_by` the teacher
+    beside which they learn. `definition` is the study.json that was found last, as it was found.
     """
 
     name: str
@@ -130,6 +131,8 @@ class ReportedStudy(TypedDict):
     withheld: str
     late_fall: LateFall | None
     start: Starts | None
+    starts_from: NotRequired[str | None]
+    taught_by: NotRequired[str | None]
     cannot_tell: bool
     positive_control: ReportedPositive | None
     missing: Count
@@ -175,7 +178,8 @@ class ReportedCost(TypedDict):
     """What an arm costs beyond the baseline in percent, with its interval where it was measured (`level`, else null).
 
     `total` and `added` in the unit of the cost: parameters, FLOPs, milliseconds or bytes. `elementwise_added`: further
-    operations element by element.
+    operations element by element. With `lower_bound` an operator was not counted: `total` is at least that, and the
+    ends are null where the baseline does not have that operator as often.
     """
 
     percent: float | None
@@ -185,6 +189,7 @@ class ReportedCost(TypedDict):
     total: float | None
     added: float | None
     elementwise_added: NotRequired[int | None]
+    lower_bound: NotRequired[bool]
 
 
 class ReportedArmJSON(TypedDict):
@@ -236,6 +241,7 @@ class PanelArm(TypedDict):
     cost_high: float | None
     level: Level | None
     elementwise_added: int | None
+    lower_bound: NotRequired[bool]
     status: str
     times_fewer: Times | None
 

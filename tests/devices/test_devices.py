@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from laurel_cli.devices import is_out_of_memory, listed, nvml, opened, present, probe, resolve
+from laurel_cli.devices import cpu, is_out_of_memory, listed, nvml, opened, present, probe, resolve
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.devices.cuda import Cuda
 from laurel_cli.devices.presence import Presence
@@ -24,6 +24,24 @@ def test_the_cpu_times_a_call() -> None:
     assert len(calls) == 5
     assert seconds >= 0.01
     assert device.facts()["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "processor", "said"),
+    [
+        ("model\t\t: 1\ncpu family\t: 25\nmodel name\t: AMD EPYC\n", "", "AMD EPYC, family 25 model 1"),
+        ("model name\t: Some CPU\n", "", "Some CPU"),
+        ("cpu family\t: unknown\nmodel name\t: unknown\n", "x86_64", None),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd40\n", "aarch64", "implementer 0x41 part 0xd40"),
+        (None, "Intel64 Family 6 Model 158 Stepping 10", "Intel64 Family 6 Model 158 Stepping 10"),
+        (None, "arm", None),  # of every Mac
+    ],
+)
+def test_the_cpus_model_is_a_fact_where_the_system_tells_it(monkeypatch, tmp_path, told, processor, said) -> None:
+    (place := tmp_path / "cpuinfo").write_text(told or "")
+    monkeypatch.setattr(cpu, "Path", lambda _: place if told is not None else tmp_path / "none")
+    monkeypatch.setattr(cpu.platform, "processor", lambda: processor)
+    assert Cpu(1).facts().get("cpu") == said
 
 
 @torch.no_grad()

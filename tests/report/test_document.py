@@ -204,6 +204,9 @@ def test_trials_of_other_devices_data_and_studies_stand_apart(tmp_path, other):
         {"compile": True},
         {"channels_last": True},
         {"versions": {"torch": "2.9.0"}},
+        {"device": {"name": "cpu", "threads": 2, "cpu": "Intel Xeon"}},
+        {"allocator": {"name": "keep", "variables": {}, "libc": "glibc 2.36", "preloaded": []}},
+        {"options": {"model_args": {"heads": 2}}},
         {"model": {"reference": "m", "architecture": "a" * 64, "input": "x: float32 [8, 3, 32, 32]"}},
     ],
 )
@@ -225,6 +228,125 @@ def test_of_two_profiles_in_one_setting_the_narrower_counts_and_a_note_says_so(t
     (body,) = document(tmp_path)["comparisons"]
     assert arm_of(body, "rw")["costs"]["latency"]["percent"] == pytest.approx(6)
     assert any("2 profiles in one setting" in note for note in body["caveats"])
+
+
+KEEP = {"name": "keep", "variables": {}, "libc": "glibc 2.36", "preloaded": []}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        (
+            {"device": {"name": "cpu", "threads": 2, "cpu": "Intel Xeon"}},
+            {"device": {"name": "cpu", "threads": 2, "cpu": "AMD EPYC"}},
+            ("cpu (AMD EPYC, 2 threads)", "cpu (Intel Xeon, 2 threads)"),
+        ),
+        (
+            {"allocator": KEEP},
+            {"allocator": KEEP | {"name": "default"}},
+            ("cpu (2 threads)", "cpu (2 threads), default allocator"),
+        ),
+        (
+            {"allocator": KEEP | {"name": "default"}},
+            {"allocator": KEEP | {"name": "default", "preloaded": ["libjemalloc.so.2"]}},
+            ("cpu (2 threads), default allocator", "cpu (2 threads), libjemalloc.so.2 allocator"),
+        ),
+        (
+            {"device": {"name": "xla", "runtime": "CPU"}},
+            {"device": {"name": "xla", "runtime": "TPU"}},
+            ("xla (CPU)", "xla (TPU)"),
+        ),
+        (
+            {"versions": {"torch": "2.9.0"}},
+            {"versions": {"torch": "2.15.0"}},
+            ("cpu (2 threads), torch 2.15.0", "cpu (2 threads), torch 2.9.0"),
+        ),
+    ],
+)
+def test_each_axis_says_under_what_it_was_measured(tmp_path, one, other, words):
+    """Two machines of one kind in the words of before are two all the same, and the reader sees which is which."""
+    profile(tmp_path, {"rw": (1.02, 1.01, 1.03)}, **one)
+    profile(tmp_path, {"rw": (1.05, 1.04, 1.06)}, **other)
+    (body,) = document(tmp_path)["comparisons"]
+    found = [setting["setting"] for setting in body["settings"] if setting["title"] == "latency added"]
+    assert len(found) == 2
+    assert all(said.endswith(end) for said, end in zip(found, words, strict=True)), found
+
+
+def test_profiles_that_do_not_tell_their_processor_are_one_setting_with_a_word(tmp_path):
+    """As older records are: whether they are of one machine is not known."""
+    profile(tmp_path, {"rw": (1.02, 1.01, 1.03)})
+    assert not any("different machines" in note for note in document(tmp_path)["comparisons"][0]["caveats"])
+    profile(tmp_path, {"naive+1": (1.05, 1.04, 1.06)})
+    (body,) = document(tmp_path)["comparisons"]
+    assert any("may be of different machines" in note for note in body["caveats"])
+
+
+@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("measured", [True, False])
+def test_all_that_is_said_of_an_arms_time_is_from_one_record(tmp_path, narrow, measured):
+    """Whichever was written last: its milliseconds, its ratio, that to naive+1, its memory and its place in figures."""
+    runs = {}
+    for number, (middle, width) in enumerate([(1.10, 0.05), (1.20, 0.06)] if narrow else [(1.10, 0.06), (1.20, 0.05)]):
+        ends = (middle - width, middle + width) if measured else (None, None)
+        path = profile(tmp_path, {"rw": (middle, *ends), "naive+1": (1.3, 1.2, 1.4)})
+        content = json.loads(path.read_text())["content"]
+        path.unlink()
+        rw = next(arm for arm in content["arms"] if arm["name"] == "rw")
+        rw |= {"to_naive": rw["ratio"] | {"median": middle - 0.1}, "peak_bytes": 150_000_000 + number}
+        name = put(tmp_path, content, "profile").name
+        runs[name] = {"ratio": middle, "ms": 80 * middle, "to_naive": middle - 0.1, "peak": 150_000_000 + number}
+    (body,) = document(tmp_path)["comparisons"]
+    costs = arm_of(body, "rw")["costs"]
+    (shown,) = [arm for arm in body["latencies"][0]["arms"] if arm["arm"] == "rw"]
+    expected = runs[shown["source"]]
+    assert 1 + costs["latency"]["percent"] / 100 == pytest.approx(expected["ratio"]) == pytest.approx(shown["median"])
+    assert costs["latency"]["total"] == pytest.approx(expected["ms"])
+    assert shown["to_naive"]["median"] == expected["to_naive"]
+    assert costs["memory"]["total"] == expected["peak"]
+    if measured:
+        assert expected["ratio"] == (1.10 if narrow else 1.20)
+    (said,) = [note for note in body["caveats"] if "2 profiles in one setting" in note]
+    assert "that with the narrowest interval of its ratio, where none has an interval the newest" in said
+
+
+def test_milliseconds_of_another_run_are_told_from_the_baselines(tmp_path):
+    profile(tmp_path, {"rw": (1.1, 1.05, 1.15), "lr@4": (1.1, 1.05, 1.15)})
+    path = profile(tmp_path, {"pa": (1.5, 1.4, 1.6)})
+    content = json.loads(path.read_text())["content"]
+    path.unlink()
+    content["arms"][0]["milliseconds"]["median"] = 1234.5
+    put(tmp_path, content, "profile")
+    (body,) = document(tmp_path)["comparisons"]
+    assert arm_of(body, "baseline")["costs"]["latency"]["total"] == 80  # as in the run of most arms
+    (said,) = [note for note in body["caveats"] if "of another run" in note]
+    assert said.startswith("milliseconds of pa are of another run, whose baseline took 1,234 ms (")
+
+
+def test_what_a_profile_says_against_itself_stands_in_the_report(tmp_path):
+    doubt = "rw: the samples are unstable: their standard deviation is above 10 % of the mean"
+    path = profile(tmp_path, {"rw": (1.1, 1.05, 1.15)}, warnings=[doubt])
+    assert f"{path.name}: {doubt}" in document(tmp_path)["comparisons"][0]["caveats"]
+
+
+def test_flops_of_which_a_part_is_not_counted_carry_a_mark_and_rank_nobody(tmp_path):
+    """What one arm alone has is a lower bound; what the baseline has as often cancels in what is added."""
+    study(tmp_path, ARMS[:4], seeds=5)
+    path = analysis(tmp_path, ARMS[:4])
+    content = json.loads(path.read_text())["content"]
+    path.unlink()
+    for arm in content["arms"]:
+        arm["uncounted"] = [{"operator": "own", "calls": 5 if arm["name"] == "naive+1" else 4}]
+    put(tmp_path, content, "analyze")
+    (body,) = document(tmp_path)["comparisons"]
+    naive, rw = (arm_of(body, name)["costs"]["flops"] for name in ("naive+1", "rw"))
+    assert (naive["low"], naive["high"], naive["lower_bound"]) == (None, None, True)
+    assert rw["low"] == rw["high"] == rw["percent"]
+    points = {p["name"]: p for panel in body["panels"] if panel["cost"] == "flops" for p in panel["arms"]}
+    assert points["rw"]["status"] == "not known"  # worse than naive+1, which may cost no more
+    page = render(document(tmp_path), "markdown")
+    assert "| `naive+1` | >= 82.200 M |" in page.replace("&gt;", ">").replace("\\>", ">")
+    assert "(not all counted)" in page
 
 
 def test_flops_of_another_input_are_not_shown(tmp_path):

@@ -20,7 +20,7 @@ from laurel_cli.verdict import ladder as judgement
 from tests.bench.ladder_statistics import PLANTED
 from tests.bench.simulated_ladders import CONTROLS, World, constant, rungs, usual_controls
 from tests.report.ladders import declared, model, put
-from tests.report.made import profile
+from tests.report.made import profile, spec_of
 from tests.schemas.test_documents import holds, plain
 
 ARMS = {"rw": PLANTED["holds"], "rw+lr@4": PLANTED["shrinks"], "x0": PLANTED["flips"], "lr@4": constant(1.0)}
@@ -224,29 +224,81 @@ def test_an_arm_that_lost_a_trial_is_not_judged(tmp_path):
     assert {said["lr@4"]["verdict"], said["x0"]["verdict"]} <= {"withheld"}  # the first look lacks a trial
 
 
-def test_times_are_those_of_profiles_of_training_steps(tmp_path):
-    ladder = put(tmp_path / "ladder", WORLD, made())
-    size = ladder.sizes[-1]
-    beside = tmp_path / "records"
-    profile(tmp_path, {"rw": (1.1, 1.09, 1.11)}, mode="train")
-    (path,) = beside.glob("*.json")
+TRAINED = {"input": "input_ids: int64 [16, 64]"}  # 16 sequences a step, as `tests.report.ladders` has it
+
+
+def timed(folder, size, ratios, more=None, **given):
+    """A profile of the training steps of a size, with the input that it is trained with."""
+    path = profile(folder, ratios, mode="train", **given)
     content = json.loads(path.read_text())["content"]
     path.unlink()
-    write(beside, "profile", "complete", content | {"model": model(size)})
-    arms = by_name(report(tmp_path / "ladder", [beside]))
-    timed = [one["time_saved"] for one in arms["rw"]["sizes"]]
-    assert timed[:3] == [None] * 3
+    write(folder / "records", "profile", "complete", content | {"model": model(size) | TRAINED | (more or {})})
+
+
+def test_times_are_those_of_profiles_of_training_steps(tmp_path):
+    ladder = put(tmp_path / "ladder", WORLD, made())
+    timed(tmp_path, ladder.sizes[-1], {"rw": (1.1, 1.09, 1.11)})
+    found = report(tmp_path / "ladder", [tmp_path / "records"])
+    arms = by_name(found)
+    times = [one["time_saved"] for one in arms["rw"]["sizes"]]
+    assert times[:3] == [None] * 3
     saved = arms["rw"]["sizes"][-1]["saved"]["value"]
-    assert timed[-1]["value"] == pytest.approx(saved / 1.1)
+    assert times[-1]["value"] == pytest.approx(saved / 1.1)
     assert arms["x0"]["sizes"][-1]["time_saved"] is None
+    (said,) = [note for note in found["notes"] if note.startswith("In time")]
+    assert "(train, float32, eager, cpu (2 threads), torch 2.15.0)" in said
+    assert "size 64, size 96 and size 128 (no laurel profile --mode train of its model was found)" in said
+    assert "x0 at size 192" in said
 
 
-def test_what_training_costs_with_lora_is_not_known():
-    """Its products are in no count: they cost something, so that the arm without it cannot stand for it."""
-    arms = [{"name": "baseline", "flops": 100}, {"name": "rw", "flops": 110}]
-    counted = [SimpleNamespace(content={"arms": arms})]
-    names = ("baseline", "rw", "rw:lr=2", "rw:train=added", "baseline:steps=0.5", "rw:train=lora@4")
-    trials = [{"arm": {"name": name, "steps_factor": 0.5 if "steps" in name else 1}} for name in names]
-    trials.append({"arm": {"name": "baseline:train=lora@4"}})
-    found = {"baseline": 1, "rw": 1.1, "rw:lr=2": 1.1, "rw:train=added": 1.1, "baseline:steps=0.5": 0.5}
-    assert costs_of_rungs._ratios(counted, trials) == pytest.approx(found)
+@pytest.mark.parametrize(
+    ("more", "given", "why"),
+    [
+        ({"input": "input_ids: int64 [2, 64]"}, {}, "it was timed with input_ids: int64 [2, 64], and trained with "),
+        ({"input": "input_ids: int64 [16, 32]"}, {}, "it was timed with input_ids: int64 [16, 32], and trained with "),
+        ({}, {"spec_options": {"per": "block"}}, "rw at size 192"),
+        ({}, {"spec_options": {"vector_weights": True}}, "rw at size 192"),
+        ({"architecture": "f" * 64}, {}, "no laurel profile --mode train of its model was found"),
+    ],
+)
+def test_what_was_timed_otherwise_than_it_was_trained_is_not_measured(tmp_path, more, given, why):
+    ladder = put(tmp_path / "ladder", WORLD, made())
+    timed(tmp_path, ladder.sizes[-1], {"rw": (1.1, 1.09, 1.11)}, more, **given)
+    found = report(tmp_path / "ladder", [tmp_path / "records"])
+    assert all(size["time_saved"] is None for arm in found["arms"] for size in arm["sizes"])
+    assert any(note.startswith("In time") and why in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("other", [{"versions": {"torch": "2.9.0"}}, {"channels_last": True}])
+def test_times_of_two_settings_are_not_one_line(tmp_path, other):
+    ladder = put(tmp_path / "ladder", WORLD, made())
+    timed(tmp_path, ladder.sizes[0], {"rw": (1.1, 1.09, 1.11)})
+    timed(tmp_path, ladder.sizes[1], {"rw": (1.2, 1.19, 1.21)}, **other)
+    found = report(tmp_path / "ladder", [tmp_path / "records"])
+    assert [size["time_saved"] is not None for size in by_name(found)["rw"]["sizes"]].count(True) == 1
+    assert any("(it was timed in another setting)" in note for note in found["notes"])
+
+
+def test_what_training_costs_is_known_of_what_was_counted_alone():
+    """Neither LoRA, nor a part of the weights, nor another width was counted: the arm without it cannot stand for it,
+    nor can one of the same name whose formula, or whose input, is another."""
+
+    def analysis(ratio, text="[2, 64]", **options):
+        arms = [{"name": "baseline", "flops": 100}, {"name": "rw", "flops": 100 * ratio}]
+        content = {"arms": arms, "model": {"architecture": "a", "input": text}, "spec_options": options}
+        return SimpleNamespace(content=content, recorded="", sha256="")
+
+    own = {"kind": "laurel", "spec": spec_of("rw")}
+    beside = {"kind": "against", "spec": None}
+    arms = dict.fromkeys(("rw", "rw:lr=2", "rw:train=added", "rw:train=lora@4", "rw:init=zero"), own)
+    arms |= {"rw:steps=0.5": own | {"steps_factor": 0.5}, "rw:grow=stack": own | {"steps_factor": 1}}
+    arms |= {"baseline": {"kind": "baseline"}, "baseline:lr=2": beside, "baseline:width=1.125": beside}
+    arms |= {"baseline:steps=0.5": beside | {"steps_factor": 0.5}, "baseline:train=lora@4": beside}
+    arms |= {"rw2": own | {"spec": spec_of("rw") | {"per": "block"}}}
+    trained = {"architecture": "a", "input": "[4, 64]"}
+    trials = [{"arm": arm | {"name": name}, "model": trained} for name, arm in arms.items()]
+    counted = [analysis(1.1), analysis(1.2, "[2, 32]"), analysis(1.3, per="block")]
+    found = {"baseline": 1, "baseline:lr=2": 1, "baseline:steps=0.5": 0.5, "rw2": 1.3, "rw:steps=0.5": 0.55}
+    found |= dict.fromkeys(("rw", "rw:lr=2", "rw:init=zero", "rw:grow=stack"), 1.1)
+    for order in (counted, counted[::-1]):
+        assert costs_of_rungs._ratios(order, trials) == pytest.approx(found)

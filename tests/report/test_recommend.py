@@ -1,10 +1,27 @@
 """Advice within a budget: from every study of the model, and from none where none establishes it."""
 
+import json
+
 import pytest
 
+from laurel_cli.laurel.spec import Spec
+from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.render import Look, render
 from laurel_cli.reports.recommend import recommend
-from tests.report.made import ARMS, POSITIVE, RATES, RATIOS, analysis, controlled, document, profile, study
+from tests.report import made as made_records
+from tests.report.made import (
+    ARMS,
+    POSITIVE,
+    RATES,
+    RATIOS,
+    analysis,
+    controlled,
+    definition,
+    document,
+    profile,
+    put,
+    study,
+)
 
 NULL = [(name, kind, added, 1.0) for name, kind, added, _ in ARMS]
 
@@ -163,3 +180,65 @@ def test_what_was_not_measured_is_not_promised(tmp_path):
 def test_every_format(made, format_name):
     said = render(advice(made), format_name, look=Look())
     assert "rw+lr+pa@16" in said
+
+
+@pytest.mark.parametrize("name", ["rw+lr@4:lr=2", "rw:train=lora@4", "rw+lr@4:train=added", "rw:init=zero"])
+def test_the_options_of_an_arm_with_settings_build_that_arm(tmp_path, name):
+    controlled(tmp_path, [*ARMS[:3], (name, "laurel", 900, 0.9)])
+    found = advice(tmp_path)
+    assert found["advice"] == {"arm": name, "options": f"--arms {name}"}
+    (built,) = parse_contenders(name)[1:]
+    assert built.name == name
+    assert found["untested"] is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"lags": None}, {"history": "shared"}, {"per": "block"}, {"vector_weights": True}, {"init": "orthogonal"}],
+)
+def test_options_build_the_formula_that_was_trained(tmp_path, monkeypatch, fields):
+    """Read as `train-proxy` reads them, they give the arm of the records."""
+    name = "rw+lr+pa@4"
+    usual = made_records.spec_of
+    monkeypatch.setattr(made_records, "spec_of", lambda arm: usual(arm) | fields)
+    controlled(tmp_path, [*ARMS[:3], (name, "laurel", 900, 0.9)])
+    advised = advice(tmp_path)["advice"]
+    assert advised["arm"] == name
+    asked = {word.replace("-", "_"): value for word, _, value in map(_parted, advised["options"].split("--")[1:])}
+    assert (asked.pop("variant"), asked.pop("rank")) == ("rw+lr+pa", "4")
+    options = {key: True if value == "" else None if value == "all" else value for key, value in asked.items()}
+    assert Spec.parse(name, **options) == Spec.parse(name, **fields)
+
+
+def _parted(option):
+    return option.strip().partition(" ")
+
+
+def test_what_is_to_be_tried_next_is_asked_for_with_all_that_its_name_does_not_say(tmp_path):
+    path = analysis(tmp_path, [ARMS[0], ("rw+lr+pa@16", "laurel", 900, 1.0)])
+    content = json.loads(path.read_text())["content"]
+    path.unlink()
+    content["arms"][1]["spec"]["lags"] = "all"
+    put(tmp_path, content, "analyze")
+    assert advice(tmp_path)["next"] == ["laurel train-proxy resnet20 --arms baseline,naive+1,rw+lr+pa@16 --lags all"]
+
+
+def test_advice_from_trained_weights_or_beside_a_teacher_says_so(tmp_path):
+    weights = {"weights": "there/model.safetensors", "weights_sha256": "ab" * 32}
+    teacher = {"teacher": weights | {"reference": "resnet50"}, "temperature": 2.0, "share": 0.5}
+    bases = {
+        "from": ({"model": weights}, "from trained weights"),
+        "beside": ({"model": {}, "distillation": teacher}, "beside a teacher"),
+        "anew": ({"model": {}}, ""),
+    }
+    for number, (name, (recipe, _)) in enumerate(bases.items()):
+        declared = definition(ARMS) | {"recipe": recipe}
+        controlled(tmp_path / name, named=named(name, str(number)) | {"definition": declared})
+    found = advice(tmp_path)
+    for name, (_, basis) in bases.items():
+        (rests,) = [said for said in found["rests_on"] if f"the study {name} on" in said]
+        assert rests.endswith(f"complete trials {basis}".strip())
+    why = [said for said in found["why"] if "the gain is one of" in said]
+    assert len(why) == 2
+    assert "All trials of from start from trained weights (model.safetensors, SHA-256 abababababab)" in " ".join(why)
+    assert "Every arm of beside, the baseline too, is distilled from a teacher (resnet50, model" in " ".join(why)

@@ -267,3 +267,22 @@ def test_what_lora_adds_is_its_arms_own(tmp_path):
     assert {"rw+lr@4", "rw+lr@4:train=added"} <= flops
     assert "rw+lr@4:train=lora@2" not in flops  # its products were counted in no record
     assert not any("a count says" in note for note in body["notes"])
+
+
+@pytest.mark.parametrize("setting", ["train=added", "grow=stack", "grow=subnets"])
+def test_steps_of_full_training_do_not_stand_for_those_of_a_part(tmp_path, setting):
+    """Of what is the same, parameters, FLOPs of a forward pass and inference, the arm's own count and time hold."""
+    name = f"rw+lr@16:{setting}"
+    analysis(tmp_path)
+    profile(tmp_path, RATIOS)
+    profile(tmp_path, RATIOS, mode="train")
+    study(tmp_path, [*ARMS, (name, "laurel", 17_000, 0.91)])
+    body = only(tmp_path)
+    settings = {item["name"]: item["setting"] for item in body["settings"]}
+    steps = {key for key, said in settings.items() if said.startswith("train")}
+    assert {key.partition("_")[0] for key in steps} == {"step", "memory"}
+    whole, part = (set(arm_of(body, one)["costs"]) for one in ("rw+lr@16", name))
+    assert whole == set(settings)
+    assert whole - part == steps
+    (panel,) = [panel for panel in body["panels"] if panel["cost"] == "step"]
+    assert panel["missing"] == [name]

@@ -9,6 +9,7 @@ from laurel_cli import text
 from laurel_cli.devices import is_host
 from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.render.pages.flat import flat
+from laurel_cli.reports.join import device_name
 from laurel_cli.reports.words import short_p
 
 Item = Mapping[str, Any]
@@ -37,12 +38,9 @@ def page(document: Item) -> Page:
 
 
 def _facts(document: Item) -> tuple[tuple[str, str], ...]:
-    model, device, protocol = document["model"], document["device"], document["protocol"]
+    model, protocol = document["model"], document["protocol"]
     traits = [document["mode"], document["dtype"], "compiled" if document["compile"] else "eager"]
     traits += ["channels last"] if document["channels_last"] else []
-    known = [str(device["gpu"])] if device.get("gpu") else []
-    known += [_counted(device["threads"], "thread")] if device.get("threads") else []
-    name = " ".join([str(device["name"]), *(f"({item})" for item in known)])
     words = (("processes", "process"), ("placements", "placement"), ("rounds", "round"))
     counts = ", ".join(_counted(protocol[key], word) for key, word in words)
     floor = document.get("noise_floor")
@@ -51,7 +49,7 @@ def _facts(document: Item) -> tuple[tuple[str, str], ...]:
         ("source", str(model["source"])),
         ("input", str(model["input"])),
         ("timed", ", ".join(traits)),
-        ("device", name),
+        ("device", device_name(document)),
         *_memory_use(document),
         ("samples", counts + (" (interrupted)" if document.get("status") == "partial" else "")),
         ("noise floor", "-" if floor is None else f"the baseline's copy: {_interval(floor)}"),

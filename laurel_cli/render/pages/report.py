@@ -112,6 +112,7 @@ def _frontiers(body: Item) -> list[Block]:
         rows = []
         for point in panel["arms"]:
             said = {"percent": point["cost_percent"], "low": point["cost_low"], "high": point["cost_high"]}
+            said |= {"lower_bound": point.get("lower_bound", False)}
             row: list[Any] = [point["name"], words.cost(said)]
             row += [_level(said | {"level": point["level"]})] if measured else []
             row += [point["elementwise_added"]] if counted else []
@@ -241,10 +242,11 @@ def _costs(body: Item) -> list[Block]:
         name = setting["name"]
         kind = name.partition("_")[0]
         arms = [arm for arm in body["arms"] if name in arm["costs"]]
-        read = {"parameters": text.count, "flops": text.amount, "memory": text.size}.get(kind, _milliseconds)
+        read = {"parameters": text.count, "flops": text.amount, "memory": text.size}.get(kind, words.milliseconds)
         measured = any(arm["costs"][name]["level"] is not None for arm in arms)
         keys = ["total"] + (["added"] if kind in ("parameters", "flops", "memory") else [])
-        columns = [ARM, *(right(_UNITS[kind] if key == "total" else key, read) for key in keys)]
+        total = _at_least if kind == "flops" else read
+        columns = [ARM, *(right(_UNITS[kind], total) if key == "total" else right(key, read) for key in keys)]
         if kind == "flops":
             keys.append("elementwise_added")
             columns.append(right("elementwise added", text.amount))
@@ -253,11 +255,17 @@ def _costs(body: Item) -> list[Block]:
         rows = []
         for arm in arms:
             paid = arm["costs"][name]
-            row = [arm["name"], *(paid[key] for key in keys), words.cost(paid)]
+            figures = paid | ({"total": (paid["total"], bool(paid.get("lower_bound")))} if kind == "flops" else {})
+            row = [arm["name"], *(figures[key] for key in keys), words.cost(paid)]
             rows.append((*row, *([_level(paid)] if measured else [])))
         said = f" ({setting['setting']})" if setting["setting"] else ""
         blocks.append(Table(f"Cost: {setting['title']}{said}", tuple(columns), tuple(rows)))
     return [Heading(3, "What the arms cost"), *blocks] if blocks else []
+
+
+def _at_least(found: tuple[float | None, bool]) -> str:
+    """FLOPs, with a mark where they are a lower bound."""
+    return (">= " if found[1] else "") + text.amount(found[0])
 
 
 def _to_naive(body: Item) -> list[Block]:
@@ -329,7 +337,3 @@ def _origin(document: Item) -> list[Block]:
     blocks += [Code(tuple(document["commands"]))] if document["commands"] else []
     blocks += [Prose("and this report by"), Code((document["command"],))]
     return blocks
-
-
-def _milliseconds(value: float | None) -> str:
-    return text.NOTHING if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"

@@ -57,6 +57,6 @@ def _draw(axes: Axes, panel: Item) -> None:
         "time of a call over the baseline's" if panel["mode"] != "train" else "time of a step over the baseline's"
     )
     title = textwrap.wrap(style.short(panel["setting"], 200), 72)
-    axes.set_title("\n".join(title[:2]), fontsize=7, color=style.FAINT, loc="left", pad=5)
+    axes.set_title("\n".join(title[:3]), fontsize=7, color=style.FAINT, loc="left", pad=5)
     axes.ticklabel_format(axis="x", useOffset=False, style="plain")
     axes.margins(x=0.06)
