@@ -85,14 +85,22 @@ def partial_sum(placement: Placement) -> int:
 
 
 def history_bytes(placements: Sequence[Placement]) -> int:
-    """Most bytes that a history holds at one time in a forward pass, beyond the current input.
+    """Most bytes that all histories together hold at one time in a forward pass, beyond the current input.
 
     By the plain formula. Products that `projected` hands on are beside them: r channels for each connection to come.
+
+    Args:
+        placements: in the order of execution. Those of several streams may take turns, as text and image do.
     """
     most = 0
+    held: dict[int, int] = {}  # by stream, what its history holds now
     for placement in placements:
         if not placement.spec.reads_history:
             continue
-        size = placement.connection.tokens * placement.connection.width * placement.connection.dtype.itemsize
-        most = max(most, placement.spec.held(placement.position) * size)
+        connection, position = placement.connection, placement.position
+        size = connection.tokens * connection.width * connection.dtype.itemsize
+        held[connection.stream] = placement.spec.held(position) * size
+        most = max(most, sum(held.values()))
+        is_last = position == placement.length - 1
+        held[connection.stream] = 0 if is_last else placement.spec.held(position + 1) * size
     return most

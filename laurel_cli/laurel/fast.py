@@ -38,7 +38,7 @@ def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
         return False
-    return are_alike(x, others, PLAIN) and worth.pays(worth.INFERENCE, x, kind)
+    return worth.pays(worth.INFERENCE, x, kind) and are_alike(x, others, PLAIN)
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:
@@ -55,6 +55,11 @@ def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool
         if one.layout is not torch.strided or one.is_nested:
             return False
     return not torch.is_autocast_enabled(device.type)
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether operators choose the dtype in which they compute with x; the meta device cannot even be asked."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def watched() -> bool:

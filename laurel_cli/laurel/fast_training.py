@@ -1,8 +1,8 @@
 """The learned sum in training, in eager mode: one node of the graph, which keeps x, f and r-wide products alone.
 
 y = a f + b (x + sum_j c_j p_j + B n), where n = A x or the products of a history. The plain formula's graph keeps
-g = x + ... and f; this one x (which the branch keeps as well), f for a's gradient, and n. Gradients, with <u, v> the
-sum of u * v, p_0 = x and s = B^T dy:
+g = x + ... and f; this one x (which the branch keeps as well), f for a's gradient, and n, each where something learns
+that has it in its gradient. Gradients, with <u, v> the sum of u * v, p_0 = x and s = B^T dy:
 
     df = a dy    dp_j = b c_j dy    dx = b (1 + c_0) dy + A^T dn    dn = b s    dB = b dy n^T    dA = dn x^T
     da = <dy, f>    db = <dy, x> + sum_j c_j <dy, p_j> + <s, n>    dc_j = b <dy, p_j>
@@ -102,8 +102,12 @@ class _Sum(torch.autograd.Function):
         if down is not None:
             narrow = way.down(x) if plain else fast.narrow(way.down, x)
         ctx.way = way
-        skip = x if b is not None or c is not None or down is not None else None
-        ctx.save_for_backward(skip, f if a is not None else None, a, b, narrow, up, down, c, *past)
+        _, _, _, for_a, for_b, _, for_up, for_down, for_c, *_ = ctx.needs_input_grad
+        # n made within needs x beside it: a gradient's own gradient goes through A x.
+        by_x = for_b or for_c or for_down or (for_up and down is not None)
+        earlier = past if for_b or for_c else (None,) * len(past)
+        kept = x if by_x else None, f if for_a else None, a, b, narrow if for_b or for_up else None
+        ctx.save_for_backward(*kept, up, down, c, *earlier)
         ctx.set_materialize_grads(False)
         if plain:
             return way.plainly(x, f, past, None if b is None else (a, b), narrow)
@@ -123,8 +127,9 @@ class _Sum(torch.autograd.Function):
         _, *wanted = ctx.needs_input_grad
         for_x, for_f, for_a, for_b, for_narrow, for_up, for_down, for_c, *for_past = wanted
         dim = ctx.way.dim
-        if down is not None and torch.is_grad_enabled():  # n was made within: once more, so that it has a graph
-            narrow = _mapped(x, down.flatten(1).t(), dim)
+        if down is not None and narrow is not None and torch.is_grad_enabled():
+            # n was made within: once more, so that it has a graph.
+            narrow = mapped(x, down.flatten(1).t(), dim)
         by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
         of_x, *of_past = fast.spread(by_b, by_c)
         df = _times(dy, by_a) if for_f else None
@@ -138,11 +143,11 @@ class _Sum(torch.autograd.Function):
             for product, weight in zip(inner, by_c, strict=False):
                 db = db + product * weight
         if up is not None:
-            s = _mapped(dy, up.flatten(1), dim)
+            s = mapped(dy, up.flatten(1), dim)
             db = None if db is None else db + _inner(s, narrow)
             dnarrow = _times(s, by_b)
-            dup = _outer(dy, _times(narrow, by_b), dim).view_as(up) if for_up else None
-            ddown = _outer(dnarrow, x, dim).view_as(down) if for_down else None
+            dup = outer(dy, _times(narrow, by_b), dim).view_as(up) if for_up else None
+            ddown = outer(dnarrow, x, dim).view_as(down) if for_down else None
         dx = None
         if for_x:
             dx = _times(dy, of_x) if dnarrow is None or down is None else _with_product(dy, of_x, dnarrow, down, dim)
@@ -195,7 +200,7 @@ def _rows(tensor: Tensor, dim: int) -> Tensor | None:
     return last.reshape(-1, last.shape[-1]) if dim == tensor.dim() - 1 or last.is_contiguous() else None
 
 
-def _mapped(u: Tensor, maps: Tensor, dim: int) -> Tensor:
+def mapped(u: Tensor, maps: Tensor, dim: int) -> Tensor:
     """u with the r channels maps^T u at every place; `maps` has a row for each of u's channels."""
     rows = _rows(u, dim)
     if rows is not None:
@@ -204,7 +209,7 @@ def _mapped(u: Tensor, maps: Tensor, dim: int) -> Tensor:
     return product.view(len(u), -1, *u.shape[2:])
 
 
-def _outer(u: Tensor, v: Tensor, dim: int) -> Tensor:
+def outer(u: Tensor, v: Tensor, dim: int) -> Tensor:
     """The sum over all places of u v^T, a matrix of u's channels by v's."""
     rows = _rows(u, dim)
     if rows is not None:

@@ -18,7 +18,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, connect, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreements, dtypes, expectations, in_dtype, outputs, trusted
+from laurel_cli.laurel.fold_check import Agreement, agreements, expectations, in_dtype, outputs, trials, trusted
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -172,16 +172,16 @@ def _agrees(
     model: nn.Module, found: Mapping[str, Candidate], layers: Collection[str], passes: Sequence[Inputs]
 ) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes the same with `layers` folded."""
-    for dtype in dtypes(model):
-        scratch = copied(model)
+    for trial in trials(model):
+        scratch = trial.begun(model)
         unsettle(laurel_layers(scratch).values())
-        given = [in_dtype(inputs, dtype) for inputs in passes]
+        given = [in_dtype(inputs, trial.dtype) for inputs in passes]
         try:
-            expected = expectations(scratch.to(dtype=dtype), given)
+            expected = expectations(scratch.to(dtype=trial.dtype), given)
         except Exception:
-            if dtype is not None:  # its code asks for another
-                continue
-            raise
+            if trial.is_last:
+                raise
+            continue
         _apply(scratch, {layer: candidate for layer, candidate in found.items() if layer in layers})
         _tidy(scratch)
         return all(one.holds for one in agreements(expected, scratch))

@@ -139,16 +139,16 @@ def merged_agrees(
         unsettle: gives a copy, in place, numbers with which a wrong merge is seen.
         merge: what is tried, in place. Where the model's code does not survive it, it is no merge.
     """
-    for dtype in dtypes(model):
-        scratch = copied(model)
+    for trial in trials(model):
+        scratch = trial.begun(model)
         unsettle(scratch)
-        given = in_dtype(inputs, dtype)
+        given = in_dtype(inputs, trial.dtype)
         try:
-            expected = expectations(scratch.to(dtype=dtype), [given])
+            expected = expectations(scratch.to(dtype=trial.dtype), [given])
         except Exception:
-            if dtype is not None:  # its code asks for another
-                continue
-            raise
+            if trial.is_last:
+                raise
+            continue
         try:
             merge(scratch)
             return all(one.holds for one in agreements(expected, scratch))
@@ -157,11 +157,52 @@ def merged_agrees(
     return False
 
 
-def dtypes(model: nn.Module) -> list[torch.dtype | None]:
-    """In which copies are held against each other, the first that the model's code takes; None as it is.
+@dataclass(frozen=True)
+class Trial:
+    """How two copies of a model are held against each other.
 
-    float64, where that leaves room; in place of 16 bits, in which rounding hides much, float32.
+    Attributes:
+        dtype: in which; None as the model is.
+        moved: whether weights that are zero, as a branch's last ones are at their start, get other values: nothing of
+            what goes wrong behind them would be seen.
     """
+
+    dtype: torch.dtype | None
+    moved: bool
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the model's code takes no other."""
+        return self.dtype is None and not self.moved
+
+    def begun(self, model: nn.Module) -> nn.Module:
+        """A copy of the model, still in its own dtype."""
+        scratch = copied(model)
+        if self.moved:
+            _move_zeros(scratch)
+        return scratch
+
+
+def trials(model: nn.Module) -> list[Trial]:
+    """In the order in which they are tried: the first that the model's code takes counts."""
+    return [Trial(dtype, moved) for moved in (True, False) for dtype in _dtypes(model)]
+
+
+@torch.no_grad()
+def _move_zeros(model: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(SEED)
+    for parameter in model.parameters():
+        if type(parameter) is not nn.Parameter or not parameter.is_floating_point() or parameter.is_sparse:
+            continue
+        zero = parameter == 0
+        if bool(zero.any()):
+            noise = 0.3 * torch.randn(parameter.shape, generator=generator)
+            noise = noise / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else noise.abs()
+            parameter.copy_(torch.where(zero, noise.to(parameter), parameter))
+
+
+def _dtypes(model: nn.Module) -> list[torch.dtype | None]:
+    """float64, where that leaves room; in place of 16 bits, in which rounding hides much, float32; None as it is."""
     floats = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     count = sum(parameter.numel() for parameter in floats)
     narrow = any(parameter.dtype.itemsize < 4 for parameter in floats)

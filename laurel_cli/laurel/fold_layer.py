@@ -126,9 +126,9 @@ class FoldedSum(LearnedSum):
 
     @torch.no_grad()
     def _take_maps(self, layer: LaurelLayer, b: Tensor) -> None:
-        """b goes into B, and of per-lag maps c_j into A_j; then they are one D x D map where that is less work.
+        """b goes into B, and of per-lag maps c_j into A_j; B A is one D x D map where that is less work.
 
-        Not in 16 bits: what is learned beside the identity would be rounded away.
+        Not I + B A: in 16 bits the identity would round away what is learned beside it.
         """
         c = layer.c.detach().cpu().double() if layer.spec.pa else torch.zeros(0)
         if layer.spec.pa and self.history != "per-lag":
@@ -137,9 +137,8 @@ class FoldedSum(LearnedSum):
             self.register_buffer("c", weights.to(layer.c))
         if not hasattr(layer, "B"):
             return
-        narrow = layer.B.weight.dtype.itemsize < 4
-        if self.history == "none" and not self._moved and self.width <= 2 * layer.spec.rank and not narrow:
-            self.W = _one_map(layer, b)
+        if self.history == "none" and not self._moved and self.width <= 2 * layer.spec.rank:
+            self.A, self.B = nn.ModuleList([nn.Identity()]), _one_map(layer, b)
             return
         self.A, self.B = layer.A, layer.B
         scaled(self.B.weight, b, 0)
@@ -150,8 +149,7 @@ class FoldedSum(LearnedSum):
     @property
     def is_plain(self) -> bool:
         """Whether it is the ordinary sum."""
-        maps = hasattr(self, "B") or hasattr(self, "W")
-        return not maps and self.c_is_none and self.bias is None and bool((self.alpha == 1).all())
+        return not hasattr(self, "B") and self.c_is_none and self.bias is None and bool((self.alpha == 1).all())
 
     @property
     def c_is_none(self) -> bool:
@@ -163,13 +161,12 @@ class FoldedSum(LearnedSum):
         """What is left of the formula, in words."""
         if self.is_plain and not self.within:
             return "f + x"
-        if hasattr(self, "W"):
-            return "f + W x" + " + bias" * (self.bias is not None)
         parts = ["f", "x" if bool((self.alpha == 1).all()) else "b x" if self.alpha.dim() == 0 else "b * x"]
         if not self.c_is_none and self.history != "per-lag":
             parts.append("h(sum_j c_j x_j)" if self.history == "shared" else "sum_j c_j x_j")
         if hasattr(self, "B") and self.history != "shared":
-            parts.append("sum_j B_j A_j x_j" if self.history == "per-lag" else "B A x")
+            product = "W x" if isinstance(self.A[0], nn.Identity) else "B A x"
+            parts.append("sum_j B_j A_j x_j" if self.history == "per-lag" else product)
         return " + ".join(parts + ["bias"] * (self.bias is not None)) + " (B A x in f)" * self.within
 
     def _read_numbers(self) -> None:
@@ -182,26 +179,21 @@ class FoldedSum(LearnedSum):
         self._seen = self._now()
 
     def _now(self) -> tuple[Any, ...]:
-        """What tells whether somebody moved the buffers: their values, where Python can read them at no cost."""
-        return None if self._alpha is None else _state(self.alpha), None if self._c is None else _state(self.c)
+        """What tells whether somebody moved the buffers: their values."""
+        return tuple(None if one is None else one.tolist() for one in (self.alpha, self.c))
 
-    def _at_hand(self, *, eager: bool) -> tuple[fast.Weight, Sequence[fast.Weight]]:
-        """alpha and c: numbers, as the buffers have them now; tensors where transforms of functions have replaced them,
-        and where they are vectors.
+    def _at_hand(self) -> tuple[fast.Weight, Sequence[fast.Weight]]:
+        """alpha and c: numbers, as the buffers have them now, where Python can read them at no cost.
 
-        A compiler, and what watches operators, gets the numbers that were read last.
-
-        Args:
-            eager: neither of these is there.
+        The buffers themselves where they are vectors or on an accelerator, and where a compiler, an export, a transform
+        of functions or a mode that watches operators would keep a number for ever.
         """
-        if not eager and not torch.compiler.is_compiling():
-            if fast.transformed():
-                return self.alpha, () if self.c is None else self.c.unbind()
-            eager = not fast.watched() and type(self.alpha) is Tensor
-        if eager and self._now() != self._seen:
+        kept = torch.compiler.is_compiling() or fast.watched() or self.alpha.device.type not in fast.AT_HAND
+        if kept or self._alpha is None or type(self.alpha) is not Tensor:
+            return self.alpha, () if self.c is None else self.c.unbind()
+        if self._now() != self._seen:
             self._read_numbers()
-        c = self._c if self._c is not None else () if self.c is None else self.c.unbind()
-        return self.alpha if self._alpha is None else self._alpha, c
+        return self._alpha, () if self._c is None else self._c
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -215,16 +207,12 @@ class FoldedSum(LearnedSum):
         of_x, of_f = (1, sign) if first else (sign, 1)
         f = f if of_f > 0 else -f
         maps = self._modules  # `hasattr` of what is not there takes a microsecond
-        if "W" in maps:  # b (x + B A x)
-            wide = self._whole(x)
-            total = f + wide if of_x > 0 else f - wide
-            return total if self.bias is None else total + self.bias.to(total.dtype).view(self._broadcast)
         entries = [] if self.history == "none" else self.past(lambda _: self._entry(x, call), call, self.lags)
         past = projected.inputs(entries)
         earlier = past if self.history == "identity" else []
         fits = fast.fits(x, f, *past[1:])
-        b, c = self._at_hand(eager=fits)
-        if fits and isinstance(b, float) and (not earlier or isinstance(c, list)):
+        b, c = self._at_hand()
+        if fits:
             own = own and fast.is_apart(f, x, *past)
             total = self._at_once(x, f, b, earlier, c, of_x, first=first, own=own)
         else:
@@ -241,50 +229,48 @@ class FoldedSum(LearnedSum):
         self,
         x: Tensor,
         f: Tensor,
-        b: Any,
+        b: fast.Weight,
         earlier: list[Tensor],
-        c: Sequence[Any],
+        c: Sequence[fast.Weight],
         sign: int,
         *,
         first: bool,
         own: bool,
     ) -> Tensor:
-        """f + b x + sum_j c_j x_j by numbers, in one tensor: see `fast`."""
-        c = c[: len(earlier)]
-        of_x = sum(c[:1], b)  # x is the newest of the earlier inputs
-        of_earlier = [sign * weight for weight in c[1:]]
-        return fast.weighted(f, 1.0, x, sign * of_x, earlier[1:], of_earlier, first=first, own=own)
+        """f + b x + sum_j c_j x_j in one tensor: see `fast`."""
+        of_x, *of_earlier = (self._ready(one, x) for one in (b, *c[: len(earlier)]))
+        if of_earlier:  # x is the newest of the earlier inputs
+            of_x = of_x + of_earlier.pop(0)
+        if sign < 0:
+            of_x, of_earlier = -of_x, [-weight for weight in of_earlier]
+        return fast.weighted(f, 1.0, x, of_x, earlier[1:], of_earlier, first=first, own=own)
 
     def _plainly(self, x: Tensor, f: Tensor, b: fast.Weight, sign: int, *, first: bool) -> Tensor:
         """f + b x."""
-        if isinstance(b, Tensor):
-            return torch.addcmul(f, x, self._ready(b, x), value=sign)
+        b = self._ready(b, x)
         if f.is_nested or x.is_nested:
             return f + x * (sign * b)
+        if isinstance(b, Tensor):
+            return torch.addcmul(f, x, b, value=sign)
         if b == 1:  # in the order that was there: the first one's memory layout is the sum's
             return x + f if first and sign > 0 else f + x if sign > 0 else f - x
         return torch.add(f, x, alpha=sign * b)
 
     def _with_past(self, total: Tensor, past: list[Tensor], c: Sequence[fast.Weight], sign: int) -> Tensor:
         for weight, earlier in zip(c, past, strict=False):
-            if isinstance(weight, Tensor):
-                total = torch.addcmul(total, earlier, self._ready(weight, earlier), value=sign)
+            ready = self._ready(weight, earlier)
+            if isinstance(ready, Tensor):
+                total = torch.addcmul(total, earlier, ready, value=sign)
             else:
-                total = torch.add(total, earlier, alpha=sign * weight)
+                total = torch.add(total, earlier, alpha=sign * ready)
         return total
 
-    def _ready(self, weight: Tensor, x: Tensor) -> Tensor:
-        """A number or a vector of the channels, to be multiplied with x."""
+    def _ready(self, weight: fast.Weight, x: Tensor) -> fast.Weight:
+        """A number, as Python has it or as a tensor, or a vector of the channels, to be multiplied with x."""
+        if not isinstance(weight, Tensor):
+            return weight
         weight = weight.to(x.dtype)
         return weight.view(self._broadcast) if weight.dim() else weight
-
-    def _whole(self, x: Tensor) -> Tensor:
-        """W x in the stream's own dtype, where autocast has a narrower one too: x itself is a part of it."""
-        if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self._whole(x)
-        dtype = getattr(self.W.weight, "dtype", x.dtype)
-        return self.W(x) if dtype == x.dtype else self.W(x.to(dtype)).to(x.dtype)
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
         """What is remembered of x."""
@@ -317,13 +303,6 @@ def _summed(past: Sequence[Tensor], c: Sequence[fast.Weight]) -> Tensor:
     return total
 
 
-def _state(buffer: Any) -> Any:
-    """Equal as long as a buffer says the same: its numbers, or which tensor it is in what state."""
-    if buffer.device.type in fast.AT_HAND:
-        return buffer.tolist()
-    return id(buffer), -1 if buffer.is_inference() else buffer._version
-
-
 def _is(number: float, tensor: Tensor) -> bool:
     """Whether a tensor holds a number, in its own dtype."""
     return bool(torch.tensor(number, dtype=torch.float64).to(tensor.dtype) == tensor.cpu())
@@ -331,14 +310,13 @@ def _is(number: float, tensor: Tensor) -> bool:
 
 @torch.no_grad()
 def _one_map(layer: LaurelLayer, b: Tensor) -> nn.Module:
-    """W = b (I + B A), of shape D x D: less work than two maps of rank r where D <= 2 r."""
+    """W = b B A, of shape D x D: less work than two maps of rank r where D <= 2 r."""
     down, up = layer.A[0].weight, layer.B.weight
     product = up.detach().cpu().double().flatten(1) @ down.detach().cpu().double().flatten(1)  # type: ignore[operator]
-    whole = b.reshape(-1, 1) * (torch.eye(layer.width, dtype=torch.float64) + product)
     kind, kernel = type(layer.B), up.shape[2:]
     form = {"bias": False, "device": up.device, "dtype": up.dtype}
     made: Any = skip_init(kind, layer.width, layer.width, *([tuple(kernel)] if kernel else []), **form)
-    made.weight.copy_(whole.view(made.weight.shape))
+    made.weight.copy_((b.reshape(-1, 1) * product).view(made.weight.shape))
     made.weight.requires_grad_(up.requires_grad)
     return made
 

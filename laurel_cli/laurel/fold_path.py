@@ -136,10 +136,20 @@ class Ways:
             way, first = self._through(source, index, dim if self._nodes[source].shape == node.shape else None)
             return replace(way, bias=None), first
         if node.op in LINEAR_VIEWS:
+            self._see_parts_alone(node)
             inner = None if dim is None else carried(node, dim, self._nodes[source].shape)
             way, first = self._through(source, index, inner)
             return (replace(way, bias=None) if node.op == "native_dropout" else way), first
         raise CannotFoldError(BETWEEN.format(node.op))
+
+    def _see_parts_alone(self, node: Node) -> None:
+        """See that nothing reads the other parts of a split: what makes this one makes them too."""
+        begin = _group(node)
+        others = [i for i in range(begin, begin + node.outputs) if i != node.index]
+        if any(self._readers[i] for i in others):
+            raise CannotFoldError(SEVERAL)
+        if not self._trace.kept.isdisjoint(others):
+            raise CannotFoldError(KEPT)
 
     def _convolution(self, node: Node, dim: int | None) -> Way:
         transposed = any(constant is True for constant in node.constants)

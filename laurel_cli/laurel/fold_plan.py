@@ -204,7 +204,8 @@ def _in_pass(view: Seen, path: str, layer: LearnedSum, standing: Standing) -> Ca
             branch = view.ways.of(connection.branches[-1], connection.node, dim)
         except CannotFoldError as error:
             reason = str(error)
-        if not layer.spec.reads_history:  # which would remember the skip times b
+        # A history would remember the skip times b; of a vector b, B A (b x) is not b B A x.
+        if not layer.spec.reads_history and (dim is None or not hasattr(layer, "B")):
             skip = _of_skip(view, connection, dim)
     if branch is not None and skip is not None and set(branch.names) & set(skip.names):
         skip = None

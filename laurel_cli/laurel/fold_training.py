@@ -21,7 +21,7 @@ from laurel_cli.errors import LaurelError, ModelError
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.fold import DISAGREES, FoldedConnection, FoldReport, foldable_layers, unsettle
-from laurel_cli.laurel.fold_check import SEED, changed, distance, dtypes, fresh, in_dtype, trusted
+from laurel_cli.laurel.fold_check import SEED, changed, distance, fresh, in_dtype, trials, trusted
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
@@ -53,7 +53,8 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
     What it computes and what its parameters learn is held against the model as it was: in training mode on these
     inputs, in eval mode on changed ones. `unfold_training` takes it back; `fold` and `remove` do that themselves.
     Where another module stands in the place of one that was to multiply its weights with a (a norm was converted), a is
-    a factor of f again. What keeps such a module and adds to it, as peft does, comes first: a would miss what is added.
+    a factor of f again; as where the layer, or such a module, is copied alone, as peft does for `modules_to_save`. What
+    keeps such a module and adds to it, as peft's LoRA does, comes first: a would miss what is added.
     `nn.DataParallel` copies modules so that a copy would read the first device's a: it fails; DistributedDataParallel
     works.
 
@@ -120,11 +121,11 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
 
 def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> bool:
     """Whether a copy with other coefficients, in float64 where it can, computes and learns the same folded there."""
-    for dtype in dtypes(model):
-        scratch = copied(model)
+    for trial in trials(model):
+        scratch = trial.begun(model)
         unsettle(laurel_layers(scratch).values())
-        scratch = scratch.to(dtype=dtype)
-        given = [in_dtype(one, dtype) for one in passes]
+        scratch = scratch.to(dtype=trial.dtype)
+        given = [in_dtype(one, trial.dtype) for one in passes]
         folded = copied(scratch)
         _put(folded, ways)
         own = next(p.dtype for p in scratch.parameters() if p.is_floating_point())
@@ -134,17 +135,17 @@ def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs])
         except LaurelError:
             raise
         except Exception as error:
-            if dtype is not None:  # its code asks for another
-                continue
-            raise does_not_run(error) from error
+            if trial.is_last:
+                raise does_not_run(error) from error
+            continue
         after = []
         for one, training, _ in before:
-            trial = copied(folded)
+            other = copied(folded)
             try:
-                after.append(_learned(trial, one, training=training))
+                after.append(_learned(other, one, training=training))
             except Exception:  # noqa: BLE001 - a module's code looks into what it is called with, in whatever way
                 return False
-            layers = laurel_layers(trial)
+            layers = laurel_layers(other)
             if not all(vars(layers[path]).get("a_is_within", True) for path in ways):  # its weights are read elsewhere
                 return False
         # Rounding grows on its way through norms of a batch, by 7,000 times in a ResNet-50: what a factor that is lost

@@ -194,7 +194,7 @@ class History:
         return here
 
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
-        copied = self if _is_copied_alone(memo) else History(self.length, self.lags)
+        copied = self if is_copied_alone(memo) else History(self.length, self.lags)
         memo[id(self)] = copied
         if copied is not self:
             copied.hand_to([copy.deepcopy(layer, memo) for layer in _alive(self._layers)])
@@ -310,7 +310,7 @@ class Carry:
         return skip, total, sums.sign
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Carry:
-        copied = self if _is_copied_alone(memo) else Carry()
+        copied = self if is_copied_alone(memo) else Carry()
         memo[id(self)] = copied
         return copied
 
@@ -318,6 +318,6 @@ class Carry:
         return Carry, ()
 
 
-def _is_copied_alone(memo: dict[int, Any]) -> bool:
+def is_copied_alone(memo: dict[int, Any]) -> bool:
     """Whether a layer is copied alone, as adapters do: it goes on within its model. A copied model has its own."""
     return not any(hasattr(type(copied), EDITS) for copied in list(memo.values()))

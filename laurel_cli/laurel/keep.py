@@ -14,6 +14,7 @@ from laurel_cli.errors import ModelError, RecordError
 from laurel_cli.laurel import pretrained, rewrite
 from laurel_cli.laurel.addition import LearnedSum, PartialSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, learned_parameters
+from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
 from laurel_cli.laurel.source import CannotRewriteError
@@ -244,12 +245,13 @@ def _anew(
 
 
 def refuse_folded(model: nn.Module) -> None:
-    """See that a model is not one that `fold` made.
+    """See that a model is not one that `fold` made, nor holds such a one, or a part of one.
 
     Raises:
         ModelError: it is.
     """
-    if FOLDED in vars(model):
+    left = (module for module in model.modules() if isinstance(module, FoldedSum))
+    if FOLDED in vars(model) or not all(one.is_plain for one in left):
         raise ModelError(
             "This model is folded.",
             "Its LAuReL is part of its weights, and cannot be told from them.",

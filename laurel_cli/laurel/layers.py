@@ -16,6 +16,7 @@ from torch.nn.utils import skip_init
 from laurel_cli.laurel import fast, fast_training, projected, worth
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
+from laurel_cli.laurel.within import came_with_a
 
 
 class LaurelLayer(LearnedSum):
@@ -107,7 +108,7 @@ class LaurelLayer(LearnedSum):
         """a f + b g."""
         spec = self.spec
         if self.within:
-            self.a_is_within = self._came_with_a()
+            self.a_is_within = came_with_a(self)
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
@@ -118,23 +119,6 @@ class LaurelLayer(LearnedSum):
         if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
             return self._learning(x, f, past, entries, first=first)
         return self._plainly(x, f, sign, past, first=first)
-
-    def _came_with_a(self) -> bool:
-        """Whether f was multiplied with a on its way here.
-
-        Another module may stand in the place of one that was to do it (a norm is converted, an adapter is put on), or
-        the branch may end elsewhere in this call: a is a factor of f here then.
-
-        Raises:
-            RuntimeError: a part of what f is made of was, and another part was not.
-        """
-        did = [one.did() for one in self.within]
-        if any(did) and not all(did):
-            raise RuntimeError(
-                "A part of the modules that a of LAuReL was folded into for training was replaced: the branch is "
-                "neither multiplied with a nor without it. Call laurel_cli.unfold_training before modules are replaced."
-            )
-        return all(did)
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
         """What is remembered of x."""
@@ -338,7 +322,7 @@ def narrowed(
     Shape: that of the inputs with r, or r for each map, channels; the channels last where B is a linear layer.
     """
     dtype = getattr(layer.B.weight, "dtype", inputs[0].dtype)  # a quantised map has a method there
-    if dtype != inputs[0].dtype and not torch.is_autocast_enabled(inputs[0].device.type):
+    if dtype != inputs[0].dtype and not fast.autocasts(inputs[0]):
         inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
     if layer._moved:
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
@@ -361,7 +345,7 @@ def narrowed(
 def widened(layer: Any, narrow: Tensor, dtype: torch.dtype) -> Tensor:
     """B times what `narrowed` made, in the stream's own `dtype` and with its order of dimensions."""
     wide: Tensor = layer.B(narrow)
-    if wide.dtype != dtype and not torch.is_autocast_enabled(wide.device.type):
+    if wide.dtype != dtype and not fast.autocasts(wide):
         wide = wide.to(dtype)
     return wide.movedim(-1, layer._channel_dim) if layer._moved else wide
 

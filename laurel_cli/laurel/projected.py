@@ -1,8 +1,8 @@
 """What a connection hands on where every lag has a low-rank map of its own (Eq. 6): its input, multiplied already.
 
 x_i is read by the next k connections, each with another A. Stacked, these are one product: x_i is read once instead of
-k times, and in training its gradient is made once; the stacked maps, k r D numbers, are then kept for the backward
-pass, which no count of ours has. x_i itself stays beside the products, for a connection that does not find its own:
+k times, and in training its gradient is made once. The A of a connection that did not run has no gradient, as if each
+had multiplied by itself. x_i itself stays beside the products, for a connection that does not find its own:
 where A or x have changed since, A is hooked or wrapped, or gradients are recorded as they were not then.
 """
 
@@ -66,7 +66,36 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
     if len(maps) < 2 or not all(_is_usual(one, x, last=last) for one in maps):
         return x
     weights = tuple(one.weight for one in maps)
-    return Projected(x, weights, fast.narrow_at_once(maps, x), tuple(map(_version, (x, *weights))), recorded)
+    products = _Stacked.apply(maps, -1 if last else 1, x, *weights) if recorded else fast.narrow_at_once(maps, x)
+    return Projected(x, weights, products, tuple(map(_version, (x, *weights))), recorded)
+
+
+class _Stacked(torch.autograd.Function):
+    """A x of several maps by one product; what nobody read has no gradient, where a split would have zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Sequence[Any], dim: int, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dim = dim % x.dim()
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[3:]) else None, *weights)
+        ctx.set_materialize_grads(False)
+        return fast.narrow_at_once(maps, x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        x, *weights = ctx.saved_tensors
+        read = {number: one for number, one in enumerate(gradients) if one is not None}
+        of_weights: list[Tensor | None] = [None] * len(weights)
+        if not read:
+            return None, None, None, *of_weights
+        _, _, for_x, *wanted = ctx.needs_input_grad
+        whole = torch.cat(list(read.values()), ctx.dim)
+        maps = torch.cat([weights[number].flatten(1) for number in read])
+        dx = fast_training.mapped(whole, maps, ctx.dim) if for_x else None
+        if any(wanted[number] for number in read):
+            every = fast_training.outer(whole, x, ctx.dim).split([len(weights[number]) for number in read])
+            for number, one in zip(read, every, strict=True):
+                of_weights[number] = one.view_as(weights[number]) if wanted[number] else None
+        return None, None, dx, *of_weights
 
 
 def _version(tensor: Tensor) -> int:
@@ -76,6 +105,8 @@ def _version(tensor: Tensor) -> int:
 
 def _is_usual(down: Any, x: Tensor, *, last: bool) -> bool:
     if (type(down) in fast.CONVOLUTIONS) == last or not fast.is_plain(down, x) or down.weight.device != x.device:
+        return False
+    if "_is_fsdp_managed_module" in vars(down):  # its weight is gathered, and let go, at the time of its own block
         return False
     return down.weight.dim() > 1 and down.weight.shape[1] == x.shape[-1 if last else 1]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+T = TypeVar("T")
+TOLD = "_laurel_told"  # attribute of a checkpoint's frame
 _hooks: Any = torch._C._autograd
 
 
@@ -46,6 +48,38 @@ def open_regions() -> tuple[Region, ...]:
         for pack, unpack in reversed(stack):
             _hooks._push_saved_tensors_default_hooks(pack, unpack)
     return tuple(_region(pack) for pack, _ in reversed(stack) if _is_checkpoints(pack))
+
+
+class _Told:
+    """What code in a region was told when it ran for the first time, in the order of its calls."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.recomputation: Any = None
+        self.place = 0
+
+    def again(self, recomputation: Any, now: Any) -> Any:
+        """The next answer in this recomputation; `now` where there was none."""
+        if self.recomputation is not recomputation:
+            self.recomputation, self.place = recomputation, 0
+        self.place += 1
+        return self.answers[self.place - 1] if self.place <= len(self.answers) else now
+
+
+def as_at_first(key: object, now: T) -> T:
+    """`now`, or where this code is recomputed, what it was at this of the calls that `key` tells apart."""
+    for region in open_regions():
+        told = vars(region.frame).setdefault(TOLD, {}).setdefault(key, _Told())
+        if region.recomputation is None:
+            told.answers.append(now)
+        else:
+            now = told.again(region.recomputation, now)
+    return now
+
+
+def is_recomputed() -> bool:
+    """Whether a checkpoint runs this code again."""
+    return any(region.recomputation is not None for region in open_regions())
 
 
 def is_recomputed_blindly() -> bool:

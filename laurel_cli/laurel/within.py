@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.history import is_copied_alone
+from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
+
+if TYPE_CHECKING:
+    from laurel_cli.laurel.layers import LaurelLayer
+
+PARTLY = (
+    "A part of the modules that a of LAuReL was folded into for training was replaced: the branch is neither "
+    "multiplied with a nor without it. Call laurel_cli.unfold_training before modules are replaced."
+)
+REENTRANT = (
+    "After laurel_cli.fold_training, activation checkpointing of a sum without its branch needs "
+    "checkpoint(..., use_reentrant=False)."
+)
 
 
 def unfold_training(model: nn.Module) -> nn.Module:
@@ -28,22 +42,42 @@ def unfold_training(model: nn.Module) -> nn.Module:
     Returns:
         `model` itself.
     """
+    from laurel_cli.laurel.layers import LaurelLayer  # which imports this module
+
     for module in model.modules():
         if isinstance(vars(module).get("forward"), Scaled):
             del vars(module)["forward"]
         if isinstance(module, LaurelLayer):
-            for one in module.within:  # whoever wraps a module's `forward` may still hold it
+            for one in vars(module).pop("within", ()):  # whoever wraps a module's `forward` may still hold it
                 one.active = False
-            module.within = ()
             vars(module).pop("a_is_within", None)
     return model
+
+
+def came_with_a(layer: LaurelLayer) -> bool:
+    """Whether f was multiplied with a on its way to `layer`, in this call.
+
+    Another module may stand in the place of one that was to do it (a norm is converted, an adapter is put on), or the
+    branch may end elsewhere in this call: a is a factor of f in the sum then.
+
+    Raises:
+        RuntimeError: a part of what f is made of was, and another part was not; or a checkpoint that cannot tell of
+            which pass it is a part runs the sum again, without the branch.
+    """
+    did = [one.did() for one in layer.within]
+    if any(did) and not all(did):
+        raise RuntimeError(PARTLY)
+    if not any(did) and is_recomputed_blindly() and not open_regions() and layer.a_is_within:  # the last time
+        raise RuntimeError(REENTRANT)
+    return as_at_first(layer, all(did))
 
 
 class Scaled:
     """Stands for a module's `forward`: the same, with some of its parameters multiplied with a layer's a.
 
     The layer asks by `did` whether it was, and applies a itself otherwise. Where it is no longer `active` it changes
-    nothing.
+    nothing: as soon as an adapter, say, copies the layer or the module alone, to stand beside the first one, a is a
+    factor of f in the sum again, whichever of the two is called.
 
     Args:
         module: a norm, a linear map or a convolution.
@@ -65,10 +99,23 @@ class Scaled:
         """What the module makes of its arguments."""
         if not self.active:
             return type(self.module).forward(self.module, *args, **kwargs)
-        self._marks.mine.called = True
+        if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
+            self._marks.mine.called = True
         a, _ = self.layer.residual_weights()
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scaled:
+        memo[id(self)] = copied = Scaled(self.module, self.layer, self.axes)
+        if is_copied_alone(memo):
+            copied.active = False
+            copied.module = memo.get(id(self.module), self.module)
+            if id(self.layer) in memo:  # its copy may be called instead, with an a of its own
+                self.active = False
+            return copied
+        copied.active = self.active
+        copied.module, copied.layer = copy.deepcopy(self.module, memo), copy.deepcopy(self.layer, memo)
+        return copied
 
 
 class _Called:

@@ -352,3 +352,16 @@ def test_other_types_beside_each_other_are_summed_plainly() -> None:
     assert not fast.fits(x, f)  # with gradients
     with torch.no_grad():
         assert fast.fits(x, f)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, Spec(rw=True, lr=True, pa=True, rank=RANK)], ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_model_without_weights_runs(spec: Spec, dtype: torch.dtype) -> None:
+    """On the meta device, which has no autocast to be asked for; in another type than the weights have, too."""
+    layer = drawn(spec, *LAYOUTS["tokens"]).to("meta")
+    x, f = (torch.empty(LAYOUTS["tokens"][0], device="meta", dtype=dtype) for _ in range(2))
+    layer.past = lambda make, call, most: [make([]), x, x][:most]  # type: ignore[method-assign]
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            y = layer.combine(x, f, 1, None, first=True, plain=None, own=False)
+        assert (y.device.type, y.shape, y.dtype) == ("meta", x.shape, dtype)

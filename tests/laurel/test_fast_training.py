@@ -211,6 +211,54 @@ def test_what_is_kept(spec: Spec, kept: str, layout: str) -> None:
     assert y.requires_grad
 
 
+# What learns, and what its gradients have in them; "xf" are the operands, from whose gradients nothing is kept.
+FROZEN = [
+    (Spec(rw=True), (), ""),
+    (Spec(rw=True), ("weights",), "xf"),
+    (Spec(lr=True, rank=RANK), (), ""),
+    (Spec(lr=True, rank=RANK), ("A",), "x"),
+    (Spec(lr=True, rank=RANK), ("B",), "xn"),  # x for the gradient of that gradient, through A x
+    (Spec(rw=True, lr=True, rank=RANK), (), ""),
+    (Spec(rw=True, lr=True, rank=RANK), ("A",), "x"),
+    (Spec(rw=True, lr=True, rank=RANK), ("weights",), "xfn"),
+    (Spec(pa=True), (), ""),
+    (Spec(pa=True), ("c",), "xpp"),
+    (Spec(rw=True, lr=True, pa=True, rank=RANK, history="identity"), ("A",), "x"),
+    (Spec(rw=True, lr=True, pa=True, rank=RANK, history="identity"), ("c",), "xpp"),
+    (Spec(rw=True, lr=True, pa=True, rank=RANK, history="identity"), ("weights",), "xfnpp"),
+]
+
+
+@pytest.mark.parametrize("layout", ["tokens", "image"])
+@pytest.mark.parametrize(("spec", "learning", "kept"), FROZEN, ids=repr)
+def test_what_is_frozen_keeps_nothing(spec: Spec, learning: tuple[str, ...], kept: str, layout: str) -> None:
+    layer, given = drawn(spec, *LAYOUTS[layout]), tensors(spec, layout)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name.startswith(learning) if learning else False)
+    saved: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = called(layer, *given)
+    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
+    there = {one.untyped_storage().data_ptr(): name for name, one in zip("xfpp", given, strict=False)}
+    names = [there.get(key, "n") for key, one in saved.items() if key not in own and one.numel() > D]
+    assert sorted(names) == sorted(kept)
+    wanted = [*given, *(p for p in layer.parameters() if p.requires_grad)]
+    want, dy = plainly(layer, LAYOUTS[layout][1], *given), torch.randn_like(y, requires_grad=True)
+    ours, theirs = (torch.autograd.grad(one, wanted, dy, create_graph=True) for one in (y, want))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+    both = (sum((one * one).sum() for one in found) for found in (ours, theirs))
+    again = [torch.autograd.grad(one, [dy, *wanted], allow_unused=True) for one in both]  # type: ignore[arg-type]
+    for one, other in zip(*again, strict=True):
+        zero = torch.zeros(())
+        torch.testing.assert_close(one if one is not None else zero, other if other is not None else zero)
+
+
 def test_kept_bytes_on_fake_tensors_are_those_of_real_ones() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -11,11 +11,15 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import laurel_cli as laurel
 from laurel_cli.errors import ModelError
+from laurel_cli.laurel import fast
 from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.fold import DISAGREES
 from laurel_cli.laurel.fold_check import agreements, outputs
+from laurel_cli.laurel.fold_path import BETWEEN, KEPT, Ways
 from laurel_cli.models.inputs import as_inputs
 
 D = 8
@@ -140,10 +144,32 @@ def test_one_shared_map_of_the_history():
 def test_two_thin_maps_become_one_where_that_is_less_work():
     narrow, wide = (laurel.fold(learned(Net().double(), f"lr@{r}", given()), given()) for r in (3, 4))
     assert set(forms(narrow)) == {"f + x + B A x"}
-    assert set(forms(wide)) == {"f + W x"}
+    assert set(forms(wide)) == {"f + x + W x"}
     layer = wide.blocks[0].laurel0
-    assert layer.W.weight.shape == (D, D)
+    assert layer.B.weight.shape == (D, D)
     assert sum(p.numel() for p in layer.parameters()) == D * D == 2 * 4 * D
+
+
+@pytest.mark.parametrize("cast", ["before", "after"])
+def test_one_map_keeps_in_16_bits_what_is_learned_beside_the_identity(cast):
+    """B A of a few thousandths, which 1 + B A in bfloat16 would not show."""
+    generator = torch.Generator().manual_seed(3)
+    model = laurel.apply(Net(1).eval(), "lr@4", given().float())
+    with torch.no_grad():
+        model.blocks[0].laurel0.B.weight.copy_(1e-3 * torch.randn(D, 4, generator=generator))
+    layer = model.blocks[0].laurel0
+    learned_map = layer.B.weight.detach().double() @ layer.A[0].weight.detach().double()
+    if cast == "before":
+        folded = laurel.fold(model.bfloat16(), given().bfloat16())
+    else:
+        folded = laurel.fold(model, given().float()).bfloat16()
+    total = folded.blocks[0].laurel0
+    assert total.form == "f + x + W x"
+    x = torch.eye(D)  # a stream that is wider than the weights shows what they are
+    with torch.no_grad():
+        found = total(x, torch.zeros(D, D)).double().T - torch.eye(D)
+    assert learned_map.abs().max() < 2**-8
+    assert (found - learned_map).abs().max() < 2**-7 * learned_map.abs().max()
 
 
 def test_an_affine_bias_goes_into_the_map_s_own_and_stays_where_it_has_none():
@@ -156,6 +182,54 @@ def test_an_affine_bias_goes_into_the_map_s_own_and_stays_where_it_has_none():
     folded = laurel.fold(model, given())
     assert forms(folded) == ["f + b * x + bias"]
     same(folded, model, given())
+
+
+class Split(nn.Module):
+    """A branch that is the first half of what one map makes; what becomes of the other half, `other` says."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__()
+        self.up, self.proj, self.other = nn.Linear(D, D), nn.Linear(D, 2 * D), other
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, v = self.proj(F.gelu(self.up(x))).chunk(2, -1)
+        if self.other == "kept":
+            self.state = v
+        return x + (u * torch.sigmoid(v) if self.other == "gate" else u)
+
+
+@pytest.mark.parametrize(("other", "reason"), [("gate", BETWEEN.format("sigmoid")), ("kept", KEPT), ("unread", "")])
+def test_what_is_split_from_a_branch_is_not_multiplied_with_a(other, reason):
+    """A gate of zero weights, which no numbers of the model as it is would show."""
+    model = nn.Sequential(Split(other)).double().eval()
+    laurel.apply(model, "rw", given())
+    with torch.no_grad():
+        model[0].laurel0.weights.copy_(torch.tensor([0.4, -0.3]))
+    folded = laurel.fold(model, given())
+    assert [one.reason for one in folded.laurel_folded.connections] == [reason]
+    trained = copy.deepcopy(model)
+    assert [one.reason for one in laurel.fold_training(trained, given()).connections] == [reason]
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for one in (model, trained):
+            for parameter in (one[0].proj.weight, one[0].proj.bias):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator.manual_seed(4)))
+        expected = model(given())
+    torch.testing.assert_close(trained(given()), expected)
+    torch.testing.assert_close(laurel.unfold_training(trained)(given()), expected)
+
+
+def test_a_wrong_fold_behind_weights_of_zero_is_seen(monkeypatch):
+    """The proof left out, the numbers alone must tell: they are held against each other with other weights."""
+    monkeypatch.setattr(Ways, "_see_parts_alone", lambda *_: None)
+    for other, reason in (("gate", DISAGREES), ("unread", "")):
+        model = nn.Sequential(Split(other)).double().eval()
+        laurel.apply(model, "rw", given())
+        folded = laurel.fold(model, given())
+        assert [one.reason for one in folded.laurel_folded.connections] == [reason]
+        assert [one.reason for one in laurel.fold_training(model, given()).connections] == [reason]
 
 
 # ---------------------------------------------------------------- other people's models
@@ -180,6 +254,18 @@ def test_resnets_fold_into_their_norms_and_projections(spec, kind):
         assert one.branch == (f"{block}.{last}.weight", f"{block}.{last}.bias")
         projected = model.get_submodule(block).downsample is not None and "pa" not in spec
         assert one.skip == ((f"{block}.downsample.1.weight", f"{block}.downsample.1.bias") if projected else ())
+
+
+@pytest.mark.parametrize("lr", [False, True])
+def test_a_vector_b_goes_into_a_projection_where_no_map_reads_its_skip(lr):
+    """b B A x is not B A (b x)."""
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    spec = laurel.Spec(rw=True, lr=lr, rank=2, vector_weights=True)
+    model = learned(resnet(torchvision.models.resnet.BasicBlock), spec, images)
+    folded = laurel.fold(model, images)
+    same(folded, model, images)
+    assert not any(one.reason for one in folded.laurel_folded.connections)
+    assert [bool(one.skip) for one in folded.laurel_folded.connections] == [not lr and n > 1 for n in range(5)]
 
 
 def test_channels_last_and_the_model_s_own_sum_in_place():
@@ -376,6 +462,61 @@ def test_numbers_are_never_stale(spec):
     torch.testing.assert_close(each[0], before, rtol=1e-12, atol=1e-12)
 
 
+def moved_behind_its_back(model):
+    for buffer in model.buffers():
+        buffer.data.copy_(1.5 * buffer.data)  # which no version counts
+
+
+def by_compiler(model, x):
+    torch._dynamo.reset()
+    return torch.compile(model, fullgraph=True, backend="aot_eager")
+
+
+def by_export(model, x):
+    return torch.export.export(model, (x,)).module()
+
+
+def by_counter(model, x):
+    def run(x):
+        with FlopCounterMode(display=False):
+            return model(x)
+
+    run.buffers = model.buffers
+    return run
+
+
+@pytest.mark.parametrize("way", [by_compiler, by_export, by_counter])
+@pytest.mark.parametrize("spec", FOLDED_TO_NUMBERS, ids=repr)
+def test_numbers_that_moved_are_not_stale_for_who_watches(spec, way):
+    """As an average of weights writes them, with no call of the model in between that could notice."""
+    x = given()
+    folded = laurel.fold(learned(Net().double(), spec, x), x)
+    expected = copy.deepcopy(folded)
+    moved_in_place(expected)
+    with torch.no_grad():
+        run = way(folded, x)
+        before = run(x)
+        moved_behind_its_back(run)
+        found = run(x)
+        assert not torch.allclose(found, before, rtol=1e-3)
+        torch.testing.assert_close(found, expected(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spec", FOLDED_TO_NUMBERS, ids=repr)
+def test_numbers_off_the_cpu_are_not_read_and_not_stale(spec, monkeypatch):
+    x = given()
+    model = learned(Net().double(), spec, x)
+    folded = laurel.fold(model, x)
+    expected = copy.deepcopy(folded)
+    moved_in_place(expected)
+    with torch.no_grad():
+        expected = expected(x)
+        monkeypatch.setattr(fast, "AT_HAND", ())
+        same(folded, model, x)
+        moved_behind_its_back(folded)
+        torch.testing.assert_close(folded(x), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_a_number_is_as_exact_as_it_was_where_its_buffer_is_not():
     folded = laurel.fold(learned(Net(1).double(), "rw", given()), given())
     alpha, x, f = float(folded.blocks[0].laurel0.alpha), given().float(), given().float() + 1
@@ -429,9 +570,13 @@ def test_plain_mistakes_are_said_plainly():
         laurel.fold(Net(), given().float())
     model = learned(Net().double(), "rw", given())
     folded = laurel.fold(model, given())
+    within = nn.Sequential(folded, nn.Linear(3, 3))
     for ask in (laurel.parameters, laurel.remove, lambda model: laurel.save(model, "nowhere")):
-        with pytest.raises(ModelError, match="folded"):
-            ask(folded)
+        for one in (folded, within, folded.blocks):
+            with pytest.raises(ModelError, match="folded"):
+                ask(one)
+    assert forms(folded) == ["f + b x"] * 3
+    assert len(laurel_layers(within)) == 3
     with pytest.raises(ModelError, match="meta"):
         laurel.fold(copy.deepcopy(model).to("meta"), given())
     with pytest.raises(ModelError, match="wrapped"):
@@ -454,13 +599,11 @@ def test_a_folded_language_model_is_not_saved_as_one_without_its_factors(tmp_pat
 def test_in_mixed_precision_the_stream_stays_wide_where_two_maps_became_one():
     model = learned(Net(), "rw+lr@4", given().float())
     folded = laurel.fold(model, given().float())
-    assert folded.blocks[0].laurel0.form == "f + W x"
+    assert folded.blocks[0].laurel0.form == "f + b x + W x"
     x = torch.randn(2, 5, D)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = folded.blocks[0].laurel0(x, x.bfloat16())
         assert found.dtype == model.blocks[0].laurel0(x, x.bfloat16()).dtype == torch.float32
-    narrow = laurel.fold(copy.deepcopy(model).bfloat16(), given().bfloat16())
-    assert "W" not in narrow.blocks[0].laurel0.form
 
 
 class Unsteady(nn.Module):

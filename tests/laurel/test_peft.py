@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from laurel_cli import apply_laurel, parameters, restore, save
+from laurel_cli import apply_laurel, fold_training, parameters, restore, save
 from laurel_cli.laurel.apply import laurel_layers
 
 peft = pytest.importorskip("peft")
@@ -119,3 +120,19 @@ def test_an_adapter_is_merged_and_laurel_stays() -> None:
     merged = ours.merge_and_unload()
     assert len(laurel_layers(merged)) == 4
     torch.testing.assert_close(merged(IDS).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folded_into_the_branches_is_a_factor_once_where_the_adapter_has_laurel_of_its_own() -> None:
+    model = with_laurel().eval()
+    other = copy.deepcopy(model)
+    assert any(one.branch for one in fold_training(other, {"input_ids": IDS}).connections)
+    theirs, ours = (adapted(one, modules_to_save=["laurel0", "laurel1"]) for one in (model, other))
+    ours.load_state_dict(theirs.state_dict())
+    for _ in range(2):
+        torch.testing.assert_close(ours.eval()(IDS).logits, theirs.eval()(IDS).logits)
+        with ours.disable_adapter(), theirs.disable_adapter():
+            torch.testing.assert_close(ours(IDS).logits, theirs(IDS).logits)
+        train(ours)
+        train(theirs)
+    for (name, one), other_one in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other_one, rtol=1e-4, atol=1e-5, msg=name)

@@ -295,6 +295,82 @@ def test_blocks_that_are_left_out_in_a_call(monkeypatch):
     same(ours, learned(model, x))
 
 
+@pytest.mark.parametrize("case", ["tokens", "images"])
+@pytest.mark.parametrize("least", [0, worth.NEVER], ids=["stacked", "each by itself"])
+def test_the_maps_of_a_block_that_did_not_run_have_no_gradient(case, least, monkeypatch):
+    """Nor does an optimizer move or decay them, whether inputs are multiplied at once or not."""
+    build, shape, _ = CASES[case]
+    x = given(shape)
+    model = placed(build, x)
+    monkeypatch.setitem(worth.TRAINING["cpu"], worth.PROJECTED, least)
+    for number, block in enumerate(model.blocks):
+        block.skipped = number in (1, 3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    before = copy.deepcopy(model.state_dict())
+    model(x).square().sum().backward()
+    optimiser.step()
+    for number, block in enumerate(model.blocks):
+        for lag, down in enumerate(block.laurel0.A):
+            # The five blocks are three now: the last one reads its own input and two before it.
+            runs = number in (0, 2, 4) and lag <= (0, 2, 4).index(number)
+            assert (down.weight.grad is not None) == runs
+            moved = not torch.equal(down.weight, before[f"blocks.{number}.laurel0.A.{lag}.weight"])
+            assert moved == runs
+
+
+@pytest.mark.parametrize("frozen", ["some maps", "all maps", "input"])
+def test_only_what_learns_has_gradients(frozen, monkeypatch):
+    x = given((2, 7, 12))
+    model = placed(tokens, x)
+    for number, block in enumerate(model.blocks):
+        block.laurel0.A.requires_grad_(frozen == "input" or (frozen == "some maps" and number != 2))
+    if frozen == "input":
+        model.blocks[0].requires_grad_(False)
+
+    def gradients():
+        model.zero_grad()
+        model(x).square().sum().backward()
+        return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    ours = gradients()
+    alone(monkeypatch)
+    for one, other in zip(ours, gradients(), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_no_map_whose_weight_is_gathered_for_its_own_block_is_stacked(used, tmp_path):
+    """FSDP2 on one process: a block's weights are plain tensors from its first pass on, where nothing shards them."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    x = given((2, 7, 12))
+    model = placed(tokens, x)
+    expected = learned(model, x)
+    assert sum(used) > 0
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        mesh = dist.init_device_mesh("cpu", (1,))
+        for block in model.blocks:
+            fully_shard(block, mesh=mesh, reshard_after_forward=False)
+        fully_shard(model, mesh=mesh)
+        for block in model.blocks:
+            block.set_reshard_after_backward(False)
+        for _ in range(2):  # the second time all weights are plain from the beginning
+            used.clear()
+            y = model(x)
+            weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+            (y * weights).sum().backward()
+            assert not any(used)
+        for block in model.blocks:
+            block.reshard()
+        for p, theirs in zip(model.parameters(), expected[2:], strict=True):
+            torch.testing.assert_close(p.grad.full_tensor(), 2 * theirs, rtol=1e-10, atol=1e-11)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_where_the_first_blocks_are_run_without_gradients_the_later_maps_still_learn(monkeypatch):
     x = given((2, 7, 12))
     model = placed(tokens, x)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import laurel_cli as laurel
 from laurel_cli.errors import ModelError
+from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.within import Scaled
 from tests.laurel.test_fold import D, Net, given, learned
@@ -183,3 +184,91 @@ def test_threads_that_run_one_model_do_not_hear_of_each_other() -> None:
         found = [y for some in threads.map(run, (inputs[:2], inputs[2:])) for y in some]
     for x, y in zip(inputs, found, strict=True):
         torch.testing.assert_close(y, model(x))
+
+
+@pytest.mark.parametrize("name", ["laurel0", "down", "both"])
+def test_parts_that_are_copied_alone_and_stand_in_the_place_of_the_first_ones(name: str) -> None:
+    """As an adapter does, which trains the copy: a is a factor of f once, whichever of the two is called."""
+    model, other = folded()
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    for block in (model.blocks[1], other.blocks[1]):
+        for part in ("laurel0", "down") if name == "both" else (name,):
+            first = getattr(block, part)
+            setattr(block, part, copy.deepcopy(first))
+            block.add_module(f"first_{part}", first)
+            with torch.no_grad():
+                for number, parameter in enumerate(getattr(block, part).parameters()):
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+    expected = model(x)
+    torch.testing.assert_close(other(x), expected)
+    for one in (model, other):
+        one.zero_grad()
+        one(x).square().sum().backward()
+    theirs = dict(model.named_parameters())
+    for path, parameter in other.named_parameters():
+        if parameter.grad is not None or theirs[path].grad is not None:
+            torch.testing.assert_close(parameter.grad, theirs[path].grad, msg=path)
+    torch.testing.assert_close(copy.deepcopy(other)(x), expected)
+    for block in (model.blocks[1], other.blocks[1]):  # the adapter is switched off
+        for part in ("laurel0", "down") if name == "both" else (name,):
+            setattr(block, part, getattr(block, f"first_{part}"))
+    torch.testing.assert_close(other(x), model(x))
+    torch.testing.assert_close(laurel.unfold_training(other)(x), model(x))
+
+
+def test_a_copied_model_is_folded_still() -> None:
+    """Alone within a module without LAuReL, too."""
+    _, other = folded()
+    for one in (
+        copy.deepcopy(other),
+        copy.deepcopy(nn.Sequential(nn.Identity(), other))[1],
+        copy.deepcopy(other.blocks),
+    ):
+        assert all(part.active for layer in laurel_layers(one).values() for part in layer.within)
+    assert all(part.active for layer in laurel_layers(other).values() for part in layer.within)
+
+
+class Tail(nn.Module):
+    """The branch runs once; the sum and what follows it are run again for the backward pass."""
+
+    reentrant, nested = False, False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch, self.after = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, D)), nn.Linear(D, D)
+
+    def tail(self, x: Tensor, f: Tensor) -> Tensor:
+        return torch.tanh(self.after(x + f))
+
+    def inner(self, x: Tensor, f: Tensor) -> Tensor:
+        return checkpoint(self.tail, x, f, use_reentrant=False) if self.nested else self.tail(x, f)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.branch(x)
+        return checkpoint(self.inner, x, f, use_reentrant=self.reentrant) if self.training else self.tail(x, f)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_sums_that_are_run_again_without_their_branches(nested: bool) -> None:
+    model = learned(nn.Sequential(Tail(), Tail()).double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    for part in other:
+        part.nested = nested
+    for _ in range(2):
+        for one in (model, other):
+            one.zero_grad()
+            one.train()(given()).square().sum().backward()
+        for (name, one), (_, its) in zip(other.named_parameters(), model.named_parameters(), strict=True):
+            torch.testing.assert_close(one.grad, its.grad, msg=name)
+        torch.testing.assert_close(other.eval()(given()), model.eval()(given()))
+
+
+def test_a_reentrant_checkpoint_that_cannot_know_is_refused_in_words() -> None:
+    other = learned(nn.Sequential(Tail(), Tail()).double(), "rw", given())
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    for part in other:
+        part.reentrant = True
+    x = given().requires_grad_()
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        other.train()(x).square().sum().backward()

@@ -343,3 +343,56 @@ def test_no_stream_is_held_while_the_next_one_runs(arm: str) -> None:
     assert len(layers) == 9
     assert held[-1] == 0
     assert max(held) == figures.history_bytes == 2 * 2 * 5 * 16 * 4
+
+
+class Both(nn.Module):
+    """A block of two streams that take turns, each of which reads the other; the text's ends a block earlier."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.image, self.text, self.of_text, self.last = nn.Linear(8, 8), nn.Linear(8, 6), nn.Linear(6, 8), last
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        image = image + self.image(image) * self.of_text(text).mean(1, keepdim=True)
+        if not self.last:
+            text = text + self.text(image).mean(1, keepdim=True)
+        return image, text
+
+
+class TwoStreams(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Both(number == 5) for number in range(6))
+        self.first = nn.Linear(8, 6)
+
+    def forward(self, image: Tensor) -> Tensor:
+        text = self.first(image[:, :3])
+        for block in self.blocks:
+            image, text = block(image, text)
+        return torch.cat((image.mean(1), text.mean(1)), 1)
+
+
+@pytest.mark.parametrize("arm", ["pa", "dense", "x0"])
+def test_streams_that_take_turns_are_held_together(arm: str) -> None:
+    """What lives at each connection, by the tensors that the histories hold, of which none is the current input."""
+    torch.manual_seed(0)
+    model, x = TwoStreams(), torch.randn(2, 9, 8)
+    figures = analyze(model, arm, x, check=False).arm(arm)
+    apply_laurel(model, arm, x)
+    layers = list(laurel_layers(model).values())
+    assert len({layer.schedule.calls[0][0] for layer in layers}) == 2
+    held = []
+
+    def measure(layer: nn.Module, operands: tuple[Tensor, ...]) -> None:
+        given = {operand.data_ptr() for operand in operands}
+        every = {leaf.data_ptr(): leaf.numel() * leaf.element_size() for one in layers for leaf in remembered(one)}
+        held.append(sum(size for place, size in every.items() if place not in given))
+
+    for layer in layers:
+        layer.register_forward_pre_hook(measure)
+    with torch.no_grad():
+        model(x)
+    image, text = 2 * 9 * 8 * 4, 2 * 3 * 6 * 4
+    if arm == "pa":
+        assert max(held) == 2 * image + 2 * text
+    assert figures.history_bytes == max(held)
