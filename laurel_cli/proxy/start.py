@@ -51,6 +51,8 @@ class Start:
         parts: the blocks of an arm that grows; None of one that does not.
         growth: which of them run in which steps, once that is planned; None where all do in all.
         rates: factors on the learning rate by parameter name, where muP has other ones than 1.
+        warnings: what is not as the arm's name says it: connections that stay ordinary, in training alone too, and a
+            start that is not the baseline's.
     """
 
     model: nn.Module
@@ -64,6 +66,7 @@ class Start:
     parts: Parts | None = None
     growth: Growth | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def seed_all(*numbers: int | str) -> None:
@@ -156,8 +159,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     parts = parts_of(model, found) if found is not None and contender.grow else None
     blocks = found.blocks if found is not None and recipe.parallel == "fsdp" else ()
     own = lora.maps(model, found.blocks) if found is not None and contender.lora else ()
+    warnings: tuple[str, ...] = ()
     if arm.kind.build is not None and found is not None:
-        arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
+        warnings = arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
+        warnings = (*warnings, *filter(None, [arm.spec.note if arm.spec is not None else ""]))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
         if parts is not None and arm.kind.is_scaling:  # it has more blocks than the map
@@ -175,7 +180,9 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         _train_alone(model, contender.name)
     teacher = _teacher(recipe, task, layout)
     inputs = loaded.inputs
-    return Start(model, call, shared, loaded.source, digest, inputs, blocks, teacher, parts, rates=rates)
+    return Start(
+        model, call, shared, loaded.source, digest, inputs, blocks, teacher, parts, rates=rates, warnings=warnings
+    )
 
 
 def _carried(
