@@ -144,7 +144,7 @@ def _choice(established: Sequence[Item], bodies: Sequence[Item]) -> tuple[Item |
 def _doubts(said: Item) -> Iterator[str]:
     """What speaks against a gain that is established."""
     if said["trend"] == FADING:
-        yield f"It fades there: it is smaller at the end than half way through {said['study']}, a head start."
+        yield f"It fades there: it is smaller at the end of {said['study']} than earlier, a head start."
     fall = said["late_fall"]
     if fall is not None and fall > said["gain"]["gain"]:
         yield (

@@ -19,7 +19,7 @@ from laurel_cli.reports.costs import level
 from laurel_cli.reports.join import device_name, usable
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
-from laurel_cli.verdict.document import judged, missing
+from laurel_cli.verdict.document import building, judged, missing
 from laurel_cli.verdict.findings import Judgement
 from laurel_cli.verdict.trials import BASELINE
 
@@ -106,11 +106,16 @@ def found_at(folder: Path) -> SizeFound | None:
         dict(definition.get("rates") or {}),
         _families(trials),
         next((str(trial["model"]["architecture"]) for trial in trials if trial.get("model")), ""),
-        _missing(judgement, definition),
+        missing(judgement),
         tuple(dict.fromkeys(str(trial["command"]) for trial in trials if trial.get("command"))),
         tuple(
             f"size {folder.name}: {one}"
-            for one in (*(p.what for p in gathered.problems), *said, *judgement.study.warnings)
+            for one in (
+                *(p.what for p in gathered.problems),
+                *said,
+                *judgement.study.warnings,
+                *building(definition, judgement.study),
+            )
         ),
     )
 
@@ -188,15 +193,3 @@ def _families(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         except LaurelError:  # an arm from a file that is not at hand: it is drawn as any other
             found[str(arm["name"])] = str(arm.get("kind") or "against")
     return found
-
-
-def _missing(judgement: Judgement, definition: Mapping[str, Any]) -> int:
-    """Trials that were declared; of controls that are run in a few blocks those that were declared too."""
-    short = judgement.declared.controls.short
-    blocks = int((definition.get("declared") or {}).get("control_seeds") or 0)
-    lost = sum(
-        sum(seed not in item.arm.trials for seed in judgement.study.seeds[:blocks])
-        for item in judgement.findings
-        if item.name in short
-    )
-    return lost + missing(judgement)
