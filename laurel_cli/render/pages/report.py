@@ -14,6 +14,7 @@ from laurel_cli.reports.figures.captions import DATA, caption
 from laurel_cli.reports.frontier import CONTROL, FRONTIER
 from laurel_cli.reports.rows import rows as flat_rows
 from laurel_cli.verdict.effects import WORSE
+from laurel_cli.verdict.findings import JUDGED
 from laurel_cli.verdict.trials import alike
 
 Item = Mapping[str, Any]
@@ -191,7 +192,7 @@ def _alike(body: Item) -> list[Block]:
         (arm["name"], item["control"], words.gain(item["gain"], body["study"]["metric"]), *_tested(item["gain"]))
         for arm in body["arms"]
         for item in arm["controls"]
-        if item["control"] == alike(arm["name"])
+        if arm["verdict"] in JUDGED and item["control"] == alike(arm["name"])
     )
     columns = (
         ARM,
