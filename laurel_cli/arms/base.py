@@ -118,6 +118,13 @@ class Arm:
         return (*self.form, *STEP.findall(self.name))
 
     @property
+    def starts(self) -> str:
+        """As the baseline, but for other settings: "exact", "near", "to scale" or "no"."""
+        if self.spec is not None:
+            return self.spec.starts
+        return "no" if self.kind.is_scaling else "exact"
+
+    @property
     def family(self) -> str:
         """Its shape and colour in a figure: the formula's variant, or the kind."""
         return self.kind.name if self.spec is None else self.spec.family

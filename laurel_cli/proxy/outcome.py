@@ -80,6 +80,7 @@ def outcome(
         "seconds": state.seconds,
         "seeds": seeds,
         **({} if begun.growth is None else {"growth": begun.growth.plain()}),
+        **({"warnings": list(begun.warnings)} if begun.warnings else {}),
         "hashes": {"data": task.sha256, "code": code.get("code"), "start": begun.sha256},
     }
 
@@ -126,6 +127,7 @@ def _identity(
             "init": contender.init or None,
             **({"train": contender.train} if contender.train else {}),
             **({"grow": contender.grow} if contender.grow else {}),
+            **({"starts": contender.arm.starts} if contender.arm.starts != "exact" else {}),
         },
         "seed": seed,
         "versions": dict(code),

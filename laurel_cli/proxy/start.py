@@ -54,6 +54,8 @@ class Start:
         rates: factors on the learning rate by parameter name, where muP has other ones than 1.
         maps: names of the matrices that Muon trains, where it does.
         still: paths of norms whose running statistics stay, since what they belong to is not trained.
+        warnings: what is not as the arm's name says it: connections that stay ordinary, in training alone too, and a
+            start that is not the baseline's.
     """
 
     model: nn.Module
@@ -69,6 +71,7 @@ class Start:
     rates: Mapping[str, float] = field(default_factory=dict)
     maps: frozenset[str] = frozenset()
     still: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def training(self) -> None:
         """Put the model into training mode, but for the norms that stand still."""
@@ -169,8 +172,10 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
     parts = parts_of(model, found) if found is not None and contender.grow else None
     blocks = found.blocks if found is not None and recipe.parallel == "fsdp" else ()
     own = lora.maps(model, found.blocks) if found is not None and contender.lora else ()
+    warnings: tuple[str, ...] = ()
     if arm.kind.build is not None and found is not None:
-        arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
+        warnings = arms.build(arm, arms.Site(model, found, loaded.inputs, seed, lambda: fresh("block")))
+        warnings = (*warnings, *filter(None, [arm.spec.note if arm.spec is not None else ""]))
         model.to(memory_format=layout)
         _check(model, call, loaded.inputs, task, recipe)
         if parts is not None and arm.kind.is_scaling:  # it has more blocks than the map
@@ -203,6 +208,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         rates=rates,
         maps=inside,
         still=_still(model) if contender.train else (),
+        warnings=warnings,
     )
 
 

@@ -89,7 +89,11 @@ def report(folder: Path, records: Sequence[Path] = (), *, command: str = "") -> 
         "commands": sorted({one for size in found for one in size.commands}),
     }
     searched = found[:1] if declared.mup else found
-    apart = [f"size {one.name}: {said}" for one in searched for said in remarks.rates_apart(one.rates, one.arms)]
+    apart = [
+        f"size {one.name}: {said}"
+        for one in searched
+        for said in remarks.rates_apart(one.rates, [*one.arms, *([one.positive] if one.positive else [])])
+    ]
     warnings = [*_at_the_end(searched, declared.rates), *apart, *(one for size in found for one in size.warnings)]
     document |= {"notes": _notes(document, timed), "warnings": warnings}
     return rates.beside(document, rungs) if declared.mup else document

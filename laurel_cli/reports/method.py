@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli.verdict.remarks import CAVEAT
-from laurel_cli.verdict.trials import GROWS
+from laurel_cli.verdict.trials import GROWS, alike
 
 Item = Mapping[str, Any]
 
@@ -75,9 +75,14 @@ _STEPS = (
 _GROWTH = (
     "Arms that grow",
     "Early steps run a part of the blocks, and there are more of them: FLOPs of all steps, three times those of the "
-    "forward pass as counted at each depth, are those of the arm without growth, less by under one step. The "
-    "baseline that grows alike is a control of theirs; the comparisons with it are a family of their own",
+    "forward pass as counted at each depth, are those of the arm without growth, less by under one step",
     "stack: Gong et al., ICML 2019; subnets: Panigrahi et al., arXiv 2402.05913",
+)
+_ALIKE = (
+    "Arms with settings",
+    "To an arm that is trained otherwise than the study's recipe says the baseline with the same settings is a control "
+    "too; the comparisons with such baselines are a family of their own",
+    "laurel train-proxy says the same of the same records",
 )
 _COUNTS = (
     "Parameters and FLOPs",
@@ -105,6 +110,7 @@ def formulas(comparisons: Sequence[Item]) -> list[dict[str, str]]:
         used += [_WELCH] if False in paired else []
         used += [_HOLM, _VERDICT, _WITHIN]
         used += [_GROWTH] if any(GROWS in arm["name"] for arm in arms) else []
+        used += [_ALIKE] if any(alike(arm["name"]) and arm["role"] == "arm" for arm in arms) else []
         used += [_SHARE] if any(arm["share_of_naive"] for arm in arms) else []
         used += [_STEPS] if any(arm["steps_saved"] for arm in arms) else []
         panels = [panel for body in studied for panel in body["panels"]]

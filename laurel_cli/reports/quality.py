@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from laurel_cli.arms import Arm
 from laurel_cli.errors import UsageError
 from laurel_cli.reports.studies import METRICS, Trials
-from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED
-from laurel_cli.verdict.findings import CLAIMS, REPAIRS, Finding, Judgement
+from laurel_cli.verdict.effects import BETTER
+from laurel_cli.verdict.findings import JUDGED, REPAIRS, Finding, Judgement
 
 RANKED = ("baseline", "arm")
 CONTROLS = ("positive", "recipe", "budget")
@@ -51,7 +51,7 @@ class Quality:
         finding = self.findings[arm]
         if finding.role == "baseline":
             return not found.withheld and not found.cannot_tell
-        return finding.role == "arm" and finding.verdict in (*CLAIMS, NOT_SEPARATED)
+        return finding.role == "arm" and finding.verdict in JUDGED
 
     def better(self, a: Arm, b: Arm) -> bool:
         """Whether a is established to be better than b: an arm that only repairs the recipe is better than nobody."""

@@ -156,7 +156,7 @@ def _doubts(said: Item) -> Iterator[str]:
             "gain is one of training beside it."
         )
     if said["trend"] == FADING:
-        yield f"It fades there: it is smaller at the end than half way through {said['study']}, a head start."
+        yield f"It fades there: it is smaller at the end of {said['study']} than earlier, a head start."
     fall = said["late_fall"]
     if fall is not None and fall > said["gain"]["gain"]:
         yield (

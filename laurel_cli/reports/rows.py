@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laurel_cli.verdict.effects import NOT_SEPARATED
-from laurel_cli.verdict.findings import CLAIMS
+from laurel_cli.verdict.findings import JUDGED
 
 Item = Mapping[str, Any]
-JUDGED = (*CLAIMS, NOT_SEPARATED)
 OF_STUDIES = ("quality", "gain", "p", "p_holm", "excluded", "share_of_naive", "steps_saved")
 """Columns, and beginnings of columns, that hold a figure of every arm that was trained and may be judged."""
 TOTALS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from laurel_cli.arms import BASELINE as PLAIN
 from laurel_cli.arms import Arm
 from laurel_cli.arms import read as read_arm
-from laurel_cli.errors import RecordError
+from laurel_cli.errors import LaurelError, RecordError
 from laurel_cli.records.files import read_whole
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import Record
@@ -22,7 +23,7 @@ from laurel_cli.reports.timed import Form, Timed, form_of, timed
 from laurel_cli.reports.words import listed
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
-from laurel_cli.verdict.document import judged, missing
+from laurel_cli.verdict.document import building, judged, missing
 from laurel_cli.verdict.findings import Judgement
 from laurel_cli.verdict.trials import BASELINE
 
@@ -113,7 +114,7 @@ def found_at(folder: Path) -> SizeFound | None:
     judgement = judged([definition, *written], trials)
     controls = judgement.declared.controls
     known = {item.name: item.role for item in judgement.findings}
-    warned = (*judgement.study.warnings, *_lower_bounds(analyses))
+    warned = (*judgement.study.warnings, *building(definition, judgement.study), *_lower_bounds(analyses))
     return SizeFound(
         folder.name,
         definition,
@@ -123,11 +124,11 @@ def found_at(folder: Path) -> SizeFound | None:
         tuple(name for name in controls.recipe if name in known),
         _ratios(analyses, trials),
         dict(definition.get("rates") or {}),
-        {name: arm.family for name, (arm, _) in _arms(trials).items()},
+        _families(trials),
         _steps(trials),
         _trained_on(trials, definition),
         next((str(trial["model"]["architecture"]) for trial in trials if trial.get("model")), ""),
-        _missing(judgement, definition),
+        missing(judgement),
         tuple(dict.fromkeys(str(trial["command"]) for trial in trials if trial.get("command"))),
         tuple(f"size {folder.name}: {one}" for one in (*(p.what for p in gathered.problems), *said, *warned)),
     )
@@ -247,9 +248,19 @@ def _steps(trials: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Form, float]]
 
 
 def _arms(trials: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Arm, Mapping[str, Any]]]:
-    """By name, each with what its records say of it."""
-    found = {str(trial["arm"]["name"]): trial for trial in trials}
-    return {name: (read_arm(name, trial["arm"], options_of(trial)), trial["arm"]) for name, trial in found.items()}
+    """By name, each with what its records say of it; but for those from a file that is not at hand."""
+    found = {}
+    for trial in trials:
+        plain = trial["arm"]
+        with suppress(LaurelError):
+            found[str(plain["name"])] = (read_arm(str(plain["name"]), plain, options_of(trial)), plain)
+    return found
+
+
+def _families(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By arm, as what it is drawn."""
+    known = {name: arm.family for name, (arm, _) in _arms(trials).items()}
+    return {str(trial["arm"]["name"]): str(trial["arm"].get("kind") or "against") for trial in trials} | known
 
 
 def _each(trials: Sequence[Mapping[str, Any]], key: str) -> Iterator[Mapping[str, Any]]:
@@ -264,15 +275,3 @@ def _trained_on(trials: Sequence[Mapping[str, Any]], definition: Mapping[str, An
         return ""
     parts = int(recipe.get("accumulate") or 1) * int(recipe.get("world") or 1)
     return with_batch(described, str(int(recipe["batch"]) // parts))
-
-
-def _missing(judgement: Judgement, definition: Mapping[str, Any]) -> int:
-    """Trials that were declared; of controls that are run in a few blocks those that were declared too."""
-    short = judgement.declared.controls.short
-    blocks = int((definition.get("declared") or {}).get("control_seeds") or 0)
-    lost = sum(
-        sum(seed not in item.arm.trials for seed in judgement.study.seeds[:blocks])
-        for item in judgement.findings
-        if item.name in short
-    )
-    return lost + missing(judgement)

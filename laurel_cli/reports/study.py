@@ -224,11 +224,12 @@ def _visible(judgement: Judgement) -> dict[str, float] | None:
 
 def _equal_quality(judgement: Judgement) -> dict[str, Any]:
     """Whether naive scaling buys quality here, so that one may ask what as much would cost by it; else why not."""
-    if judgement.naive is not None:
-        return {"known": True, "why": f"{NAIVE} is {words.verdict(judgement.naive, judgement)}"}
     naive = next((item for item in judgement.findings if item.name == NAIVE), None)
     if naive is None:
         return {"known": False, "why": f"the study has no arm {NAIVE}"}
-    if naive.verdict in (WITHHELD, CANNOT_TELL):
+    if naive.verdict in (WITHHELD, CANNOT_TELL) or judgement.withheld or judgement.cannot_tell:
         return {"known": False, "why": f"nothing is claimed of {NAIVE}"}
-    return {"known": False, "why": f"{NAIVE} is {words.verdict(naive, judgement)}"}
+    said = words.verdict(naive, judgement)
+    if naive.role == "positive":
+        said = "the positive control, and has no figure" if naive.gain is None else naive.gain.verdict
+    return {"known": judgement.naive is not None, "why": f"{NAIVE} is {said}"}

@@ -28,7 +28,8 @@ class TrialModel(TypedDict):
 
 class TrialArm(TypedDict):
     """The arm: blocks that naive scaling adds, its formula, factors on rate, width, steps; how branches start; "added"
-    where nothing else was trained, "lora@RANK" where adapters were beside it; "stack" or "subnets" where it grew."""
+    where nothing else was trained, "lora@RANK" where adapters were beside it; "stack" or "subnets" where it grew;
+    `starts` where that is not exactly as the baseline."""
 
     name: Needed[Name]
     kind: Needed[str]
@@ -40,6 +41,7 @@ class TrialArm(TypedDict):
     init: NotRequired[Unread[str | None]]
     train: NotRequired[Unread[str | None]]
     grow: NotRequired[Unread[str | None]]
+    starts: NotRequired[Literal["near", "to scale", "no"]]
 
 
 class ArmModel(TypedDict):
@@ -202,7 +204,7 @@ class GivenJSON(TypedDict):
 
 
 class _Ran(_Trial):
-    """What a trial holds that was not cut off."""
+    """What a trial holds that was not cut off; `warnings` say where its arm is not what its name says."""
 
     model: TrialModel
     arm_model: Unread[ArmModel]
@@ -213,6 +215,7 @@ class _Ran(_Trial):
     seconds: Unread[TrialSeconds]
     seeds: Unread[TrialSeeds]
     growth: NotRequired[GrowthJSON]
+    warnings: NotRequired[list[str]]
     hashes: TrialHashes
     start: NotRequired[list[Branch] | None]
     given: NotRequired[GivenJSON]

@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import LayoutError, ModelError, UsageError
+from laurel_cli.errors import UsageError
 from laurel_cli.models.guard import unlimited
 from laurel_cli.proxy.contenders import parse_contenders
-from laurel_cli.proxy.recipe import SEARCH_SEED, Recipe
+from laurel_cli.proxy.recipe import Recipe
 from laurel_cli.records.provenance import trained_by
-from laurel_cli.study import controls, counted, executors, sources
+from laurel_cli.study import built, controls, counted, executors, search, sources
 from laurel_cli.study import folder as study
 from laurel_cli.study.declaration import Declaration
 from laurel_cli.study.executors import jobs
 from laurel_cli.study.folder import Study
-from laurel_cli.study.growth import grown
 from laurel_cli.study.measured import check_names, of_arms
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.run import Event, Key, ordered
@@ -27,8 +26,6 @@ from laurel_cli.verdict.declared import Declared
 from laurel_cli.verdict.document import document, separated
 from laurel_cli.verdict.paired import looks
 from laurel_cli.verdict.trials import FEW
-
-SEARCH_STEP = 3.0  # ratio of neighbouring rates
 
 
 @dataclass(frozen=True)
@@ -79,21 +76,22 @@ def prepare(
     )
     wanted, warnings = _controlled(wanted, plan, task, on_progress)
     old = study.load(folder) if (folder / "study.json").exists() else None
-    wanted, layout = _laid_out(wanted, old, task, on_progress)
+    wanted, layout = built.laid_out(wanted, old, task, on_progress)
     warnings = (*warnings, *layout)
     if old is not None:
+        search.check(plan, old, folder)
         wanted = replace(wanted, rates=old.rates)
     elif plan.rates_of is not None:
-        wanted = replace(wanted, rates=_carried(wanted, study.load(plan.rates_of)))
+        wanted = replace(wanted, rates=search.carried(wanted, study.load(plan.rates_of)))
     elif plan.rates:
-        rates, said = _searched(plan, wanted, folder, task, on_progress)
+        rates, said = search.searched(plan, wanted, folder, task, on_progress)
         wanted, warnings = replace(wanted, rates=rates), (*warnings, *said)
     if old is not None:
         sources.check(old.code)
     known = {one.name for one in old.contenders} if old is not None else set()
-    wanted, left_out = _built(wanted, task, known, on_progress)
+    wanted, left_out = built.built(wanted, task, known, on_progress)
     wanted = _costed(wanted, task, old, on_progress)
-    wanted = _with_sources(wanted, old)
+    wanted = built.with_sources(wanted, old)
     begun = study.begin(folder, wanted, resume=plan.resume or bool(jobs.submitted(folder)), allowed=plan.allowed)
     if not rehearsal and not counted.is_counted(begun, folder):
         counted.count(begun, task, folder, plan, on_progress)
@@ -248,59 +246,6 @@ def _evaluated(recipe: Recipe, task: Task) -> Iterator[str]:
         )
 
 
-def _laid_out(
-    wanted: Study, old: Study | None, task: Task, on_progress: Callable[[str], None]
-) -> tuple[Study, tuple[str, ...]]:
-    """The study, contiguous where one of its models (or of those that it had) cannot be trained channels last."""
-    from laurel_cli.arms import parse_arm
-    from laurel_cli.proxy.start import start
-
-    if not wanted.recipe.channels_last:
-        return wanted, ()
-    contenders = [*wanted.contenders, *(old.contenders if old is not None else ())]
-    models = {repr(one.recipe(wanted.recipe).model): one for one in reversed(contenders)}  # an arm adds none at fault
-    for one in reversed(models.values()):
-        on_progress(f"looking at the convolutions of {one.name}")
-        try:
-            plain = replace(one, arm=parse_arm("baseline"), train="")
-            start(plain, one.recipe(wanted.recipe), task, wanted.seeds[0])
-        except LayoutError as error:
-            said = f"all arms are trained contiguous, not channels last: {error.why}"
-            return replace(wanted, recipe=replace(wanted.recipe, channels_last=False)), (said,)
-    return wanted, ()
-
-
-def _built(
-    wanted: Study, task: Task, known: set[str], on_progress: Callable[[str], None]
-) -> tuple[Study, tuple[str, ...]]:
-    """The study without naive arms and controls that the model cannot have; any other arm must be built."""
-    from laurel_cli.proxy.start import start
-
-    said, declared, arms = [], wanted.declared, list(wanted.arms)
-    for one in wanted.contenders:
-        if one.name in known:
-            continue
-        on_progress(f"building {one.name}")
-        own = one.recipe(wanted.recipe)
-        try:
-            grown(start(one, own, task, wanted.seeds[0]), one, own)
-        except ModelError as error:
-            control = one.name in declared.controls.names
-            if one.reference or not (control or one.arm.kind.optional):
-                raise
-            said.append(f"{one.name} is left out{', a control' if control else ''}: {error}")
-            arms.remove(one.name)
-            declared = replace(declared, controls=declared.controls.without(one.name))
-    return replace(wanted, arms=tuple(arms), declared=declared), tuple(said)
-
-
-def _with_sources(wanted: Study, old: Study | None) -> Study:
-    """The study with the user's files that building its models has run, and those that it had begun with."""
-    files = sources.loaded((*wanted.recipe.references, *wanted.against))
-    known = sources.now(old.code) if old is not None else {}
-    return replace(wanted, code={**wanted.code, **files, **known})
-
-
 def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[[str], None]) -> Study:
     """The study with what its positive control costs; of a study that has begun as it was counted then."""
     chosen = wanted.declared.controls
@@ -309,68 +254,6 @@ def _costed(wanted: Study, task: Task, old: Study | None, on_progress: Callable[
     on_progress(f"counting {chosen.positive}")
     ratio = controls.cost(wanted.contender(chosen.positive), wanted.recipe, task)
     return replace(wanted, declared=replace(wanted.declared, controls=replace(chosen, positive_flops_ratio=ratio)))
-
-
-def _searched(
-    plan: StudyPlan, wanted: Study, folder: Path, task: Task, on_progress: Callable[[str], None]
-) -> tuple[dict[str, float], list[str]]:
-    """The best factor on the learning rate for every arm, from trials of full length with a seed of their own."""
-    if plan.rates < 2:
-        raise UsageError("`lr_search` needs two rates at least.", hint="Try `lr_search=3`.")
-    factors = [SEARCH_STEP ** (number - (plan.rates - 1) / 2) for number in range(plan.rates)]
-    short = wanted.declared.controls.short
-    # A rate that was typed stays as it is; those of controls are factors on the baseline's.
-    as_baseline = [one for one in wanted.contenders if one.arm.kind.own_seeds or one.name in short]
-    others = [one for one in wanted.contenders if one not in as_baseline]
-    tuned = [one for one in others if not one.reference and one.lr == 1]
-    names = {
-        (one.name, factor): one.name if factor == 1 else _at(one.name, factor, plan)
-        for one in tuned
-        for factor in factors
-    }
-    search = replace(
-        wanted, arms=tuple(names.values()), against=(), seeds=(SEARCH_SEED,), declared=Declaration(control_seeds=1)
-    )
-    place = folder / "search"
-    old = study.load(place) if (place / "study.json").exists() else None
-    search = _with_sources(_built(search, task, set(), on_progress)[0], old)
-    search = study.begin(place, search, resume=True, allowed=plan.allowed)
-    keys = [key for key in study.missing(place, search) if key[0] in names.values()]
-    with unlimited(), executors.alone(plan.executor, place, plan.command) as lock:
-        executors.executor_of(plan.executor).run(
-            place,
-            keys,
-            replace(plan.resources, lock=lock, detach=False, keep=False),
-            lambda happening: on_progress(f"searching learning rates: {happening.arm}"),
-        )
-    losses = {
-        trial["arm"]["name"]: trial["final"]["loss"] for trial in study.trials(place) if trial["status"] == "complete"
-    }
-    rates, said = {}, []
-    for one in tuned:
-        found = {factor: losses[names[one.name, factor]] for factor in factors if names[one.name, factor] in losses}
-        if not found:
-            raise UsageError(
-                f"No learning rate works for {one.name}.", "Every trial failed or diverged.", "Try another `lr`."
-            )
-        rates[one.name] = min(found, key=lambda factor: found[factor])
-        if rates[one.name] in (factors[0], factors[-1]):
-            said.append(f"the best learning rate of {one.name} is at the end of the search: widen it")
-    rates |= {one.name: rates["baseline"] for one in as_baseline}
-    return rates, said
-
-
-def _carried(wanted: Study, base: Study) -> dict[str, float]:
-    """The rates of another study, whose positive control is wider by another factor, and has another name for it."""
-    names = {one.name: one.name for one in wanted.contenders}
-    ours, theirs = wanted.declared.controls.positive, base.declared.controls.positive
-    names |= {ours: theirs} if ours is not None and theirs is not None else {}
-    return {name: base.rates[known] for name, known in names.items() if known in base.rates}
-
-
-def _at(name: str, factor: float, plan: StudyPlan) -> str:
-    """The name of an arm at another rate."""
-    return parse_contenders(f"{name}:lr={factor:g}", **plan.recipe.spec)[-1].name
 
 
 def _code(plan: StudyPlan) -> dict[str, str]:

@@ -42,7 +42,7 @@ def rehearsed(plan: StudyPlan, on_progress: Callable[[str], None]) -> dict[str, 
         UsageError: it begins with a search of learning rates, after which alone it is known.
         LaurelError: as preparing it says.
     """
-    from laurel_cli.study import compare
+    from laurel_cli.study import compare, search
 
     _, folder = compare.opened(plan, on_progress)
     old = (folder / "study.json").exists()
@@ -54,6 +54,9 @@ def rehearsed(plan: StudyPlan, on_progress: Callable[[str], None]) -> dict[str, 
         if old:
             shutil.copytree(folder / "records", copy / "records")
             shutil.copy2(folder / "study.json", copy)
+            if (folder / search.FOLDER / "study.json").exists():  # says how many rates were tried
+                (copy / search.FOLDER).mkdir()
+                shutil.copy2(folder / search.FOLDER / "study.json", copy / search.FOLDER)
         asked = replace(plan, folder=copy, resume=True)
         prepared = compare.prepare(asked, on_progress, rehearsal=True)
         (first, *later) = compare.stops(asked, prepared.study)

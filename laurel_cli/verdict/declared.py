@@ -77,6 +77,7 @@ class Declared:
         first, most: blocks at the first look, and up to which seeds are added (0: none are).
         metric: what is judged, "loss" or "accuracy".
         worth: the gain that would be worth having, in the metric's unit.
+        control_seeds: blocks of the controls that are `short`.
     """
 
     families: tuple[tuple[str, ...], ...]
@@ -86,6 +87,7 @@ class Declared:
     metric: str = "loss"
     worth: float | None = None
     controls: Controls = Controls()
+    control_seeds: int = 0
 
     def looks(self, family: int = 0) -> Iterator[InterimLook]:
         """The looks at a family of arms, for ever: blocks, and the alpha that may be spent there."""
@@ -151,6 +153,7 @@ def _written(
         metric=str(last.get("metric") or "loss"),
         worth=last.get("worth"),
         controls=Controls.of(last.get("controls") or {}),
+        control_seeds=int(last.get("control_seeds") or 0),
     )
 
 

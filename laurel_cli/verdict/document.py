@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from statistics import fmean
@@ -14,7 +14,7 @@ from laurel_cli.verdict.declared import declared as read_declared
 from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD, Finding, Judgement
 from laurel_cli.verdict.judge import judge
-from laurel_cli.verdict.trials import COPY, ArmTrials, StudyTrials, Trial, gather, grown_alike, outcome, scores
+from laurel_cli.verdict.trials import COPY, ArmTrials, StudyTrials, Trial, alike, gather, outcome, scores
 
 SCHEMA = "laurel.train-proxy/2"
 UNDECIDED = (NOT_SEPARATED, WITHHELD, CANNOT_TELL)
@@ -80,9 +80,10 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
         "noise_floor": _noise_floor(found),
         "arms": [_arm(item, found) for item in found.findings],
     }
-    arms = [item.arm.name for item in found.findings if item.role == "arm"]
+    arms = [item.arm.name for item in found.findings if item.role in ("arm", "positive")]
     apart = remarks.rates_apart(definition.get("rates") or {}, arms)
-    said["warnings"] = [*study.warnings, *_unsearched(definition, found), *apart, *remarks.warnings(said)]
+    beside = (*_unsearched(definition, found), *apart, *building(definition, study))
+    said["warnings"] = [*study.warnings, *beside, *remarks.warnings(said)]
     said["notes"] = remarks.notes(said)
     return said
 
@@ -106,8 +107,24 @@ def _unsearched(definition: Mapping[str, Any], found: Judgement) -> list[str]:
     return said
 
 
+def building(definition: Mapping[str, Any], study: StudyTrials) -> Iterator[str]:
+    """What building the arms had to say, and which of them do not start from trained weights as these are."""
+    whose: dict[str, list[str]] = {}
+    for arm in study.arms:
+        for warning in arm.first("warnings") or ():
+            whose.setdefault(str(warning).rstrip("."), []).append(arm.name)
+    yield from (f"{words.listed(names)}: {warning}" for warning, names in whose.items())
+    other = [arm.name for arm in study.arms if (arm.first("arm") or {}).get("starts") == "no"]
+    if other and _starts_from(definition):
+        does = "does" if len(other) == 1 else "do"
+        yield (
+            f"{words.listed(other)} {does} not start as the trained weights: what is lost by it before the first step "
+            "is part of the difference to the baseline"
+        )
+
+
 def missing(found: Judgement) -> int:
-    """Trials that were declared and left no record; controls of the recipe have fewer blocks than the others."""
+    """Trials that were declared and left no record."""
     return sum(len(_wanted(item, found)) - len(item.arm.trials) for item in found.findings)
 
 
@@ -132,10 +149,13 @@ def effect_document(effect: Effect | None) -> dict[str, Any] | None:
 
 
 def _wanted(item: Finding, found: Judgement) -> list[int]:
-    """The seeds that an arm has or should have: those of its records, where it is a control with fewer blocks."""
-    if item.role in ("recipe", "budget"):
-        return [seed for seed in found.study.seeds if seed in item.arm.trials]
-    return list(found.study.seeds)
+    """The seeds that an arm has or should have: of controls with fewer blocks those that were declared, and others
+    that were run."""
+    seeds = found.study.seeds
+    if item.role not in ("recipe", "budget"):
+        return list(seeds)
+    first = sorted(seeds)[: found.declared.control_seeds]
+    return [seed for seed in seeds if seed in first or seed in item.arm.trials]
 
 
 def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
@@ -169,9 +189,9 @@ def _arm(item: Finding, found: Judgement) -> dict[str, Any]:
 
 
 def _over(item: Finding, control: str, found: Judgement) -> dict[str, Any] | None:
-    """The arm against a control; with a verdict of its own where that is the baseline that grows alike."""
+    """The arm against a control; with a verdict of its own where that is the baseline with the same settings."""
     over = item.over[control]
-    told = over is not None and control == grown_alike(item.name) and _claims(found)
+    told = over is not None and control == alike(item.name) and _claims(found)
     return _difference(over, over.verdict if over is not None and told else None)
 
 

@@ -23,6 +23,8 @@ GAINS = (BETTER, REPAIRS, UNCONTROLLED)
 """Verdicts that say an arm is better than the baseline."""
 CLAIMS = (*GAINS, WORSE)
 """Verdicts that say anything of an arm's quality."""
+JUDGED = (*CLAIMS, NOT_SEPARATED)
+"""Verdicts of arms of which figures may be shown: no trial is missing from them, and the study can see."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,13 @@ class Judgement:
 
     @property
     def naive(self) -> Finding | None:
-        """`naive+1`, where it is established to be better than the baseline: what equal quality is measured by."""
+        """`naive+1`, where it is established to be better than the baseline: what equal quality is measured by.
+
+        As the positive control it is judged as that, by one test alone.
+        """
         found = next((item for item in self.findings if item.name == NAIVE), None)
+        if found is not None and found.role == "positive":
+            return found if self.positive and not self.withheld else None
         return found if found is not None and found.verdict in GAINS else None
 
     def share_confidence(self, item: Finding) -> float:

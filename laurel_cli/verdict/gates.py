@@ -6,17 +6,19 @@ None of these is a claim about an arm. They say whether the study could have see
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from laurel_cli.verdict.effects import Scores, effect
 from laurel_cli.verdict.paired import MeanInterval, mean
-from laurel_cli.verdict.trials import GROWS, ArmTrials, StudyTrials, outcome
+from laurel_cli.verdict.trials import ArmTrials, StudyTrials, has_own_steps, outcome
 
 LEARNED = 0.7  # of chance: the baseline's loss must be below
 LAST_PART = 0.75  # of a run: the fall after it is the fall over the last quarter
+HALF = 0.5  # of a run: the gain there is held against that at the end
+NEAR = 0.05  # of a run: an evaluation that is further from a named share is called by its step
 LASTING, FADING, GROWING, UNKNOWN = "lasting", "fading", "growing", "no trend seen"
 
 
@@ -67,10 +69,27 @@ def chance_loss(study: StudyTrials) -> float | None:
     return next((value for arm in study.arms if (value := arm.first("chance_loss")) is not None), None)
 
 
+def by(steps: Collection[int], share: float) -> int | None:
+    """The last evaluation by a share of the run that some evaluations end; None where there is none before the end.
+
+    Evaluations at even shares of a run fall at the first whole step that is not before them.
+    """
+    last = max(steps, default=0)
+    return max((step for step in steps if step <= math.ceil(share * last) and step < last), default=None)
+
+
+def half_way(steps: Collection[int]) -> str:
+    """`half way`, or `at step 67` where no evaluation is near it: what the trend of a gain is held against."""
+    step = by(steps, HALF)
+    if step is None or abs(step / max(steps) - HALF) <= NEAR:
+        return "half way"
+    return f"at step {step:,}"
+
+
 def late_fall(base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> tuple[MeanInterval, float] | None:
     """How much the baseline still gained over the last quarter of its run, and how much of the run that was.
 
-    Measured from the last evaluation that is not after three quarters of the steps.
+    Measured from the last evaluation by three quarters of the steps.
 
     Returns:
         (its mean with a 95 % interval, share of the run); None where no run was evaluated before its end.
@@ -78,20 +97,20 @@ def late_fall(base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -
     falls, shares = [], []
     for seed in seeds:
         points = _points(base.trials.get(seed), metric)
-        last = max(points, default=0)
-        before = [step for step in points if step <= LAST_PART * last * (1 + 1e-9)]
-        if before:
-            falls.append(sign * (points[last] - points[max(before)]))
-            shares.append(1 - max(before) / last)
+        before = by(points, LAST_PART)
+        if before is not None:
+            last = max(points)
+            falls.append(sign * (points[last] - points[before]))
+            shares.append(1 - before / last)
     return (mean(falls), fmean(shares)) if falls else None
 
 
 def moments(arm: ArmTrials, base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> tuple[Moment, ...]:
     """The gain over the baseline at every evaluation that all complete trials of both share.
 
-    None of an arm that grows: its steps cost less, so that at an equal step it has spent less.
+    None of an arm with steps of its own: at an equal step its rate has not fallen as far, or it has spent less.
     """
-    if GROWS in arm.name:
+    if has_own_steps(arm.name):
         return ()
     runs = [
         (_points(arm.trials.get(seed), metric), _points(base.trials.get(seed), metric))
@@ -109,17 +128,19 @@ def moments(arm: ArmTrials, base: ArmTrials, seeds: Sequence[int], metric: str, 
 def trend(arm: ArmTrials, base: ArmTrials, seeds: Sequence[int], metric: str, sign: float) -> str:
     """Whether the gain at the end is smaller, larger or neither than half way, by a paired test of its change at 95 %.
 
+    Half way is the last evaluation by half of the steps; `half_way` says which where that is not near it.
+
     LASTING is said where no change is seen and the gain is above zero at both moments; else UNKNOWN.
     """
     times = [moment.step for moment in moments(arm, base, seeds, metric, sign)]
-    early = [step for step in times if step <= 0.5 * times[-1] * (1 + 1e-9)] if times else []
-    if not early:
+    early = by(times, HALF)
+    if early is None:
         return UNKNOWN
     first, last = {}, {}
     for seed in seeds:
         own, other = (_points(one.trials.get(seed), metric) for one in (arm, base))
-        if all(step in points for step in (early[-1], times[-1]) for points in (own, other)):
-            first[seed] = sign * (own[early[-1]] - other[early[-1]])
+        if all(step in points for step in (early, times[-1]) for points in (own, other)):
+            first[seed] = sign * (own[early] - other[early])
             last[seed] = sign * (own[times[-1]] - other[times[-1]])
     if len(first) < 2:
         return UNKNOWN

@@ -2,27 +2,30 @@
 
 Every arm is compared with the baseline, with the controls, with `naive+1` and with every other arm, in the blocks of
 the last look that its family has reached. An arm is better where it beats the baseline and every control of the recipe:
-one of which the recipe is changed and nothing learned. Nothing is claimed where the baseline has not learned, where
-the positive control is not separated from it, or of an arm of which a trial diverged or failed: to leave such trials
-out of the means would favour it. To an arm that grows, the baseline that grows alike is a control too.
+one of which the recipe is changed and nothing learned, among them every arm that is the baseline with another rate or
+start. To an arm with settings, the baseline with the same ones is a control too. Nothing is claimed where the baseline
+has not learned, where the positive control is not separated from it, or of an arm of which a trial diverged or failed:
+to leave such trials out of the means would favour it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from statistics import fmean
 
 from laurel_cli.verdict import gates, paired, saved
 from laurel_cli.verdict.controls import beaten, is_no_better, positive_is_separated
 from laurel_cli.verdict.declared import Declared
-from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, Effect, Scores, effect, effects
+from laurel_cli.verdict.effects import BETTER, Effect, Scores, effect, effects
 from laurel_cli.verdict.findings import (
     CANNOT_TELL,
-    CLAIMS,
     FAILED,
     GAINS,
+    JUDGED,
     NAIVE,
     NOT_WORTH,
     REPAIRS,
@@ -35,7 +38,16 @@ from laurel_cli.verdict.findings import (
 )
 from laurel_cli.verdict.paired import InterimLook
 from laurel_cli.verdict.saved import Saved
-from laurel_cli.verdict.trials import BASELINE, COPY, ArmTrials, StudyTrials, grown_alike, scores
+from laurel_cli.verdict.trials import (
+    BASELINE,
+    COPY,
+    STEPS,
+    ArmTrials,
+    StudyTrials,
+    alike,
+    is_recipe,
+    scores,
+)
 
 
 def judge(study: StudyTrials, declared: Declared) -> Judgement:
@@ -50,6 +62,7 @@ def judge(study: StudyTrials, declared: Declared) -> Judgement:
     positive = positive_is_separated(study, declared, sign)
     withheld = _withheld(declared, study, look, blocks, learned, why)
     found: dict[str, Finding] = {}
+    looked: dict[str, tuple[int, int]] = {}
     for arm in study.arms:
         role = _role(arm, declared)
         if role != "arm":
@@ -58,6 +71,7 @@ def judge(study: StudyTrials, declared: Declared) -> Judgement:
         its_reason = withheld or _withheld(declared, study, its_look, its_blocks, learned, why, number)
         alpha = (its_look or next(declared.looks(number))).alpha
         most = its_look.n if its_look else None
+        looked |= {arm.name: (number, its_look.n) for arm in members if its_look}
         for item in _family(members, base, study, declared, most, alpha, sign, its_reason, positive):
             found[item.name] = item
     findings = tuple(found[arm.name] for arm in study.arms)
@@ -74,7 +88,7 @@ def judge(study: StudyTrials, declared: Declared) -> Judgement:
         why,
         positive,
         gates.late_fall(base, base.first_seeds(look.n if look else None), metric, sign),
-        _orders([item for item in findings if item.role == "arm"], base, declared, look),
+        _orders([item for item in findings if item.name in looked], looked, base, declared, sign),
     )
     return _with_savings(judgement)
 
@@ -161,13 +175,17 @@ def _family(
     tested = {name: {} if states[name] else values for name, values in own.items()}
     gains = effects([(tested[arm.name], other) for arm in members], alpha)
     recipe = [arm for name in declared.controls.recipe if (arm := study.arm(name))]
+    recipe += [arm for arm in study.arms if is_recipe(arm.name) and arm not in recipe]
     known = {arm.name: is_no_better(arm, base, recipe, most, metric, sign) for arm in recipe}
     over = {control.name: _over(control, members, tested, most, metric, sign, alpha) for control in recipe}
-    alike = [arm for name in sorted({grown_alike(arm.name) for arm in members}) if (arm := study.arm(name))]
-    for control in alike:
-        known[control.name] = is_no_better(control, base, alike, most, metric, sign)
-        grown = [arm for arm in members if grown_alike(arm.name) == control.name]
-        over[control.name] = _over(control, grown, tested, most, metric, sign, alpha)
+    plain = {arm.name: twin for arm in members if (twin := study.arm(alike(arm.name)))}
+    twins = list({twin.name: twin for twin in plain.values()}.values())
+    known |= {twin.name: is_no_better(twin, base, twins, most, metric, sign) for twin in twins if twin not in recipe}
+    # One family over all such baselines, of as many comparisons as arms have settings: one may be added later.
+    pairs = [(tested[name], scores(twin, metric, sign, most)) for name, twin in plain.items()]
+    beside = effects(pairs, alpha, sum(bool(alike(arm.name)) for arm in members))
+    for (name, twin), over_twin in zip(plain.items(), beside, strict=True):
+        over.setdefault(twin.name, {})[name] = over_twin
     naive = study.arm(NAIVE)
     rivals = [arm for arm in members if arm is not naive]
     against = scores(naive, metric, sign, most) if naive else {}
@@ -187,7 +205,7 @@ def _family(
         over_controls = {name: figures[arm.name] for name, figures in over.items() if arm.name in figures}
         won = {name: beaten(known[name], over_controls[name]) for name in over_controls}
         excluded = _excluded(own[arm.name], other, alpha / len(members))
-        needed = (*declared.controls.recipe, *filter(None, [grown_alike(arm.name)]))
+        needed = [name for name in (*(one.name for one in recipe), alike(arm.name)) if name not in ("", arm.name)]
         verdict, reason = _verdict(gain, won, declared, needed, state, withheld, positive)
         found.append(
             Finding(
@@ -222,8 +240,8 @@ def _over(
 ) -> dict[str, Effect | None]:
     """Gains over a control, by arm: a family of their own."""
     other = scores(control, metric, sign, most)
-    found = effects([(tested[arm.name], other) for arm in members], alpha)
-    return {arm.name: over for arm, over in zip(members, found, strict=True)}
+    rivals = [arm.name for arm in members if arm is not control]
+    return dict(zip(rivals, effects([(tested[name], other) for name in rivals], alpha), strict=True))
 
 
 def _verdict(
@@ -246,16 +264,16 @@ def _verdict(
         return CANNOT_TELL, "the positive control is not separated from the baseline"
     if gain.verdict != BETTER:
         return gain.verdict, ""
+    short = [name for name, better in won.items() if better is False]
+    if short:
+        return REPAIRS, ", ".join(short)
     if not declared.controls.recipe:
         return UNCONTROLLED, "no control of the recipe was run"
     if declared.controls.positive and positive is None:
         return UNCONTROLLED, "the positive control has no figure"
-    missing = [name for name in needed if won.get(name) is None]
+    missing = [name for name in dict.fromkeys(needed) if won.get(name) is None]
     if missing:
         return UNCONTROLLED, f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no figure"
-    short = [name for name, better in won.items() if not better]
-    if short:
-        return REPAIRS, ", ".join(short)
     return BETTER, ""
 
 
@@ -279,7 +297,7 @@ def _worth(worth: float | None, excluded: tuple[float, float] | None, verdict: s
     """Both ends hold for all arms together, so that neither answer needs another correction."""
     if worth is None:
         return None
-    if excluded is None or verdict not in (*CLAIMS, NOT_SEPARATED):
+    if excluded is None or verdict not in JUDGED:
         return CANNOT_TELL
     if excluded[1] < worth:
         return NOT_WORTH
@@ -287,38 +305,52 @@ def _worth(worth: float | None, excluded: tuple[float, float] | None, verdict: s
 
 
 def _orders(
-    arms: Sequence[Finding], base: ArmTrials, declared: Declared, look: InterimLook | None
+    arms: Sequence[Finding], looked: Mapping[str, tuple[int, int]], base: ArmTrials, declared: Declared, sign: float
 ) -> dict[tuple[str, str], Effect]:
-    """Every two arms that may be judged, both ways round: over the baseline, over naive+1 and over the baseline that
-    grows alike, each a family of its own, and the others."""
-    alpha = (look or next(declared.looks())).alpha
-    stable = [item for item in arms if item.verdict in (*CLAIMS, NOT_SEPARATED) and item.scores]
-    found = {(item.name, base.name): item.gain for item in stable if item.gain is not None}
-    found |= {(item.name, NAIVE): item.to_naive for item in stable if item.to_naive is not None}
-    names = {item.name for item in stable}
-    for item in stable:
-        alike = grown_alike(item.name)
-        if alike in names and (over := item.over.get(alike)) is not None:
-            found[item.name, alike] = over
-    others = [item for item in stable if item.name != NAIVE]
-    pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
-    pairs = [(a, b) for a, b in pairs if not {(a.name, b.name), (b.name, a.name)} & found.keys()]
-    for (a, b), over in zip(pairs, effects([(a.scores, b.scores) for a, b in pairs], alpha), strict=True):
-        if over is not None:
-            found[a.name, b.name] = over
+    """Every two arms that may be judged, both ways round: over the baseline, over naive+1 and over the baseline with
+    the same settings, each a family of its own, and the others.
+
+    Two of the others are compared in the later of their families, at the last look that both have reached: the arms
+    that were there before spend nothing anew when some are added. All pairs of that family count, judged or not.
+
+    Args:
+        looked: by arm, the number of its family and the blocks of its look.
+    """
+    stable = {item.name: item for item in arms if item.verdict in JUDGED and item.scores}
+    found = {(name, base.name): item.gain for name, item in stable.items() if item.gain is not None}
+    found |= {(name, NAIVE): item.to_naive for name, item in stable.items() if item.to_naive is not None}
+    for name, item in stable.items():
+        other = alike(name)
+        if other in stable and (over := item.over.get(other)) is not None:
+            found[name, other] = over
+    others = combinations([item.name for item in arms if item.name != NAIVE], 2)
+    pairs = [(a, b) for a, b in others if a != alike(b) and b != alike(a)]
+    counts = Counter(max(looked[name][0] for name in pair) for pair in pairs)
+    groups: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    for pair in pairs:
+        if stable.keys() >= {*pair}:
+            family, blocks = max(looked[name][0] for name in pair), min(looked[name][1] for name in pair)
+            groups.setdefault((family, blocks), []).append(pair)
+    for (family, blocks), members in groups.items():
+        look = declared.look(blocks, family)
+        assert look is not None
+        own = {name: scores(stable[name].arm, declared.metric, sign, look.n) for pair in members for name in pair}
+        compared = effects([(own[a], own[b]) for a, b in members], look.alpha, counts[family])
+        found |= {pair: over for pair, over in zip(members, compared, strict=True) if over is not None}
     return found | {(b, a): over.reversed() for (a, b), over in found.items()}
 
 
 def _with_savings(judgement: Judgement) -> Judgement:
-    """Steps saved of arms that are better; shares of naive scaling's gain where that gain is established."""
+    """Steps saved of arms that are better; shares of naive scaling's gain where that gain is established. Neither of an
+    arm with another number of steps, whose gain is theirs too."""
     base = judgement.study.baseline
     other = scores(base, judgement.metric, judgement.sign)
     naive = judgement.naive
     findings = []
     for item in judgement.findings:
         share = steps = None
-        if item.role == "arm" and item.gain is not None and item.verdict in (*CLAIMS, NOT_SEPARATED):
-            if naive is not None and item.name != NAIVE:
+        if item.role == "arm" and item.gain is not None and item.verdict in JUDGED:
+            if naive is not None and item.name != NAIVE and STEPS not in item.name:
                 share = saved.share_of_naive(item.scores, naive.scores, other, judgement.share_confidence(item))
             steps = _steps_saved(judgement, item) if item.verdict in GAINS else None
         findings.append(replace(item, share_of_naive=share, steps_saved=steps))
@@ -329,7 +361,7 @@ def _steps_saved(judgement: Judgement, item: Finding) -> Saved | None:
     name = judgement.declared.controls.budget
     budget = judgement.study.arm(name) if name else None
     base = judgement.study.baseline
-    if budget is None or item.gain is None or _state(budget, None):
+    if budget is None or item.gain is None or STEPS in item.name or _state(budget, None):
         return None
     fewer, full = (scores(arm, judgement.metric, judgement.sign) for arm in (budget, base))
     common = [seed for seed in item.scores if seed in fewer and seed in full]

@@ -14,7 +14,8 @@ one level, so that the chance of any wrong word is at most 5 % over the arms of 
 over sizes and seeds that are added: as in a study (`laurel_cli.verdict.declared`), the arms that were declared first
 have 90 % of the 5 %, the first look 80 % of that, and whatever comes later half of what is left.
 
-A gain is an arm's own where it beats the controls of the recipe too, and a ladder that does not see its positive
+A gain is an arm's own where it beats the controls of the recipe too, every arm that is the baseline with another rate
+or start, and the baseline with the arm's own settings where it has any; and a ladder that does not see its positive
 control says that it cannot tell.
 """
 
@@ -31,7 +32,7 @@ from laurel_cli.verdict.effects import BETTER, effect, effects
 from laurel_cli.verdict.findings import CANNOT_TELL, WITHHELD
 from laurel_cli.verdict.paired import ALPHA
 from laurel_cli.verdict.trend import Bounded, Misfit, Rung
-from laurel_cli.verdict.trials import BASELINE
+from laurel_cli.verdict.trials import BASELINE, alike, is_recipe
 
 HOLDS, SHRINKS, FLIPS, LOSES, UNKNOWN = "holds", "shrinks", "flips", "worse", "unknown"
 CLAIMS = (HOLDS, SHRINKS, FLIPS, LOSES)
@@ -296,8 +297,10 @@ def _controlled(one: Trend, rungs: Sequence[Rung], controls: Controls, blind: bo
         return one
     if not controls.recipe:
         return replace(one, reason="no control of the recipe was run")
-    for control in controls.recipe:
-        said = _not_beaten(one, rungs, control)
+    arms = {name for rung in rungs for name in rung.losses}
+    beside = [*sorted(filter(is_recipe, arms)), *filter(None, [alike(one.arm)])]
+    for control in dict.fromkeys([*controls.recipe, *beside]):
+        said = _not_beaten(one, rungs, control) if control != one.arm else ""
         if said:
             return replace(one, verdict=UNKNOWN, reason=said)
     return replace(one, reason="no positive control was run") if no_positive else one

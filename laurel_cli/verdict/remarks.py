@@ -9,7 +9,7 @@ from typing import Any
 from laurel_cli import text
 from laurel_cli.verdict import gates, words
 from laurel_cli.verdict.findings import GAINS, NAIVE, UNCONTROLLED
-from laurel_cli.verdict.trials import BASELINE, GROWS, grown_alike
+from laurel_cli.verdict.trials import BASELINE, GROWS, STEPS, alike
 
 CAVEAT = "a tiny proxy keeps the sign of such effects better than their size or their order"
 HIDDEN = 0.02  # |f| / |x| below which a branch is as good as absent at the start
@@ -60,11 +60,14 @@ def _controls(document: Document) -> Iterator[str]:
         if arm["repair"]:
             yield arm["repair"]
         if arm["verdict"] in GAINS and arm["trend"] == gates.FADING:
-            yield f"the gain of {arm['name']} fades: it is smaller at the end than half way, a head start"
-    alone = [arm["name"] for arm in document["arms"] if (name := grown_alike(arm["name"])) and not _arm(document, name)]
+            early = gates.half_way([moment["step"] for moment in arm["gains"]])
+            yield f"the gain of {arm['name']} fades: it is smaller at the end than {early}, a head start"
+    names = [arm["name"] for arm in document["arms"] if arm["role"] == "arm"]
+    alone = [name for name in names if alike(name) and not _arm(document, alike(name))]
     if alone:
-        beside = words.listed(sorted({grown_alike(name) for name in alone}))
-        yield f"{words.listed(alone)} cannot be told from growth alone: the study has no arm {beside}"
+        beside = words.listed(sorted({alike(name) for name in alone}))
+        whose = "its settings" if len(alone) == 1 else "their settings"
+        yield f"{words.listed(alone)} cannot be told from {whose} alone: the study has no arm {beside}"
     gains = [arm for arm in document["arms"] if arm["verdict"] in GAINS]
     if any(arm["verdict"] == UNCONTROLLED for arm in gains):
         yield (
@@ -197,6 +200,11 @@ def notes(document: Document) -> list[str]:
             "studies, after the correction; its range comes from what is known of that spread",
         ]
     positive = document["positive_control"]
+    if any(STEPS in arm["name"] and GROWS not in arm["name"] for arm in arms):
+        said.append(
+            "of arms with another number of steps neither the gain at earlier evaluations is shown, where the rate has "
+            "fallen otherwise than the baseline's, nor steps and parameters saved"
+        )
     if any(GROWS in arm["name"] for arm in arms):
         said.append(
             "arms that grow have more steps, for as many FLOPs as without growth: three times those of the forward "
@@ -228,7 +236,7 @@ def notes(document: Document) -> list[str]:
 def _worth(document: Document, arms: list[Mapping[str, Any]]) -> Iterator[str]:
     if document["withheld"] or not arms:
         return
-    better = [arm for arm in arms if arm["verdict"] in GAINS]
+    better = [arm for arm in arms if arm["verdict"] in GAINS and STEPS not in arm["name"]]
     if any(arm["steps_saved"] for arm in better):
         yield (
             "steps saved: on the straight line in log(steps) through the baseline's two budgets, each with its own "
@@ -242,13 +250,20 @@ def _worth(document: Document, arms: list[Mapping[str, Any]]) -> Iterator[str]:
     naive = _arm(document, NAIVE)
     if naive is None:
         yield f"no parameters saved: the study has no arm {NAIVE}"
-    elif naive["verdict"] not in GAINS:
+    elif not _is_better(document, naive):
         yield f"no parameters saved: {NAIVE} is not better than the baseline here, so no parameters buy an equal loss"
     else:
         yield (
             f"parameters saved: what naive scaling would add for an equal loss, on the straight line from the baseline "
             f"to {NAIVE}, less what the arm adds; none for an arm that is not ahead of the baseline"
         )
+
+
+def _is_better(document: Document, arm: Mapping[str, Any]) -> bool:
+    """Whether an arm is established to be better than the baseline; the positive control by its own test."""
+    if arm["role"] == "positive":
+        return bool(document["positive_control"]["separated"])
+    return arm["verdict"] in GAINS
 
 
 def _arm(document: Document, name: str) -> Mapping[str, Any] | None:

@@ -15,6 +15,7 @@ from laurel_cli.errors import RecordError
 
 BASELINE, COPY = "baseline", "copy"
 GROWS = ":grow="  # in the name of an arm whose model grows: it has more steps, for as many FLOPs
+STEPS = ":steps="  # in the name of an arm that is trained for another number of steps
 FEW = {"tokens": 10_000, "images": 1_000}  # to evaluate on: below it the choice of examples moves losses visibly
 Trial = Mapping[str, Any]
 
@@ -77,11 +78,24 @@ class StudyTrials:
         return sum(1 for _ in takewhile(bool, whole))
 
 
-def grown_alike(name: str) -> str:
-    """The baseline that grows as the arm `name` does, "baseline:grow=stack"; "" of an arm that does not, or is it."""
-    base, _, settings = name.partition(":")
-    how = next((setting for setting in settings.split(":") if setting.startswith(GROWS[1:])), "")
-    return f"{BASELINE}:{how}" if how and base not in (BASELINE, COPY) else ""
+def alike(name: str) -> str:
+    """The baseline with every setting of the arm `name` that it can have, "baseline:train=lora@4": what these are worth
+    without the arm. "" of an arm without any, and of the baseline itself.
+    """
+    base, *settings = name.split(":")
+    kept = [setting for setting in settings if setting != "train=added"]  # of which a baseline has nothing to train
+    return ":".join([BASELINE, *kept]) if kept and base not in (BASELINE, COPY, "against") else ""
+
+
+def is_recipe(name: str) -> bool:
+    """Whether an arm is the baseline with another rate or another start, and nothing else."""
+    base, *settings = name.split(":")
+    return base == BASELINE and bool(settings) and all(one.startswith(("lr=", "init=")) for one in settings)
+
+
+def has_own_steps(name: str) -> bool:
+    """Whether an arm is trained for another number of steps than its study."""
+    return STEPS in name or GROWS in name
 
 
 def gather(names: Sequence[str], seeds: Sequence[int], trials: Sequence[Trial]) -> StudyTrials:
@@ -186,8 +200,7 @@ def _check_alike(trials: Sequence[Trial]) -> None:
             [
                 trial["final"]["step"]
                 for trial in trials
-                if outcome(trial)[0] == "complete"
-                and not any(setting in str(trial["arm"]["name"]) for setting in (":steps=", GROWS))
+                if outcome(trial)[0] == "complete" and not has_own_steps(str(trial["arm"]["name"]))
             ],
         ),
     )

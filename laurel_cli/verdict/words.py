@@ -9,12 +9,13 @@ from laurel_cli import text
 from laurel_cli.verdict import gates
 from laurel_cli.verdict.effects import BETTER, NOT_SEPARATED, WORSE
 from laurel_cli.verdict.findings import FAILED, GAINS, REPAIRS, UNCONTROLLED, UNSTABLE, Finding, Judgement
-from laurel_cli.verdict.trials import grown_alike
+from laurel_cli.verdict.trials import BASELINE, GROWS, alike
 
 UNITS = {"loss": "nats", "accuracy": "points"}
 _RATES = {"0.5": "half the rate", "2": "twice the rate"}
 _GROWTHS = {"stack": "stacking", "subnets": "random subnetworks"}
 _STARTS = {"zero": "branches that start at zero", "one": "branches whose norm starts at one"}
+_SETTING = re.compile(r"(lr|width|steps|init|train|grow)=(\S+)")
 
 
 def verdict(item: Finding, judgement: Judgement) -> str:
@@ -46,10 +47,11 @@ def repair(item: Finding, judgement: Judgement) -> str:
     names = item.reason.split(", ")
     gained = [name for name in names if (gain := judgement.finding(name).gain) and gain.verdict == BETTER]
     said = f"{item.name} is {verdict(item, judgement)}: "
-    if gained == [alike := grown_alike(item.name)]:
-        over = item.over.get(alike)
+    if gained == [plain := alike(item.name)]:
+        over = item.over.get(plain)
         rest = "is worse than it" if over is not None and over.verdict == WORSE else "is not separated from it"
-        return f"{said}growing alone is better than the baseline too, and the arm {rest}"
+        alone = "growing alone" if plain.startswith(f"{BASELINE}{GROWS}") else control(plain)
+        return f"{said}{alone} is better than the baseline too, and the arm {rest}"
     if gained:
         return f"{said}it repairs the recipe, which one number would repair as well"
     fewest = min(len(judgement.finding(name).scores) for name in names)
@@ -72,18 +74,23 @@ def within(item: Finding, judgement: Judgement) -> str:
 
 def control(name: str) -> str:
     """`the baseline at twice the rate`, of an arm's name."""
-    base, _, settings = name.partition(":")
-    match = re.fullmatch(r"(lr|width|steps|init|grow)=(\S+)", settings)
-    if base != "baseline" or match is None:
+    base, *settings = name.split(":")
+    matches = [_SETTING.fullmatch(setting) for setting in settings]
+    if base != BASELINE or not settings or not all(matches):
         return name
-    key, value = match.groups()
-    if key == "lr":
-        return f"the baseline at {_RATES.get(value, f'{value} times the rate')}"
-    if key == "grow":
-        return f"the baseline that grows by {_GROWTHS.get(value, value)}"
-    if key == "init":
-        return f"the baseline with {_STARTS.get(value, f'init {value}')}"
-    return f"the baseline {value} times as wide" if key == "width" else f"the baseline with {value} of the steps"
+    return f"the baseline {listed([_setting(*match.groups()) for match in matches if match])}"
+
+
+def _setting(key: str, value: str) -> str:
+    """`at twice the rate`."""
+    return {
+        "lr": f"at {_RATES.get(value, f'{value} times the rate')}",
+        "width": f"{value} times as wide",
+        "steps": f"with {value} of the steps",
+        "init": f"with {_STARTS.get(value, f'init {value}')}",
+        "train": f"with {value.replace('lora@', 'LoRA of rank ')} trained alone",
+        "grow": f"that grows by {_GROWTHS.get(value, value)}",
+    }[key]
 
 
 def listed(items: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What int8, ternary maps, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
 
-`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. A model is
-opened, changed, after some changes trained on, and evaluated on the study's held-out text.
+`python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Each
+model is opened, changed, after some changes trained on, and evaluated on the study's held-out text.
 """
 
 from __future__ import annotations

@@ -131,3 +131,23 @@ def test_hostile_names_are_inert():
     assert all(char.isprintable() or char == "\n" for char in text)
     assert visible(hostile) in text
     assert "<script>" not in re.sub(r"`+[^`]*`+|``.*?``(?!`)", "", render(said, "markdown"))
+
+
+@pytest.mark.parametrize("count", [4, 8, 10])
+def test_the_gain_at_the_end_is_shown_and_none_of_an_arm_of_which_nothing_is_claimed(count):
+    defined, trials = study({"rw": -0.07, "pa": 0.0})
+    trials = [item for item in trials if (item["arm"]["name"], item["seed"]) != ("pa", 2)]
+    trials += [trial("pa", 2, None, status="diverged")]
+    for item in trials:
+        if item["final"]:
+            loss = item["final"]["loss"]
+            item["evaluations"] = [
+                {"step": 600 * k // count, "loss": loss + 0.1 * (count - k), "accuracy": 0.5}
+                for k in range(1, count + 1)
+            ]
+    table = render(document(defined, trials), "markdown").partition("Gain over the baseline at each evaluation")[2]
+    head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert "step 600" in head
+    assert "step 300" in head  # what the trend is held against
+    assert rows[0].startswith("| `rw`")
+    assert not any(line.startswith("| `pa`") for line in rows[:2])

@@ -14,6 +14,7 @@ from laurel_cli.reports.join import usable
 from tests.report.made import (
     ARMS,
     HOSTILE,
+    RATES,
     RATIOS,
     analysis,
     arm_of,
@@ -530,3 +531,23 @@ def test_times_of_several_devices_are_never_one_figure_in_a_sentence(tmp_path):
     assert "-3.3" not in said
     assert "In several settings, which the tables tell apart: latency." in said
     assert len([setting for setting in body["settings"] if setting["title"] == "latency added"]) == 2
+
+
+def test_naive_scaling_as_the_positive_control_is_what_equal_quality_is_measured_by(tmp_path):
+    arms = [one for one in ARMS if one[0] in ("baseline", "naive+1", "rw")]
+    positive = {"positive": "naive+1", "recipe": [name for name, *_ in RATES if ":lr=" in name], "budget": None}
+    controlled(tmp_path, arms, RATES, declared={"arms": [["rw"]], "controls": positive, "control_seeds": 3})
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["study"]["positive_control"]["separated"] is True
+    assert body["study"]["equal_quality"] == {"known": True, "why": "naive+1 is better"}
+    assert arm_of(body, "rw")["share_of_naive"]["value"] > 0
+    assert not any("naive+1 is ." in sentence for sentence in body["answer"])
+
+
+def test_declared_controls_that_have_not_run_leave_a_study_unfinished(tmp_path):
+    given = {"controls": {"positive": None, "recipe": [name for name, *_ in RATES if ":lr=" in name], "budget": None}}
+    for number, run in enumerate((RATES, ())):
+        controlled(tmp_path / str(number), ARMS, run, declared=given | {"control_seeds": 3})
+        (body,) = document(tmp_path / str(number))["comparisons"]
+        assert body["study"]["missing"] == (0 if run else 3 * len(given["controls"]["recipe"]))
+        assert body["partial"] is not bool(run)

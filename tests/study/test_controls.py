@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from laurel_cli.errors import UsageError
 from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.proxy.start import start
-from laurel_cli.study import controls
+from laurel_cli.study import controls, search
 from laurel_cli.study.compare import prepare
+from laurel_cli.study.declaration import Declaration
+from laurel_cli.study.folder import begin
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.tasks import Task
 from tests.proxy.small import image_task, planned, small_study, text_task
@@ -125,3 +129,41 @@ def test_evaluations_that_take_longer_than_training_are_said(
         assert ratio == round(8 * 62 / (3 * 8 * steps), 1)
         assert f"8 evaluations of 1,984 tokens take {ratio} times" in said[0]
         assert "evaluation_limit" not in said[0]  # of tokens that are few already
+
+
+def test_a_positive_control_with_more_steps_has_the_baseline_s_rate(plan) -> None:
+    """In a search; one that is wider has one of its own, and so has an arm."""
+    study = prepare(plan("rw,copy", positive="baseline:steps=1.25")).study
+    found = {one.name for one in study.contenders if search._is_as_baseline(one, study.declared.controls)}
+    short = ("baseline:lr=0.5", "baseline:lr=2", "baseline:steps=0.7")
+    assert found == {"copy", "baseline:steps=1.25", *short}
+    wide = prepare(plan("rw,baseline:steps=1.25", folder=plan("rw").folder / "wide")).study
+    found = {one.name for one in wide.contenders if search._is_as_baseline(one, wide.declared.controls)}
+    assert found == {*short}
+
+
+def test_a_search_that_the_study_has_not_begun_with_is_refused(plan) -> None:
+    begun = prepare(plan("rw"))
+    with pytest.raises(UsageError, match="without a search"):
+        prepare(plan("rw", rates=3))
+    assert prepare(plan("rw")).study == begun.study
+
+
+@pytest.mark.parametrize("rates", [2, 3, 5])
+def test_a_search_of_other_rates_is_refused(rates: int, plan) -> None:
+    """The study as a search of three or two rates leaves it; nothing of it is trained here."""
+    for tried in (2, 3):
+        asked = plan("rw", rates=tried, controls=False)
+        names = tuple(
+            search._at(name, factor, asked) for name in ("baseline", "rw") for factor in search._factors(asked)
+        )
+        plain = prepare(plan("rw", controls=False, folder=asked.folder / str(tried))).study
+        folder = asked.folder / str(tried)
+        begin(folder / search.FOLDER, replace(plain, arms=names, declared=Declaration(control_seeds=1)), resume=True)
+        old = replace(plain, rates={"baseline": 1.0, "rw": 1.0})
+        search.check(replace(asked, rates=0), old, folder)
+        if rates == tried:
+            search.check(asked, old, folder)
+        else:
+            with pytest.raises(UsageError, match=f"tried {tried} learning rates"):
+                search.check(replace(asked, rates=rates), old, folder)

@@ -10,7 +10,7 @@ import pytest
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
 from laurel_cli.study import folder as study
-from laurel_cli.study.compare import prepare
+from laurel_cli.study.compare import judged, prepare
 from laurel_cli.study.plan import StudyPlan
 from laurel_cli.study.worker import Compiled, run_trial
 
@@ -70,3 +70,15 @@ def test_an_arm_is_compiled_once_for_all_seeds(plan: StudyPlan, tmp_path: Path) 
         found = run_trial(compiled, "rw", seed, command="", compiled=models)["final"]["loss"]
         assert found == pytest.approx(expected, rel=1e-4)
     assert list(models) == ["rw"]
+
+
+def test_what_building_the_arm_had_to_say_is_in_the_record_and_in_the_verdict(plan: StudyPlan) -> None:
+    """rezero adds nothing of a branch at the start; rw starts as the baseline does."""
+    prepared = prepare(replace(plan, arms="rw,rezero"))
+    found = {arm: run_trial(prepared.folder, arm, 0, command="") for arm in ("baseline", "rw", "rezero")}
+    assert found["rezero"]["warnings"] == ["does not start as the baseline"]
+    assert found["rezero"]["arm"]["starts"] == "no"
+    for arm in ("baseline", "rw"):
+        assert "warnings" not in found[arm]
+        assert "starts" not in found[arm]["arm"]
+    assert "rezero: does not start as the baseline" in judged(prepared, "")["warnings"]

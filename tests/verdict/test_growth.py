@@ -1,4 +1,4 @@
-"""Arms that grow are held against the baseline that grows alike: planted gains of growth, of the arm, of both."""
+"""Arms with settings are held against the baseline with the same ones: planted gains of these, of the arm, of both."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from scipy import stats
 from laurel_cli.errors import RecordError
 from laurel_cli.render import render
 from laurel_cli.verdict.document import document, judged
-from laurel_cli.verdict.trials import grown_alike
+from laurel_cli.verdict.trials import alike
+from laurel_cli.verdict.words import control
 
-from .studies import STEPS, arm, controlled
+from .studies import STEPS, arm, controlled, study
 
+UNCONTROLLED = "better, without controls"
 LEVEL = 0.05 * 0.9 * 0.8  # of the first look at the arms that were declared first
 
 
@@ -29,9 +31,77 @@ def said_of(effects):
 
 
 def test_names():
-    assert grown_alike("rw+lr@4:grow=stack") == grown_alike("rw:lr=2:grow=stack") == "baseline:grow=stack"
-    assert grown_alike("naive+1:grow=subnets") == "baseline:grow=subnets"
-    assert not any(map(grown_alike, ["baseline:grow=stack", "copy:grow=stack", "rw", "rw:lr=2", "baseline"]))
+    assert alike("rw+lr@4:grow=stack") == "baseline:grow=stack"
+    assert alike("naive+1:grow=subnets") == "baseline:grow=subnets"
+    assert alike("rw:lr=2:init=one:train=lora@4") == "baseline:lr=2:init=one:train=lora@4"
+    assert alike("rw:steps=2:train=added") == "baseline:steps=2"  # of a baseline there is nothing to train alone
+    plain = ["rw:train=added", "baseline:grow=stack", "copy:grow=stack", "rw", "baseline", "against:wide.py:build"]
+    assert not any(map(alike, plain))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("baseline:lr=2", "the baseline at twice the rate"),
+        ("baseline:train=lora@4", "the baseline with LoRA of rank 4 trained alone"),
+        ("baseline:lr=3:steps=2", "the baseline at 3 times the rate and with 2 of the steps"),
+        ("rw:lr=2", "rw:lr=2"),
+        ("against:wide.py:build", "against:wide.py:build"),
+    ],
+)
+def test_controls_in_words(name, said):
+    assert control(name) == said
+
+
+@pytest.mark.parametrize("settings", ["train=lora@4", "steps=2", "init=one", "lr=4", "width=2"])
+def test_what_settings_gain_without_the_arm_is_not_the_arm_s(settings):
+    name, plain = f"rw:{settings}", f"baseline:{settings}"
+    defined, trials = controlled({name: -0.08, plain: -0.08})
+    found = arm(document(defined, trials), name)
+    assert (found["verdict"], found["reason"]) == ("better than the baseline, not than a control", plain)
+    assert f"{control(plain)} is better than the baseline too, and the arm is not separated" in found["repair"]
+    beyond = arm(document(*controlled({name: -0.12, plain: -0.05})), name)
+    assert beyond["verdict"] == "better"
+    said = document(*controlled({name: -0.08}))
+    assert (arm(said, name)["verdict"], arm(said, name)["reason"]) == (UNCONTROLLED, f"{plain} has no figure")
+    line = f"{name} cannot be told from its settings alone: the study has no arm {plain}"
+    assert line in said["warnings"]
+
+
+def test_parameters_that_a_baseline_has_not_need_no_such_control():
+    said = document(*controlled({"rw:train=added": -0.08}))
+    assert arm(said, "rw:train=added")["verdict"] == "better"
+    assert not any("settings alone" in line for line in said["warnings"])
+
+
+@pytest.mark.parametrize("recipe", ["baseline:init=one", "baseline:lr=4", "baseline:lr=4:init=one"])
+def test_a_baseline_of_another_recipe_is_a_control_of_every_arm(recipe):
+    said = document(*controlled({"rw": -0.08, "pa": -0.14, recipe: -0.08}, start=1))
+    assert (arm(said, "rw")["verdict"], arm(said, "rw")["reason"]) == (
+        "better than the baseline, not than a control",
+        recipe,
+    )
+    assert arm(said, "pa")["verdict"] == "better"
+    assert arm(said, recipe)["verdict"] == "better"  # it is held against the others, not against itself
+    bare, trials = study({"rw": -0.08, recipe: -0.08})  # nobody asked for controls, and still it has the gain
+    assert arm(document(bare, trials), "rw")["reason"] == recipe
+    assert arm(document(*study({"rw": -0.08})), "rw")["verdict"] == UNCONTROLLED
+
+
+def test_steps_of_its_own_are_no_steps_saved_and_no_gain_on_the_way():
+    defined, trials = controlled({"rw:steps=2": -0.12, "baseline:steps=2": -0.05, "rw": -0.08, "naive+1": -0.06})
+    twice = [
+        one | {"final": one["final"] | {"step": 2 * STEPS}} if one["arm"]["name"].endswith(":steps=2") else one
+        for one in trials
+    ]
+    said = document(defined, twice)
+    found = arm(said, "rw:steps=2")
+    assert found["verdict"] == "better"
+    assert (found["steps_saved"], found["parameters_saved"], found["gains"]) == (None, None, [])
+    assert found["trend"] == "no trend seen"
+    assert arm(said, "rw")["steps_saved"]["mean"] > 0
+    assert arm(said, "rw")["gains"]
+    assert any("another number of steps" in line for line in said["notes"])
 
 
 def test_growth_s_own_gain_is_not_the_arm_s():
@@ -68,8 +138,8 @@ def test_a_gain_beyond_that_of_growth_is_better():
         for name in ("rw:grow=stack", "baseline:grow=stack")
     }
     differences = [losses["rw:grow=stack"][s] - losses["baseline:grow=stack"][s] for s in losses["rw:grow=stack"]]
-    p = stats.ttest_1samp(differences, 0).pvalue  # the only arm that grows so: nothing but the look is corrected for
-    assert over["difference"]["p"] == pytest.approx(p * 0.05 / LEVEL)
+    p = stats.ttest_1samp(differences, 0).pvalue
+    assert over["difference"]["p"] == pytest.approx(2 * p * 0.05 / LEVEL)  # of the two arms that have such a control
     assert over["difference"]["mean"] == pytest.approx(sum(differences) / len(differences))
 
 
@@ -78,7 +148,7 @@ def test_without_that_baseline_the_gain_has_no_control():
     found = arm(said, "rw:grow=subnets")
     assert found["verdict"] == "better, without controls"
     assert found["reason"] == "baseline:grow=subnets has no figure"
-    line = "rw:grow=subnets cannot be told from growth alone: the study has no arm baseline:grow=subnets"
+    line = "rw:grow=subnets cannot be told from its settings alone: the study has no arm baseline:grow=subnets"
     assert line in said["warnings"]
 
 
@@ -100,11 +170,11 @@ def test_no_gain_at_a_step_where_less_was_spent():
 def test_what_a_person_sees():
     said, _ = said_of({"rw:grow=stack": -0.12, "baseline:grow=stack": -0.06})
     shown = render(said, "markdown")
-    assert "Loss against that of the baseline that grows alike" in shown
+    assert "Loss against that of the baseline with the same settings" in shown
     row = next(line for line in shown.splitlines() if "rw:grow=stack" in line and "baseline:grow=stack" in line)
     assert "better" in row
     plain, _ = said_of({"rw": -0.12})
-    assert "grows alike" not in render(plain, "markdown")
+    assert "same settings" not in render(plain, "markdown")
 
 
 def test_other_numbers_of_steps_are_still_refused():

@@ -14,7 +14,10 @@ import pytest
 from scipy import stats
 
 from laurel_cli.errors import RecordError
-from laurel_cli.verdict.document import document, separated
+from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
+from laurel_cli.proxy.trial import _is_due
+from laurel_cli.verdict.document import document, judged, separated
+from laurel_cli.verdict.gates import by, half_way
 
 from .studies import STEPS, arm, controlled, definition, study, trial
 
@@ -393,7 +396,9 @@ def test_a_control_that_diverged_is_no_better_recipe_and_a_missing_one_is_not_kn
     assert found["verdict"] == PLAIN
     assert found["words"] == f"better than the baseline ({name} has no figure)"
     blind = [item for item in trials if item["arm"]["name"] != "baseline:width=1.125"]
-    assert arm(document(defined, blind), "rw")["verdict"] == PLAIN
+    assert arm(document(defined, blind), "rw")["verdict"] == "better than the baseline, not than a control"
+    beaten = [item for item in controlled({"rw": -0.08})[1] if item["arm"]["name"] != "baseline:width=1.125"]
+    assert arm(document(defined, beaten), "rw")["verdict"] == PLAIN
 
 
 @pytest.mark.parametrize(
@@ -444,6 +449,34 @@ def test_a_head_start_fades(shape, word):
     assert len(found["gains"]) == 3
     assert found["gains"][0]["gain"] == pytest.approx(0.08 * shape[0], abs=0.02)
     assert word == "lasting" or word in found["words"]
+
+
+@pytest.mark.parametrize("steps", [650, 1953, 6250, 61, 600])
+@pytest.mark.parametrize("evaluations", [4, 8])
+def test_named_shares_of_a_run_are_where_it_is_evaluated(steps, evaluations):
+    """Of so many evaluations at even shares the one at three quarters, and that at half, as training places them."""
+    recipe = Recipe(ModelChoice("x"), TaskChoice("x"), steps=steps, evaluations=evaluations)
+    times = [step for step in range(1, steps + 1) if _is_due(step, recipe)]
+    assert len(times) == evaluations
+    assert by(times, 0.75) == times[evaluations * 3 // 4 - 1]
+    assert by(times, 0.5) == times[evaluations // 2 - 1]
+    assert half_way(times) == "half way"
+
+
+def test_an_evaluation_that_is_not_at_half_is_called_by_its_step():
+    assert half_way([67, 134, 200]) == "at step 67"
+    assert by([200], 0.75) is None
+    defined, trials = controlled({"rw": -0.08}, sd=0.004)
+    draw = np.random.default_rng(0)
+    for item in trials:
+        gain = 0.08 * (item["arm"]["name"] == "rw")
+        item["evaluations"] = [
+            {"step": step, "loss": item["final"]["loss"] - gain * (part - 1) + draw.normal(0, 0.001)}
+            for step, part in ((200, 3.0), (401, 2.0), (600, 1.0))
+        ]
+    said = document(defined, trials)
+    assert "the gain of rw fades: it is smaller at the end than at step 200, a head start" in said["warnings"]
+    assert said["late_fall"]["share_of_run"] == pytest.approx(199 / 600)
 
 
 def test_the_fall_at_the_end_stands_beside_the_gain():
@@ -519,3 +552,95 @@ def test_arms_with_another_searched_rate_than_the_baseline_are_named():
         said = document(definition(["rw", "pa"], 3) | {"rates": rates}, trials)["warnings"]
         found = [one for one in said if "may be that of the rate" in one]
         assert (len(found), arms is None or arms in found[0]) == (arms is not None, True)
+
+
+def test_a_positive_control_with_another_searched_rate_than_the_baseline_is_named():
+    defined, trials = controlled({"rw": 0.0})
+    name = "baseline:width=1.125"
+    for rate, said in ((3.0, True), (1.0, False)):
+        warnings = document(defined | {"rates": {"baseline": 1.0, "rw": 1.0, name: rate}}, trials)["warnings"]
+        assert any(f"({name} x3)" in line and "may be that of the rate" in line for line in warnings) is said
+
+
+@pytest.mark.parametrize(("effect", "better"), [(-0.15, True), (0.0, False)])
+def test_naive_scaling_as_the_positive_control_is_judged_as_that(effect, better):
+    defined, trials = controlled({"rw": -0.075, "naive+1": effect}, sd=0.004)
+    controls = defined["declared"]["controls"] | {"positive": "naive+1"}
+    trials = [one for one in trials if ":width=" not in one["arm"]["name"]]
+    arms = [name for name in defined["arms"] if ":width=" not in name]
+    said = document(
+        defined | {"arms": arms, "declared": defined["declared"] | {"arms": [["rw"]], "controls": controls}}, trials
+    )
+    assert arm(said, "naive+1")["role"] == "positive"
+    assert said["positive_control"]["separated"] is better
+    assert any("naive+1 is better than the baseline, so gains are seen" in line for line in said["notes"]) is better
+    assert any("naive+1 is not better than the baseline" in line for line in said["notes"]) is not better
+    saved = arm(said, "rw")["parameters_saved"]
+    assert (saved is not None) is better
+    if better:  # half of what 10,000 parameters gain, for 32
+        assert saved["mean"] == pytest.approx(4_968, rel=0.1)
+
+
+def test_declared_controls_that_have_not_run_are_missing():
+    defined, trials = controlled({"rw": -0.08})
+    whole = document(defined, trials)
+    assert whole["status"] == "complete"
+    begun = [one for one in trials if not one["arm"]["name"].startswith(("baseline:lr", "baseline:steps"))]
+    said = document(defined, begun)
+    assert said["status"] == "partial"
+    lost = [item for one in said["arms"] for item in one["trials"] if item["status"] == "missing"]
+    assert len(lost) == 3 * 3  # two rates and a second budget, three seeds each
+    assert any("9 of 24 trials are missing" in line for line in said["warnings"])
+    beyond = [*trials, trial("baseline:lr=2", 4, 0.9)]  # more than was declared
+    assert [item["seed"] for item in arm(document(defined, beyond), "baseline:lr=2")["trials"]] == [0, 1, 2, 4]
+
+
+def test_orders_keep_their_error_where_arms_are_added():
+    """Equal arms, two at first and four that are added one by one: a wrong order at any of the five times is one."""
+    runs, wrong = 150, 0
+    names = [f"lr@{rank}" for rank in range(1, 7)]
+    for start in range(runs):
+        defined, trials = controlled(dict.fromkeys(names, 0.0), start=start)
+        families = [names[:2], *([name] for name in names[2:])]
+        claimed = False
+        for count in range(1, len(families) + 1):
+            there = {name for family in families[:count] for name in family}
+            declared = defined["declared"] | {"arms": families[:count]}
+            known = [one for one in trials if one["arm"]["name"] in there or one["arm"]["name"].startswith("baseline")]
+            listed = [name for name in defined["arms"] if name in there or name.startswith("baseline")]
+            found = judged([defined | {"declared": declared, "arms": listed}], known)
+            claimed |= any(
+                over.verdict != "not separated" for pair, over in found.orders.items() if "baseline" not in pair
+            )
+        wrong += claimed
+    assert wrong / runs < 0.05
+
+
+def test_an_order_is_tested_in_the_later_family():
+    defined, trials = controlled({"rw": -0.05, "pa": -0.02, "lr@16": 0.0})
+    families = [["rw", "pa"], ["lr@16"]]
+    found = judged([defined | {"declared": defined["declared"] | {"arms": families}}], trials)
+    for pair, level, count in ((("rw", "pa"), LEVEL, 1), (("rw", "lr@16"), 0.05 * 0.05 * 0.8, 2)):
+        own, other = (losses(trials, name) for name in pair)
+        truth = stats.ttest_rel([own[s] for s in range(5)], [other[s] for s in range(5)])
+        assert found.orders[pair].p == pytest.approx(truth.pvalue)
+        assert found.orders[pair].confidence <= 1 - level / count + 1e-12
+        assert found.orders[pair].p_holm >= min(1.0, truth.pvalue * 0.05 / level) * (1 - 1e-9)
+
+
+def test_what_building_an_arm_had_to_say_is_told():
+    defined, trials = controlled({"rw": 0.0, "rezero": 0.0, "lr@16": 0.0})
+    note = "layer1 is ordinary in training mode: its module adds on another line then."
+    for item in trials:
+        if item["arm"]["name"] in ("rw", "lr@16"):
+            item["warnings"] = [note]
+        if item["arm"]["name"] == "rezero":
+            item["warnings"] = ["does not start as the baseline"]
+            item["arm"] |= {"starts": "no"}
+    said = document(defined, trials)["warnings"]
+    assert f"rw and lr@16: {note[:-1]}" in said
+    assert "rezero: does not start as the baseline" in said
+    assert not any("trained weights" in line for line in said)
+    model = {"reference": "paper-c4", "weights": "gpt.safetensors", "weights_sha256": "ab" * 32}
+    said = document(defined | {"recipe": {"model": model}}, trials)["warnings"]
+    assert any(line.startswith("rezero does not start as the trained weights") for line in said)

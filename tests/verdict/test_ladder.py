@@ -87,6 +87,36 @@ def test_what_a_rate_gains_is_no_gain_of_an_arm():
     assert "twice the rate" in found.reason
 
 
+@pytest.mark.parametrize("recipe", ["baseline:init=one", "baseline:train=lora@4"])
+def test_what_another_start_or_the_arm_s_settings_gain_is_no_gain_of_an_arm(recipe):
+    """The arm's losses under another name, and a baseline that gains as much but for some noise."""
+    name = "rw:train=lora@4" if "train" in recipe else "rw"
+    draw = np.random.default_rng(5)
+    made = rungs(same(constant(1.4)), np.random.default_rng(3))
+
+    def judged(gain):
+        own = [
+            replace(
+                rung,
+                losses={
+                    **{key: losses for key, losses in rung.losses.items() if key != "rw"},
+                    name: rung.losses["rw"],
+                    recipe: {
+                        seed: (1 - gain) * rung.losses["baseline"][seed] + gain * loss + draw.normal(0, 1e-4)
+                        for seed, loss in rung.losses["rw"].items()
+                    },
+                },
+                ratios={},
+            )
+            for rung in made
+        ]
+        return judge(own, [[name, recipe]], CONTROLS).of(name)
+
+    assert judged(0.3).verdict == HOLDS
+    assert judged(1.0).verdict == UNKNOWN
+    assert "not separated from the baseline with" in judged(1.0).reason
+
+
 def test_a_rate_that_is_better_at_one_size_alone_is_named():
     world = same(constant(1.4))
     found = rungs(world, np.random.default_rng(3))

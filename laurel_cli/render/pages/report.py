@@ -14,7 +14,8 @@ from laurel_cli.reports.figures.captions import DATA, caption
 from laurel_cli.reports.frontier import CONTROL, FRONTIER
 from laurel_cli.reports.rows import rows as flat_rows
 from laurel_cli.verdict.effects import WORSE
-from laurel_cli.verdict.trials import grown_alike
+from laurel_cli.verdict.findings import JUDGED
+from laurel_cli.verdict.trials import alike
 
 Item = Mapping[str, Any]
 MANY = 24  # orders listed one by one at most
@@ -46,7 +47,7 @@ def _comparison(body: Item, number: int) -> list[Block]:
     blocks.append(Table("What was measured", (Column("fact"), Column("value", prose=True)), _facts(body)))
     if study is not None:
         blocks += [*quality(body), *gates(body), *_pictures(body, number, "frontier"), *_frontiers(body)]
-        blocks += [*_naive(body), *_growth(body), *_orders(body)]
+        blocks += [*_naive(body), *_alike(body), *_orders(body)]
         blocks += [*_pictures(body, number, "sweep"), *_pictures(body, number, "curves")]
         blocks += _pictures(body, number, "coefficients")
     blocks += [*_costs(body), *_to_naive(body), *_pictures(body, number, "latency"), *_pictures(body, number, "where")]
@@ -186,13 +187,13 @@ def _naive(body: Item) -> list[Block]:
     return blocks
 
 
-def _growth(body: Item) -> list[Block]:
-    """What arms that grow gain over the baseline that grows alike."""
+def _alike(body: Item) -> list[Block]:
+    """What arms with settings gain over the baseline with the same ones."""
     rows = tuple(
         (arm["name"], item["control"], words.gain(item["gain"], body["study"]["metric"]), *_tested(item["gain"]))
         for arm in body["arms"]
         for item in arm["controls"]
-        if item["control"] == grown_alike(arm["name"])
+        if arm["verdict"] in JUDGED and item["control"] == alike(arm["name"])
     )
     columns = (
         ARM,
@@ -201,7 +202,7 @@ def _growth(body: Item) -> list[Block]:
         right("level", words.level),
         right("p (Holm)", words.short_p),
     )
-    return [Table("Against the baseline that grows alike", columns, rows)] if rows else []
+    return [Table("Against the baseline with the same settings", columns, rows)] if rows else []
 
 
 def _tested(gain: Item | None) -> tuple[float | None, float | None]:

@@ -9,9 +9,9 @@ from laurel_cli import text
 from laurel_cli.render.page import Block, Column, Prose, Table
 from laurel_cli.reports import words
 from laurel_cli.reports.quality import CONTROLS
-from laurel_cli.reports.rows import JUDGED
 from laurel_cli.verdict.effects import BETTER
-from laurel_cli.verdict.findings import GAINS
+from laurel_cli.verdict.findings import GAINS, JUDGED
+from laurel_cli.verdict.gates import HALF, by, half_way
 from laurel_cli.verdict.paired import CONFIDENCE
 from laurel_cli.verdict.words import control
 
@@ -164,7 +164,7 @@ def _on_the_way(body: Item) -> list[Block]:
     steps = sorted({moment["step"] for arm in arms for moment in arm["gains"]})
     if len(steps) < 2:
         return []
-    shown = steps if len(steps) <= MOMENTS else _spread(steps)
+    shown = spread(steps, MOMENTS)
     columns = (ARM, *(right(f"step {step:,}") for step in shown), Column("trend"))
     rows = []
     for arm in arms:
@@ -173,14 +173,15 @@ def _on_the_way(body: Item) -> list[Block]:
     title = f"Gain over the baseline at each evaluation, {words.UNITS[metric]}"
     note = (
         "Each with the 95 % interval of that evaluation alone. Trend: whether the gain at the end is smaller or larger "
-        "than half way, by a paired test at 5 % for each arm."
+        f"than {half_way(steps)}, by a paired test at 5 % for each arm."
     )
     return [Table(title, columns, tuple(rows)), Prose(note)]
 
 
-def _spread(steps: Sequence[int]) -> list[int]:
-    """Some of many evaluations, the last one that is not after half of the run and the end among them."""
+def spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of some evaluations: the first, the one that a trend is held against and the end among them."""
+    if len(steps) <= most:
+        return list(steps)
     last = len(steps) - 1
-    half = [i for i, step in enumerate(steps) if step <= steps[-1] / 2]
-    chosen = {round(i * last / (MOMENTS - 2)) for i in range(MOMENTS - 1)} | set(half[-1:])
-    return [steps[i] for i in sorted(chosen)]
+    chosen = {steps[round(i * last / (most - 2))] for i in range(most - 1)}
+    return sorted(chosen | {early for early in [by(steps, HALF)] if early is not None})

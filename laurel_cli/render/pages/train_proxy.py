@@ -9,13 +9,15 @@ from typing import Any
 from laurel_cli import text
 from laurel_cli.render.page import Column, Page, Table, answer
 from laurel_cli.render.pages.flat import flat
+from laurel_cli.render.pages.report_quality import spread
 from laurel_cli.verdict import words
-from laurel_cli.verdict.findings import CANNOT_TELL, GAINS, NAIVE
-from laurel_cli.verdict.trials import grown_alike
+from laurel_cli.verdict.findings import CANNOT_TELL, GAINS, JUDGED, NAIVE
+from laurel_cli.verdict.trials import alike
 
 Item = Mapping[str, Any]
 ARM = Column("arm", code=True)
 SEEDS = 5  # columns of a table of trials
+MOMENTS = 4  # evaluations that are shown at most
 PARTS = {
     "difference": ("mean", "low", "high", "p", "n", "confidence"),
     "to_naive": ("mean", "low", "high", "p", "n", "confidence", "smallest_visible", "verdict"),
@@ -32,7 +34,7 @@ def page(document: Item) -> Page:
         _verdicts(arms),
         _controls(document),
         _against_controls(arms),
-        _against_growth(arms),
+        _against_alike(arms),
         _against_naive(arms),
         _gains(document),
         _losses(arms),
@@ -163,7 +165,7 @@ def _against_controls(arms: list[Item]) -> Table:
         for arm in arms
         if arm["verdict"] in GAINS
         for item in arm["controls"]
-        if item["control"] != grown_alike(arm["name"])
+        if item["control"] != alike(arm["name"])
     )
     columns = (ARM, Column("control", code=True), _right("difference", _difference), _right("level", _level))
     return Table("Loss of better arms against the controls", (*columns, Column("beaten")), rows)
@@ -172,16 +174,18 @@ def _against_controls(arms: list[Item]) -> Table:
 _BEATEN = {True: "yes", False: "no", None: "not known"}
 
 
-def _against_growth(arms: list[Item]) -> Table:
-    """What an arm adds to growth: against the baseline that grows alike."""
+def _against_alike(arms: list[Item]) -> Table:
+    """What an arm with settings adds to them: against the baseline with the same ones."""
     rows = tuple(
         (arm["name"], item["control"], *[item["difference"]] * 3, (item["difference"] or {}).get("verdict", "withheld"))
         for arm in arms
         for item in arm["controls"]
-        if item["control"] == grown_alike(arm["name"])
+        if item["control"] == alike(arm["name"])
     )
     arm, *rest = _compared()
-    return Table("Loss against that of the baseline that grows alike", (arm, Column("over", code=True), *rest), rows)
+    return Table(
+        "Loss against that of the baseline with the same settings", (arm, Column("over", code=True), *rest), rows
+    )
 
 
 def _against_naive(arms: list[Item]) -> Table:
@@ -203,9 +207,9 @@ def _compared() -> tuple[Column, ...]:
 
 def _gains(document: Item) -> Table:
     """The gain at each evaluation: a head start fades."""
-    judged = [arm for arm in document["arms"] if arm["role"] == "arm" and arm["gains"]]
-    steps = [moment["step"] for moment in judged[0]["gains"]] if judged else []
-    shown = steps[:: max(1, len(steps) // 4)][-4:] if len(steps) > 4 else steps
+    judged = [arm for arm in document["arms"] if arm["verdict"] in JUDGED and arm["gains"]]
+    steps = sorted({moment["step"] for arm in judged for moment in arm["gains"]})
+    shown = spread(steps, MOMENTS)
     columns = (ARM, *(_right(f"step {step:,}", _moment) for step in shown), Column("trend"))
     rows = tuple(
         (arm["name"], *(next((m for m in arm["gains"] if m["step"] == step), None) for step in shown), arm["trend"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from laurel_cli.reports import words
 from laurel_cli.reports.frontier import CONTROL, UNCONTROLLED
-from laurel_cli.reports.rows import JUDGED
+from laurel_cli.verdict.findings import JUDGED
 
 # The part of a comparison that a figure shows; it is drawn where that is not empty.
 DATA = {
