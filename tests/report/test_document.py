@@ -530,3 +530,12 @@ def test_times_of_several_devices_are_never_one_figure_in_a_sentence(tmp_path):
     assert "-3.3" not in said
     assert "In several settings, which the tables tell apart: latency." in said
     assert len([setting for setting in body["settings"] if setting["title"] == "latency added"]) == 2
+
+
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+def test_times_with_a_models_cache_are_read_and_stand_on_an_axis_of_their_own(tmp_path, mode):
+    profile(tmp_path, {"rw": (1.02, 1.01, 1.03)})
+    profile(tmp_path, {"rw": (1.05, 1.04, 1.06)}, mode=mode)
+    (body,) = document(tmp_path)["comparisons"]
+    found = [setting["setting"] for setting in body["settings"] if setting["title"] == "latency added"]
+    assert sorted(said.partition(",")[0] for said in found) == sorted(["infer", mode])
