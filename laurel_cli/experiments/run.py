@@ -43,7 +43,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Ran:
+class Finished:
     """What came of the commands.
 
     Attributes:
@@ -114,7 +114,7 @@ def run(
     debug: bool,
     on_line: Callable[[str], None],
     on_note: Callable[[str], None],
-) -> Ran:
+) -> Finished:
     """Run the commands.
 
     Args:
@@ -154,7 +154,7 @@ def run(
             found[command.name] = document
         if command.name == "profile":
             place.keep_timed(folder, command.answer, now)
-    return Ran(found, some_failed, at)
+    return Finished(found, some_failed, at)
 
 
 def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:

@@ -551,3 +551,12 @@ def test_declared_controls_that_have_not_run_leave_a_study_unfinished(tmp_path):
         (body,) = document(tmp_path / str(number))["comparisons"]
         assert body["study"]["missing"] == (0 if run else 3 * len(given["controls"]["recipe"]))
         assert body["partial"] is not bool(run)
+
+
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+def test_times_with_a_models_cache_are_read_and_stand_on_an_axis_of_their_own(tmp_path, mode):
+    profile(tmp_path, {"rw": (1.02, 1.01, 1.03)})
+    profile(tmp_path, {"rw": (1.05, 1.04, 1.06)}, mode=mode)
+    (body,) = document(tmp_path)["comparisons"]
+    found = [setting["setting"] for setting in body["settings"] if setting["title"] == "latency added"]
+    assert sorted(said.partition(",")[0] for said in found) == sorted(["infer", mode])

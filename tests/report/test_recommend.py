@@ -184,7 +184,10 @@ def test_every_format(made, format_name):
 
 @pytest.mark.parametrize("name", ["rw+lr@4:lr=2", "rw:train=lora@4", "rw+lr@4:train=added", "rw:init=zero"])
 def test_the_options_of_an_arm_with_settings_build_that_arm(tmp_path, name):
-    controlled(tmp_path, [*ARMS[:3], (name, "laurel", 900, 0.9)])
+    alike = [
+        (f"baseline:{setting}", "baseline", 0, 1.0) for setting in ("train=lora@4", "init=zero") if setting in name
+    ]
+    controlled(tmp_path, [*ARMS[:3], (name, "laurel", 900, 0.9), *alike])
     found = advice(tmp_path)
     assert found["advice"] == {"arm": name, "options": f"--arms {name}"}
     (built,) = parse_contenders(name)[1:]
