@@ -36,9 +36,10 @@ def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
         x: the skip; `others` what is summed with it.
         kind: of formula, of `worth`, where small sums are left to the plain one; None takes any size.
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or watched():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor:
         return False
-    return worth.pays(worth.INFERENCE, x, kind) and are_alike(x, others, PLAIN)
+    # A small sum takes some ten times as long as to ask for its size, and not much longer than all of this.
+    return worth.pays(worth.INFERENCE, x, kind) and not watched() and are_alike(x, others, PLAIN)
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:

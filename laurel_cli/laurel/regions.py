@@ -50,7 +50,7 @@ def open_regions() -> tuple[Region, ...]:
     return tuple(_region(pack) for pack, _ in reversed(stack) if _is_checkpoints(pack))
 
 
-class _Answers:
+class _FirstAnswers:
     """What code in a region was told when it ran for the first time, in the order of its calls."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Answers:
 def as_at_first(key: object, now: T) -> T:
     """`now`, or where this code is recomputed, what it was at this of the calls that `key` tells apart."""
     for region in open_regions():
-        told = vars(region.frame).setdefault(TOLD, {}).setdefault(key, _Answers())
+        told = vars(region.frame).setdefault(TOLD, {}).setdefault(key, _FirstAnswers())
         if region.recomputation is None:
             told.answers.append(now)
         else:
