@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, weights
+from laurel_cli.laurel.fold_check import in_dtype
 from laurel_cli.models import load as load_named
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.models.stems import fit_stem
@@ -86,7 +87,8 @@ def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Mo
     vars(model)[keep.BUILT] = dict(built)  # so that `save` writes it again
     own = model.state_dict().keys()  # a learned sum may be kept in another dtype than the model
     found = weights.read(folder)
-    weights.cast(model, weights.dtype_of({name: found[name] for name in own & found.keys()}))
+    dtype = weights.dtype_of({name: found[name] for name in own & found.keys()})
+    weights.cast(model, dtype, in_dtype(opened.inputs, dtype))
     return keep.restore(model, folder, opened.inputs).eval()
 
 

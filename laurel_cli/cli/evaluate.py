@@ -173,7 +173,7 @@ def _opened(model: str, place: Path, is_whole: bool) -> nn.Module:
     if is_whole:
         return loaded.module
     module = loaded.build()
-    weights.give(module, place)
+    weights.give(module, place, loaded.inputs)
     refuse_other(module, place, model, {})
     return module
 

@@ -60,7 +60,7 @@ def convert(
     """
     loaded = load(reference, **(options or {}))
     model = loaded.build().eval()
-    dtype = trained.give(model, weights)
+    dtype = trained.give(model, weights, loaded.inputs)
     beside.refuse_other(model, weights, reference, (options or {}).get("model_args") or {})
     inputs = in_dtype(loaded.inputs, dtype)
     before = outputs(model, inputs)

@@ -12,21 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from laurel_cli.errors import RecordError
+from laurel_cli.laurel.fold_check import in_dtype
 from laurel_cli.laurel.pretrained import is_of_transformers
+from laurel_cli.models.inputs import Inputs
+from laurel_cli.models.run import running
 
 SUFFIX = ".safetensors"
 INDEX = ".safetensors.index.json"  # of a checkpoint in several files: which of them holds which tensor
 
 
-def give(model: nn.Module, place: Path) -> torch.dtype:
+def give(model: nn.Module, place: Path, inputs: Inputs) -> torch.dtype:
     """Load trained weights into a model, in place, in the dtype that they have, which is returned.
+
+    Args:
+        model: with memory.
+        place: a file of safetensors, or a folder.
+        inputs: examples of the model's.
 
     Raises:
         RecordError: they cannot be read, or are another model's.
     """
     found = named(model, read(place))
     dtype = dtype_of(found)
-    cast(model, dtype)
+    cast(model, dtype, in_dtype(inputs, dtype))
     load(model, found, place)
     return dtype
 
@@ -91,18 +99,38 @@ def dtype_of(weights: Mapping[str, Tensor]) -> torch.dtype:
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def cast(model: nn.Module, dtype: torch.dtype) -> None:
+def cast(model: nn.Module, dtype: torch.dtype, inputs: Inputs | None = None) -> None:
     """Bring parameters and buffers to a dtype, in place: those that a state dict holds, so that weights fill them.
 
     Other buffers, such as the frequencies of rotary positions, stay as they were built: nothing would give back what
-    rounding takes from them, and `from_pretrained` of transformers leaves them too.
+    rounding takes from them, and `from_pretrained` of transformers leaves them too. A model that does not run so, as
+    timm's Swin with its masks, has them in that dtype as well, as its library's own `.to(dtype)` would.
+
+    Args:
+        model: with memory.
+        inputs: that it is tried with, in that dtype; None tries nothing.
     """
+    others = False
     for module in model.modules():
         apart = module._non_persistent_buffers_set
-        kept = {name: value for name, value in module._buffers.items() if name not in apart}
-        for tensor in (*module._parameters.values(), *kept.values()):
-            if tensor is not None and tensor.is_floating_point():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is None or not tensor.is_floating_point():
+                continue
+            if name in apart:
+                others |= tensor.dtype != dtype
+            else:
                 tensor.data = tensor.data.to(dtype)
+    if others and inputs is not None and not is_of_transformers(model) and not _runs(model, inputs):
+        model.to(dtype)
+
+
+def _runs(model: nn.Module, inputs: Inputs) -> bool:
+    try:
+        with running(model, inputs, real=True) as given:  # fake tensors do not tell all dtypes apart
+            given.call(model)
+    except Exception:  # noqa: BLE001 - any model's own
+        return False
+    return True
 
 
 def named(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -78,6 +78,28 @@ def test_what_weights_hold_is_cast_and_nothing_else() -> None:
     assert isinstance(model.map.weight, torch.nn.Parameter)
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("swin_tiny_patch4_window7_224", {"img_size": 56, "embed_dim": 24, "depths": (2, 2), "num_heads": (2, 4)}),
+        ("eva02_tiny_patch14_224", {"img_size": 56, "embed_dim": 48, "depth": 1, "num_heads": 3}),
+    ],
+)
+def test_a_model_whose_buffers_must_have_the_weights_dtype_has_them_in_it(
+    tmp_path: Path, name: str, args: dict[str, Any]
+) -> None:
+    """timm's own way to halve a model is `.to`, which takes masks and positions along."""
+    timm = pytest.importorskip("timm")
+    model = drawn(timm.create_model(name, num_classes=5, **args)).bfloat16()
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "w.safetensors")
+    made = converted(f"timm:{name}", tmp_path / "w.safetensors", tmp_path / "made", num_classes=5, **args)
+    assert (made.dtype, made.difference) == ("bfloat16", 0.0)
+    opened = laurel_cli.load(str(tmp_path / "made"))
+    images = torch.randn(opened.inputs.args[0].shape).bfloat16()
+    with torch.no_grad():
+        assert torch.equal(opened.module(images), model(images))
+
+
 def test_a_folder_with_several_checkpoints_is_refused(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     for step in (2000, 10000):
