@@ -253,7 +253,7 @@ def test_sums_that_are_run_again_without_their_branches(nested: bool) -> None:
     model = learned(nn.Sequential(Tail(), Tail()).double(), "rw", given())
     other = copy.deepcopy(model)
     assert all(one.branch for one in laurel.fold_training(other, given()).connections)
-    for part in other:
+    for part in other.modules():
         part.nested = nested
     for _ in range(2):
         for one in (model, other):
@@ -267,7 +267,7 @@ def test_sums_that_are_run_again_without_their_branches(nested: bool) -> None:
 def test_a_reentrant_checkpoint_that_cannot_know_is_refused_in_words() -> None:
     other = learned(nn.Sequential(Tail(), Tail()).double(), "rw", given())
     assert all(one.branch for one in laurel.fold_training(other, given()).connections)
-    for part in other:
+    for part in other.modules():
         part.reentrant = True
     x = given().requires_grad_()
     with pytest.raises(RuntimeError, match="use_reentrant=False"):
