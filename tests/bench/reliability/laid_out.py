@@ -52,7 +52,6 @@ LIMIT = 300.0  # seconds for a command that nobody kills
 OLD = "what was here before: "
 TEMPORARY = re.compile(r"\..*\.tmp")
 KEPT = ("made", "counted", "kept", "into", "study")  # folders of records
-OWN = (".stdout", ".stderr")
 # `place` says the number of the attempt, which kills make a larger one.
 TIMED = ("seconds", "recorded", "samples", "arms", "noise_floor", "protocol", "warnings", "notes", "place")
 # A checkpoint after every step, not every ten seconds.
@@ -257,7 +256,7 @@ def check_checkpoint(path: Path) -> None:
 
 def temporaries(folder: Path) -> list[Path]:
     """Files of writers that did not come to their end."""
-    return [path for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name) and path.name not in OWN]
+    return [path for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name)]
 
 
 def age(folder: Path) -> None:
