@@ -24,11 +24,11 @@ NEVER = 1 << 62
 
 INFERENCE = {
     "cpu": {
-        NUMBERS: 0,
-        HISTORY: 0,
-        MAPS: 1 << 15,
-        WEIGHTED_MAPS: 1 << 15,
-        MAPS_OF_HISTORY: 1 << 15,
+        NUMBERS: 1 << 13,
+        HISTORY: 1 << 13,
+        MAPS: 1 << 17,
+        WEIGHTED_MAPS: 1 << 16,
+        MAPS_OF_HISTORY: 1 << 16,
         PROJECTED: 1 << 19,
     },
     "cuda": {
@@ -47,7 +47,7 @@ TRAINING = {
     "cpu": {
         NUMBERS: 3 << 17,
         HISTORY: 1 << 18,
-        MAPS: 3 << 17,
+        MAPS: 3 << 18,
         WEIGHTED_MAPS: 100_000,
         MAPS_OF_HISTORY: 100_000,
         PROJECTED: 100_000,
