@@ -1,7 +1,8 @@
 """What int8, ternary maps, pruning and 2:4 sparsity take from trained models, with LAuReL and without, seed by seed.
 
 `python -m tests.bench.together STUDY > PAGE.md`, of a study of text that kept its weights; torchao is needed. Each
-model is opened, changed, after some changes trained on, and evaluated on the study's held-out text.
+model is opened, changed, and evaluated on the study's held-out text. With `STUDY 150` there are changes after which it
+is trained on for 150 steps too: ternary maps, and none.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from tests.laurel.test_pruned import two_of_four
 from tests.study.test_kept import loss_of
 
 Change = Callable[[nn.Module], nn.Module]
-STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def _quantised(model: nn.Module, config: object, *, own: bool) -> nn.Module:
     return model
 
 
-def trained_on(model: nn.Module, study: studies.Study, seed: int) -> nn.Module:
-    """After STEPS steps of the study's recipe, the rate falling to zero, on batches that all models of a seed see."""
+def trained_on(model: nn.Module, study: studies.Study, seed: int, steps: int) -> nn.Module:
+    """After more steps of the study's recipe, the rate falling to zero, on batches that all models of a seed see."""
     task = open_task(**vars(study.recipe.task))
-    recipe = replace(study.recipe, steps=STEPS, warmup=0.0)
+    recipe = replace(study.recipe, steps=steps, warmup=0.0)
     own = optimizers(model.train(), recipe)
-    for step in range(STEPS):
+    for step in range(steps):
         inputs, targets = batches.batch(task, step, recipe.batch, 10_000 + seed)
         set_rate(own, recipe, step)
         model.zero_grad()
@@ -98,9 +98,14 @@ def _two_of_four(model: nn.Module) -> nn.Module:
     return model
 
 
-def changes(ids: torch.Tensor, go_on: Change) -> dict[str, Change]:
-    """By name; each changes the model that it is given, some train it on."""
+def changes(ids: torch.Tensor, go_on: Change, steps: int) -> dict[str, Change]:
+    """By name; each changes the model that it is given, some train it on for so many steps."""
     int8, ternary = Int8WeightOnlyConfig(), bitnet_training()
+    trained: dict[str, Change] = {
+        f"none, {steps} steps": go_on,
+        f"ternary, every linear map, {steps} steps": lambda model: go_on(_quantised(model, ternary, own=True)),
+        f"ternary, LAuReL's maps left, {steps} steps": lambda model: go_on(_quantised(model, ternary, own=False)),
+    }
     return {
         "folded": lambda model: laurel.fold(model, ids) if learned_parameters(model) else model,
         "int8, every linear map": lambda model: _quantised(model, int8, own=True),
@@ -108,13 +113,11 @@ def changes(ids: torch.Tensor, go_on: Change) -> dict[str, Change]:
         "half of each map's weights zero": lambda model: _halved(model, own=True),
         "half of each map's weights zero, LAuReL's left": lambda model: _halved(model, own=False),
         "two of four weights zero, LAuReL's left": _two_of_four,
-        f"none, {STEPS} steps": go_on,
-        f"ternary, every linear map, {STEPS} steps": lambda model: go_on(_quantised(model, ternary, own=True)),
-        f"ternary, LAuReL's maps left, {STEPS} steps": lambda model: go_on(_quantised(model, ternary, own=False)),
+        **(trained if steps else {}),
     }
 
 
-def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
+def rows(folder: Path, steps: int) -> Iterator[tuple[str, str, list[float], list[float]]]:
     """(change, arm, what it takes from the arm, what it takes from the baseline of the same seed), by seed."""
     study = studies.load(folder)
     ids = next(iter(batches.evaluation(open_task(**vars(study.recipe.task)), 2)))[0]
@@ -124,7 +127,7 @@ def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
         before = loss_of(model, study)
         if not math.isclose(before, one.loss, rel_tol=1e-5):
             raise SystemExit(f"{one.arm}, seed {one.seed}: opened it loses {before}, its record says {one.loss}")
-        for name, change in changes(ids, partial(trained_on, study=study, seed=one.seed)).items():
+        for name, change in changes(ids, partial(trained_on, study=study, seed=one.seed, steps=steps), steps).items():
             taken = loss_of(change(copy.deepcopy(model)), study) - before
             found.setdefault(name, {}).setdefault(one.arm, {})[one.seed] = taken
             print(name, one.arm, one.seed, taken, file=sys.stderr)
@@ -134,20 +137,23 @@ def rows(folder: Path) -> Iterator[tuple[str, str, list[float], list[float]]]:
             yield name, arm, [by_seed[seed] for seed in seeds], [by_arm[BASELINE][seed] for seed in seeds]
 
 
-def page(folder: Path) -> Iterator[str]:
+def page(folder: Path, steps: int) -> Iterator[str]:
     """The page, in markdown."""
-    yield "# What int8, ternary maps, pruning and 2:4 sparsity take from trained models"
+    yield f"# What int8, {'ternary maps, ' if steps else ''}pruning and 2:4 sparsity take from trained models"
     yield ""
-    yield f"Made by `python -m tests.bench.together {folder}`: the loss in nats a token after the change less that"
-    yield "before, means over seeds with their 95 % t-intervals; the last column is of differences within seeds."
-    yield "Nothing was trained after a change, but where steps are named: then by the study's recipe, the rate falling"
-    yield "to zero again, on the same batches for all models of a seed; *none* is the control of that. Ternary maps"
-    yield "are BitNet b1.58's as torchao trains them. Maps are pruned by the size of their weights. The intervals are"
-    yield "each alone: no correction for their number."
+    yield f"Made by `python -m tests.bench.together {folder}{f' {steps}' if steps else ''}`: the loss in nats a token"
+    yield "after the change less that before, means over seeds with their 95 % t-intervals; the last column is of"
+    yield "differences within seeds. Maps are pruned by the size of their weights. The intervals are each alone: no"
+    yield "correction for their number. Nothing was trained after a change" + (
+        ", but where steps are named:" if steps else "."
+    )
+    if steps:
+        yield "then by the study's recipe, the rate falling to zero again, on the same batches for all models of a seed;"
+        yield "*none* is the control of that. Ternary maps are BitNet b1.58's as torchao trains them."
     yield ""
     yield "| change | arm | seeds | takes | more than from the baseline |"
     yield "|---|---|--:|--:|--:|"
-    for name, arm, ours, base in rows(folder):
+    for name, arm, ours, base in rows(folder, steps):
         beside = "-"
         if arm != BASELINE:
             found = paired.difference(ours, base)
@@ -161,9 +167,9 @@ def _figure(mean: float, low: float, high: float) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Write the page of the study that `words` names."""
-    (folder,) = words
-    print("\n".join(page(Path(folder))))
+    """Write the page of the study that `words` names first; second, if at all, the steps."""
+    folder, *more = words
+    print("\n".join(page(Path(folder), int(more[0]) if more else 0)))
 
 
 if __name__ == "__main__":
