@@ -144,10 +144,10 @@ def page(folder: Path, steps: int) -> Iterator[str]:
     yield f"Made by `python -m tests.bench.together {folder}{f' {steps}' if steps else ''}`: the loss in nats a token"
     yield "after the change less that before, means over seeds with their 95 % t-intervals; the last column is of"
     yield "differences within seeds. Maps are pruned by the size of their weights. The intervals are each alone: no"
-    yield f"correction for their number. Nothing was trained after a change{', but where steps are named:' * bool(steps)}"
+    yield f"correction for their number. Nothing was trained on{', but where steps are named:' if steps else '.'}"
     if steps:
-        yield "then by the study's recipe, the rate falling to zero, on the same batches for all models of a seed; *none* is"
-        yield "the control of that. Ternary maps are BitNet b1.58's as torchao trains them."
+        yield "then by the study's recipe, the rate falling to zero, on the same batches for all models of a seed; *none*"
+        yield "is the control of that. Ternary maps are BitNet b1.58's as torchao trains them."
     yield ""
     yield "| change | arm | seeds | takes | more than from the baseline |"
     yield "|---|---|--:|--:|--:|"
