@@ -146,7 +146,7 @@ def page(folder: Path, steps: int) -> Iterator[str]:
     yield "differences within seeds. Maps are pruned by the size of their weights. The intervals are each alone: no"
     yield f"correction for their number. Nothing was trained on{', but where steps are named:' if steps else '.'}"
     if steps:
-        yield "then by the study's recipe, the rate falling to zero, on the same batches for all models of a seed; *none*"
+        yield "then by its recipe, the rate falling to zero, on the same batches for all models of a seed; *none*"
         yield "is the control of that. Ternary maps are BitNet b1.58's as torchao trains them."
     yield ""
     yield "| change | arm | seeds | takes | more than from the baseline |"
