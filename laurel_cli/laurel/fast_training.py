@@ -52,7 +52,7 @@ def fits(x: Tensor, *others: Any, kind: str) -> bool:
     """Whether tensors can be summed here: plain or fake ones alike, in eager mode, under no transform of functions, and
     large enough for a formula of this `kind`, see `worth`.
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested:
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested or fast.traced():
         return False
     if not x.numel() or not worth.pays(worth.TRAINING, x, kind) or fast.transformed():
         return False

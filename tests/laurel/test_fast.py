@@ -293,14 +293,17 @@ def test_transforms_graphs_and_forward_gradients_see_the_formula() -> None:
         assert not fast.fits(f, f)
 
 
-def test_a_traced_graph_follows_the_weights() -> None:
-    """`torch.jit.trace` would keep a number for ever."""
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
+@pytest.mark.parametrize("training", [False, True])
+def test_a_traced_graph_follows_the_weights(training: bool) -> None:
+    """`torch.jit.trace` would keep a number for ever, and warns of one that is compared."""
     model, x = placed(OutOfPlace, "rw")
-    with torch.no_grad():
+    with torch.set_grad_enabled(training):
         traced = torch.jit.trace(model, (x,))  # type: ignore[no-untyped-call]
         before = traced(x)
-        for layer in laurel_layers(model).values():
-            layer.weights.add_(torch.tensor([1.0, -1.0]))  # type: ignore[operator]
+        with torch.no_grad():
+            for layer in laurel_layers(model).values():
+                layer.weights.add_(torch.tensor([1.0, -1.0]))  # type: ignore[operator]
         after = traced(x)
         assert not torch.allclose(before, after)
         torch.testing.assert_close(after, model(x))
