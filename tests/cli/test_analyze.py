@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -109,6 +110,7 @@ def test_the_main_command(laurel):
 
 @pytest.mark.slow
 def test_the_answer_of_before_is_the_same_to_the_last_byte(laurel, user, tmp_path):
+    laurel = partial(laurel, fresh=True)  # of what was imported beforehand nothing is kept
     words = ["analyze", "net.py:build", *user, "--arms", "naive+1,rw+lr@2,rw", "--format"]
     laurel(*words, "json", env={"LAUREL_CACHE": "kept"})
     for name in ("json", "table", "html"):
