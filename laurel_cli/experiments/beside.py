@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli.experiments import Experiment, Scale
-from laurel_cli.reports.rows import JUDGED
+from laurel_cli.verdict.findings import JUDGED
 
 SCHEMA = "laurel.reproduce/1"
 Document = Mapping[str, Any]
