@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
@@ -10,6 +10,7 @@ from laurel_cli import text
 UNITS = {"loss": "nats", "accuracy": "points"}
 UNKNOWN = "not known"
 NO_INTERVAL = "(no interval)"  # measured, but in too few processes to tell how far off it is
+LONGER = "What `:steps=FACTOR` trains longer has paid for it in training, which no cost here holds."
 NOT_ALL = "(not all counted)"  # it has operators that no rule counts, beyond those of the baseline
 
 
@@ -181,3 +182,8 @@ def listed(items: Sequence[str], most: int = 8) -> str:
 
 def _sign(value: float) -> str:
     return "+" if value > 0 else ""
+
+
+def trained_longer(names: Iterable[str]) -> list[str]:
+    """What is to be said beside the costs of these arms where some of them had more steps than the baseline."""
+    return [LONGER] if any(":steps=" in name for name in names) else []

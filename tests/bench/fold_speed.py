@@ -154,12 +154,14 @@ def taken(
     rounds: int,
     seconds: float,
     under: Mapping[str, Context] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds a call, in each round, which gives each of them so many `seconds`; its turns are in random order.
 
     Args:
         under: what some of them run in. It is entered once for all calls that are timed together: it takes as long as
             a small sum does.
+        before: called before each round.
     """
     contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
     repeats = {}
@@ -170,6 +172,8 @@ def taken(
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
+        if before is not None:
+            before()
         random.shuffle(order)
         for name in order:
             with contexts[name]():

@@ -13,14 +13,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import json
+import math
 import os
+import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean, median, stdev
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from scipy import stats
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
@@ -86,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--processes", type=int, default=6, help="of the steps, each with so many rounds")
+    parser.add_argument("--one", metavar="MODEL", help="print one process's ratios of its steps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", choices=("steps", "sums", "streams"), help="one of the parts")
@@ -106,6 +114,9 @@ def main() -> None:
     torch._dynamo.config.recompile_limit = 100  # models of one class are compiled side by side
     if asked.everywhere:
         everywhere()
+    if asked.one:
+        print(json.dumps(_ratios(device, dtype, asked)))
+        return
     parts = {
         "steps": _steps(device, dtype, asked),
         "sums": _sums(device, dtype, asked),
@@ -138,32 +149,66 @@ def _seconds(device: Device) -> float:
 
 
 def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Iterator[str]:
-    """Forward and backward, no optimizer, which is the same for both; compiled, what runs is the plain formula."""
+    """Forward and backward, no optimizer, which is the same for both; compiled, what runs is the plain formula.
+
+    Where a model lies in memory moves its time by up to a tenth, in all rounds of a process alike. So the unit is a
+    process, whose figure is the median of its rounds, before each of which the weights are moved.
+    """
     for name, batch, more in HOST if device.host else ACCELERATOR:
         if name not in asked.models:
             continue
         yield f"\n## A step of {name}, batch {batch}{said(more)}, over the baseline's\n"
         head = "| arm | compiled | folded |\n|---|---:|---:|"
         yield head if asked.compile else "| arm | plain | fast | folded |\n|---|---:|---:|---:|"
-        loaded = laurel.load(name, batch=1)
-        model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
-        models = {"baseline": model(), "again": model(), "naive+1": deeper(loaded)}
-        models |= {arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs)) for arm in STEPS}
-        wanted = asked.arms or list(models)
-        models = {arm: one for arm, one in models.items() if arm in wanted}
-        models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
-        models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items()}
-        if not device.host and name == "resnet50":
-            models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
-            there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
-        calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
-        under = {} if asked.compile else {f"{arm}, plain": plain for arm in STEPS if arm in calls}
-        calls |= {name: calls[name.removesuffix(", plain")] for name in under}
-        times = taken(calls, device, asked.rounds, _seconds(device), under)
-        for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in calls]:
+        command = [sys.executable, "-m", "tests.bench.sum_speed", *sys.argv[1:], "--one", name]
+        found = []
+        for _ in range(asked.processes):
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            found.append(json.loads(output.splitlines()[-1]))
+            print(found[-1], file=sys.stderr, flush=True)
+        for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in found[0]]:
             columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
-            cells = [_ratio(times[one], times["baseline"]) if one in times else "" for one in columns]
+            cells = [_interval([one[each] for one in found]) if each in found[0] else "" for each in columns]
             yield f"| {'the baseline ' if arm == 'again' else ''}{arm} | {' | '.join(cells)} |"
+
+
+def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> dict[str, float]:
+    """Of one model's steps in this process: the median ratio to the baseline's."""
+    (name, batch, more), *_ = (one for one in (HOST if device.host else ACCELERATOR) if one[0] == asked.one)
+    loaded = laurel.load(name, batch=1)
+    model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
+    models = {"baseline": model(), "again": model(), "naive+1": deeper(loaded)}
+    models |= {arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs)) for arm in STEPS}
+    wanted = ["baseline", *asked.arms] if asked.arms else list(models)
+    models = {arm: one for arm, one in models.items() if arm in wanted}
+    models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
+    models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items()}
+    if not device.host and name == "resnet50":
+        models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
+        there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
+    calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
+    under = {} if asked.compile else {f"{arm}, plain": plain for arm in STEPS if arm in calls}
+    calls |= {name: calls[name.removesuffix(", plain")] for name in under}
+
+    def move() -> None:
+        tensors = [tensor for one in models.values() for tensor in (*one.parameters(), *one.buffers())]
+        random.shuffle(tensors)
+        for tensor in tensors:
+            tensor.data = tensor.data.clone()
+
+    before = None if asked.compile else move  # what is compiled may hold a weight's place
+    times = taken(calls, device, asked.rounds, _seconds(device), under, before)
+    base = times.pop("baseline")
+    return {arm: median(a / b for a, b in zip(own, base, strict=True)) for arm, own in times.items()}
+
+
+def _interval(ratios: list[float]) -> str:
+    """Geometric mean over processes and its 95 % interval, Student's of the logarithms."""
+    logs = [math.log(one) for one in ratios]
+    if len(logs) < 2:
+        return f"{ratios[0]:.3f}"
+    middle, half = mean(logs), stdev(logs) / math.sqrt(len(logs)) * stats.t.ppf(0.975, len(logs) - 1)
+    return f"{math.exp(middle):.3f} [{math.exp(middle - half):.3f}, {math.exp(middle + half):.3f}]"
 
 
 def said(more: dict[str, int]) -> str:

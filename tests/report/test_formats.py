@@ -12,6 +12,7 @@ import pytest
 
 from laurel_cli.render import Look, render
 from laurel_cli.reports import figures
+from laurel_cli.reports.figures.captions import caption
 from laurel_cli.text import visible
 from tests import latex
 from tests.report.made import ARMS, HOSTILE, controlled, document, paper, profile, put, study, trial
@@ -247,6 +248,16 @@ def test_every_interval_stands_beside_its_level(made):
         head = next(line for line in lines if line.startswith("|"))
         assert "level" in head, title
     assert "99.1 %" in table(text, "Quality")["naive+1"]
+
+
+@pytest.mark.parametrize("name", ["rw", "rw:steps=2"])
+def test_an_arm_that_was_trained_longer_is_told_apart_from_one_that_was_not(tmp_path, name):
+    """Parameters and FLOPs of `rw:steps=2` are those of `rw`, which paid for half of its training."""
+    controlled(tmp_path, [*ARMS[:3], (name, "laurel", 32, 0.9)])
+    made = document(tmp_path)
+    said = "trains longer has paid for it in training" in rendered(made, "markdown")
+    shown = "trains longer has paid for it in training" in caption("frontier", made["comparisons"][0])
+    assert said == shown == (name == "rw:steps=2")
 
 
 def test_no_probability_and_no_volume(made):

@@ -142,6 +142,7 @@ def _below(panel: Item, body: Item, strong: bool) -> list[Block]:
     said = ["Bold: on the frontier, established to be better than every arm that may cost no more."] if strong else []
     if any(point["status"] == CONTROL for point in panel["arms"]):
         said.append("The control is shown beside the arms and is no rival of theirs.")
+    said += words.trained_longer(point["name"] for point in panel["arms"])
     if not body["study"]["declared"]["controls"]["recipe"]:
         said.append("No control of the recipe was run: the order may be that of the recipe.")
     if panel["cost"] == "flops":

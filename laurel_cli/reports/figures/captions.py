@@ -61,6 +61,7 @@ def _frontier(body: Mapping[str, Any]) -> str:
     ]
     if any(point["status"] == CONTROL for point in points):
         said.append("The cross is a control: it stands beside the arms and is no rival.")
+    said += words.trained_longer(point["name"] for point in points)
     if study["shown"] != study["metric"]:
         said.append(
             f"What is filled is said by the {study['metric']}; of the {study['shown']} the means alone are shown."
