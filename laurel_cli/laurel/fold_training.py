@@ -36,6 +36,7 @@ from laurel_cli.models.tensors import tensors_in
 
 NOT_RW = "it has no a"
 NOT_POSITIVE = "an activation stands between its branch's last map and the sum, and a may fall below zero"
+READ_ELSEWHERE = "other code than its module's own reads {}"
 NOT_A_LEAF = "{} belongs to a module that has others in it, or whose `forward` was replaced"
 WITHIN = "a f + b x, a in f"
 
@@ -77,6 +78,8 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
     found = candidates(model, passes)
     reasons = {path: _reason(model, layers[path], one) for path, one in found.items()}
     ways = {path: one.branch for path, one in found.items() if one.branch is not None and not reasons[path]}
+    missed = _missed(model, ways, passes)
+    reasons |= {path: READ_ELSEWHERE.format(ways.pop(path).names[0]) for path in missed}
     kept = trusted(list(ways), lambda paths: _agrees(model, {path: ways[path] for path in paths}, passes))
     reasons |= {path: DISAGREES for path in ways if path not in kept}
     ways = {path: ways[path] for path in kept}
@@ -117,6 +120,25 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
         layer.within = tuple(Scaled(modules[owner], layer, own) for owner, own in axes.items())
         for one in layer.within:
             vars(one.module)["forward"] = one
+
+
+def _missed(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> list[str]:
+    """Where f would come without a, since its last map is not called: none where a copy does not run.
+
+    As in torch's attention. One call of all finds them, where to try each alone takes as many as there are sums.
+    """
+    folded, missed = copied(model), []
+    _put(folded, ways)
+    layers = laurel_layers(folded)
+    for training in (True, False):
+        for given in passes:
+            try:
+                with random_states(), torch.no_grad():
+                    fresh(given).call(folded.train(training))
+            except Exception:  # noqa: BLE001 - the trial of the whole says what is wrong, or of each alone
+                return []
+            missed += [path for path in ways if not vars(layers[path]).get("a_is_within", True)]
+    return list(dict.fromkeys(missed))
 
 
 def _agrees(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> bool:

@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[name for name, *_ in HOST], help="of the steps")
     parser.add_argument("--arms", nargs="*", help="of the steps, beside `baseline`")
     parser.add_argument("--compile", action="store_true", help="steps by torch.compile")
+    parser.add_argument("--without-plain", action="store_true", help="of the steps: no plain formula")
     parser.add_argument("--everywhere", action="store_true", help="fast forms also where sums are too small for them")
     asked = parser.parse_args()
     wanted = variables("keep", "cpu")
@@ -168,7 +169,7 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
             print(found[-1], file=sys.stderr, flush=True)
         for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in found[0]]:
             columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
-            cells = [_interval([one[each] for one in found]) if each in found[0] else "" for each in columns]
+            cells = [_interval([one[each] for one in found]) if each in found[0] else "-" for each in columns]
             yield f"| {'the baseline ' if arm == 'again' else ''}{arm} | {' | '.join(cells)} |"
 
 
@@ -187,7 +188,7 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
         models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
         there = tree_map_only(torch.Tensor, lambda one: one.to(memory_format=torch.channels_last), there)
     calls = {arm: _step(torch.compile(one) if asked.compile else one, *there) for arm, one in models.items()}
-    under = {} if asked.compile else {f"{arm}, plain": plain for arm in STEPS if arm in calls}
+    under = {} if asked.compile or asked.without_plain else {f"{arm}, plain": plain for arm in STEPS if arm in calls}
     calls |= {name: calls[name.removesuffix(", plain")] for name in under}
 
     def move() -> None:
