@@ -184,11 +184,12 @@ def _inner(u: Tensor, v: Tensor) -> Tensor:
         for dim in (-1, 1):
             one, other = (tensor.movedim(dim, -1) if tensor.dim() > 1 else tensor for tensor in (u, v))
             if one.is_contiguous() and other.is_contiguous():
-                return _dot(one.view(-1), other.view(-1))
+                return dot(one.view(-1), other.view(-1))
     return (u * v).sum()
 
 
-def _dot(u: Tensor, v: Tensor) -> Tensor:
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """<u, v> of two vectors, precise enough in float32."""
     if len(u) <= DOT or u.device.type != "cpu":
         return torch.dot(u, v)
     return torch.stack([torch.dot(*pair) for pair in zip(u.split(DOT), v.split(DOT), strict=True)]).sum()

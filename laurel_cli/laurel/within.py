@@ -1,4 +1,4 @@
-"""RW's a within a module that makes the branch: its weights are multiplied with a in use, and both of them learn."""
+"""RW's a within a module that makes the branch: its weights, or its product, have a as a factor, and both learn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from laurel_cli.laurel import scaled_map
 from laurel_cli.laurel.history import is_copied_alone
 from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
 
@@ -102,8 +103,15 @@ class Scaled:
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True
         a, _ = self.layer.residual_weights()
+        if len(args) == 1 and not kwargs and self._is_whole() and scaled_map.fits(self.module, args[0], a):
+            return scaled_map.scaled(self.module, args[0], a)
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
+
+    def _is_whole(self) -> bool:
+        """Whether all that the module adds up is multiplied, by one number."""
+        there = {name for name, one in self.module.named_parameters(recurse=False) if one is not None}
+        return there <= self.axes.keys() and hasattr(self.module, "weight") and hasattr(self.module, "bias")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scaled:
         memo[id(self)] = copied = Scaled(self.module, self.layer, self.axes)
