@@ -1,11 +1,11 @@
 """Fold RW's a into its branch's last norm or map for training too: it still learns, and no pass over f is its own.
 
 A branch that ends in gamma n + beta (a norm) or in W h + v (a linear map, a convolution) gives a f as
-(a gamma) n + (a beta) or (a W) h + (a v). a is then multiplied with a few weights instead of with every element of f, or
-is a factor of the product with W (`scaled_map`), and its gradient follows from the weights' own, so that f need not be
-kept for the backward pass. Parameters, their names and what
-the model computes stay as they are. Where `fold`'s trace does not prove that nothing else would change, or a copy is
-seen to compute or to learn something else, a stays in the sum.
+(a gamma) n + (a beta) or (a W) h + (a v). a is then multiplied with a few weights instead of with every element of f,
+or is a factor of the product with W (`scaled_map`), and its gradient follows from the weights' own, so that f need not
+be kept for the backward pass. Parameters, their names and what the model computes stay as they are. Where `fold`'s
+trace does not prove that nothing else would change, or a copy is seen to compute or to learn something else, a stays in
+the sum.
 """
 
 from __future__ import annotations
