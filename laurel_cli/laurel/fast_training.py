@@ -111,7 +111,7 @@ class _Sum(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if plain:
             return way.plainly(x, f, past, None if b is None else (a, b), narrow)
-        by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
+        by_a, by_b, by_c = at_hand(a), at_hand(b), _numbers(c)
         of_x, *of_past = fast.spread(by_b, by_c)
         total = fast.weighted(f, by_a, x, of_x, past, of_past, first=way.first, own=False)
         if narrow is None:
@@ -130,7 +130,7 @@ class _Sum(torch.autograd.Function):
         if down is not None and narrow is not None and torch.is_grad_enabled():
             # n was made within: once more, so that it has a graph.
             narrow = mapped(x, down.flatten(1).t(), dim)
-        by_a, by_b, by_c = _at_hand(a), _at_hand(b), _numbers(c)
+        by_a, by_b, by_c = at_hand(a), at_hand(b), _numbers(c)
         of_x, *of_past = fast.spread(by_b, by_c)
         df = _times(dy, by_a) if for_f else None
         dpast = [_times(dy, weight) if needed else None for needed, weight in zip(for_past, of_past, strict=True)]
@@ -155,7 +155,7 @@ class _Sum(torch.autograd.Function):
         return None, dx, df, da, db, dnarrow if for_narrow else None, dup, ddown, dc, *dpast
 
 
-def _at_hand(weight: Tensor | None) -> Any:
+def at_hand(weight: Tensor | None) -> Any:
     """A coefficient as a number where Python can read it, else as it is, see `_stays`; 1 for none."""
     if weight is None:
         return 1.0

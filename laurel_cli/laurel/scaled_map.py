@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from laurel_cli.laurel import fast
-from laurel_cli.laurel.fast_training import dot
+from laurel_cli.laurel.fast_training import at_hand, dot
 
 TYPES = (torch.float32, torch.float64)  # in 16 bits the sum over W takes longer than a W does
 TRANSPOSED = "transformers.pytorch_utils.Conv1D"  # a linear map that holds W^T
+PLAIN = (Tensor, FakeTensor)  # where operators are watched too: what is kept is to be the same
 LEAST = 1e-12  # of a that is divided by
 
 
@@ -40,7 +42,7 @@ def fits(module: nn.Module, x: Any, a: Tensor) -> bool:
     if type(weight) not in fast.WEIGHTS or x.dtype not in TYPES or x.device.type not in fast.AT_HAND or a.numel() != 1:
         return False
     alike = weight.dtype == x.dtype == a.dtype and x.dim() > 0 and x.numel() > 0
-    return alike and not fast.watched() and fast.are_alike(x, (), fast.PLAIN)
+    return alike and not fast.transformed() and fast.are_alike(x, (), PLAIN)
 
 
 def scaled(module: nn.Module, x: Tensor, a: Tensor) -> Tensor:
@@ -63,36 +65,32 @@ class _Scaled(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, transposed: bool) -> Tensor:
         ctx.save_for_backward(x, weight, bias, a)
         ctx.transposed = transposed
-        kernel, rows, number = weight if transposed else weight.t(), x.reshape(-1, x.shape[-1]), float(a)
-        start = rows.new_zeros(()) if bias is None else bias
-        return torch.addmm(start, rows, kernel, beta=number, alpha=number).view(*x.shape[:-1], kernel.shape[1])
+        kernel, rows, factor = weight if transposed else weight.t(), x.reshape(-1, x.shape[-1]), at_hand(a)
+        y = _product(rows, kernel, factor, bias)
+        return y.view(*x.shape[:-1], kernel.shape[1])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, weight, bias, a = ctx.saved_tensors
         for_x, for_weight, for_bias, for_a, _ = ctx.needs_input_grad
-        kernel, rows, d = (
-            weight if ctx.transposed else weight.t(),
-            x.reshape(-1, x.shape[-1]),
-            dy.reshape(-1, dy.shape[-1]),
-        )
-        number = 0.0 if torch.is_grad_enabled() else float(a)
-        pair = (rows.t(), d) if ctx.transposed else (d.t(), rows)
-        if abs(number) < LEAST:  # nothing is divided by it, and a tensor can be differentiated again
-            factor = a.view(())
-            dx = factor * (d @ kernel.t()) if for_x else None
-            dweight = factor * (pair[0] @ pair[1]) if for_weight else None
-            dbias = factor * d.sum(0) if for_bias else None
-            plain = rows @ kernel if bias is None else rows @ kernel + bias
-            da = (d * plain).sum() if for_a else None
-        else:
-            zero, da = d.new_zeros(()), None
-            dx = torch.addmm(zero, d, kernel.t(), beta=0, alpha=number) if for_x else None
-            dweight = torch.addmm(zero, *pair, beta=0, alpha=number)
-            dbias = None if bias is None else d.sum(0).mul_(number)
-            if for_a:
-                both = dot(weight.reshape(-1), dweight.view(-1))
-                da = (both if dbias is None else both + dot(bias, dbias)) / number
-        dx = None if dx is None else dx.view(x.shape)
-        da = None if da is None else da.view(a.shape)
+        kernel, factor = weight if ctx.transposed else weight.t(), at_hand(a.view(()))
+        rows, d = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        dx = _product(d, kernel.t(), factor).view(x.shape) if for_x else None
+        one, other = (rows.t(), d) if ctx.transposed else (d.t(), rows)
+        dweight = _product(one, other, factor) if for_weight or for_a else None
+        dbias = d.sum(0) * factor if bias is not None and (for_bias or for_a) else None
+        da = None
+        if for_a and (torch.is_grad_enabled() or (isinstance(factor, float) and abs(factor) < LEAST)):
+            da = (d * _product(rows, kernel, 1.0, bias)).sum().view(a.shape)
+        elif for_a and dweight is not None:
+            da = dot(weight.reshape(-1), dweight.reshape(-1))
+            da = ((da if dbias is None else da + dot(bias, dbias)) / factor).view(a.shape)
         return dx, dweight if for_weight else None, dbias if for_bias else None, da, None
+
+
+def _product(one: Tensor, other: Tensor, factor: Any, bias: Tensor | None = None) -> Tensor:
+    """factor (one other + bias): by one operator where the factor is a number."""
+    if isinstance(factor, float):
+        start = one.new_zeros(()) if bias is None else bias
+        return torch.addmm(start, one, other, beta=0.0 if bias is None else factor, alpha=factor)
+    return factor * (one @ other if bias is None else torch.addmm(bias, one, other))

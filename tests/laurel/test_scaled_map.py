@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import laurel_cli as laurel
+from laurel_cli.cost.count import kept_for_backward
 from laurel_cli.laurel import scaled_map
+from laurel_cli.models.inputs import as_inputs
 
 SHAPES = [(5,), (3, 5), (2, 3, 5), (1, 5)]
 
@@ -105,3 +107,25 @@ def test_a_folded_gpt2_keeps_no_weight_that_is_multiplied() -> None:
     assert max(kept) < 48 * 48
     loss.backward()
     assert all(one.grad is not None for one in laurel.parameters(model))
+
+
+def test_what_is_counted_as_kept_is_what_runs() -> None:
+    """Counting watches operators: a W would be in what it finds, as it is where the module itself is called."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 64)
+    model = laurel.apply(Branch(), "rw", x)
+    before = kept_for_backward(model, as_inputs(x, model))
+    laurel.fold_training(model, x)
+    after = kept_for_backward(model, as_inputs(x, model))
+    assert before is not None
+    assert after is not None
+    assert before - after == pytest.approx(x.numel() * 4, abs=64)  # f, and no 64 x 64 numbers more
+
+
+class Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.map(x.tanh())
