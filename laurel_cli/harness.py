@@ -171,7 +171,7 @@ def _wrapped(harness: Any, model: nn.Module, tokenizer: Any, batch: int) -> tupl
     if tokenizer.eos_token_id is not None:
         return harness.HFLM(**given), []
 
-    class Endless(harness.HFLM):  # type: ignore[misc]
+    class Endless(harness.HFLM):
         """No token ends what is written: not one that the model's configuration takes for it either."""
 
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
@@ -185,7 +185,7 @@ def _wrapped(harness: Any, model: nn.Module, tokenizer: Any, batch: int) -> tupl
             finally:
                 settings.eos_token_id = held
 
-    (*_, line_break) = (0, *tokenizer.encode("\n", add_special_tokens=False))
+    line_break = (tokenizer.encode("\n", add_special_tokens=False) or [0])[-1]
     first = line_break if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = first  # it is masked; a new token would have no row in the model
