@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import LaurelError, ModelError, RecordError, ResourceError, UsageError
-from laurel_cli.text import first_line
+from laurel_cli.text import first_line, message
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,13 @@ SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234,
 """The harness's own defaults."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "vocab.txt")
 SPARE = 0.1  # share of a model's embeddings that may be without a token: tables are rounded up
+NEVER = "\0there is no end of a text\0"  # which no model writes
+ENDLESS = (
+    "The tokenizer names no token that ends a text, nor does the model: what the model writes ends where its task "
+    "says, or after as many tokens as that allows, and a text without a context is scored behind a line break."
+)
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What tasks call the number of tokens that may be written, in the harness's order."""
 
 
 def evaluate(
@@ -61,9 +68,9 @@ def evaluate(
     warnings = _fits(model, tokenizer)
     on_progress("looking for the tasks")
     manager, names = _manager(harness, list(dict.fromkeys(tasks)), folder)
-    wrapped = harness.HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch)
     on_progress(f"scoring {', '.join(names)}")
     try:
+        wrapped, remarks = _wrapped(harness, model, tokenizer, batch)
         found = harness.simple_evaluate(
             wrapped, tasks=names, task_manager=manager, num_fewshot=shots, limit=limit, **SEEDS
         )
@@ -76,6 +83,8 @@ def evaluate(
         raise RecordError("The data of a task is missing.", first_line(error), "Check the task's file.") from error
     except Exception as error:
         said = first_line(error)
+        if isinstance(error, AssertionError) and not message(error):  # it holds answers to their lengths without a word
+            said = "An answer of a task has no token of its own, or more than the model takes."
         if is_out_of_memory(error):
             hint = f"Try `batch={max(1, batch // 2)}`."
             raise ResourceError("The model does not fit into memory with its batch.", said, hint) from error
@@ -83,6 +92,7 @@ def evaluate(
             raise UsageError("A task runs the code that the model writes.", said, "Leave it out.") from error
         raise ModelError("The tasks cannot be scored.", said, "Add --debug to see where.") from error
     rows = [_row(name, found) for name in found["results"]]
+    warnings += remarks
     for name, samples in found["samples"].items():
         warnings += _cut(name, samples, wrapped)
     return {"rows": rows, "seeds": dict(SEEDS), "warnings": warnings}
@@ -147,6 +157,46 @@ def _fits(model: nn.Module, tokenizer: Any) -> list[str]:
     if tokens < rows * (1 - SPARE):
         return [f"The tokenizer has {tokens} tokens, the model {rows}: is it the model's own?"]
     return []
+
+
+def _wrapped(harness: Any, model: nn.Module, tokenizer: Any, batch: int) -> tuple[Any, list[str]]:
+    """The harness's own class with a model; what is to be known of how its texts begin and end.
+
+    The harness takes it that every tokenizer has a token that ends a text. One that is a file alone names none, and one
+    that was learned for a study has none.
+    """
+    given = {"pretrained": model, "tokenizer": tokenizer, "backend": "causal", "batch_size": batch}
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token_id = _end(model, tokenizer)
+    if tokenizer.eos_token_id is not None:
+        return harness.HFLM(**given), []
+
+    class Endless(harness.HFLM):
+        """No token ends what is written: not one that the model's configuration takes for it either."""
+
+        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
+            return NEVER if tokens is None else super().tok_decode(tokens, skip_special_tokens=skip_special_tokens)
+
+        def _model_generate(self, *args: Any, **options: Any) -> Any:
+            settings = self.model.generation_config
+            held, settings.eos_token_id = settings.eos_token_id, None
+            try:
+                return super()._model_generate(*args, **options)
+            finally:
+                settings.eos_token_id = held
+
+    line_break = (tokenizer.encode("\n", add_special_tokens=False) or [0])[-1]
+    first = line_break if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = first  # it is masked; a new token would have no row in the model
+    return Endless(prefix_token_id=first, **given), [ENDLESS]
+
+
+def _end(model: nn.Module, tokenizer: Any) -> int | None:
+    """What ends a text by the model's configuration, where the tokenizer has it as a special token, and no word."""
+    said: Any = getattr(model.config, "eos_token_id", None)
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((one for one in (said if isinstance(said, list) else [said]) if one in special), None)
 
 
 def _manager(harness: Any, names: list[str], folder: Path | None) -> tuple[Any, list[str]]:
@@ -219,7 +269,8 @@ def _tokens(before: str, after: str | Mapping[str, Any], wrapped: Any) -> int:
     """What the model has to read of a prompt and its continuation, or of the tokens that it may write."""
     if isinstance(after, str):
         return len(wrapped.tok_encode(before + after)) - 1  # the last one is only predicted
-    return len(wrapped.tok_encode(before)) + int(after.get("max_gen_toks", wrapped.max_gen_toks))
+    most = next((after[name] for name in LENGTHS if after.get(name) is not None), wrapped.max_gen_toks)
+    return len(wrapped.tok_encode(before)) + int(most)
 
 
 def _hash(samples: Sequence[Mapping[str, Any]] | None) -> str | None:

@@ -175,13 +175,23 @@ def parts_of(model: nn.Module, residual: ResidualMap) -> Parts:
     """The rows of equal blocks that lie in no other row's blocks; `residual` is the model's map.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or a block's sum is made outside of it: then its skip goes past it, and what it is
+            given would be added to itself.
     """
     found = [tuple(f"{path}.{name}" if path else name for name in run) for path, run in equal_runs(model, residual)]
     inside = tuple(f"{path}." for run in found for path in run)
     runs = tuple(run for run in found if not run[0].startswith(inside))
     if not runs:
         raise ModelError("The model has no two equal blocks in a row, so it has none to grow by.")
+    rows = {path for run in runs for path in run}
+    for one in residual.connections:
+        if one.block in rows and not f"{one.owner}.".startswith(f"{one.block}."):
+            raise ModelError(
+                f"The block {one.block} cannot be left out.",
+                f"Its sum is made outside of it, in {one.owner or 'the model itself'}: without the block its skip "
+                "would be added to itself.",
+                "Leave `:grow` out.",
+            )
     return Parts(runs, (residual.blocks[0], residual.blocks[-1]))
 
 

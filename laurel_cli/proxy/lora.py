@@ -82,6 +82,24 @@ def place(
     return adapters
 
 
+def remarks(model: nn.Module, blocks: Sequence[str]) -> tuple[str, ...]:
+    """A warning of the matrices in the blocks at `blocks` that no adapter stands beside, once all are placed.
+
+    Those of `nn.MultiheadAttention` are such: it hands them to one function, and calls no map.
+    """
+    inside, own = tuple(f"{block}." for block in blocks), set(map(id, learned_parameters(model)))
+    left = [
+        name
+        for name, parameter in model.named_parameters()
+        if name.startswith(inside) and parameter.dim() > 1 and id(parameter) not in own
+        if ".lora_" not in name and ".base_layer." not in name
+    ]
+    if not left:
+        return ()
+    shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    return (f"LoRA stands beside linear maps and convolutions that are called; it leaves {shown} as they are",)
+
+
 def merged(model: nn.Module) -> nn.Module:
     """The model with B A added to its maps' own weights, in place: as it was before `place`, but for these."""
     for path, module in list(model.named_modules()):

@@ -191,6 +191,7 @@ def start(contender: Contender, recipe: Recipe, task: Task, seed: int) -> Start:
         seed_all("lora", seed)
         (example,) = examples(loaded.inputs)
         lora.place(model, own, contender.lora, lambda one: call(one, example), contender.name)
+        warnings = (*warnings, *lora.remarks(model, () if found is None else found.blocks))
     elif contender.train:
         _train_alone(model, contender.name)
     if recipe.optimizer == "muon":

@@ -112,7 +112,11 @@ def _is_scaled(index: int, nodes: tuple[Node, ...]) -> bool:
 
 
 def laurel_of(branch: frozenset[int], fork: int, nodes: tuple[Node, ...]) -> Refusal | None:
-    """Name the addition if its branch is a map down and a map up again, with nothing but norms around them."""
+    """Name the addition if its branch is a map down and a map up again, with nothing but norms around them.
+
+    Without a norm behind them a rank above half of the width saves nothing: two maps in a row. With one it is Gemma
+    3n's block, whose rank stays what it is where its model is made narrow.
+    """
     products = sorted(index for index in branch if nodes[index].op in PRODUCTS)
     if len(products) != 2:
         return None
@@ -122,7 +126,7 @@ def laurel_of(branch: frozenset[int], fork: int, nodes: tuple[Node, ...]) -> Ref
         if nodes[index].op not in allowed:
             return None
     width, rank = nodes[fork].shape[-1], nodes[down].shape[-1]
-    if nodes[up].shape[-1] != width or 2 * rank > width:
-        return None
     normed = any(index > up and nodes[index].op in NORMS | NORM_PARTS - {"add", "add_", "sub"} for index in branch)
+    if nodes[up].shape[-1] != width or (2 * rank > width and not normed):
+        return None
     return Refusal((NORMED_LAUREL if normed else LAUREL).format(rank), "laurel")

@@ -35,7 +35,8 @@ class AltUp(Streams):
     reads the prediction y_a, p and g depend on the data, and a is always the first (`Gemma3nTextAltUp` of
     transformers). Here a alternates, as the name says: l mod K at the l-th layer, from 0.
 
-    A layer is a transformer layer in the paper, attention and feed-forward: `per="block"`. Nothing in the place of an
+    A layer is a transformer layer in the paper, attention and feed-forward: `per="block"`. By connection, and with two
+    streams, all attention reads the first and all feed-forward branches the second. Nothing in the place of an
     addition can widen an embedding or a head, so this is the paper's recycled form: the streams start as copies of the
     skip, and the head reads their sum. Here it is their mean, as in Gemma 3n: the same but for scale, and exact.
 

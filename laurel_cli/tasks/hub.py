@@ -125,7 +125,7 @@ def prepare(reference: str, tokenizer: str, tokens: int | None, folder: Path, on
                 "split": "by document: its SHA-256, one in twenty for evaluation",
                 "tokenizer": choice.identity,
                 "documents": read,
-                "evaluation": held,
+                "evaluation": held if encoder.exact() else {**held, "exact": False},
             },
         }
 

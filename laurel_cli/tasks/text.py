@@ -61,6 +61,8 @@ def prepare(reference: str, tokenizer: str, folder: Path, on_progress: Progress)
                 on_progress(f"reading {name}: {part}, {size['tokens']} tokens")
         if not all(size["tokens"] for size in sizes.values()):
             raise RecordError(f"{name!r} has too little text.", "One part is empty.", "Add text, or valid=FILE.")
+        if not encoder.exact():
+            sizes["evaluation"]["exact"] = False
         writer.put("tokenizer", np.frombuffer(encoder.definition.encode(), np.uint8))
         held = any(file.held for file in files)
         return {

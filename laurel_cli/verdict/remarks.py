@@ -8,6 +8,7 @@ from typing import Any
 
 from laurel_cli import text
 from laurel_cli.verdict import gates, words
+from laurel_cli.verdict.bits import loses_text
 from laurel_cli.verdict.findings import GAINS, NAIVE, UNCONTROLLED
 from laurel_cli.verdict.trials import BASELINE, GROWS, STEPS, alike
 
@@ -227,6 +228,8 @@ def notes(document: Document) -> list[str]:
         said.append("the copy is a control: it is tested alone, outside of the correction")
     if any(arm["bits_per_byte"] for arm in document["arms"]):
         said.append("bits per byte: the loss over ln 2, times the tokens that a byte of the held-out text takes")
+    if loses_text(document["task"]):
+        said.append("no bits per byte: the tokenizer does not give the text back as it was")
     if document["noise_floor"]:
         said.append(f"noise floor: {document['noise_floor']['what']}")
     said += _worth(document, arms)

@@ -16,6 +16,7 @@ from laurel_cli.errors import ModelError, RecordError, ResourceError, UsageError
 from laurel_cli.harness import evaluate, tokenizer_of
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import WHOLE, fault
+from laurel_cli.tasks.reading.tokenizers import of_bytes
 from tests.harness import made
 
 if importlib.util.find_spec("lm_eval") is None:
@@ -110,6 +111,85 @@ def test_prompts_that_are_cut_are_said(positions: int, cut: str, home: tuple[Pat
     assert [cut in one for one in said] == ([True] if cut else [])
 
 
+def test_how_much_is_written_is_read_by_each_of_its_names(home: tuple[Path, Any], tmp_path: Path) -> None:
+    """Four tokens, not the harness's 256, which no prompt would leave room for."""
+    folder, model = home
+    (tmp_path / "own.py").write_text(made.OWN)
+    task = made.MATH.replace("HOME", str(folder / "tasks")).replace("max_gen_toks", "max_new_tokens")
+    (tmp_path / "math.yaml").write_text(task)
+    found = evaluate(model, made.tokenizer(), ["math_like"], folder=tmp_path)
+    assert found["rows"][0]["metrics"][0]["value"] == 3 / 8
+    assert found["warnings"] == []
+
+
+ROLLING = """
+task: text_like
+dataset_path: json
+dataset_kwargs: {data_files: {test: "HOME/text.jsonl"}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{text}}"
+metric_list:
+  - {metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}
+metadata: {version: 1.0}
+"""
+WRITTEN = """
+task: written_like
+dataset_path: json
+dataset_kwargs: {data_files: {test: "HOME/text.jsonl"}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{text}}"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: [], max_gen_toks: 4, do_sample: false}
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
+metadata: {version: 1.0}
+"""
+
+
+def test_a_tokenizer_that_train_proxy_keeps_has_no_end_of_text(tmp_path: Path) -> None:
+    """Bits a byte and what is written, from the logits; one of the first bytes is what the model calls its end."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(n_embd=16, n_head=2, n_layer=1, vocab_size=256, n_positions=64)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 4)
+    (tmp_path / "tokenizer.json").write_text(of_bytes())
+    texts = ["x = 1\n", "def f(y):", "# \u0100 caf\u00e9, and more\n\n"]
+    docs, bits = [], 0.0
+    with torch.no_grad():
+        for text in texts:
+            ids, said = list(text.encode()), list(text.encode())
+            logs = model(torch.tensor([[ord("\n"), *ids]])).logits[0].log_softmax(-1)
+            bits -= sum(float(logs[place, token]) for place, token in enumerate(ids)) / math.log(2)
+            for _ in range(4):
+                said.append(int(model(torch.tensor([said])).logits[0, -1].argmax()))
+            docs.append({"text": text, "answer": bytes(said[len(ids) :]).decode(errors="replace")})
+            model.generation_config.eos_token_id = said[len(ids)]
+    (tmp_path / "text.jsonl").write_text("\n".join(map(json.dumps, docs)))
+    for name, task in (("rolling", ROLLING), ("written", WRITTEN)):
+        (tmp_path / f"{name}.yaml").write_text(task.replace("HOME", str(tmp_path)))
+    ends = model.generation_config.eos_token_id
+    tokenizer = tokenizer_of(tmp_path)
+    found = evaluate(model, tokenizer, ["text_like", "written_like"], folder=tmp_path, batch=3)
+    values = {row["task"]: row["metrics"][0]["value"] for row in found["rows"]}
+    assert values["text_like"] == pytest.approx(bits / sum(len(text.encode()) for text in texts), rel=1e-5)
+    assert values["written_like"] == 1.0
+    assert ["no token that ends a text" in one for one in found["warnings"]] == [True]
+    assert model.generation_config.eos_token_id == ends
+
+
+def test_an_end_of_text_that_the_configuration_names_is_taken_from_a_file_alone(home: tuple[Path, Any]) -> None:
+    folder, model = home
+    alone = tokenizer_of(folder / "plain" / "tokenizer.json")
+    assert alone.eos_token_id is None
+    found = [evaluate(model, one, NAMES, folder=folder / "tasks") for one in (alone, made.tokenizer())]
+    assert found[0] == found[1]
+
+
 def test_a_tokenizer_of_another_model(home: tuple[Path, Any]) -> None:
     folder, model = home
     other = made.tokenizer()
@@ -119,6 +199,13 @@ def test_a_tokenizer_of_another_model(home: tuple[Path, Any]) -> None:
     with pytest.raises(RecordError, match="There is no tokenizer"):
         tokenizer_of(folder / "tasks")
     assert len(tokenizer_of(folder / "plain" / "tokenizer.json")) == len(made.VOCABULARY)
+
+
+def test_an_answer_longer_than_the_model_is_said(home: tuple[Path, Any]) -> None:
+    config = transformers.GPT2Config(n_embd=16, n_head=2, n_layer=1, n_positions=3, vocab_size=len(made.VOCABULARY))
+    model = transformers.GPT2LMHeadModel(config).eval()
+    with pytest.raises(ModelError, match="more than the model takes"):
+        evaluate(model, made.tokenizer(), ["swag_like"], folder=home[0] / "tasks")
 
 
 def test_what_cannot_be_scored(home: tuple[Path, Any], tmp_path: Path) -> None:

@@ -71,8 +71,9 @@ def test_laurel_is_trained_and_saved_in_the_adapter_where_asked(tmp_path: Path) 
     train(ours)
     expected = ours.eval()(IDS).logits
     assert not torch.equal(before, expected)
-    trained = [name for name, p in ours.named_parameters() if p.requires_grad and "laurel" in name]
-    assert trained
+    trained = {name: p for name, p in ours.named_parameters() if p.requires_grad and "laurel" in name}
+    assert len(trained) == len(parameters(model)) // 2  # beside each that is trained stands the one that was there
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.values())
     ours.save_pretrained(tmp_path / "adapter")
     from safetensors.torch import load_file
 

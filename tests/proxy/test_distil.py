@@ -76,14 +76,16 @@ def taught(folder: Path, recipe: Recipe, given: dict[str, Tensor], **numbers: fl
     return replace(recipe, distillation=Distillation(teacher, **numbers))
 
 
-def test_a_teacher_that_errs_is_followed(tmp_path: Path) -> None:
-    """Planted: a teacher of zeros is unsure of everything; taught by it alone the model is too, and else not."""
+@pytest.mark.parametrize("arm", ["baseline", "rw+lr@2"])
+def test_a_teacher_that_errs_is_followed(arm: str, tmp_path: Path) -> None:
+    """Planted: a teacher of zeros is unsure of everything; taught by it alone the arm is too, and else not."""
     task, recipe = text_task(), decoder_recipe(steps=60, lr=1e-2)
     (baseline,) = parse_contenders("")
+    one = parse_contenders(arm)[-1]
     given = {name: torch.zeros_like(value) for name, value in weights(start(baseline, recipe, task, 5).model).items()}
 
     def answers(recipe: Recipe) -> float:
-        begun = start(baseline, recipe, task, 0)
+        begun = start(one, recipe, task, 0)
         device = own_device("cpu", 1)
         with joined(device, recipe.batch, recipe.accumulate) as group:
             train(begun, recipe, task, 0, group=group)

@@ -17,13 +17,14 @@ from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.proxy import checkpoint
 from laurel_cli.proxy.contenders import parse_contenders
-from laurel_cli.proxy.grow import bypassed
+from laurel_cli.proxy.grow import bypassed, parts_of
 from laurel_cli.proxy.optimizers import begin_momentum, rate
 from laurel_cli.proxy.parallel import Group
 from laurel_cli.proxy.recipe import ModelChoice, Recipe
 from laurel_cli.proxy.start import Start, examples, start
 from laurel_cli.proxy.trial import State, Stopped, train
 from laurel_cli.records.store import read
+from laurel_cli.residual import find_connections
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import fault
 from laurel_cli.study import status
@@ -417,3 +418,25 @@ def test_a_teacher_s_passes_are_counted_as_its_own_forward_is_called() -> None:
     scale = recipe.batch // len(example)
     more = {after.flops - before.flops for before, after in zip(alone.stages, taught.stages, strict=True)}
     assert more == {forward * scale}
+
+
+class Outside(nn.Module):
+    """Its sums are its own, and its blocks give the branches alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh()) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def test_blocks_that_are_added_by_the_model_are_refused() -> None:
+    """Left out, each would add its input to itself: twice the stream, and not the model without the block."""
+    model, x = Outside(), torch.randn(2, 3, 8)
+    with bypassed(model, ["layers.0", "layers.1", "layers.2", "layers.3"]):
+        assert torch.equal(model(x), 16 * x)
+    with pytest.raises(ModelError, match=r"layers.0 cannot be left out. Its sum is made outside of it"):
+        parts_of(model, find_connections(model, x))

@@ -70,6 +70,7 @@ def test_a_trial_starts_as_the_trained_model_and_trains_two_maps_beside_each_of_
     plain = start(BASELINE, recipe, task, 0)
     one = parse_contenders(f"{arm}:train=lora@2")[-1]
     begun = start(one, recipe, task, 0)
+    assert begun.warnings == ()
     assert begun.sha256 == plain.sha256
     expected = plain.call(plain.model.eval(), examples)
     torch.testing.assert_close(begun.call(begun.model.eval(), examples), expected, rtol=0, atol=0)
@@ -199,6 +200,26 @@ def test_a_path_of_its_own_in_evaluation_is_refused(peft: Any) -> None:
     model, x = nn.TransformerEncoder(layer, 2), torch.randn(2, 3, 8)
     with pytest.raises(ModelError, match="would not train what it adapts"):
         lora.place(model, lora.maps(model, ["layers.0", "layers.1"]), 2, lambda one: one(x), "baseline:train=lora@2")
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.up, self.down = nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return x + self.down(self.up(x).relu())
+
+
+def test_matrices_that_no_map_is_called_with_are_named(peft: Any) -> None:
+    """torch's attention hands its own to one function: LoRA stands beside the feed-forward maps alone."""
+    model, x = nn.Sequential(Attends(), Attends()), torch.randn(2, 3, 8)
+    count = sum(p.numel() for p in lora.place(model, lora.maps(model, ["0", "1"]), 2, lambda one: one(x), "a"))
+    assert count == 2 * 2 * 2 * (8 + 12)
+    (said,) = lora.remarks(model, ["0", "1"])
+    assert "0.attention.in_proj_weight, 0.attention.out_proj.weight, 1.attention.in_proj_weight and 1 more" in said
 
 
 def test_convolutions_by_groups_are_left(peft: Any) -> None:

@@ -111,6 +111,19 @@ def test_where_a_model_has_it_already_it_is_named() -> None:
     assert found.arm(f"gemma3n@{RANK}").added_parameters == each
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rank", "batch", "tokens"), [(4, 1, 1), (8, 2, 3), (16, 1, 5), (64, 2, 4)])
+def test_it_is_named_at_every_rank_and_in_every_type(rank: int, batch: int, tokens: int, dtype: torch.dtype) -> None:
+    """A narrow model of Gemma 3n has its rank of 64 still: above half of the width, and above it."""
+    torch.manual_seed(0)
+    model = gemma3n.Gemma3nForCausalLM(gemma3n.Gemma3nTextConfig(**TINY | {"laurel_rank": rank})).to(dtype).eval()
+    found = find_connections(model, torch.randint(32, (batch, tokens)))
+    own = {entry.name.split(" ")[0]: entry.reason for entry in found.refused if entry.kind == "laurel"}
+    assert {*own} == {f"model.layers.{n}{inside}" for n in range(2) for inside in ("", ".laurel")}
+    assert {*own.values()} == {f"it is x + norm(B A x) already, Gemma 3n's form of LAuReL, of rank {rank}"}
+    assert not [connection for connection in found.connections if connection.owner.endswith(".laurel")]
+
+
 @pytest.mark.parametrize("arm", ["rw+lr@4", "gemma3n@4"])
 def test_arms_stand_in_gemma_3n_beside_altup_and_its_own_block(arm: str) -> None:
     torch.manual_seed(0)

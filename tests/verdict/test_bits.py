@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.tasks import text
+from laurel_cli.tasks.reading.tokenizers import of_bytes
 from laurel_cli.verdict.bits import bits_per_byte, tokens_per_byte
 from laurel_cli.verdict.document import document
 
@@ -55,6 +56,26 @@ def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
     said = document(defined, trials)
     assert arm(said, "rw")["bits_per_byte"] is None
     assert not any("bits per byte" in note for note in said["notes"])
+
+
+@pytest.mark.parametrize("change", ["lower case", "as it is"])
+def test_a_tokenizer_that_loses_text_has_no_bits_per_byte(tmp_path: Path, change: str) -> None:
+    """Of text in lower case alone a model predicts less than the bytes hold."""
+    tokenizers = pytest.importorskip("tokenizers")
+    own = tokenizers.Tokenizer.from_str(of_bytes())
+    if change == "lower case":
+        own.normalizer = tokenizers.normalizers.Lowercase()
+    own.save(str(tmp_path / "own.json"))
+    task, _ = described(tmp_path, str(tmp_path / "own.json"))
+    assert (tokens_per_byte(task) is None) == (change == "lower case")
+    if change == "as it is":
+        assert tokens_per_byte(task) == 1
+    defined, trials = controlled({"rw": 0.0})
+    for item in trials:
+        item["task"] = task
+    said = document(defined, trials)
+    notes = [note for note in said["notes"] if "bits per byte" in note]
+    assert [note.startswith("no bits per byte") for note in notes] == [change == "lower case"]
 
 
 def test_it_stands_beside_the_loss() -> None:

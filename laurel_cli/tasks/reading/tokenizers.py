@@ -23,6 +23,7 @@ SMALLEST = 256 + 1
 LARGEST = 1 << 28  # bytes of a tokenizer file
 GROWTH = 4096  # characters that its rules may write for one: published ones have some three rules of two characters
 _GROUP = 8  # blocks; an encoding takes some hundred bytes a token while it is in the package's hands
+CHECKED = 1 << 20  # characters of what is encoded that are decoded again
 
 Blocks = Iterable[bytes]
 
@@ -53,12 +54,14 @@ class Encoder:
         encode: from blocks of bytes to arrays of tokens, in `dtype`.
         dtype: the smallest that holds the vocabulary: "u1", "u2" or "u4".
         definition: the tokenizer's own JSON, "" for bytes.
+        exact: whether decoding gave back what was encoded so far, as far as it was looked at.
     """
 
     vocabulary: int
     encode: Callable[[Blocks], Iterator[np.ndarray]]
     dtype: str
     definition: str = ""
+    exact: Callable[[], bool] = lambda: True
 
 
 def parse(text: str) -> Choice:
@@ -113,14 +116,19 @@ def encoder(choice: Choice, text: Callable[[], Blocks], name: str) -> Encoder:
         tokenizer = _learned(choice.vocabulary, _decoded(text(), name))
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     dtype = "u2" if vocabulary <= 1 << 16 else "u4"
+    seen = {"characters": 0, "apart": 0}
 
     def encode(blocks: Blocks) -> Iterator[np.ndarray]:
         texts = _decoded(blocks, name)
         while group := list(islice(texts, _GROUP)):  # encoded by all processors
-            for encoded in tokenizer.encode_batch_fast(group, add_special_tokens=False):
+            found = tokenizer.encode_batch_fast(group, add_special_tokens=False)
+            for one, encoded in zip(group, found, strict=True):
+                if choice.kind == "file" and seen["characters"] < CHECKED:  # one that is learned here is exact
+                    seen["characters"] += len(one)
+                    seen["apart"] += tokenizer.decode(encoded.ids, skip_special_tokens=False) != one
                 yield np.array(encoded.ids, dtype)
 
-    return Encoder(vocabulary, encode, dtype, tokenizer.to_str())
+    return Encoder(vocabulary, encode, dtype, tokenizer.to_str(), lambda: not seen["apart"])
 
 
 def of_bytes() -> str:
