@@ -94,7 +94,7 @@ class Centres(nn.Module):
 
     def forward(self, x):
         x = x + self.map(x)
-        return x - x.mean(0) if len(x) > 1 else x
+        return x - x.mean(0) if x.shape[0] > 1 else x
 
 
 class Keeps(Centres):
