@@ -160,9 +160,14 @@ def test_inputs_that_the_folder_names_are_those_of_the_file(laurel, tmp_path, mo
     sized = laurel("convert", "resnet18", *words, "--image-size", "64", "--output", "sized")
     assert (named.returncode, sized.returncode) == (0, 0), named.stderr + sized.stderr
     monkeypatch.chdir(tmp_path)
-    assert laurel_cli.load("named").inputs.args[0].shape == (3, 3, 64, 64)
-    assert laurel_cli.load("named", image_size=32).inputs.args[0].shape == (1, 3, 32, 32)
-    assert laurel_cli.load("sized", inputs=["x=float32:2x3x32x32"]).inputs.args[0].shape == (2, 3, 32, 32)
+
+    def shape(folder, **asked):
+        inputs = laurel_cli.load(folder, **asked).inputs
+        return next(iter((*inputs.args, *inputs.kwargs.values()))).shape
+
+    assert shape("named") == (3, 3, 64, 64)
+    assert shape("named", image_size=32) == (1, 3, 32, 32)
+    assert shape("sized", inputs=["x=float32:2x3x32x32"]) == (2, 3, 32, 32)
     done = laurel("convert", "named", "--fold", "--output", "folded", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["batch"] == 0
