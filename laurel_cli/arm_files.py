@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from laurel_cli.paths import expanded
+
 VARIABLE = "LAUREL_ARM_FILES"  # paths, parted as in PATH
 
 
@@ -15,7 +17,7 @@ def named() -> list[str]:
 
 def absolute(file: str | Path) -> str:
     """A file's path as it is remembered."""
-    return str(Path(file).expanduser().absolute())
+    return str(expanded(file).absolute())
 
 
 def remember(file: str | Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.answers.made_of import MadeOf
+from laurel_cli.answers.made_of import FOLDER, MadeOf
 from laurel_cli.errors import LaurelError
 from laurel_cli.records.canonical import sha256_of
 from laurel_cli.records.files import read_whole, write_whole
@@ -35,7 +35,7 @@ OF_THE_SESSION = {
     *("_", "COLUMNS", "LINES", "PWD", "OLDPWD", "SHLVL", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "LS_COLORS"),
     *("PS1", "TMUX", "TMUX_PANE", "STY", "WINDOW", "WINDOWID", "TERM_SESSION_ID", "XDG_SESSION_ID"),
     *("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
-    *("LAUREL_CACHE", "LAUREL_DEBUG"),
+    *("LAUREL_CACHE", "LAUREL_DEBUG", "TRANSFORMERS_VERBOSITY"),  # the last one is set by us, but under --debug
 }
 
 Answer = dict[str, Any]
@@ -68,7 +68,8 @@ def answered(
         on_progress(f"the answer was found before: {path}")
         return found
     text, read = _text(answer)
-    if beyond := sorted(set(read) - set(parts.files)):
+    # A folder that was listed is known by its name alone, not by what is in it.
+    if beyond := sorted(path for path in read if parts.files.get(path, FOLDER) == FOLDER):
         on_progress(f"the answer is not kept: it follows from {beyond[0]} too")
     elif made() != parts or package_sha256() != ours:  # something was written while the answer was made of it
         on_progress("the answer is not kept: what it follows from has changed meanwhile")
@@ -107,7 +108,14 @@ def _installed() -> Iterator[str]:
         with suppress(OSError), os.scandir(place or ".") as entries:
             for entry in entries:
                 if entry.name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link")):
-                    yield f"{entry.name} {entry.stat().st_mtime_ns}"
+                    yield f"{entry.name} {_written(entry)}"
+
+
+def _written(entry: os.DirEntry[str]) -> int | None:
+    """When it was; None of a link that leads nowhere, which hides no other entry."""
+    with suppress(OSError):
+        return entry.stat().st_mtime_ns
+    return None
 
 
 def _read(path: Path, key: str) -> Answer | None:

@@ -21,6 +21,7 @@ from typing import Any
 from laurel_cli.errors import LaurelError
 from laurel_cli.models.guard import is_users
 from laurel_cli.models.reference import parse
+from laurel_cli.paths import expanded
 from laurel_cli.records.files import read_whole
 from laurel_cli.records.imports import executed
 from laurel_cli.records.provenance import PACKAGES
@@ -34,6 +35,8 @@ INNOCENT = {
     *("functools", "heapq", "itertools", "json", "logging", "math", "numbers", "operator", "pathlib", "re"),
     *("statistics", "string", "textwrap", "types", "typing", "warnings"),
 }
+# Of what is installed, the same. Others may read what they like: tables, the clock, the hub.
+USUAL = {"laurel_cli", "torch", "torchvision", "timm", "transformers", "numpy", "einops", "typing_extensions"}
 # Builtins that run other code, or tell of something that no file holds.
 CALLED = {"eval", "exec", "compile", "__import__", "input", "hash", "id", "globals"}
 # By these names the same is reached through modules that are innocent otherwise, whatever it is that has them.
@@ -74,12 +77,12 @@ def made_of(reference: str, arm_files: Iterable[str] = (), values: Any = ()) -> 
     try:
         one = parse(reference)
         _check_packages()
-        code = [Path(file).expanduser().absolute() for file in arm_files]
+        code = [expanded(file).absolute() for file in arm_files]
         found: dict[str, str] = {}
         if one.kind == "hf":
             found |= _configuration(one.target)
         elif one.kind == "file":
-            code.append(Path(one.target).expanduser().absolute())
+            code.append(expanded(one.target).absolute())
         elif one.kind == "module":
             model = [file for file in _imported(one.target, Path.cwd()) if file.is_file()]
             if not model:  # of an installed package the version is known, not what it reads
@@ -106,7 +109,7 @@ def _check_packages() -> None:
 
 def _configuration(target: str) -> dict[str, str]:
     """The file of a transformers configuration, looked for as `hf_config.read_config` does."""
-    path = Path(target).expanduser().absolute()
+    path = expanded(target).absolute()
     path = path / "config.json" if path.is_dir() else path
     if path.is_file():
         return {real(path): _sha256(path)}
@@ -184,7 +187,7 @@ def _of_import(node: ast.AST, file: Path) -> Iterator[Path]:
 
 
 def _imported(name: str, folder: Path) -> Iterator[Path]:
-    """The user's files that importing a module runs; none for a module that is innocent, installed or not there.
+    """The user's files that importing a module runs; none for a module that is innocent, usual or not there.
 
     Args:
         name: "package.module"; its last part may be a name within the module.
@@ -200,6 +203,8 @@ def _imported(name: str, folder: Path) -> Iterator[Path]:
         return
     places = [Path(place) for place in spec.submodule_search_locations or ()]
     if not is_users(spec.origin or str(next(iter(places), ""))):
+        if root not in USUAL:
+            raise _OpenError(f"it imports {root}, which may tell of more than its files")
         return
     if spec.has_location and spec.origin:
         yield Path(spec.origin).absolute()

@@ -6,6 +6,7 @@ Files that compiled code opens by itself, and questions after a file that open n
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -21,7 +22,8 @@ from laurel_cli.models.sealed import CONNECTS
 NETWORK = "the network"
 OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
 LISTS = ("os.listdir", "os.scandir")
-IMPORTS = ("<frozen importlib._bootstrap_external>", "<frozen zipimport>")
+# Who looks for modules and packages in the folders of the search path.
+IMPORTS = ("<frozen importlib._bootstrap_external>", "<frozen zipimport>", importlib.metadata.__file__)
 
 _watching: list[set[str]] = []
 _installed: list[bool] = []
@@ -43,8 +45,10 @@ def watched() -> Iterator[set[str]]:
 
 def of_users(seen: Iterable[str]) -> list[str]:
     """Of what was seen, and of the user's modules that are loaded, what is neither installed nor the system's own."""
-    started = {real(place) for place in (*sys.path, sys.argv[0])}  # looked into by Python itself
     found = {real(file) for file in users_files()}
+    # Looked into by Python itself and by libraries, for packages; but where the model is, it may read too.
+    own = {real("."), *(str(Path(file).parent) for file in found)}
+    started = {real(place) for place in (*sys.path, sys.argv[0])} - own
     for path in seen:
         source = path
         if path.endswith(".pyc"):

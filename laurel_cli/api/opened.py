@@ -74,7 +74,9 @@ def load(
             "Build the model and call restore(model, folder).",
         )
     home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
-    options = built["options"] | {key: value for key, value in asked.items() if value not in (None, (), [], 1)}
+    options = _together(
+        built["options"], {key: value for key, value in asked.items() if value not in (None, (), [], 1)}
+    )
     opened = load_named(home, **_shaped(options))
     build = partial(_again, opened, folder, built)
     return replace(opened, reference=reference, module=build(), build=build, on_meta=False)
@@ -90,6 +92,13 @@ def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Mo
     dtype = weights.dtype_of({name: found[name] for name in own & found.keys()})
     weights.cast(model, dtype, in_dtype(opened.inputs, dtype))
     return keep.restore(model, folder, opened.inputs).eval()
+
+
+def _together(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a folder, and those that are asked for: whole inputs and sizes take each other's place."""
+    sizes = {"batch", "seq_len", "image_size", "input_shape"}
+    gone = sizes if "inputs" in asked else {"inputs"} if asked.keys() & sizes else set()
+    return {name: value for name, value in kept.items() if name not in gone} | dict(asked)
 
 
 def _shaped(options: Mapping[str, Any]) -> dict[str, Any]:

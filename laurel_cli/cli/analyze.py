@@ -26,7 +26,9 @@ from laurel_cli.settings.shared import (
     arm_names,
 )
 
-SCARCE = re.compile(r"could not run: [^\"]*(Memory|alloc|OSError)")  # of another counter: tomorrow it may
+SCARCE = re.compile(
+    r'(could not run|not counted|failed|left out)[^"]*([Mm]emory|alloc|OSError|Errno)'
+)  # tomorrow it may
 
 
 def analyze(

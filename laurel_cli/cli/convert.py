@@ -129,7 +129,7 @@ def _given(reference: str, weights: Path | None, chosen: Formula, options: dict[
 def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
     """What makes one file of a folder, its LAuReL folded."""
     from laurel_cli.errors import UsageError
-    from laurel_cli.laurel.keep import DESCRIPTION
+    from laurel_cli.laurel.keep import DESCRIPTION, built
 
     if not os.path.isfile(Path(reference, DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
         raise UsageError(
@@ -145,7 +145,8 @@ def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
 
         progress(f"folding {reference}")
         asked = {key: value for key, value in options.items() if value}  # what else the model needs the folder says
-        if not (asked.keys() & {"inputs", "input_shape"}):
+        kept = built(Path(reference))["options"].get("inputs")
+        if not kept and not (asked.keys() & {"inputs", "input_shape"}):
             asked["batch"] = max(2, options["batch"])  # a file that has seen one sample alone takes no more
         loaded = load(reference, **asked)
         layers = laurel_layers(loaded.module)

@@ -16,7 +16,7 @@ from typing import Any
 from laurel_cli.devices import is_host
 from laurel_cli.errors import UsageError
 
-KEEP, DEFAULT = "keep", "default"
+KEEP, DEFAULT, OWN = "keep", "default", "own"
 NAMES = (KEEP, DEFAULT)
 NEVER = str(1 << 40)  # bytes: no block is as large
 VARIABLES = {
@@ -24,6 +24,7 @@ VARIABLES = {
     "MALLOC_TRIM_THRESHOLD_": NEVER,  # from this much free memory on the heap's end is given back
     "MALLOC_TOP_PAD_": str(1 << 26),  # asked for beyond what is needed
 }
+TUNABLES = "GLIBC_TUNABLES"  # which glibc reads too, and which may say otherwise
 OTHERS = ("jemalloc", "tcmalloc", "mimalloc", "hoard")  # which take glibc's place by LD_PRELOAD
 
 
@@ -42,15 +43,32 @@ def checked(name: str) -> str:
 
 def variables(name: str, device: str) -> dict[str, str]:
     """What the environment of a worker gets: nothing but for glibc's own malloc on the CPU. The user's values stay."""
-    if name != KEEP or not is_host(device) or not _libc().startswith("glibc") or _preloaded():
+    if name != KEEP or not _is_glibcs(device):
         return {}
     return {key: os.environ.get(key, value) for key, value in VARIABLES.items()}
 
 
 def facts(name: str, device: str) -> dict[str, Any]:
-    """For the record: what was in force, with the C library and what was loaded in its allocator's place."""
-    given = variables(name, device)
-    return {"name": KEEP if given else DEFAULT, "variables": given, "libc": _libc(), "preloaded": _preloaded()}
+    """For the record: what was in force, with the C library and what was loaded in its allocator's place.
+
+    The name is "keep" where memory that is freed was kept, "own" where settings of the user's own say otherwise, also
+    those that stay under "default".
+    """
+    heard = is_host(device) and (_libc() or _preloaded())  # others read no such variables
+    own = {key: value for key, value in os.environ.items() if heard and _is_of_malloc(key, value)}
+    given = own | variables(name, device)
+    kept = _is_glibcs(device) and VARIABLES.items() <= given.items() and TUNABLES not in given
+    found = KEEP if kept else OWN if given else DEFAULT
+    return {"name": found, "variables": given, "libc": _libc(), "preloaded": _preloaded()}
+
+
+def _is_glibcs(device: str) -> bool:
+    """Whether memory is what glibc's own malloc gives."""
+    return is_host(device) and _libc().startswith("glibc") and not _preloaded()
+
+
+def _is_of_malloc(key: str, value: str) -> bool:
+    return key.startswith("MALLOC_") or (key == TUNABLES and "malloc" in value)
 
 
 def _libc() -> str:

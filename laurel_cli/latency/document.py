@@ -155,7 +155,7 @@ class Profile(ResultOfArms[ArmTime]):
             )
         if COPY in ratios and ratios[COPY].verdict != "not separated":
             said.append("the baseline's own copy differs from it: read differences of that size as noise")
-        said += self._system_time()
+        said += [*self._system_time(), *self._folded_otherwise()]
         return list(dict.fromkeys(said))
 
     def _rest(self) -> str:
@@ -178,8 +178,19 @@ class Profile(ResultOfArms[ArmTime]):
             return []
         most = max(busy, key=lambda name: busy[name])
         return [
-            f"up to {100 * busy[most]:.0f} % of the time ({most}) went to the system, for "
+            f"up to {100 * busy[most]:.0f} % of one processor's time ({most}) went to the system, for "
             f"{shares[most].page_faults / shares[most].calls:,.0f} page faults a call"
+        ]
+
+    def _folded_otherwise(self) -> list[str]:
+        """Folded arms of whose batch norms fewer are merged than of the baseline's: their ratios hold that too."""
+        became = self.samples.folded
+        base = became.get(BASELINE + FOLDED)
+        return [
+            f"{name}: {own['merged']} of its {own['norms']} batch norms are merged, of the baseline's "
+            f"{base['merged']} of {base['norms']}: its ratio holds the difference"
+            for name in self.samples.folded_arms
+            if base and (own := became[name])["merged"] * base["norms"] < base["merged"] * own["norms"]
         ]
 
 

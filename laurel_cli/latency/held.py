@@ -1,8 +1,9 @@
 """How many bytes a training step holds at once, counted without a device: the "peak by counting".
 
-One step runs on fake tensors, which say their shapes and hold nothing: forward, backward, AdamW. Storages are counted
-when an operator makes them and given back when autograd lets go of them, so that activations leave while gradients
-come, and the figure is the most that lived at one moment. What kernels borrow inside (workspaces) is not in it.
+One step runs on fake tensors, which say their shapes and hold nothing: forward, backward, AdamW; learned sums in the
+form that they have on the device that is asked about. Storages are counted when an operator makes them and given back
+when autograd lets go of them, so that activations leave while gradients come, and the figure is the most that lived at
+one moment. What kernels borrow inside (workspaces) is not in it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from laurel_cli.devices.base import Device
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.latency.workload import DTYPES, LEARNING_RATE, Workload, loss_of
+from laurel_cli.laurel import worth
 from laurel_cli.models.fake import faked
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import preserved
@@ -83,7 +85,7 @@ def held_by_a_step(model: nn.Module, inputs: Inputs, work: Workload, device: Dev
     if work.compile or (dtype != torch.float32 and not device.host):
         return None, ""
     try:
-        with preserved(model, values=False):
+        with preserved(model, values=False), worth.as_on(device.torch.type):
             return _held(model.train(), faked(model, inputs), dtype, device.grouped), ""
     except Exception as error:  # noqa: BLE001 - the model's own code, which may look at its data
         if not device.host:

@@ -127,15 +127,24 @@ def _called(opened: nn.Module, inputs: Inputs) -> list[Tensor]:
 
 
 def _batch(opened: nn.Module, model: nn.Module, inputs: Inputs, allowed: float) -> int:
-    """How many samples the file takes: 0 where it computes what the model does for one more than the example's."""
+    """How many samples the file takes: 0 where it computes what the model does for one, and for one more than the
+    example has."""
     batch = next((t.shape[0] for t in tensors_in((inputs.args, inputs.kwargs)) if t.dim()), 1)
 
-    def more(tensor: Tensor) -> Tensor:
-        return torch.cat([tensor, tensor[:1]]) if tensor.dim() and tensor.shape[0] == batch else tensor
+    def with_samples(number: int) -> Inputs:
+        def change(tensor: Tensor) -> Tensor:
+            if not tensor.dim() or tensor.shape[0] != batch:
+                return tensor
+            return tensor[:number] if number < batch else torch.cat([tensor, tensor[: number - batch]])
 
-    larger = Inputs(*tree_map_only(Tensor, more, (inputs.args, inputs.kwargs)))
-    try:
-        expected, found = outputs(model, larger), _called(opened, larger)
-    except Exception:  # noqa: BLE001 - the program refuses other sizes in several ways; so may the model
-        return batch
-    return 0 if distance(expected, found) <= allowed else batch
+        return Inputs(*tree_map_only(Tensor, change, (inputs.args, inputs.kwargs)))
+
+    for number in (1, batch + 1):
+        other = with_samples(number)
+        try:
+            alike = distance(outputs(model, other), _called(opened, other)) <= allowed
+        except Exception:  # noqa: BLE001 - the program refuses other sizes in several ways; so may the model
+            alike = False
+        if not alike:
+            return batch
+    return 0

@@ -6,6 +6,9 @@ takes as long as the host needs to ask for its kernels, and the plain formula as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor
 
 from laurel_cli.laurel.spec import Spec
@@ -76,3 +79,17 @@ def pays(least: dict[str, dict[str, int]], x: Tensor, kind: str | None) -> bool:
     """Whether a sum is large enough for a form, or of any size where no kind is given; on a device that it knows."""
     kinds = least.get("cpu" if x.is_cpu else "cuda" if x.is_cuda else "")  # sooner than by the name of its device
     return kinds is not None and (kind is None or x.numel() >= kinds[kind])
+
+
+@contextmanager
+def as_on(device: str) -> Iterator[None]:
+    """Within it sums on the CPU take the form that they have on a device of this type: "cuda", "xla", ..."""
+    tables = (INFERENCE, TRAINING)
+    own = [table["cpu"] for table in tables]
+    for table in tables:
+        table["cpu"] = table.get(device) or dict.fromkeys(table["cpu"], NEVER)
+    try:
+        yield
+    finally:
+        for table, before in zip(tables, own, strict=True):
+            table["cpu"] = before

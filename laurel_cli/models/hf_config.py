@@ -14,6 +14,7 @@ from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.models.names import title
 from laurel_cli.models.reference import did_you_mean
 from laurel_cli.models.sealed import bounded
+from laurel_cli.paths import expanded
 from laurel_cli.text import first_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def read_config(target: str, args: Mapping[str, Any]) -> PreTrainedConfig:
         UsageError: the configuration asks for code of its own, or an argument that it does not have.
         ModelError: it does not exist, is no configuration, or cannot be fetched.
     """
-    path = Path(target).expanduser()
+    path = expanded(target)
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():

@@ -28,6 +28,7 @@ from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import Request, did_you_mean
 from laurel_cli.models.samples import describe, sample
 from laurel_cli.models.tensors import held
+from laurel_cli.paths import expanded
 
 SMALL = 2 * 1024**3  # bytes of parameters that are built for real where a module without data does not do
 
@@ -195,7 +196,7 @@ def _find(module: ModuleType, factory: str, text: str) -> Any:
 
 def _import_file(target: str) -> tuple[str, ModuleType]:
     """Run the file as a module of its own name; its folder joins the end of the search path."""
-    path = Path(target).expanduser().absolute()
+    path = expanded(target).absolute()
     if not path.is_file():
         near = did_you_mean(path.name, [entry.name for entry in path.parent.glob("*.py")])
         raise ModelError(f"There is no file {target!r}.", hint=near or "Check the path.")

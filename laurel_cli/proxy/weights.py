@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import RecordError
+from laurel_cli.paths import expanded
 from laurel_cli.proxy.recipe import ModelChoice
 from laurel_cli.tasks.reading.sources import file_hash
 
@@ -42,7 +43,7 @@ def give(model: nn.Module, choice: ModelChoice, args: Mapping[str, Any], stem: i
     from laurel_cli.laurel.beside import refuse_other
     from laurel_cli.laurel.weights import load, read
 
-    place = Path(choice.weights).expanduser()
+    place = expanded(choice.weights)
     found = checksum(place)
     if found != choice.weights_sha256:
         raise RecordError(

@@ -17,6 +17,7 @@ from types import ModuleType
 from laurel_cli import arm_files
 from laurel_cli.errors import UsageError
 from laurel_cli.laurel.spec import PARTS
+from laurel_cli.paths import expanded
 from laurel_cli.rivals.static import Static
 
 GROUP = "laurel_cli.arms"
@@ -62,7 +63,7 @@ def in_file(file: str | Path, known: Mapping[str, type[Static] | None]) -> dict[
     Raises:
         UsageError: there is no such file, it fails, it defines no arm, or one whose name is taken.
     """
-    module = _module(Path(file).expanduser().absolute())
+    module = _module(expanded(file).absolute())
     defined = [item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__]
     arms = [item for item in defined if issubclass(item, Static) and hasattr(item, "title")]
     if not arms:

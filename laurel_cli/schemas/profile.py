@@ -56,8 +56,9 @@ class ArmTiming(TypedDict):
     """How long one call of an arm takes, and how much memory.
 
     `ratio` is to the baseline. `throughput` counts the profile's unit a second. `page_faults` are those of one call,
-    `system_share` the kernel's share of its time, of 1. `peak_bytes` were measured, `static_bytes` are weights and
-    gradients, `predicted_bytes` follow from the operators.
+    `system_share` the kernel's seconds of the processors, of one second of its time: above 1 where several threads are
+    there at once. `peak_bytes` were measured, `static_bytes` are weights and gradients, `predicted_bytes` follow from
+    the operators.
     """
 
     name: Needed[Name]
@@ -122,7 +123,8 @@ class Protocol(TypedDict):
 
 
 class Allocator(TypedDict):
-    """The memory allocator: its setting, the variables that set it, the C library, what was loaded in its place."""
+    """The memory allocator: its setting ("own": the user's), the variables that set it, the C library, what was loaded
+    in its place."""
 
     name: str
     variables: dict[str, str]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel_cli.errors import UsageError
+from laurel_cli.paths import expanded
 from laurel_cli.proxy import defaults
 from laurel_cli.settings import read
 from laurel_cli.settings.train import TrainSettings
@@ -157,7 +158,7 @@ def _gpus(share: float | None, place: str) -> float | None:
 def _weights(place: str | Path | None) -> dict[str, Any]:
     from laurel_cli.proxy.weights import checksum
 
-    return {} if place is None else {"weights": str(place), "weights_sha256": checksum(Path(place).expanduser())}
+    return {} if place is None else {"weights": str(place), "weights_sha256": checksum(expanded(place))}
 
 
 def _distillation(asked: TrainSettings) -> Any:

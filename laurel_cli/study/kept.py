@@ -16,6 +16,7 @@ from laurel_cli.laurel import keep
 from laurel_cli.laurel.beside import keep_generation
 from laurel_cli.models.copies import copied
 from laurel_cli.models.stems import USUAL
+from laurel_cli.paths import expanded
 from laurel_cli.proxy import lora, weights
 from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.recipe import Recipe
@@ -73,7 +74,7 @@ def _write(place: Path, contender: Contender, recipe: Recipe, task: Task, model:
         vars(model)[keep.BUILT] = _built(recipe, task)
         keep.write(model, place)
         if recipe.model.weights:
-            keep_generation(model, Path(recipe.model.weights).expanduser(), place)
+            keep_generation(model, expanded(recipe.model.weights), place)
     if task.kind == "text" and (definition := task.tokenizer or of_bytes()):
         (place / TOKENIZER).write_text(definition, encoding="utf-8")
 

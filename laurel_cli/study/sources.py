@@ -13,6 +13,7 @@ from pathlib import Path
 from laurel_cli.errors import RecordError
 from laurel_cli.models import guard
 from laurel_cli.models.reference import parse, runs_users_code
+from laurel_cli.paths import expanded
 from laurel_cli.records.files import read_whole
 
 ENDING = ".py"  # by which the code of a study tells a file from a package and its version
@@ -60,6 +61,6 @@ def check(code: Mapping[str, str]) -> None:
 
 def _sha256(name: str) -> str:
     try:
-        return hashlib.sha256(read_whole(Path(name).expanduser())).hexdigest()
+        return hashlib.sha256(read_whole(expanded(name))).hexdigest()
     except OSError:
         return "absent"

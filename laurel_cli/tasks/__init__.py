@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laurel_cli.errors import RecordError, UsageError, fitting_names
+from laurel_cli.paths import expanded
 from laurel_cli.tasks.base import Asked, Task, TaskKind
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _parsed(reference: str) -> tuple[str, str]:
 
 
 def _guess(reference: str) -> str:
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if path.is_dir():
         return f"Did you mean imagefolder:{reference}?"
     if path.is_file():

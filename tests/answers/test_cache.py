@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from functools import partial
 
@@ -146,6 +147,31 @@ def test_what_was_read_and_is_not_known_beforehand_is_not_kept(answers, tmp_path
     assert asked.found == 3
 
 
+def test_a_folder_that_was_listed_is_not_kept_however_it_is_named(answers, tmp_path):
+    (tmp_path / "net.py").write_text("DATA = 'data'\n")
+    (tmp_path / "data").mkdir()
+    asked = Asked(read=[str(tmp_path / "net.py")])
+    asked(), asked()
+    assert asked.found == 1  # its name alone
+    asked = Asked(read=[str(tmp_path / "net.py"), str(tmp_path / "data")])
+    (tmp_path / "net.py").write_text("DATA = 'data'  # and what is in it\n")
+    asked(), asked()
+    assert asked.found == 2
+    assert asked.said[-1].endswith("data too")
+
+
+def test_a_link_that_leads_nowhere_hides_no_package(ask, tmp_path, monkeypatch):
+    place = tmp_path / "installed"
+    place.mkdir()
+    for number in range(30):
+        (place / f"gone-{number}.egg-link").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
+    ask()
+    for number in range(3):
+        (place / f"fused-{number}.dist-info").mkdir()
+        assert is_found_anew(ask)
+
+
 def test_what_is_open_is_not_kept(answers):
     asked = Asked()
     asked(made=lambda: MadeOf(why_not="a reason")), asked(made=lambda: MadeOf(why_not="a reason"))
@@ -215,10 +241,11 @@ def test_sizes_are_bounded(ask, answers, monkeypatch):
 
 def test_a_folder_that_cannot_be_used_costs_no_answer(answers, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LAUREL_CACHE", str(tmp_path / "file" / "cache"))
-    asked = Asked()
-    asked(), asked()
-    assert asked.found == 2
+    for place in (tmp_path / "file" / "cache", tmp_path / "file", "~no-such-user-here/cache"):
+        monkeypatch.setenv("LAUREL_CACHE", str(place))
+        asked = Asked()
+        asked(), asked()
+        assert asked.found == 2
 
 
 def test_a_full_disk_costs_no_answer(answers, monkeypatch):
@@ -240,6 +267,7 @@ def test_no_secret_of_the_environment_is_written(answers, monkeypatch):
 
 NET = """
 from pathlib import Path
+from torchvision.datasets.folder import find_classes
 from torch import nn
 
 class Net(nn.Module):
@@ -253,19 +281,27 @@ class Net(nn.Module):
 
 def build():
     from torchvision.datasets import ImageFolder
-    return Net(len(ImageFolder(Path(__file__).parent / "data").classes))
+    return Net(len(CLASSES))
 """
 
 
 @pytest.mark.slow
-def test_what_stands_in_a_folder_is_looked_at_every_time(laurel, tmp_path):
+@pytest.mark.parametrize(
+    ("classes", "folder"),
+    [
+        ('ImageFolder(Path(__file__).parent / "data").classes', "data"),
+        ('find_classes("data")[0]', "data"),  # lists one folder, which the text names
+        ("find_classes(Path(__file__).parent)[0]", "."),  # where Python looks for modules too
+    ],
+)
+def test_what_stands_in_a_folder_is_looked_at_every_time(laurel, tmp_path, classes, folder):
     """A library lists it, and no text names what is in it."""
-    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "net.py").write_text(NET.replace("CLASSES", classes))
     counts = []
     for name in ("a", "b"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "x.jpg").touch()
-        width = len(list((tmp_path / "data").iterdir()))
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "x.jpg").touch()
+        width = sum(entry.is_dir() for entry in (tmp_path / folder).iterdir())
         words = ["net.py:build", "--arms", "baseline,rw", "--no-check", "--format", "json"]
         done = laurel("analyze", *words, "--input", f"float32:2x{width}", "--debug")
         assert done.returncode == 0, done.stderr
@@ -274,3 +310,49 @@ def test_what_stands_in_a_folder_is_looked_at_every_time(laurel, tmp_path):
     assert counts == [2 * (1 + 1), 2 * (4 + 2)]
     same = [laurel("analyze", *words, "--input", "float32:2x2") for _ in range(2)]
     assert json.loads(same[1].stdout)["model"]["parameters"] == counts[1]
+
+
+ONCE = """
+import sys
+from laurel_cli.cli.main import run
+try:
+    run(["analyze", *sys.argv[1:], "--no-check", "--arms", "baseline,rw"])
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def analyzed(laurel_env, tmp_path):
+    """What `analyze` answers in a process from nothing, and whether that was found before."""
+
+    def analyzed(*words):
+        env = laurel_env | {"LAUREL_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", ONCE, *words]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+        found = "the answer was found before" in done.stderr
+        assert not (found and done.stderr.splitlines()[-1] == "True")  # without torch
+        return done.stdout, found
+
+    return analyzed
+
+
+def test_the_same_question_is_answered_without_torch_to_the_same_byte(analyzed, tmp_path):
+    (tmp_path / "net.py").write_text(NET.replace("CLASSES", "'abcd'").replace("from torchvision", "# from torchvision"))
+    words = ["net.py:build", "--input", "float32:2x4"]
+    first, _ = analyzed(*words)
+    assert analyzed(*words, "--debug") == (first, True)
+    text, found = analyzed(*words, "--debug", "--format", "json")
+    assert (json.loads(text)["model"]["parameters"], found) == (2 * 4 * 5, True)
+    assert analyzed(*words, "--debug", "--no-cache") == (first, False)
+    with (tmp_path / "net.py").open("a") as file:
+        file.write("#")
+    assert analyzed(*words, "--debug") == (first, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reference", ["resnet18", "timm:resnet18", "hf:GPT2Config", "shape:gpt2"])
+def test_models_that_are_named_are_kept(analyzed, reference):
+    pytest.importorskip({"timm": "timm", "hf": "transformers"}.get(reference.partition(":")[0], "torchvision"))
+    first, _ = analyzed(reference)
+    assert analyzed(reference, "--debug") == (first, True)

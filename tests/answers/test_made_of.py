@@ -88,6 +88,8 @@ def test_arms_of_the_users_own_count(folder):
         "from random import random",
         "import subprocess as s",
         "import torch; torch.os.environ",
+        "import pandas",
+        "from safetensors.torch import load_file",
         "import torch; torch.hub.load('a', 'b')",
         "from torch.backends import cudnn",
         "import torch.cuda",
@@ -105,7 +107,16 @@ def test_what_may_depend_on_more_than_its_files_is_told(folder, line):
     assert made_of("net.py:build").why_not
 
 
-@pytest.mark.parametrize("line", ["x = None if (input := 1) else 2", "import re; re.compile('a')", "x.select(0)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = None if (input := 1) else 2",
+        "import re; re.compile('a')",
+        "import numpy as np",
+        "x.select(0)",
+        "from torchvision.ops import MLP",
+    ],
+)
 def test_ordinary_words_are_no_reason(folder, line):
     (folder / "helper.py").write_text(f"DEPTH = 2\n{line}\n")
     assert not made_of("net.py:build").why_not

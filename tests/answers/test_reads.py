@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import socket
@@ -62,3 +63,15 @@ def test_folders_that_are_listed_are_seen_but_not_those_that_python_looks_into_f
     with watched() as seen:
         list(os.scandir())
     assert str(tmp_path / "found") in of_users(seen)
+
+
+def test_the_models_own_folder_counts_where_it_is_listed_and_not_where_packages_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "class-a").mkdir()
+    with watched() as seen:
+        assert not list(importlib.metadata.distributions(path=[str(tmp_path)]))
+    assert str(tmp_path.resolve()) not in of_users(seen)
+    with watched() as seen:
+        assert list(tmp_path.iterdir())
+    assert str(tmp_path.resolve()) in of_users(seen)

@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 
+from laurel_cli.cli.analyze import SCARCE
+
 NAMES = ["rw", "lr@2", "pa", "rw+lr@2", "rw+lr+pa@2"]
 USER_MODEL = """
 import torch
@@ -153,3 +155,24 @@ def test_a_record_of_the_answer_of_before_is_the_same_record(laurel, user, tmp_p
     words = ["analyze", "net.py:build", *user, "--arms", "rw", "--save"]
     assert laurel(*words).returncode == laurel(*words).returncode == 0
     assert len(list((tmp_path / "reports" / "records").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("note", "scarce"),
+    [
+        ("could not run: MemoryError", True),
+        ("could not run: FileNotFoundError: [Errno 2] No such file or directory: 'x'", True),
+        (
+            "saved activations not counted: RuntimeError: [enforce fail at alloc_cpu.cpp:118] you tried to allocate",
+            True,
+        ),
+        ("saved activations counted in eval mode, since train mode failed: OutOfMemoryError: out of memory", True),
+        ("dense is left out: The pass failed. RuntimeError: can't allocate memory.", True),
+        ("could not run: RuntimeError: Unsupported operator", False),
+        ("saved activations counted in eval mode, since train mode failed: ValueError: more than 1 value", False),
+    ],
+)
+def test_an_answer_for_want_of_memory_is_not_kept(note, scarce):
+    """Tomorrow there may be more."""
+    document = {"arms": [{"note": note}, {"note": "memory.alloc"}]}
+    assert bool(SCARCE.search(json.dumps(document))) == scarce

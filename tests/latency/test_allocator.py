@@ -28,7 +28,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, "LD_PRELOAD"):
+    for name in (*VARIABLES, "LD_PRELOAD", allocator.TUNABLES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -59,6 +59,31 @@ def test_the_record_says_what_was_in_force(monkeypatch: pytest.MonkeyPatch) -> N
     assert variables("keep", "cpu")["MALLOC_TOP_PAD_"] == "4096"
 
 
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_TOP_PAD_": "0"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072:glibc.malloc.top_pad=0"},
+    ],
+)
+def test_what_the_user_sets_is_not_called_kept_memory(own: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor, where it keeps memory, as it comes."""
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert faults("keep") > 20 * 5_000  # what is undone
+    for name in ("keep", "default"):
+        found = facts(name, "cpu")
+        assert found["name"] == "own"
+        assert found["variables"].items() >= own.items()
+    assert facts("default", "cuda") == facts("keep", "cuda")
+    assert facts("default", "cuda")["name"] == "default"
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(allocator.TUNABLES, raising=False)
+    assert facts("default", "cpu")["name"] == "keep"
+
+
 def test_nothing_is_set_where_it_would_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert variables("default", "cpu") == variables("keep", "cuda") == {}
     monkeypatch.setattr(allocator, "_libc", lambda: "")
@@ -69,6 +94,9 @@ def test_another_allocator_is_not_called_glibcs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libfirst.so:/usr/lib/libjemalloc.so.2")
     assert facts("keep", "cpu")["name"] == "default"
     assert facts("keep", "cpu")["preloaded"] == ["libjemalloc.so.2"]
+    for key, value in VARIABLES.items():  # which it does not read
+        monkeypatch.setenv(key, value)
+    assert facts("keep", "cpu")["name"] != "keep"
 
 
 def test_unknown_names_are_wrong_usage() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 import laurel_cli as laurel
 from laurel_cli.errors import ModelError, UsageError
+from laurel_cli.latency.document import Profile
 from laurel_cli.latency.folded import folded
 from laurel_cli.latency.samples import Samples
 from laurel_cli.models.inputs import Inputs
@@ -145,3 +146,15 @@ def test_the_command_trains_folded_arms_and_they_keep_less(laurel, tmp_path):
     assert predicted[0] - predicted[1] == pytest.approx(3 * 4 * 8 * 4 * 64 * 64, rel=0.02)
     assert any("has nothing to fold" in note for note in document["notes"])
     assert "Memory, folded" in render(document, "table")
+
+
+def test_an_arm_whose_norms_are_not_merged_as_the_baselines_is_named():
+    became = {"norms": 53, "merged": 53, "sums": {}, "difference": 0.0, "allowed": 1.0}
+    others = {"naive+1 folded": {**became, "norms": 56, "merged": 56}, "rw folded": {**became, "merged": 0}}
+    samples = Samples()
+    samples.take({"kind": "ready", "arms": ["baseline", "baseline folded", *others]}, 0)
+    for arm, told in {"baseline folded": became, **others}.items():
+        samples.take({"kind": "folded", "arm": arm, "became": told}, 0)
+        samples.take({"kind": "warm", "arm": arm, "first": 1.0}, 0)
+    (said,) = Profile(None, samples, 1, False, "", ())._folded_otherwise()
+    assert said.startswith("rw folded: 0 of its 53 batch norms are merged, of the baseline's 53 of 53")

@@ -9,17 +9,20 @@ import pytest
 import torch
 from torch import nn
 
+import laurel_cli as laurel
 from laurel_cli.arms import Site, build, parse_arms
 from laurel_cli.devices.cpu import Cpu
 from laurel_cli.devices.cuda import Cuda
 from laurel_cli.latency.held import held_by_a_step
 from laurel_cli.latency.workload import Workload, prepared
+from laurel_cli.laurel import worth
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.residual.survey import survey
 
 CPU = Cpu()
 GPU = Cuda.__new__(Cuda)  # not opened: here is none
+GPU.torch = torch.device("cuda", 0)
 TRAIN = Workload(mode="train")
 ARMS = "baseline,naive+1,rw,lr@16,rw+lr+pa@16"
 
@@ -35,6 +38,15 @@ class Chain(nn.Module):
         for layer in self.maps:
             x = layer(x).square()
         return x[None]  # neither logits of a class nor of a token: the loss is the mean square
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.map(x).tanh()
 
 
 def measured(model: nn.Module, inputs: Inputs, work: Workload = TRAIN) -> int:
@@ -126,6 +138,22 @@ def test_adamw_on_a_gpu_borrows_for_all_tensors_at_once() -> None:
     assert alone is not None
     assert grouped is not None
     assert grouped - alone == pytest.approx((depth - 3) * one, rel=0.01)
+
+
+@pytest.mark.parametrize("arm", ["rw+lr@4", "rw"])
+def test_learned_sums_are_those_of_the_device_that_is_asked_about(arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU sums of this size are the plain formula's, which keeps x + B A x, as on the CPU one node does not."""
+    rows, width, depth = 8192, 64, 3
+    inputs = Inputs((torch.randn(rows, width),))
+    block = nn.Sequential(*(Residual(width) for _ in range(depth)))
+    model = laurel.apply(block, arm, inputs.args[0])
+    here, there = (held_by_a_step(copy.deepcopy(model), inputs, TRAIN, device)[0] for device in (CPU, GPU))
+    assert here is not None
+    assert there is not None
+    if "lr" in arm:
+        assert there - here == pytest.approx(depth * 4 * rows * width, rel=0.05)
+    monkeypatch.setitem(worth.TRAINING, "cpu", dict.fromkeys(worth.TRAINING["cpu"], worth.NEVER))
+    assert held_by_a_step(copy.deepcopy(model), inputs, TRAIN, CPU)[0] == pytest.approx(there, abs=20_000)
 
 
 @pytest.mark.slow

@@ -11,8 +11,11 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
 import laurel_cli
+from laurel_cli.laurel.deploy import deploy
+from laurel_cli.models.inputs import Inputs
 
 OPENS = """
 import sys
@@ -82,6 +85,45 @@ def test_a_folded_resnet_is_one_file_for_any_number_of_images(arm, laurel, tmp_p
     assert "any number" in table
 
 
+class Centres(nn.Module):
+    """Takes the mean of the samples away where there are several."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = x + self.map(x)
+        return x - x.mean(0) if x.shape[0] > 1 else x
+
+
+class Keeps(Centres):
+    def forward(self, x):
+        return x + self.map(x)
+
+
+@pytest.mark.parametrize(("kind", "any_number"), [(Centres, False), (Keeps, True)])
+def test_any_number_of_samples_is_said_where_one_is_among_them(kind, any_number, tmp_path):
+    x = torch.randn(2, 4)
+    model = laurel_cli.apply(kind().eval(), "rw", x)
+    stir(model)
+    made = deploy(model, Inputs((x,)), tmp_path)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+
+    def takes(number):
+        given = torch.randn(number, 4)
+        with torch.no_grad():
+            wanted = model(given)
+        try:
+            found = program(given)
+        except Exception:  # noqa: BLE001 - refused, in whatever way
+            return False
+        return found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
+
+    assert takes(2)
+    assert takes(1) == (made.batch == 0) == any_number
+
+
 @pytest.mark.slow
 def test_a_folded_gpt2_returns_tensors_alone(laurel, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
@@ -106,6 +148,29 @@ def test_a_folded_gpt2_returns_tensors_alone(laurel, tmp_path, monkeypatch):
     program = torch.export.load("folded/model.pt2").module()
     found = program(**{**trained.inputs.kwargs, "input_ids": ids})
     torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_inputs_that_the_folder_names_are_those_of_the_file(laurel, tmp_path, monkeypatch):
+    """And sizes that are asked for take their place, as inputs that are asked for do that of sizes."""
+    torch.manual_seed(3)
+    save_file(torchvision.models.resnet18(num_classes=10).state_dict(), tmp_path / "trained.safetensors")
+    words = ["--weights", "trained.safetensors", "--arms", "rw", "--model-arg", "num_classes=10"]
+    named = laurel("convert", "resnet18", *words, "--input", "x=float32:3x3x64x64", "--output", "named")
+    sized = laurel("convert", "resnet18", *words, "--image-size", "64", "--output", "sized")
+    assert (named.returncode, sized.returncode) == (0, 0), named.stderr + sized.stderr
+    monkeypatch.chdir(tmp_path)
+
+    def shape(folder, **asked):
+        inputs = laurel_cli.load(folder, **asked).inputs
+        return next(iter((*inputs.args, *inputs.kwargs.values()))).shape
+
+    assert shape("named") == (3, 3, 64, 64)
+    assert shape("named", image_size=32) == (1, 3, 32, 32)
+    assert shape("sized", inputs=["x=float32:2x3x32x32"]) == (2, 3, 32, 32)
+    done = laurel("convert", "named", "--fold", "--output", "folded", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["batch"] == 0
 
 
 def test_what_fold_needs_is_said(laurel, tmp_path):

@@ -60,13 +60,15 @@ def _memory_use(document: Item) -> tuple[tuple[str, str], ...]:
     """Of the CPU: how workers held their memory, and how much of the arms' time that cost."""
     if not is_host(document["device"]["name"]):
         return ()
-    kept = document["allocator"]["name"] == "keep"
+    allocator = document["allocator"]
     faults = [arm["page_faults"] for arm in document["arms"] if arm["page_faults"] is not None]
     shares = [100 * arm["system_share"] for arm in document["arms"] if arm["system_share"] is not None]
     found = []
     if faults and shares:
         found = [f"{_range(faults)} page faults a call", f"{_range(shares)} % system time"]
-    said = "freed memory is kept (glibc)" if kept else "as the system sets it"
+    own = ", ".join(f"{name}={value}" for name, value in allocator.get("variables", {}).items())
+    known = {"keep": "freed memory is kept (glibc)", "own": f"as {own} says"}
+    said = known.get(allocator["name"], "as the system sets it")
     return (("allocator", "; ".join([said, ", ".join(found)] if found else [said])),)
 
 

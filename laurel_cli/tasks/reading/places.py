@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from laurel_cli.errors import RecordError, ResourceError
+from laurel_cli.paths import expanded
 
 ROOT = "LAUREL_DATA_ROOT"
 
@@ -18,8 +19,8 @@ def located(text: str) -> Path:
 
     Where the data lies is no part of a study, which knows it by its checksum: each machine may have it elsewhere.
     """
-    path, root = Path(text).expanduser(), os.environ.get(ROOT, "")
-    return path if path.is_absolute() or not root else Path(root).expanduser() / path
+    path, root = expanded(text), os.environ.get(ROOT, "")
+    return path if path.is_absolute() or not root else expanded(root) / path
 
 
 def missing(text: str) -> RecordError:
@@ -39,7 +40,7 @@ def rooted(folder: str | Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    place = Path(folder).expanduser().absolute()
+    place = expanded(folder).absolute()
     if not place.is_dir():
         raise RecordError(f"The folder of data {str(folder)!r} is missing.", "There is no such folder.")
     before = os.environ.get(ROOT)
@@ -64,7 +65,7 @@ def cache_folder(chosen: Path | None = None) -> tuple[Path, str]:
     """
     named = str(chosen or "") or os.environ.get("LAUREL_CACHE", "")
     if named:
-        folder = Path(named).expanduser()
+        folder = expanded(named)
         if why := _unusable(folder):
             raise ResourceError(f"The cache {str(folder)!r} cannot be used.", why, "Set LAUREL_CACHE to a folder.")
         return folder, ""
@@ -79,7 +80,7 @@ def cache_folder(chosen: Path | None = None) -> tuple[Path, str]:
 def standing_folder() -> Path | None:
     """The cache folder, made where it is missing, for what can be done without: None where it cannot be used."""
     named = os.environ.get("LAUREL_CACHE", "")
-    folder = Path(named).expanduser() if named else _own_folder()
+    folder = expanded(named) if named else _own_folder()
     return None if folder is None or _unusable(folder) else folder
 
 
@@ -95,6 +96,8 @@ def _own_folder() -> Path | None:
 
 def _unusable(folder: Path) -> str:
     """Why nothing can be written there, "" where it can."""
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        return f"There is no home folder {folder.parts[0]!r}."
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
