@@ -1,24 +1,28 @@
 """Runs `laurel` in copies of a process that has imported torch already: a command costs what it does, not its imports.
 
 `python commands.py [MODULE]...` reads a JSON line for each command and answers with its exit code. A copy runs the
-command as `python -m laurel_cli` does, up to the end of the interpreter, in a session of its own.
+command as `python -m laurel_cli` does, or a script as `python FILE` does, in a session of its own.
 """
 
 import atexit
 import contextlib
+import gc
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import namedtuple
 from importlib import import_module
 from pathlib import Path
 
 Done = namedtuple("Done", "returncode stdout stderr")
 CALLERS = ("COLUMNS", "LAUREL_DEBUG", "NO_COLOR")  # settings of whoever runs the tests
+LAUREL = ("laurel_cli.analysis", "laurel_cli.models.user", "laurel_cli.study.compare", "laurel_cli.cli.main")
 
 
 class Commands:
@@ -26,15 +30,16 @@ class Commands:
 
     Args:
         modules: imported beforehand too.
+        laurel: whether laurel is; without it only scripts can be run.
         env: of the process and of every command.
     """
 
-    def __init__(self, *modules, **env):
+    def __init__(self, *modules, laurel=True, **env):
         import laurel_cli
 
         kept = {name: value for name, value in os.environ.items() if name not in CALLERS}
         kept |= {"PYTHONPATH": os.pathsep.join([str(Path(laurel_cli.__file__).parents[1]), *kept_paths()])}
-        command = [sys.executable, __file__, *modules]
+        command = [sys.executable, __file__, *(LAUREL if laurel else ()), *modules]
         self.written = tempfile.TemporaryDirectory()  # apart: no command finds files in its folder that are not its own
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | env
@@ -48,12 +53,13 @@ class Commands:
         self.process.wait()
         self.written.cleanup()
 
-    def run(self, words, folder, limit, env=None, constants=None, whole=True, anew=False):
+    def run(self, words, folder, limit, env=None, constants=None, whole=True, anew=False, script=""):
         """`laurel *words` in `folder`. Its code is None where it had to be killed after `limit` seconds.
 
         Args:
             env: variables of this command, beside those of all commands; with `anew` its whole environment.
             constants: numbers to put in the place of those of a module: {"laurel_cli.proxy.trial": {"NAME": 0.1}}.
+            script: a file of Python that is run with `words`, in the place of `laurel`.
             whole: whether the interpreter is taken down at the end, which costs seconds: it touches all of its memory.
         """
         out, err = (Path(self.written.name, name) for name in ("stdout", "stderr"))
@@ -67,7 +73,7 @@ class Commands:
             "anew": anew,
             "whole": whole,
         }
-        asked |= {"stdout": str(out), "stderr": str(err), "constants": constants or {}}
+        asked |= {"stdout": str(out), "stderr": str(err), "constants": constants or {}, "script": str(script)}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         code = json.loads(self.process.stdout.readline())["code"]
@@ -92,10 +98,10 @@ def left_in(folder):
 
 
 def serve(modules):
-    for name in ("laurel_cli.analysis", "laurel_cli.models.user", "laurel_cli.study.compare", *modules):
+    for name in modules:
         import_module(name)
-    from laurel_cli.cli.main import run
-
+    gc.collect()
+    gc.freeze()  # copies share what a collection does not touch
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()
@@ -112,18 +118,45 @@ def serve(modules):
             os.environ.update(asked["env"])
             for module, values in asked["constants"].items():
                 vars(import_module(module)).update(values)
-            sys.argv = ["laurel", *asked["words"]]
-            try:
-                run(asked["words"])
-            except SystemExit as end:
-                if asked["whole"]:
-                    raise
-                atexit._run_exitfuncs()
-                sys.stderr.flush()
-                os._exit(end.code)
+            if asked["script"]:
+                run_script(asked["script"], asked["words"])
+            run_laurel(asked["words"], asked["whole"])
         answer = {"code": ended(pid, asked["limit"])}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def run_laurel(words, whole):
+    from laurel_cli.cli.main import run
+
+    sys.argv = ["laurel", *words]
+    try:
+        run(words)
+    except SystemExit as end:
+        if whole:
+            raise
+        atexit._run_exitfuncs()
+        sys.stderr.flush()
+        os._exit(end.code)
+
+
+def run_script(path, words):
+    found = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one and one not in sys.path]
+    sys.argv, sys.path[:1], code = [path, *words], [str(Path.cwd()), *found], 0
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:  # noqa: BLE001 - as Python ends a script
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def ended(pid, limit):

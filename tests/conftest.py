@@ -13,11 +13,13 @@ import pytest
 import laurel_cli
 from tests.commands import Commands, Done
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; two processes with two threads each wait for each other
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: the processes of tests inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Laurel = Callable[..., "subprocess.CompletedProcess[str] | Done"]
-READ_AS_IT_RUNS = re.compile(r"LAUREL_\w+|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TERM")
+READ_AS_IT_RUNS = re.compile(r"LAUREL_\w+|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TERM|CUDA_VISIBLE_DEVICES|WORLD_SIZE")
+MAIN = Path(laurel_cli.__file__).with_name("__main__.py")
 
 
 @pytest.fixture
@@ -39,18 +41,21 @@ def _commands() -> Iterator[Commands]:
 
 
 @pytest.fixture
-def laurel(_commands: Commands, laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
+def laurel(_commands: Commands, request: pytest.FixtureRequest, laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
     """Run `laurel *arguments` in an empty folder; `env` adds variables, one that is None is taken away.
 
-    It is run in a copy of a process that has imported torch already (`tests/commands.py`), which saves seconds of each
-    command; in a process from nothing where `env` has what is read at the start, or where other `options` of
-    `subprocess.run` are asked for. `fresh` asks for one too.
+    It is run in a copy of a process that has imported laurel already (`tests/commands.py`), which saves seconds of each
+    command; of one that has imported torch alone where `env` has PYTHONPATH; in a process from nothing where it has
+    what Python reads at its start, or where other `options` of `subprocess.run` are asked for. `fresh` asks for one
+    too.
     """
 
     def run(*arguments: object, env: dict[str, str | None] | None = None, fresh: bool = False, **options: object):
         merged = {name: value for name, value in (laurel_env | (env or {})).items() if value is not None}
-        if not fresh and not options and all(map(READ_AS_IT_RUNS.fullmatch, env or {})):
-            done = _commands.run(arguments, tmp_path, 300, env=merged, whole=False, anew=True)
+        first = [name for name in env or {} if not READ_AS_IT_RUNS.fullmatch(name)]
+        if not fresh and not options and first in ([], ["PYTHONPATH"]):
+            server, script = (request.getfixturevalue("_torch"), MAIN) if first else (_commands, "")
+            done = server.run(arguments, tmp_path, 300, env=merged, whole=False, anew=True, script=script)
             assert done.returncode is not None, f"{arguments} did not end: {done.stderr}"
             return done
         command = [sys.executable, "-m", "laurel_cli", *map(str, arguments)]
@@ -61,8 +66,35 @@ def laurel(_commands: Commands, laurel_env: dict[str, str], tmp_path: Path) -> L
 
 
 @pytest.fixture(scope="session")
+def _torch() -> Iterator[Commands]:
+    with Commands("torch", laurel=False) as commands:
+        yield commands
+
+
+@pytest.fixture
+def python(_torch: Commands, laurel_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
+    """Run lines of Python in an empty folder, in a process that has imported torch and nothing else beforehand.
+
+    `env` adds variables; `check` is for what is to succeed.
+    """
+
+    def run(lines: str, *words: object, env: dict[str, str] | None = None, check: bool = True) -> Done:
+        script = tmp_path / "script.py"
+        script.write_text(lines)
+        done = _torch.run(words, tmp_path, 300, env=laurel_env | (env or {}), anew=True, script=script)
+        assert done.returncode == 0 or (not check and done.returncode), done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    """One for the processes of pytest-xdist together: what is prepared once is there for all."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,9 +42,8 @@ def test_every_exported_name_is_what_it_says():
     assert set(laurel_cli.__all__) <= set(dir(laurel_cli))
 
 
-def test_a_function_is_not_hidden_by_the_module_of_its_name(laurel_env):
-    script = "from laurel_cli.analysis import analyze; import laurel_cli; assert laurel_cli.analyze is analyze"
-    assert subprocess.run([sys.executable, "-c", script], env=laurel_env, check=False).returncode == 0
+def test_a_function_is_not_hidden_by_the_module_of_its_name(python):
+    python("from laurel_cli.analysis import analyze; import laurel_cli; assert laurel_cli.analyze is analyze")
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -128,7 +128,8 @@ def test_the_answer_of_before_is_the_same_to_the_last_byte(laurel, user, tmp_pat
 def test_the_answer_of_before_needs_no_torch_and_a_changed_model_does(laurel_env, user, tmp_path):
     script = (
         "import sys\nfrom laurel_cli.cli.main import run\n"
-        "sys.argv = ['laurel', 'analyze', 'paper-c4', '--seq-len', '8', '--arms', 'rw', '--no-check']\n"
+        "SMALL = '--model-arg layers=2 --model-arg width=16 --model-arg heads=2'.split()\n"
+        "sys.argv = ['laurel', 'analyze', 'paper-c4', '--seq-len', '8', '--arms', 'rw', '--no-check'] + SMALL\n"
         "try: run()\nfinally: print('torch:', 'torch' in sys.modules, file=sys.stderr)"
     )
     command = [sys.executable, "-c", script]

@@ -157,29 +157,29 @@ main.run(sys.argv[1:])
 """
 
 
-def run_planted(body, *words, env, **options):
-    settings = {"capture_output": True, "text": True, "check": False, "timeout": 60}
-    return subprocess.run([sys.executable, "-c", planted(body), "env", *words], env=env, **(settings | options))
+@pytest.fixture
+def run_planted(python):
+    return lambda body, *words, env=None: python(planted(body), "env", *words, env=env, check=False)
 
 
-def test_a_bug_is_1_without_a_traceback(laurel_env):
-    done = run_planted("raise RuntimeError('oops\\nmore')", env=laurel_env)
+def test_a_bug_is_1_without_a_traceback(run_planted):
+    done = run_planted("raise RuntimeError('oops\\nmore')")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "bug in laurel. RuntimeError: oops." in done.stderr
     assert "--debug" in done.stderr
     assert "Traceback" not in done.stderr
-    assert error_of(run_planted("raise RuntimeError", "--format", "json", env=laurel_env))["code"] == 1
+    assert error_of(run_planted("raise RuntimeError", "--format", "json"))["code"] == 1
 
 
-def test_debug_shows_the_traceback(laurel_env):
-    assert "Traceback" in run_planted("raise RuntimeError('oops')", "--debug", env=laurel_env).stderr
-    assert "Traceback" in run_planted("raise RuntimeError", env=laurel_env | {"LAUREL_DEBUG": "1"}).stderr
-    assert "Traceback" not in run_planted("raise RuntimeError", env=laurel_env | {"LAUREL_DEBUG": "0"}).stderr
+def test_debug_shows_the_traceback(run_planted):
+    assert "Traceback" in run_planted("raise RuntimeError('oops')", "--debug").stderr
+    assert "Traceback" in run_planted("raise RuntimeError", env={"LAUREL_DEBUG": "1"}).stderr
+    assert "Traceback" not in run_planted("raise RuntimeError", env={"LAUREL_DEBUG": "0"}).stderr
 
 
-def test_no_memory_is_5(laurel_env):
-    assert run_planted("raise MemoryError", env=laurel_env).returncode == 5
+def test_no_memory_is_5(run_planted):
+    assert run_planted("raise MemoryError").returncode == 5
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no /proc here")  # noqa: PTH110
@@ -190,23 +190,23 @@ def test_no_memory_is_5(laurel_env):
         ("open('/proc/sys/kernel/ostype', 'w')", "ermission denied"),
     ],
 )
-def test_a_file_that_fails_or_is_not_ours_is_5_and_no_bug(laurel_env, body, said):
-    done = run_planted(body, env=laurel_env)
+def test_a_file_that_fails_or_is_not_ours_is_5_and_no_bug(run_planted, body, said):
+    done = run_planted(body)
     assert done.returncode == 5
     assert said in done.stderr
     assert "bug" not in done.stderr
 
 
-def test_what_others_print_never_reaches_stdout(laurel_env):
+def test_what_others_print_never_reaches_stdout(run_planted):
     noise = (
         "print('python noise')\nos.write(1, b'descriptor noise\\n')\nos.system('echo child noise')\n"
         "warnings.warn('a warning')\nimport atexit; atexit.register(print, 'late noise')\nreturn []"
     )
-    done = run_planted(noise, "--format", "json", env=laurel_env)
+    done = run_planted(noise, "--format", "json")
     assert json.loads(done.stdout)["devices"] == []
     assert all(word in done.stderr for word in ("python noise", "descriptor noise", "child noise", "late noise"))
     assert "a warning" not in done.stderr
-    assert "a warning" in run_planted(noise, "--debug", env=laurel_env).stderr
+    assert "a warning" in run_planted(noise, "--debug").stderr
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

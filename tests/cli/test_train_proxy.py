@@ -16,6 +16,7 @@ from tests.proxy.small import MODELS, NARROW
 
 SMALL = ["--train-limit", "256", "--evaluation-limit", "100", "--batch", "32", "--device", "cpu"]
 ALONE = [*SMALL, "--no-controls"]
+ONE = ["--processes", "1"]  # its start takes longer than all that it trains
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def train(laurel, tmp_path: Path, cache: Path):
 
 
 def test_a_study_its_records_and_its_answer(train, tmp_path: Path) -> None:
-    options = ["models.py:build", "--arms", "naive+1,rw", "--seeds", "2", "--steps", "10", "--format", "json"]
+    options = ["models.py:build", "--arms", "naive+1,rw", "--seeds", "2", "--steps", "10", *ONE, "--format", "json"]
     done = train(*options)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -89,7 +90,8 @@ def test_what_would_write_outside_its_memory_is_trained_contiguous(train, tmp_pa
 
 
 def test_a_failed_trial_is_exit_code_6(train) -> None:
-    done = train("models.py:build", "--arms", "baseline", "--against", "models.py:bad", "--seeds", "2", "--steps", "5")
+    arms = ["--arms", "baseline", "--against", "models.py:bad"]
+    done = train("models.py:build", *arms, "--seeds", "1", "--steps", "5", *ONE)
     assert done.returncode == 6, done.stderr
     assert "a bug in the user's model" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -157,7 +159,7 @@ def test_mistakes(train, words: list[str], code: int, said: str) -> None:
 
 
 def test_changed_options_in_a_study_are_named(train) -> None:
-    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--study", "s"]
+    options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--study", "s", *ONE]
     assert train(*options, "--steps", "5").returncode == 0
     done = train(*options, "--steps", "6")
     assert done.returncode == 4
@@ -248,7 +250,8 @@ def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: 
 
 def test_a_baseline_at_another_rate_is_an_arm_like_any_other(train, tmp_path: Path) -> None:
     arms = "baseline:lr=0.01,rw,rw:lr=0.5"
-    done = train("models.py:build", "--arms", arms, "--seeds", "2", "--steps", "10", "--study", "s", "--format", "json")
+    options = ["--seeds", "2", "--steps", "10", "--study", "s", *ONE, "--format", "json"]
+    done = train("models.py:build", "--arms", arms, *options)
     assert done.returncode == 0, done.stderr
     found = {arm["name"]: arm for arm in json.loads(done.stdout)["arms"]}
     assert list(found) == ["baseline", *arms.split(",")]
@@ -265,7 +268,7 @@ def test_a_wider_model_adds_what_it_has_more_than_the_baseline(train, tmp_path: 
     (tmp_path / "models.py").write_text(MODELS + "\ndef wide():\n    return build(width=32)\n")
     done = train(
         *("models.py:build", "--arms", "rw", "--against", "models.py:wide", "--seeds", "1", "--steps", "5"),
-        *("--format", "json"),
+        *(*ONE, "--format", "json"),
     )
     assert done.returncode == 0, done.stderr
     total = {w: 3072 * w + w + 2 * (2 * w + 2 * (w * w + w)) + 10 * w + 10 for w in (16, 32)}

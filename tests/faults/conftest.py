@@ -4,21 +4,15 @@ import subprocess
 
 import pytest
 
-from tests.commands import Commands, left_in
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Commands() as commands:
-        yield commands
+from tests.commands import left_in
 
 
 @pytest.fixture
-def command(server, tmp_path):
+def command(_commands, tmp_path):
     """Run `laurel *words` in a folder of its own; a command that does not end is a failure, and so is an orphan."""
 
     def run(*words, limit=60, **env):
-        done = server.run(words, tmp_path, limit, env)
+        done = _commands.run(words, tmp_path, limit, env)
         assert done.returncode is not None, f"{words} did not end: {done.stderr}"
         assert not left_in(tmp_path), f"{words} left processes behind"
         return done

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from laurel_cli.records.store import read
+from laurel_cli.render import render
 from tests.proxy.small import NARROW
 
 MODELS = '''
@@ -135,28 +136,22 @@ def test_records_that_cannot_be_written_are_known_before_anything_is_measured(la
     assert "process" not in done.stderr
 
 
-def test_static_bytes_are_those_of_the_weights(laurel, models: Path) -> None:
-    done = laurel("profile", f"{models}:build", "--arms", "baseline,rw", *SHAPE, *QUICK, "--format", "json")
-    arms = {arm["name"]: arm for arm in answer(done)["arms"]}
+def test_what_is_measured_is_in_every_format(laurel, models: Path) -> None:
+    """Of one profile: a command writes what `render` makes of its document."""
+    done = laurel("profile", f"{models}:build", "--variant", "rw", *SHAPE, *QUICK, "--format", "json")
+    document = answer(done)
+    assert "the user's own noise" not in done.stdout
+    arms = {arm["name"]: arm for arm in document["arms"]}
     weights = 2 * (2 * 32 + 32 * 64 + 64 + 64 * 32 + 32) * 4
     assert arms["baseline"]["static_bytes"] == arms["copy"]["static_bytes"] == weights
     assert arms["rw"]["static_bytes"] == weights + 2 * 2 * 4
-
-
-@pytest.mark.parametrize("kind", ["table", "markdown", "csv"])
-def test_formats(laurel, models: Path, kind: str) -> None:
-    done = laurel("profile", f"{models}:build", "--variant", "rw", *SHAPE, *QUICK, "--format", kind)
-    assert done.returncode == 0, done.stderr
-    assert "the user's own noise" not in done.stdout
-    for name in ("baseline", "copy", "naive+1", "rw"):
-        assert name in done.stdout
-    if kind == "csv":
-        rows = list(csv.DictReader(io.StringIO(done.stdout)))
-        assert [row["name"] for row in rows] == ["baseline", "copy", "naive+1", "rw"]
-        assert float(rows[1]["ratio.median"]) > 0
-    else:
-        for words in ("p (Holm)", "level", "against naive+1, as a ratio", "page faults a call"):
-            assert words in done.stdout
+    rows = list(csv.DictReader(io.StringIO(render(document, "csv"))))
+    assert [row["name"] for row in rows] == ["baseline", "copy", "naive+1", "rw"]
+    assert float(rows[1]["ratio.median"]) > 0
+    for kind in ("table", "markdown"):
+        text = render(document, kind)
+        for words in (*arms, "p (Holm)", "level", "against naive+1, as a ratio", "page faults a call"):
+            assert words in text
 
 
 def test_training(laurel, models: Path) -> None:

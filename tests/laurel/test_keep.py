@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -78,17 +77,13 @@ def learned(theirs: ModuleType, spec: str = "rw+lr+pa@2", **options: Any) -> nn.
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, laurel_env: dict[str, str]) -> Callable[[str], Tensor]:
+def elsewhere(tmp_path: Path, python: Callable[..., Any]) -> Callable[[str], Tensor]:
     """Runs lines in a new process, which leaves its answer in `out`; they know `torch`, `laurel_cli` and `theirs`."""
 
     def run(lines: str) -> Tensor:
         script = "import torch, laurel_cli, theirs\nif __name__ == '__main__':\n    ids = torch.arange(10).view(2, 5)\n"
         script += textwrap.indent(textwrap.dedent(lines), "    ") + "\n    torch.save(out, 'out.pt')\n"
-        (tmp_path / "script.py").write_text(script)
-        done = subprocess.run(
-            [sys.executable, "script.py"], cwd=tmp_path, env=laurel_env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        python(script)
         return torch.load(tmp_path / "out.pt")
 
     return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -130,12 +129,10 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("script", [SILENT, FIRST], ids=["without", "before"])
-def test_without_laurel_no_class_makes_a_model_of_it(script: str, laurel_env: dict[str, str], tmp_path: Path) -> None:
+def test_without_laurel_no_class_makes_a_model_of_it(script: str, python: Any, tmp_path: Path) -> None:
     _, model, _ = learned("gpt2", "rw")
     model.save_pretrained(tmp_path)
-    words = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(words, env=laurel_env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python(script, tmp_path)
     assert "then 4" in done.stdout  # two layers of two connections, each with its a and b in one parameter
     assert "no `quant_method` attribute" in done.stdout
     if script is SILENT:

@@ -1,8 +1,6 @@
 """Configurations of transformers: sized as published, never weights, never code from elsewhere."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -89,13 +87,13 @@ def test_gemma_3n_holds_its_own_laurel_of_rank_64_in_every_layer() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of its memory from Linux's /proc")
-def test_405b_needs_no_memory() -> None:
+def test_405b_needs_no_memory(python) -> None:
     # Not ru_maxrss, which a child inherits from the process that started it.
     code = (
         "from pathlib import Path; from laurel_cli.models import load; load('llama-3-405b');"
         "print(Path('/proc/self/status').read_text())"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    done = python(code)
     peak = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
     assert int(peak.split()[1]) * 1024 < 1.2e9
 

@@ -135,9 +135,9 @@ def test_find_names_by_part_and_by_glob() -> None:
     assert find_names("no such model") == []
 
 
-def test_torchvision_models_need_neither_timm_nor_transformers() -> None:
+def test_torchvision_models_need_neither_timm_nor_transformers(python) -> None:
     code = (
         "import sys; from laurel_cli.models import load; load('resnet18');"
         "assert not {'timm', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    python(code)

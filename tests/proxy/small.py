@@ -171,7 +171,7 @@ def one_layer(folder: Path, steps: int, evaluations: int) -> Path:
 def small_study(folder: Path, **settings: Any) -> TrainSettings:
     """A study as a user asks for it: a decoder of one layer on a little text, on the CPU; `settings` come on top."""
     data = {"task": "stdlib", "seq_len": 32, "train_limit": 20_000, "evaluation_limit": 2_000}
-    data |= {"model": "paper-c4", "layers": 1, "width": 16, "batch": 8}
+    data |= {"model": "paper-c4", "layers": 1, "width": 16, "batch": 8, "processes": 1}
     return TrainSettings(device="cpu", study=folder, **(data | settings))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,9 +91,9 @@ def test_evaluation_predicts_each_token_once(text_task: Task) -> None:
     assert len(text_task.evaluation) == len(targets)
 
 
-def test_another_process_sees_the_same(laurel_env: dict[str, str], image_task: Task) -> None:
+def test_another_process_sees_the_same(python: Any, image_task: Task) -> None:
     code = (
         "from laurel_cli.tasks.draws import key, permutation\nprint(permutation(key('epoch', 4, 0), 101).tolist()[:32])"
     )
-    out = subprocess.run([sys.executable, "-c", code], env=laurel_env, capture_output=True, text=True, check=True)
+    out = python(code)
     assert out.stdout.strip() == str(numbers(image_task, 0, 32, 4))

@@ -144,6 +144,10 @@ def test_an_error() -> None:
     holds(json.loads(error_text(LaurelError("What.", "Why."), 3)))
 
 
+EXAMPLES = ("analyze/1", "error/1", "profile/1", "record/1", "study/1", "study/2", "trial/1")
+
+
+@cache
 def examples() -> dict[str, Any]:
     """A document of each kind that is read, and of one that is not; lists are cut to three."""
     found = {record.content["schema"]: record.content for record in committed().records}
@@ -161,7 +165,11 @@ def cut(value: Any) -> Any:
     return [cut(item) for item in value[:3]] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", sorted(examples()))
+def test_there_is_an_example_of_every_document_that_is_read() -> None:
+    assert sorted(examples()) == [f"laurel.{name}" for name in EXAMPLES]
+
+
+@pytest.mark.parametrize("name", [f"laurel.{name}" for name in EXAMPLES])
 def test_both_checkers_agree_on_documents_with_something_wrong(name: str) -> None:
     """Ours and jsonschema's, on 300 of them. NaN is no JSON, and jsonschema takes it for a number: it gets another."""
     rng = random.Random(name)

@@ -71,9 +71,8 @@ def test_a_study_from_beginning_to_end(plan, tmp_path: Path) -> None:
 
 
 def test_a_crash_is_one_trial_s_own(plan, tmp_path: Path) -> None:
-    document, _ = ran(plan("baseline", "bad", "killed", "exploding", seeds=2))
-    found = statuses(tmp_path / "study")
-    by_arm = {arm.rpartition(":")[2]: found[arm, seed] for arm, seed in found if seed == 1}
+    document, _ = ran(plan("baseline", "bad", "killed", "exploding"))
+    by_arm = {arm.rpartition(":")[2]: found for (arm, _), found in statuses(tmp_path / "study").items()}
     assert by_arm["baseline"] == ("complete", None)
     assert by_arm["bad"][0] == "failed"
     assert re.fullmatch(r"RuntimeError: a bug in the user's model\. See models\.py, line \d+\.", by_arm["bad"][1])
@@ -82,7 +81,7 @@ def test_a_crash_is_one_trial_s_own(plan, tmp_path: Path) -> None:
     assert by_arm["exploding"][0] == "diverged"
     failed = {arm["name"].rpartition(":")[2]: arm["failed"] for arm in document["arms"]}
     assert failed["baseline"] == 0
-    assert failed["bad"] == failed["killed"] == 2
+    assert failed["bad"] == failed["killed"] == 1
 
 
 @pytest.mark.slow
@@ -155,7 +154,8 @@ def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
 
 
 def test_controls_are_run_beside_the_arms_in_fewer_blocks(plan, tmp_path: Path) -> None:
-    controlled = replace(plan("rw", steps=10, seeds=3), controls=True, control_seeds=2, positive="naive+1", rates=2)
+    controls = {"controls": True, "control_seeds": 2, "positive": "naive+1"}
+    controlled = replace(plan("rw", steps=10, seeds=3), rates=2, processes=1, **controls)
     document, _ = ran(controlled)
     found = keyed(tmp_path / "study")
     whole, short = ("baseline", "rw", "naive+1"), ("baseline:lr=0.5", "baseline:lr=2", "baseline:steps=0.7")
@@ -186,7 +186,7 @@ def test_blocks_are_whole_early_and_compiled_arms_together() -> None:
 
 
 def test_a_trial_that_another_process_holds_is_left_to_it_and_the_others_are_run(plan, tmp_path: Path) -> None:
-    wanted = plan("baseline,rw", seeds=2)
+    wanted = replace(plan("baseline,rw", seeds=2), processes=1)
     prepared = prepare(wanted)
     folder = prepared.folder
     (folder / "checkpoints").mkdir(exist_ok=True)
