@@ -41,14 +41,12 @@ def _commands() -> Iterator[Commands]:
 
 
 @pytest.fixture
-def laurel(
-    _commands: Commands, request: pytest.FixtureRequest, laurel_env: dict[str, str], tmp_path: Path
-) -> Laurel:
+def laurel(_commands: Commands, request: pytest.FixtureRequest, laurel_env: dict[str, str], tmp_path: Path) -> Laurel:
     """Run `laurel *arguments` in an empty folder; `env` adds variables, one that is None is taken away.
 
     It is run in a copy of a process that has imported laurel already (`tests/commands.py`), which saves seconds of each
-    command; of one that has imported torch alone where `env` has PYTHONPATH; in a process from nothing where it has what
-    Python reads at its start, or where other `options` of `subprocess.run` are asked for. `fresh` asks for one too.
+    command; of one that has imported torch alone where `env` has PYTHONPATH; in a process from nothing where it has
+    what Python reads at its start, where other `options` of `subprocess.run` are asked for, or `fresh`.
     """
 
     def run(*arguments: object, env: dict[str, str | None] | None = None, fresh: bool = False, **options: object):

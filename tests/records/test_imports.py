@@ -25,9 +25,7 @@ print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "lau
 AROUND = ("laurel_cli.study", "laurel_cli.verdict", "laurel_cli.records")
 
 
-def test_a_real_trial_has_nothing_in_memory_that_is_not_counted(
-    tmp_path: Path, cache: Path, python: Any
-) -> None:
+def test_a_real_trial_has_nothing_in_memory_that_is_not_counted(tmp_path: Path, cache: Path, python: Any) -> None:
     task = TaskChoice("stdlib", seq_len=8, train_limit=2048, evaluation_limit=64)
     recipe = Recipe(ModelChoice("paper-c4", layers=(1,), width=16), task, steps=2, batch=2, evaluations=1)
     prepared = prepare(StudyPlan(recipe, "attnres", seeds=1, folder=tmp_path / "study", controls=False))
