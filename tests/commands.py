@@ -22,7 +22,8 @@ from pathlib import Path
 
 Done = namedtuple("Done", "returncode stdout stderr")
 CALLERS = ("COLUMNS", "LAUREL_DEBUG", "NO_COLOR")  # settings of whoever runs the tests
-LAUREL = ("laurel_cli.analysis", "laurel_cli.models.user", "laurel_cli.study.compare", "laurel_cli.cli.main")
+LAUREL = ("analysis", "models.user", "models.timm", "models.torchvision", "study.compare", "proxy.start", "cli.main")
+LAUREL += ("cli.analyze", "cli.profile", "cli.train_proxy", "cli.convert", "reports.document")  # `cli.app` reads TERM
 
 
 class Commands:
@@ -39,7 +40,7 @@ class Commands:
 
         kept = {name: value for name, value in os.environ.items() if name not in CALLERS}
         kept |= {"PYTHONPATH": os.pathsep.join([str(Path(laurel_cli.__file__).parents[1]), *kept_paths()])}
-        command = [sys.executable, __file__, *(LAUREL if laurel else ()), *modules]
+        command = [sys.executable, __file__, *(f"laurel_cli.{name}" for name in LAUREL if laurel), *modules]
         self.written = tempfile.TemporaryDirectory()  # apart: no command finds files in its folder that are not its own
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | env
@@ -147,7 +148,7 @@ def run_script(path, words):
         runpy.run_path(path, run_name="__main__")
     except SystemExit as end:
         code = end.code or 0
-    except BaseException:  # noqa: BLE001 - as Python ends a script
+    except BaseException:  # noqa: BLE001 - as the interpreter does at its end
         traceback.print_exc()
         code = 1
     if not isinstance(code, int):

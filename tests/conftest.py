@@ -46,8 +46,7 @@ def laurel(_commands: Commands, request: pytest.FixtureRequest, laurel_env: dict
 
     It is run in a copy of a process that has imported laurel already (`tests/commands.py`), which saves seconds of each
     command; of one that has imported torch alone where `env` has PYTHONPATH; in a process from nothing where it has
-    what Python reads at its start, or where other `options` of `subprocess.run` are asked for. `fresh` asks for one
-    too.
+    what Python reads at its start, where other `options` of `subprocess.run` are asked for, or `fresh`.
     """
 
     def run(*arguments: object, env: dict[str, str | None] | None = None, fresh: bool = False, **options: object):
