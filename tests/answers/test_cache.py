@@ -337,6 +337,7 @@ def analyzed(laurel_env, tmp_path):
     return analyzed
 
 
+@pytest.mark.slow
 def test_the_same_question_is_answered_without_torch_to_the_same_byte(analyzed, tmp_path):
     (tmp_path / "net.py").write_text(NET.replace("CLASSES", "'abcd'").replace("from torchvision", "# from torchvision"))
     words = ["net.py:build", "--input", "float32:2x4"]
