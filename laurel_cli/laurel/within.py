@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from laurel_cli.laurel import scaled_map
@@ -103,7 +104,8 @@ class Scaled:
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True
         a, _ = self.layer.residual_weights()
-        if len(args) == 1 and not kwargs and self._is_whole() and scaled_map.fits(self.module, args[0], a):
+        alone = len(args) == 1 and not kwargs and not torch.compiler.is_compiling()
+        if alone and self._is_whole() and scaled_map.fits(self.module, args[0], a):
             return scaled_map.scaled(self.module, args[0], a)
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
