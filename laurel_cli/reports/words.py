@@ -10,7 +10,7 @@ from laurel_cli import text
 UNITS = {"loss": "nats", "accuracy": "points"}
 UNKNOWN = "not known"
 NO_INTERVAL = "(no interval)"  # measured, but in too few processes to tell how far off it is
-LONGER = "What `:steps=FACTOR` trains longer has paid for it in training, which no cost here holds."
+LONGER = "Arms with :steps=FACTOR were trained so many times as long, which no cost here holds."
 NOT_ALL = "(not all counted)"  # it has operators that no rule counts, beyond those of the baseline
 
 

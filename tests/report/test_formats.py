@@ -255,8 +255,8 @@ def test_an_arm_that_was_trained_longer_is_told_apart_from_one_that_was_not(tmp_
     """Parameters and FLOPs of `rw:steps=2` are those of `rw`, which paid for half of its training."""
     controlled(tmp_path, [*ARMS[:3], (name, "laurel", 32, 0.9)])
     made = document(tmp_path)
-    said = "trains longer has paid for it in training" in rendered(made, "markdown")
-    shown = "trains longer has paid for it in training" in caption("frontier", made["comparisons"][0])
+    said = "were trained so many times as long" in rendered(made, "markdown")
+    shown = "were trained so many times as long" in caption("frontier", made["comparisons"][0])
     assert said == shown == (name == "rw:steps=2")
 
 
