@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -178,10 +179,11 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
     (name, batch, more), *_ = (one for one in (HOST if device.host else ACCELERATOR) if one[0] == asked.one)
     loaded = laurel.load(name, batch=1)
     model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
-    models = {"baseline": model(), "again": model(), "naive+1": deeper(loaded)}
-    models |= {arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs)) for arm in STEPS}
-    wanted = ["baseline", *asked.arms] if asked.arms else list(models)
-    models = {arm: one for arm, one in models.items() if arm in wanted}
+    making: dict[str, Callable[[], nn.Module]] = {"baseline": model, "again": model, "naive+1": partial(deeper, loaded)}
+    for arm in STEPS:
+        making[arm] = lambda arm=arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs))  # type: ignore[misc]
+    wanted = ["baseline", *asked.arms] if asked.arms else list(making)
+    models = {arm: make() for arm, make in making.items() if arm in wanted}
     models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
     models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items()}
     if not device.host and name == "resnet50":
