@@ -23,7 +23,7 @@ from laurel_cli.laurel.spec import Spec
 
 Weight = float | Tensor  # a number of Python, or a tensor that can be broadcast to the sum
 AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for what is under way
-PLAIN, WEIGHTS = (Tensor,), (nn.Parameter, Tensor, FakeTensor)
+PLAIN, WATCHED, WEIGHTS = (Tensor,), (Tensor, FakeTensor), (nn.Parameter, Tensor, FakeTensor)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MAPS = (nn.Linear, *CONVOLUTIONS)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

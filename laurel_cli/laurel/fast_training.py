@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from laurel_cli.laurel import fast, worth
 
@@ -56,7 +55,7 @@ def fits(x: Tensor, *others: Any, kind: str) -> bool:
         return False
     if not x.numel() or not worth.pays(worth.TRAINING, x, kind) or fast.transformed():
         return False
-    return fast.are_alike(x, others, (Tensor, FakeTensor))
+    return fast.are_alike(x, others, fast.WATCHED)
 
 
 def summed(

@@ -13,14 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from laurel_cli.laurel import fast
 from laurel_cli.laurel.fast_training import at_hand, dot
 
 TYPES = (torch.float32, torch.float64)  # in 16 bits the sum over W takes longer than a W does
 TRANSPOSED = "transformers.pytorch_utils.Conv1D"  # a linear map that holds W^T
-PLAIN = (Tensor, FakeTensor)  # where operators are watched too: what is kept is to be the same
 LEAST = 1e-12  # of a that is divided by
 
 
@@ -28,21 +26,19 @@ def fits(module: nn.Module, x: Any, a: Tensor) -> bool:
     """Whether a module's call on x, times a number a, can be made here: a linear map's, in plain tensors of one type.
 
     Args:
-        module: with a weight, and a bias or None.
+        module: any.
         x: what it is called with.
         a: of one element.
     """
-    weight: Any = module.weight
-    if (
-        torch.compiler.is_compiling()
-        or type(x) is not Tensor
-        or not (type(module) is nn.Linear or _is_transposed(module))
-    ):
+    if torch.compiler.is_compiling() or type(x) not in fast.WATCHED:
         return False
+    if type(module) is not nn.Linear and not _is_transposed(module):
+        return False
+    weight: Any = module.weight
     if type(weight) not in fast.WEIGHTS or x.dtype not in TYPES or x.device.type not in fast.AT_HAND or a.numel() != 1:
         return False
     alike = weight.dtype == x.dtype == a.dtype and x.dim() > 0 and x.numel() > 0
-    return alike and not fast.transformed() and fast.are_alike(x, (), PLAIN)
+    return alike and not fast.transformed() and fast.are_alike(x, (), fast.WATCHED)
 
 
 def scaled(module: nn.Module, x: Tensor, a: Tensor) -> Tensor:

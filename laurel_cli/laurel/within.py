@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from laurel_cli.laurel import scaled_map
@@ -104,16 +103,15 @@ class Scaled:
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True
         a, _ = self.layer.residual_weights()
-        alone = len(args) == 1 and not kwargs and not torch.compiler.is_compiling()
-        if alone and self._is_whole() and scaled_map.fits(self.module, args[0], a):
+        alone = len(args) == 1 and not kwargs
+        if alone and scaled_map.fits(self.module, args[0], a) and self._is_whole():
             return scaled_map.scaled(self.module, args[0], a)
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
 
     def _is_whole(self) -> bool:
-        """Whether all that the module adds up is multiplied, by one number."""
-        there = {name for name, one in self.module.named_parameters(recurse=False) if one is not None}
-        return there <= self.axes.keys() and hasattr(self.module, "weight") and hasattr(self.module, "bias")
+        """Whether all that the module adds up is multiplied."""
+        return self.axes.keys() >= {name for name, _ in self.module.named_parameters(recurse=False)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scaled:
         memo[id(self)] = copied = Scaled(self.module, self.layer, self.axes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 import laurel_cli as laurel
@@ -120,6 +121,25 @@ def test_what_is_counted_as_kept_is_what_runs() -> None:
     assert before is not None
     assert after is not None
     assert before - after == pytest.approx(x.numel() * 4, abs=64)  # f, and no 64 x 64 numbers more
+
+
+def test_fake_tensors_take_the_same_form() -> None:
+    """By which the memory of a step is counted without a device: nothing of W's size is kept beside W."""
+    with FakeTensorMode():
+        module, x, a = nn.Linear(50, 70), torch.randn(3, 50), nn.Parameter(torch.tensor(0.8))
+        assert scaled_map.fits(module, x, a)
+        kept: list[Tensor] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept.append(tensor)
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda one: one):
+            y = scaled_map.scaled(module, x, a)
+        assert y.shape == (3, 70)
+        assert sorted(one.numel() for one in kept) == [1, 70, 150, 3500]  # a, v, x and W itself
+        gradients = torch.autograd.grad(y.sum(), [a, *module.parameters()])
+    assert [one.shape for one in gradients] == [(), (70, 50), (70,)]
 
 
 class Branch(nn.Module):
