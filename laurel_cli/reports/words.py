@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from laurel_cli import text
+from laurel_cli.verdict.trials import STEPS
 
 UNITS = {"loss": "nats", "accuracy": "points"}
 UNKNOWN = "not known"
@@ -186,4 +187,4 @@ def _sign(value: float) -> str:
 
 def trained_longer(names: Iterable[str]) -> list[str]:
     """What is to be said beside the costs of these arms where some of them had more steps than the baseline."""
-    return [LONGER] if any(":steps=" in name for name in names) else []
+    return [LONGER] if any(STEPS in name for name in names) else []

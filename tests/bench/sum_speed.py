@@ -36,6 +36,7 @@ from laurel_cli.devices import opened
 from laurel_cli.devices.base import Device
 from laurel_cli.latency.allocator import variables
 from laurel_cli.laurel import fast, fast_training, projected, worth
+from laurel_cli.models.loaded import LoadedModel
 from tests.bench.fold_speed import deeper, on, spread, taken
 from tests.bench.roofline import _processor, placed
 
@@ -111,8 +112,8 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench.sum_speed", *sys.argv[1:]], os.environ | wanted)
     device, dtype = opened(asked.device), getattr(torch, asked.dtype)
     told = "".join(f" --{name}" for name in ("compile", "everywhere") if getattr(asked, name))
-    head = HEAD.format(told=told, where=_where(device), torch=torch.__version__, dtype=asked.dtype, rounds=asked.rounds)
-    lines = [head]
+    of = {"dtype": asked.dtype, "rounds": asked.rounds, "processes": asked.processes}
+    lines = [HEAD.format(told=told, where=_where(device), torch=torch.__version__, **of)]
     torch._dynamo.config.recompile_limit = 100  # models of one class are compiled side by side
     if asked.everywhere:
         everywhere()
@@ -136,7 +137,8 @@ HEAD = """# One learned sum, and a training step
 
 Made by `python -m tests.bench.sum_speed{told}`; {where}, torch {torch}, {dtype}, {rounds} rounds. *Plain* is the
 plain formula by its own operators, *fast* what runs in eager mode, *folded* that with a in the branches' last weights
-(`laurel_cli.fold_training`). Medians of ratios within rounds, quartiles in brackets.
+(`laurel_cli.fold_training`). Medians of ratios within rounds, quartiles in brackets; of steps the mean over
+{processes} processes of each one's median, with its 95 % interval.
 """
 
 
@@ -180,8 +182,7 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
     loaded = laurel.load(name, batch=1)
     model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
     making: dict[str, Callable[[], nn.Module]] = {"baseline": model, "again": model, "naive+1": partial(deeper, loaded)}
-    for arm in STEPS:
-        making[arm] = lambda arm=arm: _moved(laurel.apply(model().eval(), arm, loaded.inputs))  # type: ignore[misc]
+    making |= {arm: partial(_learned, loaded, arm) for arm in STEPS}
     wanted = ["baseline", *asked.arms] if asked.arms else list(making)
     models = {arm: make() for arm, make in making.items() if arm in wanted}
     models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
@@ -303,6 +304,10 @@ def _step(model: nn.Module, args: Any, kwargs: Any) -> Callable[[], object]:
         getattr(output, "logits", output).float().square().mean().backward()
 
     return step
+
+
+def _learned(loaded: LoadedModel, arm: str) -> nn.Module:
+    return _moved(laurel.apply(loaded.build().eval(), arm, loaded.inputs))
 
 
 def _moved(model: nn.Module) -> nn.Module:
