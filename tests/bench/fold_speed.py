@@ -164,11 +164,14 @@ def taken(
         before: called before each round.
     """
     contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
-    repeats = {}
+    repeats, cold = {}, set()
     for name, call in calls.items():
         with contexts[name]():
             device.time(call, 2)
-            repeats[name] = max(1, round(seconds / device.time(call, 1)))
+            settled = device.time(call, 1)
+        repeats[name] = max(1, round(seconds / settled))
+        if settled < LONGEST_COLD:
+            cold.add(name)
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
@@ -177,7 +180,8 @@ def taken(
         random.shuffle(order)
         for name in order:
             with contexts[name]():
-                device.time(calls[name], 1)  # its own weights in the caches
+                if name in cold:
+                    device.time(calls[name], 1)  # its own weights in the caches
                 times[name].append(device.time(calls[name], repeats[name]))
     return times
 

@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="of the steps, beside `baseline`")
     parser.add_argument("--compile", action="store_true", help="steps by torch.compile")
     parser.add_argument("--without-plain", action="store_true", help="of the steps: no plain formula")
+    parser.add_argument("--without-folded", action="store_true", help="of the steps: none folded for training")
     parser.add_argument("--everywhere", action="store_true", help="fast forms also where sums are too small for them")
     asked = parser.parse_args()
     wanted = variables("keep", "cpu")
@@ -185,7 +186,8 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
     making |= {arm: partial(_learned, loaded, arm) for arm in STEPS}
     wanted = ["baseline", *asked.arms] if asked.arms else list(making)
     models = {arm: make() for arm, make in making.items() if arm in wanted}
-    models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
+    if not asked.without_folded:
+        models |= {f"{arm}, folded": _folded(one, loaded.inputs) for arm, one in models.items() if "rw" in arm}
     models = {arm: one.to(device.torch, dtype).train() for arm, one in models.items()}
     if not device.host and name == "resnet50":
         models = {arm: one.to(memory_format=torch.channels_last) for arm, one in models.items()}
