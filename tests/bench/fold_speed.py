@@ -164,6 +164,8 @@ def taken(
         before: called before each round.
     """
     contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
+    from laurel_cli.latency.worker import LONGEST_COLD
+
     repeats, cold = {}, set()
     for name, call in calls.items():
         with contexts[name]():
