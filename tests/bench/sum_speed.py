@@ -157,7 +157,8 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
     """Forward and backward, no optimizer, which is the same for both; compiled, what runs is the plain formula.
 
     Where a model lies in memory moves its time by up to a tenth, in all rounds of a process alike. So the unit is a
-    process, whose figure is the median of its rounds, before each of which the weights are moved.
+    process, whose figure is the median of its rounds, before each of which the weights are moved. Where the baseline
+    runs twice, arms are held against the geometric mean of both, since its place is in every arm's figure.
     """
     for name, batch, more in HOST if device.host else ACCELERATOR:
         if name not in asked.models:
@@ -178,7 +179,7 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
 
 
 def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> dict[str, float]:
-    """Of one model's steps in this process: the median ratio to the baseline's."""
+    """Of one model's steps in this process: the median ratio to the baseline's, of `again` to the first one's."""
     (name, batch, more), *_ = (one for one in (HOST if device.host else ACCELERATOR) if one[0] == asked.one)
     loaded = laurel.load(name, batch=1)
     model, there = loaded.build, on(device, dtype, laurel.load(name, batch=batch, **more).inputs)
@@ -204,8 +205,10 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
 
     before = None if asked.compile else move  # what is compiled may hold a weight's place
     times = taken(calls, device, asked.rounds, _seconds(device), under, before)
-    base = times.pop("baseline")
-    return {arm: median(a / b for a, b in zip(own, base, strict=True)) for arm, own in times.items()}
+    one = times.pop("baseline")
+    both = [math.sqrt(a * b) for a, b in zip(one, times.get("again", one), strict=True)]
+    base = {arm: one if arm == "again" else both for arm in times}
+    return {arm: median(a / b for a, b in zip(own, base[arm], strict=True)) for arm, own in times.items()}
 
 
 def _interval(ratios: list[float]) -> str:
