@@ -174,7 +174,7 @@ def test_modules_counted_apart_add_up(x):
     assert costs.module("2").parameters == 2 * (D * D + D)
 
 
-LONG = ("fold", "profile", "report", "train")
+LONG = ("fold", "fold_training", "profile", "report", "train", "unfold_training")
 
 
 @pytest.mark.parametrize("name", [name for name in laurel_cli.__all__ if name not in (*LONG, "__version__")])

@@ -221,6 +221,7 @@ SMALL = "--task scenes --train-limit 64 --evaluation-limit 32 --batch 8 --steps 
 COMMANDS = {"profile": "--input-shape 2x3x32x32", "train-proxy": SMALL}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing ends a process at once")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_killed_leaves_no_worker_in_a_step_that_hangs(

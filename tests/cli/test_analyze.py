@@ -125,6 +125,7 @@ def test_the_answer_of_before_is_the_same_to_the_last_byte(laurel, user, tmp_pat
     assert len(list((tmp_path / "kept" / "answers").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_answer_of_before_needs_no_torch_and_a_changed_model_does(laurel_env, user, tmp_path):
     script = (
         "import sys\nfrom laurel_cli.cli.main import run\n"

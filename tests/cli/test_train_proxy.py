@@ -158,6 +158,7 @@ def test_mistakes(train, words: list[str], code: int, said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_changed_options_in_a_study_are_named(train) -> None:
     options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--study", "s", *ONE]
     assert train(*options, "--steps", "5").returncode == 0
@@ -248,6 +249,7 @@ def test_every_arm_gets_the_same_search_and_a_typed_rate_stays(train, tmp_path: 
     }
 
 
+@pytest.mark.slow
 def test_a_baseline_at_another_rate_is_an_arm_like_any_other(train, tmp_path: Path) -> None:
     arms = "baseline:lr=0.01,rw,rw:lr=0.5"
     options = ["--seeds", "2", "--steps", "10", "--study", "s", *ONE, "--format", "json"]
@@ -263,6 +265,7 @@ def test_a_baseline_at_another_rate_is_an_arm_like_any_other(train, tmp_path: Pa
         assert found[name]["difference"]["mean"] == pytest.approx(mean)
 
 
+@pytest.mark.slow
 def test_a_wider_model_adds_what_it_has_more_than_the_baseline(train, tmp_path: Path) -> None:
     """Counted by hand: an embedding of 3,072 pixels, two layers of a norm and two maps, a head of ten classes."""
     (tmp_path / "models.py").write_text(MODELS + "\ndef wide():\n    return build(width=32)\n")

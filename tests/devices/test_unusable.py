@@ -102,6 +102,7 @@ def broken_xla(tmp_path: Path) -> None:
     package(tmp_path / "planted", "torch_xla", torch.__version__.partition("+")[0], "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken_xla")
 def test_a_torch_xla_that_fails_is_not_taken_by_auto(asked: Asked) -> None:
     answer = asked()
@@ -127,6 +128,7 @@ def test_the_commands_say_so_too(laurel: Laurel) -> None:
         assert "Present: cpu." in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch_xla") is not None, reason="the real one is found first")
 def test_a_folder_that_is_called_torch_xla_is_no_torch_xla(asked: Asked, tmp_path: Path) -> None:
     (tmp_path / "planted" / "torch_xla").mkdir(parents=True)

@@ -268,6 +268,7 @@ def reproduce(laurel_env, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_what_failed_and_what_was_warned_of_reach_the_end(reproduce, tmp_path):
     done, calls = reproduce("mine.toml", "--format", "json", "--debug")
     assert done.returncode == 6, done.stderr

@@ -122,6 +122,7 @@ def test_the_traceback_is_that_of_the_models_own_process(analyze):
     assert 'models.py", line' in analyze("odd", "--debug").stderr
 
 
+@pytest.mark.slow
 def test_time_in_which_it_was_stopped_is_not_the_models(laurel_env, tmp_path):
     """Ctrl-Z, and later `fg`: the model has done nothing wrong."""
     (tmp_path / "models.py").write_text(MODELS + NAPS)

@@ -162,6 +162,7 @@ def test_training(laurel, models: Path) -> None:
     assert 3 * weights * 4 < arms[0]["static_bytes"] < 3 * weights * 4 + 200
 
 
+@pytest.mark.slow
 def test_the_peak_of_training_is_what_counting_says(laurel, models: Path) -> None:
     shape = ["--input-shape", "512x64x32"]  # activations are nearly all of it
     options = ["--mode", "train", "--arms", "baseline,lr@8", *shape, *QUICK, "--format", "json"]

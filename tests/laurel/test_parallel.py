@@ -158,6 +158,7 @@ dist.barrier()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_same(
     tmp_path: Path, laurel_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [SILENT, FIRST], ids=["without", "before"])
 def test_without_laurel_no_class_makes_a_model_of_it(script: str, python: Any, tmp_path: Path) -> None:
     _, model, _ = learned("gpt2", "rw")

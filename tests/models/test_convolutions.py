@@ -104,6 +104,7 @@ json.dump({"let_through": let_through, "wrong": wrong}, sys.stdout)
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_what_is_let_through_are_right() -> None:
     """In float32 with two threads, beside float64, which takes another path."""
     patient = os.environ | {

@@ -157,6 +157,7 @@ def test_the_study_holds_its_teacher_s_checksum_and_refuses_another(settings: Tr
         prepare(planned(replace(settings, resume=True)))
 
 
+@pytest.mark.slow
 def test_a_verdict_says_who_taught(settings: TrainSettings) -> None:
     from laurel_cli.study.compare import compare
 

@@ -207,10 +207,10 @@ def test_which_blocks_run_follows_from_seed_and_step() -> None:
 
 
 CASES = [
-    ("baseline:grow=stack", deep(steps=20)),
+    pytest.param("baseline:grow=stack", deep(steps=20), marks=pytest.mark.slow),
     ("rw+lr@2:grow=stack", deep(steps=20, optimizer="muon")),
     ("rw+lr@2:grow=subnets", deep(steps=20, accumulate=2)),
-    ("baseline:grow=subnets", deep(steps=20, optimizer="sgd", lr=0.05)),
+    pytest.param("baseline:grow=subnets", deep(steps=20, optimizer="sgd", lr=0.05), marks=pytest.mark.slow),
 ]
 
 

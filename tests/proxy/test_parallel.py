@@ -100,6 +100,7 @@ except RecordError as error:
 """
 
 
+@pytest.mark.slow
 def test_processes_begin_where_the_first_one_does_and_only_if_they_agree(laurel_env, tmp_path: Path) -> None:
     """As was seen: one had restored step 143, the other none."""
     commands = [[sys.executable, "-c", TWO, str(tmp_path / "store"), str(rank)] for rank in (0, 1)]

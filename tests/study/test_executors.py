@@ -370,6 +370,7 @@ def test_a_trial_that_failed_is_tried_again(tmp_path: Path, cache: Path, monkeyp
     assert document["arms"][0]["failed"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_alone_goes_on(tmp_path: Path, cache: Path) -> None:
     plan = users(tmp_path, "slow", 60)
     told: list[int] = []

@@ -110,6 +110,7 @@ def keyed(folder: Path) -> dict[tuple[str, int], dict]:
     return {(trial["arm"]["name"], trial["seed"]): trial for trial in study.trials(folder)}
 
 
+@pytest.mark.slow
 def test_a_worker_whose_parent_is_killed_ends_too(plan, tmp_path: Path) -> None:
     """The lock is the study's until its last process has ended."""
     long = plan(steps=100_000)
@@ -153,6 +154,7 @@ def test_search_gives_every_arm_its_own_rate(plan, tmp_path: Path) -> None:
     assert said == ["pa was no part of the search of learning rates: it is trained at the baseline's"]
 
 
+@pytest.mark.slow
 def test_controls_are_run_beside_the_arms_in_fewer_blocks(plan, tmp_path: Path) -> None:
     controls = {"controls": True, "control_seeds": 2, "positive": "naive+1"}
     controlled = replace(plan("rw", steps=10, seeds=3), rates=2, processes=1, **controls)
@@ -185,6 +187,7 @@ def test_blocks_are_whole_early_and_compiled_arms_together() -> None:
     assert ordered(keys, arms, by_arm=True) == [("baseline", 0), ("baseline", 1), ("rw", 0), ("rw", 1)]
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_process_holds_is_left_to_it_and_the_others_are_run(plan, tmp_path: Path) -> None:
     wanted = replace(plan("baseline,rw", seeds=2), processes=1)
     prepared = prepare(wanted)

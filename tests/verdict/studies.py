@@ -11,6 +11,8 @@ import numpy as np
 STEPS = 600
 SLOPE = 0.4  # nats per unit of log(step): the baseline's curve is loss - SLOPE log(step / STEPS)
 ADDED = {"naive+1": 10_000, "rw": 32, "lr@16": 2_000}
+LEVEL = 0.05 * 0.9 * 0.8  # of the first look at the arms that were declared first
+PLAIN = "better, without controls"
 
 
 def kind(name: str) -> str:
@@ -115,3 +117,15 @@ def definition(arms: Sequence[str], seeds: int) -> dict[str, Any]:
 
 def arm(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next(item for item in document["arms"] if item["name"] == name)
+
+
+def losses(trials: Sequence[dict[str, Any]], name: str) -> dict[int, float]:
+    return {item["seed"]: item["final"]["loss"] for item in trials if item["arm"]["name"] == name and item["final"]}
+
+
+def verdicts(said: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["verdict"] for item in said["arms"] if item["role"] == "arm"}
+
+
+def without(trials: Sequence[dict[str, Any]], *keys: tuple[str, int]) -> list[dict[str, Any]]:
+    return [item for item in trials if (item["arm"]["name"], item["seed"]) not in keys]
