@@ -29,17 +29,15 @@ MAPS = (nn.Linear, *CONVOLUTIONS)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def fits(x: Tensor, *others: Any, kind: str | None = None) -> bool:
-    """Whether tensors can be summed here: plain ones alike, no gradient, nobody who watches.
+def fits(x: Tensor, *others: Any) -> bool:
+    """Whether tensors can be summed here, of any size: plain ones alike, no gradient, nobody who watches.
 
     Args:
         x: the skip; `others` what is summed with it.
-        kind: of formula, of `worth`, where small sums are left to the plain one; None takes any size.
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or traced():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor:
         return False
-    # A small sum takes some ten times as long as to ask for its size, and not much longer than all of this.
-    return worth.pays(worth.INFERENCE, x, kind) and not watched() and are_alike(x, others, PLAIN)
+    return (x.is_cpu or x.is_cuda) and not watched() and are_alike(x, others, PLAIN)
 
 
 def are_alike(x: Tensor, others: Sequence[Any], types: tuple[type, ...]) -> bool:
@@ -68,14 +66,9 @@ def watched() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0 or transformed()
 
 
-def traced() -> bool:
-    """Whether `torch.jit.trace` looks on: a size that Python compares would be a constant to it, with a warning."""
-    return torch._C._get_tracing_state() is not None
-
-
 def transformed() -> bool:
     """Whether operators are seen by a transform of functions or a trace, or carry forward gradients."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or traced() or forward_ad._current_level >= 0
+    return torch._C._functorch.peek_interpreter_stack() is not None or worth.traced() or forward_ad._current_level >= 0
 
 
 def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laurel_cli.laurel import fast, worth
+from laurel_cli.laurel import fast
 
 DOT = 1 << 20  # elements of one product on the CPU, whose sums in float32 are 1e-4 off at sixteen times as many
 MOST_AT_ONCE = 1 << 31  # elements of one product on CUDA, which sums bfloat16 in float32 too
@@ -47,15 +47,13 @@ class Making:
     down: Any = None
 
 
-def fits(x: Tensor, *others: Any, kind: str) -> bool:
-    """Whether tensors can be summed here: plain or fake ones alike, in eager mode, under no transform of functions, and
-    large enough for a formula of this `kind`, see `worth`.
+def fits(x: Tensor, *others: Any) -> bool:
+    """Whether tensors can be summed here, of any size: plain or fake ones alike, in eager mode with gradients, under no
+    transform of functions.
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested or fast.traced():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.is_nested or fast.transformed():
         return False
-    if not x.numel() or not worth.pays(worth.TRAINING, x, kind) or fast.transformed():
-        return False
-    return fast.are_alike(x, others, fast.WATCHED)
+    return bool(x.numel()) and fast.are_alike(x, others, fast.WATCHED)
 
 
 def summed(

@@ -112,11 +112,13 @@ class LaurelLayer(LearnedSum):
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
-        past = projected.inputs(entries)
-        if fast.fits(x, f, *past[1:], kind=self._kind):
+        past = projected.inputs(entries) if entries else []
+        if not worth.pays(x, self._kind):
+            return self._plainly(x, f, sign, past, first=first)
+        if fast.fits(x, f, *past[1:]):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, entries, first=first, own=own)
-        if sign > 0 and fast_training.fits(x, f, *past[1:], kind=self._kind) and self._trains_at_once(x):
+        if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x):
             return self._learning(x, f, past, entries, first=first)
         return self._plainly(x, f, sign, past, first=first)
 
@@ -143,10 +145,10 @@ class LaurelLayer(LearnedSum):
         if spec.rw:  # Eq. 5
             a, b = self._outside() if weights is None else weights
             # In the operands' own types: float32 beside bfloat16 would widen the stream, as vectors and under autocast.
-            b = b.to(g.dtype)
+            b = b if b.dtype is g.dtype else b.to(g.dtype)  # which asks for less than to convert to the same one
             if a is None:
                 return self._with_a_within(f, g, b, sign, first=first)
-            a = a.to(f.dtype)
+            a = a if a.dtype is f.dtype else a.to(f.dtype)
             if spec.vector_weights:
                 a, b = a.view(self._broadcast), b.view(self._broadcast)
             if not f.is_nested:  # two kernels instead of three; at a = b = 1 as exact as the sum

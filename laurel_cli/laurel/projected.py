@@ -55,8 +55,9 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
         call: where it is read first.
         last: its channels are the last dimension.
     """
-    kind = worth.PROJECTED
-    if call is None or not (fast.fits(x, kind=kind) or fast_training.fits(x, kind=kind)) or fast.watched():
+    if call is None or not worth.pays(x, worth.PROJECTED) or not (fast.fits(x) or fast_training.fits(x)):
+        return x
+    if fast.watched():
         return x
     recorded = torch.is_grad_enabled()
     if recorded and not last and not x.is_contiguous():  # images whose channels lie innermost: slower by a third

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from laurel_cli.laurel.spec import Spec
@@ -75,10 +76,29 @@ def kind(spec: Spec) -> str:
     return MAPS_OF_HISTORY if spec.pa else WEIGHTED_MAPS
 
 
-def pays(least: dict[str, dict[str, int]], x: Tensor, kind: str | None) -> bool:
-    """Whether a sum is large enough for a form, or of any size where no kind is given; on a device that it knows."""
-    kinds = least.get("cpu" if x.is_cpu else "cuda" if x.is_cuda else "")  # sooner than by the name of its device
-    return kinds is not None and (kind is None or x.numel() >= kinds[kind])
+def pays(x: Tensor, kind: str) -> bool:
+    """Whether a sum is large enough for a form of its own, with gradients or without, on a device that is known.
+
+    Every sum asks, however small, and a small one takes no more than some ten times as long: so it is asked in few
+    words, and before whether the form is possible.
+
+    Args:
+        x: the skip.
+        kind: of formula.
+    """
+    if torch.compiler.is_compiling() or traced() or x.is_nested:
+        return False
+    learns = torch.is_grad_enabled()
+    if not learns and type(x) is not Tensor:  # what stands for a tensor may have a size that is not known
+        return False
+    device = "cpu" if x.is_cpu else "cuda" if x.is_cuda else ""  # sooner than by the name of its device
+    least = (TRAINING if learns else INFERENCE).get(device)
+    return least is not None and x.numel() >= least[kind]
+
+
+def traced() -> bool:
+    """Whether `torch.jit.trace` looks on: a size that Python compares would be a constant to it, with a warning."""
+    return torch._C._get_tracing_state() is not None
 
 
 @contextmanager
