@@ -62,8 +62,9 @@ def convert(
 ) -> None:
     """Give a trained model LAuReL, and write weights and places to a folder that laurel_cli.load opens again.
 
-    The default start leaves what the model computes as it was; how far its outputs moved is measured on the example
-    inputs, and said. Training goes on from there; with --fold the trained one becomes a file for inference.
+    One formula is named, by --variant and --rank or by --arms, which takes rivals too. The default start leaves what
+    the model computes as it was; how far its outputs moved is measured on the example inputs, and said. Training goes
+    on from there; with --fold the trained one becomes a file for inference.
 
     Examples:
 

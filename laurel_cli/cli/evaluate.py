@@ -82,7 +82,7 @@ def evaluate(
 
         laurel evaluate hf:./my-gpt2 --weights ./my-gpt2 --tasks hellaswag,mmlu
 
-        laurel evaluate my-gpt2-laurel --tasks my_task --task-dir ./my-tasks
+        laurel evaluate my-gpt2-laurel --tokenizer my-gpt2 --tasks my_task --task-dir ./my-tasks
     """
     from laurel_cli.cli import stdio
     from laurel_cli.cli.destination import Destination

@@ -95,7 +95,7 @@ def report(
 
         laurel report
 
-        laurel report --study reports/studies/cifar --format html --output report.html
+        laurel report --study reports/studies/cifar10 --format html --output report.html
 
         laurel report --cost latency --quality loss --format latex --output report.tex
 

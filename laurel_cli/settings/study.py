@@ -47,7 +47,7 @@ class StudySettings(Settings):
             "not separated, the study cannot tell.",
             STUDY,
             metavar="ARM",
-            shown="the baseline wider, a quarter more FLOPs",
+            shown="the baseline wider, about a quarter more FLOPs; from --weights a quarter more steps",
         ),
     )
     control_seeds: int = field(

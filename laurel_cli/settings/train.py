@@ -223,7 +223,7 @@ class TrainingSettings(Settings):
     channels_last: bool = field(
         default=True,
         metadata=says(
-            "Images in that memory format, the faster one on CPUs and GPUs.",
+            "Images in that memory format.",
             TRAINING,
             name="--channels-last/--no-channels-last",
         ),

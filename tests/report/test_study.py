@@ -5,6 +5,7 @@ import json
 import pytest
 
 from laurel_cli.records.folder import gather
+from laurel_cli.render import render
 from laurel_cli.reports.document import report
 from laurel_cli.reports.rows import rows
 from tests.report.made import (
@@ -107,6 +108,15 @@ def test_the_gates_stand_in_the_document(tmp_path):
     assert [moment["step"] for moment in rw["gains"]] == [100, 200, 300, 400, 500, 600]
     assert rw["trend"] == "lasting"
     assert any("2 of 4 branches start at zero" in said for said in only(tmp_path)["caveats"])
+
+
+@pytest.mark.parametrize(("smallest", "warned"), [(0.8, False), (0.03, False), (0.014, True)])
+def test_the_gate_and_the_caveats_agree_on_branches_that_start_nearly_at_zero(tmp_path, smallest, warned):
+    controlled(tmp_path, start=[{"connection": f"layer{i}", "ratio": 0.8 if i else smallest} for i in range(4)])
+    page = render(document(tmp_path), "markdown")
+    assert ("branches start at zero or nearly so" in page) == warned
+    assert ("none starts at zero, some nearly so |" in page) == warned
+    assert ("none starts at zero |" in page) != warned
 
 
 def test_steps_saved_are_measured_by_the_second_budget(tmp_path):

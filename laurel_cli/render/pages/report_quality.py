@@ -13,6 +13,7 @@ from laurel_cli.verdict.effects import BETTER
 from laurel_cli.verdict.findings import GAINS, JUDGED
 from laurel_cli.verdict.gates import HALF, by, half_way
 from laurel_cli.verdict.paired import CONFIDENCE
+from laurel_cli.verdict.remarks import HIDDEN
 from laurel_cli.verdict.words import control
 
 Item = Mapping[str, Any]
@@ -145,7 +146,8 @@ def _start(start: Item) -> str:
         return f"{len(zero)} of {start['connections']} start at zero: {', '.join(zero[:ZEROS])}{more}"
     if start["smallest"] is None:
         return f"of {start['connections']} nothing can be told"
-    return f"|f| / |x| from {start['smallest']:.3g} to {start['largest']:.3g}; none starts at zero"
+    nearly = ", some nearly so" if start["smallest"] < HIDDEN else ""
+    return f"|f| / |x| from {start['smallest']:.3g} to {start['largest']:.3g}; none starts at zero{nearly}"
 
 
 def _look(study: Item) -> str:
