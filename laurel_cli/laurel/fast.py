@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn import functional
@@ -75,7 +76,9 @@ def traced() -> bool:
 
 def transformed() -> bool:
     """Whether operators are seen by a transform of functions or a trace, or carry forward gradients."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or traced() or forward_ad._current_level >= 0
+    if torch._C._functorch.peek_interpreter_stack() is not None or traced() or forward_ad._current_level >= 0:
+        return True
+    return _len_torch_dispatch_stack_pre_dispatch() > 0  # `make_fx(pre_dispatch=True)`
 
 
 def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:
