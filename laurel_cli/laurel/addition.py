@@ -113,7 +113,9 @@ class LearnedSum(nn.Module):
             first = first or sign < 0
         own = overwrites and f is left
         total = self.combine(x, f, sign, call, first=first, plain=plain, own=own)
-        return total.to(left.dtype) if overwrites else total  # what `left += right` leaves has left's type
+        if overwrites and total.dtype is not left.dtype:  # what `left += right` leaves has left's type
+            return total.to(left.dtype)
+        return total
 
     def _of_others(self, left: Any, right: Any, sign: int, flip: bool, overwrites: bool) -> Any:
         """The sum where not both are tensors: what stands for them in a graph, or an accumulator, at first a number."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn import functional
@@ -27,6 +26,7 @@ AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for 
 PLAIN, WATCHED, WEIGHTS = (Tensor,), (Tensor, FakeTensor), (nn.Parameter, Tensor, FakeTensor)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MAPS = (nn.Linear, *CONVOLUTIONS)
+PRE_DISPATCH = torch._C.DispatchKey.PreDispatch  # in force where `make_fx(pre_dispatch=True)` makes a graph
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -78,7 +78,8 @@ def transformed() -> bool:
     """Whether operators are seen by a transform of functions or a trace, or carry forward gradients."""
     if torch._C._functorch.peek_interpreter_stack() is not None or traced() or forward_ad._current_level >= 0:
         return True
-    return _len_torch_dispatch_stack_pre_dispatch() > 0  # `make_fx(pre_dispatch=True)`
+    included: bool = torch._C._dispatch_tls_is_dispatch_key_included(PRE_DISPATCH)
+    return included
 
 
 def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:
