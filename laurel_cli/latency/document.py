@@ -23,9 +23,7 @@ OF_FOLDED = {
     "train": "folded arms have RW's a as a factor of their branches' last weights, where it still learns; they are "
     "compared with a baseline that has nothing to fold",
 }
-OF_LEARNED = (
-    "coefficients of learned sums were moved from where they start, as training does: of a 1 a processor makes no product"
-)
+OF_LEARNED = "coefficients were moved from where they start, as training does: of a 1 a processor makes no product"
 MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
@@ -201,7 +199,7 @@ class Profile(ResultOfArms[ArmTime]):
 
 
 def _merged_otherwise(own: dict[str, Any], base: dict[str, Any]) -> bool:
-    """Whether an arm, which may have a block more than the baseline, keeps another share of norms, and number of them."""
+    """Whether an arm, which may have a block more than the baseline, keeps another share and number of its norms."""
     shares = own["merged"] * base["norms"], base["merged"] * own["norms"]
     kept = own["norms"] - own["merged"], base["norms"] - base["merged"]
     return shares[0] != shares[1] and kept[0] != kept[1]

@@ -284,7 +284,7 @@ def test_weights_that_are_given_for_one_call(monkeypatch):
 
 
 class Scores(nn.Module):
-    """Its second sum is one of attention scores, as wide as the stream: no dimension holds channels, no map reads it."""
+    """Its second sum is one of attention scores, as wide as the stream: it has no channels, and no map reads it."""
 
     def __init__(self) -> None:
         super().__init__()
