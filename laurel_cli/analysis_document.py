@@ -22,11 +22,13 @@ class Figures:
         parameters, added_parameters, added_parameters_percent: in all, and beyond the baseline's.
         fewer_than_naive: how many times fewer parameters it adds than naive scaling does.
         macs, flops, added_macs, added_flops: of products; a multiply-add is 1 MAC and 2 FLOPs.
-        elementwise_flops, added_elementwise_flops: operations element by element.
+        elementwise_flops, added_elementwise_flops: operations element by element; these and the next two are those of
+            the plain formula, which a compiler sees: in eager mode fewer and larger operators may make the same sum.
         bytes_moved: read and written by all operators, without any fusion.
         kernels: operators that run.
-        saved_activation_bytes: kept for the backward pass of a step.
-        history_bytes: of earlier inputs, most at one time.
+        saved_activation_bytes: kept for the backward pass of a step in eager mode on a CPU, in the form that sums of
+            that size have there.
+        history_bytes: of earlier inputs, most at one time; low-rank products that are kept beside them are left out.
         note: what must be known of it.
     """
 

@@ -19,11 +19,11 @@ from laurel_cli.verdict.paired import ALPHA, CONFIDENCE
 
 SCHEMA = "laurel.profile/1"
 OF_FOLDED = {
-    "infer": "folded arms are compared with the folded baseline alone, its batch norms merged as theirs are; their "
-    "coefficients were moved from where they start, as training does, else there would be nothing left to time",
+    "infer": "folded arms are compared with the folded baseline alone, its batch norms merged as theirs are",
     "train": "folded arms have RW's a as a factor of their branches' last weights, where it still learns; they are "
     "compared with a baseline that has nothing to fold",
 }
+OF_LEARNED = "coefficients were moved from where they start, as training does: of a 1 a processor makes no product"
 MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
@@ -79,7 +79,11 @@ class Profile(ResultOfArms[ArmTime]):
             "arms": [self._arm(name, ratios.get(name), to_naive.get(name)) for name in samples.arms],
             **self._folded(),
             "warnings": self._warnings(ratios),
-            "notes": [*self.notes, *([OF_FOLDED[job.work["mode"]]] if job.folded else [])],
+            "notes": [
+                *self.notes,
+                *([OF_LEARNED] if samples.ready.get("learns") else []),
+                *([OF_FOLDED[job.work["mode"]]] if job.folded else []),
+            ],
         }
 
     def figures(self) -> list[ArmTime]:
@@ -183,15 +187,22 @@ class Profile(ResultOfArms[ArmTime]):
         ]
 
     def _folded_otherwise(self) -> list[str]:
-        """Folded arms of whose batch norms fewer are merged than of the baseline's: their ratios hold that too."""
+        """Folded arms of whose batch norms not as many are merged as of the baseline's: their ratios hold that too."""
         became = self.samples.folded
         base = became.get(BASELINE + FOLDED)
         return [
             f"{name}: {own['merged']} of its {own['norms']} batch norms are merged, of the baseline's "
             f"{base['merged']} of {base['norms']}: its ratio holds the difference"
             for name in self.samples.folded_arms
-            if base and (own := became[name])["merged"] * base["norms"] < base["merged"] * own["norms"]
+            if base and _merged_otherwise(own := became[name], base)
         ]
+
+
+def _merged_otherwise(own: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Whether an arm, which may have a block more than the baseline, keeps another share and number of its norms."""
+    shares = own["merged"] * base["norms"], base["merged"] * own["norms"]
+    kept = own["norms"] - own["merged"], base["norms"] - base["merged"]
+    return shares[0] != shares[1] and kept[0] != kept[1]
 
 
 def _ratio(found: Ratio | None) -> dict[str, Any] | None:

@@ -77,16 +77,20 @@ class Samples:
     @property
     def arms(self) -> list[str]:
         """Names in the order in which they were asked for, the baseline first."""
-        return [name for name in self._measured if not name.endswith(FOLDED)]
+        return [name for name in self._measured if not self._is_folded(name)]
 
     @property
     def folded_arms(self) -> list[str]:
         """Names of those that are folded, the baseline first."""
-        return [name for name in self._measured if name.endswith(FOLDED)]
+        return [name for name in self._measured if self._is_folded(name)]
 
     @property
     def _measured(self) -> list[str]:
         return [name for name in self.ready.get("arms", ()) if name in self.first]
+
+    def _is_folded(self, name: str) -> bool:
+        """Whether it names one of the arms, folded: a model of the user's may be called anything."""
+        return name.endswith(FOLDED) and name.removesuffix(FOLDED) in self.ready["arms"]
 
     @property
     def judged(self) -> list[str]:

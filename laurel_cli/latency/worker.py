@@ -26,6 +26,7 @@ from laurel_cli.latency.job import FEWEST_ROUNDS, MOST_ROUNDS, Job
 from laurel_cli.latency.plan import FOLDED
 from laurel_cli.latency.schedule import fitted, placement_seconds
 from laurel_cli.latency.workload import Step, Workload, prepared, samples_of
+from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models import guard
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
@@ -40,6 +41,7 @@ LONGEST_WARM_UP = 20.0  # seconds an arm, its first call left out
 LONGEST_COLD = 0.25  # seconds of a call: beside longer ones what caches have lost is nothing
 FEW = 2  # samples with which arms are folded for training, checked in float64: as many as a norm of a batch needs
 BALLAST = 1 << 20  # bytes between tensors at most
+MOVED = 0.02  # about how far coefficients are moved from their start
 
 
 def work(say: Say, job: Mapping[str, Any]) -> None:
@@ -86,7 +88,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
     names = [*arms, *(name + FOLDED for name in whole), *job.against]
     unit = samples_of(loaded.inputs, job.work["mode"])
     facts = {"input": loaded.input_description, "source": loaded.source, "architecture": architecture(loaded.module)}
-    say({"kind": "ready", "work": unit, "arms": names, **facts})
+    learns = any(arm.spec is not None for arm in arms.values())
+    say({"kind": "ready", "work": unit, "arms": names, "learns": learns, **facts})
     for name in draw.sample(names, len(names)) if draw else names:
         if name in job.against:
             others = {key: value for key, value in options.items() if key != "model_args"}
@@ -100,6 +103,8 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
             if name.endswith(FOLDED):
                 model, became = folded(model, few if trains else loaded.inputs, arm.name, trains=trains)
                 say({"kind": "folded", "arm": name, "became": became.said()})
+            elif arm.spec is not None:
+                _move(model)
         except ModelError as error:
             if not arm.kind.optional and (arm.kind.is_baseline or not name.endswith(FOLDED)):
                 raise
@@ -108,6 +113,15 @@ def _models(job: Job, say: Say, draw: random.Random | None = None) -> Iterator[t
         for warning in warnings if name in arms else ():  # of a folded arm they were said before
             say({"kind": "warning", "text": f"{name}: {warning}"})
         yield name, model, loaded.inputs
+
+
+@torch.no_grad()
+def _move(model: nn.Module) -> None:
+    """Move what learned sums multiply with from where it starts, as training does: of a 1 no product is made."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in laurel_layers(model).values():
+        for parameter in layer.parameters(recurse=False):  # low-rank maps take as long whatever they hold
+            parameter.add_((MOVED * torch.randn(parameter.shape, generator=generator)).to(parameter))
 
 
 def _measure_memory(say: Say, job: Job, device: Device, work: Workload) -> None:

@@ -104,7 +104,7 @@ class LearnedSum(nn.Module):
         if self.schedule is not None:
             call = self.schedule.next()
             if call is None:  # no residual connection
-                return left + right if sign > 0 else left - right
+                return plainly(left, right, sign, overwrites)
         first = (self.skip == 0) != flip  # whether the skip stands first
         x, f = (left, right) if first else (right, left)
         plain = (left + right if sign > 0 else left - right) if self.scores else None
@@ -112,7 +112,10 @@ class LearnedSum(nn.Module):
             x, f, sign = self.carry.take(f, sign)
             first = first or sign < 0
         own = overwrites and f is left
-        return self.combine(x, f, sign, call, first=first, plain=plain, own=own)
+        total = self.combine(x, f, sign, call, first=first, plain=plain, own=own)
+        if overwrites and total.dtype is not left.dtype:  # what `left += right` leaves has left's type
+            return total.to(left.dtype)
+        return total
 
     def _of_others(self, left: Any, right: Any, sign: int, flip: bool, overwrites: bool) -> Any:
         """The sum where not both are tensors: what stands for them in a graph, or an accumulator, at first a number."""
@@ -149,7 +152,13 @@ class PartialSum(nn.Module):
             return called_in_graph(self, left, right, sign, flip, overwrites)
         x, f = (left, right) if (self.skip == 0) != flip else (right, left)
         self.carry.add(x, f, sign, first=self.first)
-        return left + right if sign > 0 else left - right
+        return plainly(left, right, sign, overwrites)
+
+
+def plainly(left: Any, right: Any, sign: int, overwrites: bool) -> Any:
+    """The ordinary sum, in the type of `left` where it overwrites that."""
+    total = left + right if sign > 0 else left - right
+    return total.to(left.dtype) if overwrites and isinstance(left, Tensor) else total
 
 
 def called_in_graph(layer: nn.Module, left: Any, right: Any, *rest: Any) -> Any:

@@ -26,6 +26,7 @@ AT_HAND = ("cpu",)  # devices whose numbers Python can read without waiting for 
 PLAIN, WATCHED, WEIGHTS = (Tensor,), (Tensor, FakeTensor), (nn.Parameter, Tensor, FakeTensor)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MAPS = (nn.Linear, *CONVOLUTIONS)
+PRE_DISPATCH = torch._C.DispatchKey.PreDispatch  # in force where `make_fx(pre_dispatch=True)` makes a graph
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -68,7 +69,10 @@ def watched() -> bool:
 
 def transformed() -> bool:
     """Whether operators are seen by a transform of functions or a trace, or carry forward gradients."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or worth.traced() or forward_ad._current_level >= 0
+    if torch._C._functorch.peek_interpreter_stack() is not None or worth.traced() or forward_ad._current_level >= 0:
+        return True
+    included: bool = torch._C._dispatch_tls_is_dispatch_key_included(PRE_DISPATCH)
+    return included
 
 
 def numbers(logits: Tensor, spec: Spec) -> tuple[float, float]:

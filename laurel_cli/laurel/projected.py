@@ -63,8 +63,8 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
     if recorded and not last and not x.is_contiguous():  # images whose channels lie innermost: slower by a third
         return x
     history, position = call
-    maps = [layer.A[lag] for lag, layer in enumerate(history.readers(position)) if lag < len(layer.A)]
-    if len(maps) < 2 or not all(_is_usual(one, x, last=last) for one in maps):
+    maps = [_map(layer, lag, last=last) for lag, layer in enumerate(history.readers(position))]
+    if len(maps) < 2 or None in maps or not all(_is_usual(one, x, last=last) for one in maps):
         return x
     weights = tuple(one.weight for one in maps)
     products = _Stacked.apply(maps, -1 if last else 1, x, *weights) if recorded else fast.narrow_at_once(maps, x)
@@ -102,6 +102,14 @@ class _Stacked(torch.autograd.Function):
 def _version(tensor: Tensor) -> int:
     """Counts what was written to a tensor; those of inference mode, whose writes nothing counts, are all at 0."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def _map(layer: Any, lag: int, *, last: bool) -> Any:
+    """The A by which a reader of x multiplies it; None where it has none, or its channels lie elsewhere in x."""
+    maps = layer._modules.get("A")
+    if maps is None or lag >= len(maps) or layer._moved or layer._channel_last != last:
+        return None
+    return maps[lag]
 
 
 def _is_usual(down: Any, x: Tensor, *, last: bool) -> bool:

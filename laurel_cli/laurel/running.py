@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.laurel.addition import OPERANDS
+from laurel_cli.laurel.addition import OPERANDS, plainly
 from laurel_cli.laurel.operands import ADDERS, SUBTRACTERS
 
 Copy = tuple[FunctionType, tuple[int, ...]]
@@ -43,7 +43,7 @@ class Turns:
         if number < 0:
             if beyond and not torch.compiler.is_compiling():
                 warnings.warn(f"{TURNS} {len(self.run)}: the sums of further ones stay ordinary.", stacklevel=2)
-            return left + right if sign > 0 else left - right
+            return plainly(left, right, sign, overwrites)
         layer = self.layers[number] if isinstance(self.layers, nn.ModuleList) else self.layers
         return layer(left, right, sign, flip, overwrites)
 

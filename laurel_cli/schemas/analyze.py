@@ -76,10 +76,11 @@ class Printed(TypedDict):
 class AnalyzedArm(TypedDict):
     """What one arm costs in all and beyond the baseline, for a batch of the inputs; null for an arm that is left out.
 
-    A multiply-add is 1 MAC and 2 FLOPs; `flops` are those of products. `bytes_moved` are read and written by all
-    operators without fusion, `saved_activation_bytes` are kept for the backward pass, `history_bytes` are of earlier
-    inputs, most at one time. `fewer_than_naive`: how many times fewer parameters than naive scaling adds. `kernels`:
-    operators that run. `coverage`: share of the elementwise work that is counted exactly, of 1.
+    A multiply-add is 1 MAC and 2 FLOPs; `flops` are those of products. Elementwise work, `bytes_moved` (read, written
+    by all operators without fusion) and `kernels` (operators that run) are those of the plain formula, which a compiler
+    sees; `saved_activation_bytes` are kept for the backward pass in eager mode on a CPU; `history_bytes` are of earlier
+    inputs, most at one time, without low-rank products beside them. `fewer_than_naive`: how many times fewer parameters
+    than naive scaling adds. `coverage`: share of the operators' calls, views aside, that some rule counts, of 1.
     """
 
     name: Needed[Name]

@@ -61,6 +61,20 @@ def test_each_ratio_is_to_the_baseline_of_its_kind():
     assert found["rw folded"].verdict == "slower"
 
 
+def test_a_model_that_is_called_folded_is_an_arm_as_any_other():
+    """`--against "./my folded"`, a folder of that name."""
+    samples = Samples()
+    samples.take({"kind": "ready", "arms": ["baseline", "copy", "./my folded"]}, 0)
+    for arm in samples.ready["arms"]:
+        samples.take({"kind": "warm", "arm": arm, "first": 1.0}, 0)
+    seconds = dict(zip(samples.ready["arms"], (1.0, 1.0, 2.0), strict=True))
+    for _ in range(6):
+        samples.take({"kind": "sample", "order": list(seconds), "placement": 0, "seconds": seconds}, 0)
+    assert samples.judged == ["./my folded"]
+    assert samples.to_baseline()["./my folded"].median == pytest.approx(2)
+    assert samples.to_folded_baseline() == {}
+
+
 def test_folded_goes_without_a_cache():
     with pytest.raises(UsageError, match="folded"):
         TimingSettings(folded=True, mode="decode")
@@ -148,13 +162,23 @@ def test_the_command_trains_folded_arms_and_they_keep_less(laurel, tmp_path):
     assert "Memory, folded" in render(document, "table")
 
 
-def test_an_arm_whose_norms_are_not_merged_as_the_baselines_is_named():
-    became = {"norms": 53, "merged": 53, "sums": {}, "difference": 0.0, "allowed": 1.0}
-    others = {"naive+1 folded": {**became, "norms": 56, "merged": 56}, "rw folded": {**became, "merged": 0}}
+def _told_of_norms(base: tuple[int, int], **others: tuple[int, int]) -> list[str]:
+    """What is said of arms of whose (norms, merged) a profile hears."""
     samples = Samples()
-    samples.take({"kind": "ready", "arms": ["baseline", "baseline folded", *others]}, 0)
-    for arm, told in {"baseline folded": became, **others}.items():
+    became = {"baseline folded": base} | {f"{name} folded": norms for name, norms in others.items()}
+    samples.take({"kind": "ready", "arms": [*(name.removesuffix(" folded") for name in became), *became]}, 0)
+    for arm, (norms, merged) in became.items():
+        told = {"norms": norms, "merged": merged, "sums": {}, "difference": 0.0, "allowed": 1.0}
         samples.take({"kind": "folded", "arm": arm, "became": told}, 0)
         samples.take({"kind": "warm", "arm": arm, "first": 1.0}, 0)
-    (said,) = Profile(None, samples, 1, False, "", ())._folded_otherwise()
+    return Profile(None, samples, 1, False, "", ())._folded_otherwise()
+
+
+def test_an_arm_whose_norms_are_not_merged_as_the_baselines_is_named():
+    (said,) = _told_of_norms((53, 53), **{"naive+1": (56, 56)}, rw=(53, 0))
     assert said.startswith("rw folded: 0 of its 53 batch norms are merged, of the baseline's 53 of 53")
+    # More than the baseline's make an arm look faster than it is.
+    (said,) = _told_of_norms((53, 0), **{"naive+1": (56, 0)}, rw=(53, 53))
+    assert said.startswith("rw folded: 53 of its 53 batch norms are merged, of the baseline's 0 of 53")
+    # One block more: as many are left as of the baseline, or as large a share.
+    assert _told_of_norms((53, 52), **{"naive+1": (56, 55)}) == _told_of_norms((32, 16), **{"naive+1": (34, 17)}) == []

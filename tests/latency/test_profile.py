@@ -145,6 +145,7 @@ def test_what_is_measured_is_in_every_format(laurel, models: Path) -> None:
     weights = 2 * (2 * 32 + 32 * 64 + 64 + 64 * 32 + 32) * 4
     assert arms["baseline"]["static_bytes"] == arms["copy"]["static_bytes"] == weights
     assert arms["rw"]["static_bytes"] == weights + 2 * 2 * 4
+    assert sum("moved from where they start" in note for note in document["notes"]) == 1
     rows = list(csv.DictReader(io.StringIO(render(document, "csv"))))
     assert [row["name"] for row in rows] == ["baseline", "copy", "naive+1", "rw"]
     assert float(rows[1]["ratio.median"]) > 0

@@ -15,8 +15,9 @@ import pytest
 
 from laurel_cli.latency.allocator import _libc, variables
 from laurel_cli.latency.job import Job
-from laurel_cli.latency.worker import _round, measure
+from laurel_cli.latency.worker import _models, _round, measure
 from laurel_cli.latency.workload import Step
+from laurel_cli.laurel.build import laurel_layers
 
 MODELS = """
 import torch
@@ -83,6 +84,23 @@ def test_arms_are_built_in_random_order_and_the_order_is_said(job: Job) -> None:
     assert len({order[0] for order in orders} | {order[-1] for order in orders}) > 2  # not the baseline alone moves
     again = of("built", said(replace(job, process=3, placements=1)))
     assert tuple(again[0]["order"]) == orders[3]
+
+
+def test_no_learned_sum_is_timed_where_it_starts(job: Job) -> None:
+    """Where a and b are 1 the sum is the baseline's own addition, and takes as long: no trained model's is."""
+    arms = "baseline,copy,rw,rw+pa,rw+lr@2,rezero"
+    models = {name: model for name, model, _ in _models(replace(job, arms=arms, against=[]), lambda message: None)}
+    layers = {name: laurel_layers(model).values() for name, model in models.items()}
+    assert [len(found) for found in layers.values()] == [0, 0, 2, 2, 2, 2]
+    for name in ("rw", "rw+pa", "rw+lr@2"):
+        for layer in layers[name]:
+            found = layer.coefficients()
+            for value, start in ((found["a"], 1), (found["b"], 1), *((c, 0) for c in found["c"] or ())):
+                assert 0 < abs(value - start) < 0.2
+    assert all(layer.coefficients()["a"] != 0 for layer in layers["rezero"])
+    assert [message["learns"] for message in of("ready", said(replace(job, placements=1)))] == [True]
+    alone = replace(job, arms="baseline,copy", placements=1)
+    assert [message["learns"] for message in of("ready", said(alone))] == [False]
 
 
 def test_the_plan_comes_before_the_first_sample(job: Job) -> None:

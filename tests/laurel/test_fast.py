@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from laurel_cli import apply
+from laurel_cli import apply, fold
 from laurel_cli.laurel import fast, worth
 from laurel_cli.laurel.build import laurel_layers
+from laurel_cli.laurel.formulas import parse
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.spec import Spec
 from tests.laurel import sums
@@ -171,6 +173,35 @@ def placed(cls: type[InPlace], arm: str) -> tuple[nn.Module, Tensor]:
 ARMS = ["rw", "lr@2", "pa", "rw+lr@2", "rw+lr+pa@2", "rw+pa"]
 
 
+class Narrowing(nn.Module):
+    """`y += x` of a wider x: y keeps its type, which the map that reads it has."""
+
+    def __init__(self, turns: int = 2) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(D, D, dtype=torch.bfloat16) for _ in range(turns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            y = block(x.bfloat16())
+            y += x
+            x = y.float()
+        return y
+
+
+@pytest.mark.parametrize("per", ["connection", "block"])
+@pytest.mark.parametrize("arm", ["rw", "lr@2", "pa", "rw+lr@2", "rw+lr+pa@2", "rezero"])
+def test_what_is_written_into_a_narrower_tensor_has_its_type(arm: str, per: str) -> None:
+    torch.manual_seed(3)
+    plain, x = Narrowing().eval(), torch.randn(2, 5, D)
+    model = apply(copy.deepcopy(plain), parse(arm, per=per), x)
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            found, want = model(x), plain(x)
+        assert found.dtype == want.dtype == torch.bfloat16
+        if arm != "rezero":  # which starts without its branches
+            torch.testing.assert_close(found, want)
+
+
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("cls", [InPlace, OutOfPlace])
 def test_a_model_answers_the_same_with_and_without_gradients(cls: type[InPlace], arm: str) -> None:
@@ -291,6 +322,24 @@ def test_transforms_graphs_and_forward_gradients_see_the_formula() -> None:
     f = torch.randn(2, D, dtype=torch.float64)
     with torch.no_grad(), forward_ad.dual_level():
         assert not fast.fits(f, f)
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_graph_from_before_dispatch_follows_the_weights(arm: str, training: bool, folds: bool) -> None:
+    """Its mode stands on a stack of its own, and the tensors are ordinary ones: a number would be kept for ever."""
+    model, x = placed(InPlace, arm)
+    model = fold(model, x) if folds else model
+
+    def called(x: Tensor, own: dict[str, Tensor]) -> Any:
+        return torch.func.functional_call(model, own, (x,))
+
+    own = dict(model.state_dict())
+    with torch.set_grad_enabled(training):
+        graph = make_fx(called, pre_dispatch=True)(x, own)
+        others = {name: 1.3 * value + 0.1 for name, value in own.items()}
+        torch.testing.assert_close(graph(x, others), called(x, others), rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.filterwarnings("error::torch.jit.TracerWarning")

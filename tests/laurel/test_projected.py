@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import laurel_cli as laurel
 from laurel_cli.laurel import projected, worth
+from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.projected import Projected
 
 
@@ -280,6 +281,47 @@ def test_weights_that_are_given_for_one_call(monkeypatch):
         alone(monkeypatch)
         theirs = torch.func.functional_call(model, doubled, (x,))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+class Scores(nn.Module):
+    """Its second sum is one of attention scores, as wide as the stream: it has no channels, and no map reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, x):
+        x = x + self.maps[0](x)
+        scores = self.maps[1](x) @ self.maps[2](x).transpose(1, 2)
+        return scores + self.maps[3](scores)
+
+
+class Turned(nn.Module):
+    """Its second sum has its channels where the first one has places, of which there are as many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+
+    def forward(self, x):
+        x = (x + self.maps[0](x)).transpose(2, 3)
+        return x + self.maps[1](x.transpose(2, 3)).transpose(2, 3)
+
+
+@pytest.mark.parametrize(("build", "shape"), [(Scores, (2, 6, 6)), (Turned, (2, 3, 6, 6))])
+def test_sums_of_one_stream_that_do_not_read_it_alike(build, shape, monkeypatch):
+    x = given(shape)
+    model = placed(build, x)
+    layers = [module for module in model.modules() if isinstance(module, LaurelLayer)]
+    assert len({layer.schedule.calls[0][0] for layer in layers}) == 1
+    assert len({(hasattr(layer, "A"), layer._channel_last) for layer in layers}) == 2
+    with torch.no_grad():
+        y = model(x)
+    ours = learned(model, x)
+    alone(monkeypatch)
+    with torch.no_grad():
+        torch.testing.assert_close(y, model(x), rtol=1e-10, atol=1e-11)
+    same(ours, learned(model, x))
 
 
 def test_blocks_that_are_left_out_in_a_call(monkeypatch):
