@@ -21,6 +21,7 @@ from laurel_cli.laurel.apply import place
 from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.paper import Published, published
 from laurel_cli.laurel.plan import plan
+from laurel_cli.laurel.spec import Spec
 from laurel_cli.models.copies import copied
 from laurel_cli.models.fingerprint import architecture
 from laurel_cli.models.loaded import LoadedModel
@@ -303,8 +304,15 @@ class _Counter:
         name = type(self.model).__name__
         if self.loaded.reference.removeprefix("shape:") == "paper-c4":
             name = "paper-c4"
-        paper = published(name, baseline.parameters, arm.name)
+        paper = published(name, baseline.parameters, arm.name) if _is_as_printed(arm.spec) else None
         return ArmResult(arm, cost, history, paper=paper, note=note)
+
+
+def _is_as_printed(spec: Formula | None) -> bool:
+    """Whether a formula's name says all of it but where it stands: the paper prints no other one's parameters."""
+    if not isinstance(spec, Spec):
+        return True
+    return replace(spec, per="connection").plain.form == Spec.parse(spec.name).plain.form
 
 
 def _checked(

@@ -182,3 +182,18 @@ def test_a_place_that_stays_ordinary_leaves_others_of_its_class_counted(depth: i
     assert len(found.residual.connections) == 2 * depth
     assert rw.parameters - found.baseline.parameters == 2 * depth
     assert any("second:0" in warning and "ordinary" in warning for warning in found.warnings)
+
+
+def test_what_the_paper_prints_stands_beside_its_own_sizes_and_formulas_alone() -> None:
+    """Table 5 is of 157.20 million parameters, Table 1 of ResNet-50 with two scalars at each connection."""
+
+    def printed(found):
+        return {arm["name"]: arm["paper"] and arm["paper"]["added_percent"] for arm in found.document()["arms"]}
+
+    whole = printed(analysed("paper-c4", "baseline,rw,lr@32", seq_len=8))
+    assert whole == {"baseline": None, "rw": 0.0, "lr@32": pytest.approx(100 * 1.20 / 157.20, abs=1e-3)}
+    small = {"layers": 2, "width": 32, "feed_forward": 64, "heads": 2, "vocabulary": 64}
+    assert set(printed(analysed("paper-c4", "rw,lr@32,pa", seq_len=8, model_args=small)).values()) == {None}
+    for options, expected in (({}, 0.003), ({"per": "block"}, 0.003), ({"vector_weights": True}, None)):
+        found = analyze(load("resnet50", image_size=32), parse_arms("rw", **options), check=False)
+        assert printed(found)["rw"] == expected

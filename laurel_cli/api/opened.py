@@ -74,9 +74,9 @@ def load(
             "Build the model and call restore(model, folder).",
         )
     home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
-    options = _together(
-        built["options"], {key: value for key, value in asked.items() if value not in (None, (), [], 1)}
-    )
+    usual = {"batch": 1}  # of the others no number goes without saying
+    given = {name: value for name, value in asked.items() if value not in (None, (), [], {}, usual.get(name))}
+    options = _together(built["options"], given)
     opened = load_named(home, **_shaped(options))
     build = partial(_again, opened, folder, built)
     return replace(opened, reference=reference, module=build(), build=build, on_meta=False)

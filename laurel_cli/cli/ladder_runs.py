@@ -50,7 +50,7 @@ def compare(rungs: Rungs, tensorboard: Path | None, destination: Destination, de
         raise typer.Exit(6)
 
 
-def list_trials(rungs: Rungs, debug: bool) -> None:
+def list_trials(rungs: Rungs, destination: Destination, debug: bool) -> None:
     """Write the study at every size down and list its missing trials, the options that run one a line."""
     import shlex
 
@@ -70,7 +70,7 @@ def list_trials(rungs: Rungs, debug: bool) -> None:
             f"--study {place} --trial {arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)
         ]
     stdio.say(f"ladder: {rungs.folder}")
-    stdio.answer("".join(lines))
+    destination.put("".join(lines))
 
 
 def rungs_of(asked: TrainSettings, ladder: LadderSettings, *, command: str, elsewhere: bool) -> Rungs:
@@ -107,18 +107,21 @@ def refuse_elsewhere(executor: str, **asked: bool) -> None:
         )
 
 
-def refuse(folder: Path | None, ladder_lr: str) -> None:
+def refuse(folder: Path | None, ladder: LadderSettings) -> None:
     """A study is no ladder.
 
     Raises:
         UsageError: the folder holds a ladder, or something is asked of one.
     """
     from laurel_cli.errors import UsageError
-    from laurel_cli.settings.ladder import SEARCH
+    from laurel_cli.settings.ladder import SEARCH, TOKENS
     from laurel_cli.study.ladder import holds
 
-    if ladder_lr != SEARCH:
-        raise UsageError(f"`ladder_lr={ladder_lr!r}` needs `ladder`.", "It carries a rate from size to size.")
+    if ladder.ladder_lr != SEARCH:
+        raise UsageError(f"`ladder_lr={ladder.ladder_lr!r}` needs `ladder`.", "It carries a rate from size to size.")
+    if ladder.tokens_per_parameter != TOKENS:
+        what = f"`tokens_per_parameter={ladder.tokens_per_parameter:g}` needs `ladder`."
+        raise UsageError(what, "It says how long each size is trained.", "Leave it out, and say `steps`.")
     if folder is not None and holds(folder):
         raise UsageError(
             f"{str(folder)!r} holds a ladder.",

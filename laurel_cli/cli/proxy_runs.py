@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from laurel_cli.study.compare import Prepared
     from laurel_cli.study.plan import StudyPlan
 
+OF_TRIAL = {"trial", "study", "resume", "data_root", "device", "keep_weights", "arm_file", "debug", "force"}
+OF_TRIAL |= {"allow_versions", "allow_mixed_devices"}
+"""Parameters that say something to one trial: all else of it stands in its study."""
+
 
 def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination, debug: bool) -> None:
     """Train what is missing and write the answer; after Ctrl-C that of the trials that are there.
@@ -50,7 +54,7 @@ def compare(plan: StudyPlan, tensorboard: Path | None, destination: Destination,
         raise typer.Exit(6)
 
 
-def list_trials(plan: StudyPlan, debug: bool) -> None:
+def list_trials(plan: StudyPlan, destination: Destination, debug: bool) -> None:
     """Write the study down and list its missing trials, ARM:SEED a line."""
     from laurel_cli.cli import stdio
     from laurel_cli.cli.progress import Progress
@@ -61,7 +65,7 @@ def list_trials(plan: StudyPlan, debug: bool) -> None:
     for warning in prepared.warnings:
         stdio.say(f"warning: {in_options(warning)}")
     stdio.say(f"study: {prepared.folder}")
-    stdio.answer("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
+    destination.put("".join(f"{arm}:{seed}\n" for arm, seed in study.missing(prepared.folder, prepared.study)))
 
 
 def check_one(named: Mapping[str, bool], where: ExecutorSettings) -> None:
@@ -81,6 +85,38 @@ def check_one(named: Mapping[str, bool], where: ExecutorSettings) -> None:
         raise UsageError(f"{given[0]} and {given[1]} contradict each other.", hint="Leave one of them out.")
     if named["--trial"] and any(value and value != "local" for value in vars(where).values()):
         raise UsageError("--trial runs here.", "An executor runs the trials of a whole study.", "Leave --executor out.")
+
+
+def check_beside(named: Mapping[str, bool], typed: Mapping[str, str], format: str) -> None:  # noqa: A002
+    """Refuse options that say nothing to what is asked for; of one trial, which may be asked for as its study was, name
+    them.
+
+    Args:
+        named: options that ask for something else than training, at most one of them given.
+        typed: options that are typed, by the names of their parameters.
+        format: of the answer.
+
+    Raises:
+        UsageError: something is typed that would be passed over in silence.
+    """
+    from laurel_cli.cli import stdio
+    from laurel_cli.errors import UsageError
+
+    what = next((name for name, is_given in named.items() if is_given), "")
+    if what == "--trial":
+        idle = [option if option.startswith("-") else "MODEL" for name, option in typed.items() if name not in OF_TRIAL]
+        if idle:
+            stdio.say(f"note: the trial is as its study has it; not looked at: {', '.join(idle)}")
+        return
+    why = {"--prepare": "It lists trials, one a line.", "--write-config": "It writes the file that it names."}
+    mute = {"tensorboard"} if what else set()
+    mute |= {"output"} if what == "--write-config" else set()
+    mute |= {"format"} if what in why and format != "table" else set()
+    for name, option in typed.items():
+        if name in mute:
+            raise UsageError(
+                f"{option} says nothing beside {what}.", why.get(what, "It shows no trial."), "Leave it out."
+            )
 
 
 def hand_over(plan: StudyPlan, destination: Destination, debug: bool) -> None:
@@ -153,7 +189,7 @@ def write_config(path: Path, asked: TrainSettings, force: bool) -> None:
         found = written.of_study(study.load(place))
         found |= {"keep_weights": any("weights" in trial for trial in study.trials(place))}
     else:
-        found = written.of_plan(plan_of(asked, command=command_line(), versions={}))
+        found = written.of_plan(plan_of(asked, command=command_line(), versions={}, elsewhere=True))
     found |= {"arm_file": asked.arm_file}
     text = files.text({"train-proxy": found}, {"train-proxy": [TrainSettings]}, written.LEFT_OUT)
     write_whole(path, text, force)

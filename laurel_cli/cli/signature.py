@@ -56,6 +56,12 @@ def _configured(path: Path, context: typer.Context, settings: list[type[Settings
     return {name: value for name, value in found.items() if not _is_typed(context, name)}
 
 
+def typed_options(context: typer.Context) -> dict[str, str]:
+    """What is typed of a command: the names of its parameters, each with its option as it is written."""
+    parameters = context.command.params
+    return {str(one.name): one.opts[0] for one in parameters if _is_typed(context, str(one.name))}
+
+
 def _is_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -131,13 +131,16 @@ def train_proxy(
     from laurel_cli.cli import ladder_runs, proxy_runs, stdio
     from laurel_cli.cli.destination import Destination
     from laurel_cli.cli.progress import Progress
+    from laurel_cli.cli.signature import typed_options
     from laurel_cli.records.provenance import versions
     from laurel_cli.tasks.reading.places import rooted
 
     destination = Destination.checked(format, output, force)
     context.with_resource(rooted(task.data_root))
     named = {"--prepare": prepare, "--trial": trial is not None, "--detach": detach, "--status": status}
-    proxy_runs.check_one(named | {"--dry-run": dry_run}, where)
+    named |= {"--dry-run": dry_run, "--write-config": write_config is not None}
+    proxy_runs.check_one(named, where)
+    proxy_runs.check_beside(named, typed_options(context), format)
     if trial is not None:
         stdio.reserve(debug)
         files.bring()
@@ -148,7 +151,7 @@ def train_proxy(
     if ladder.ladder is not None:
         ladder_runs.refuse_elsewhere(where.executor, detach=detach, status=status, dry_run=dry_run)
     else:
-        ladder_runs.refuse(None if declared.study is None else Path(declared.study), ladder.ladder_lr)
+        ladder_runs.refuse(None if declared.study is None else Path(declared.study), ladder)
     if status:
         proxy_runs.show_status(declared.study, destination, debug)
         return
@@ -158,11 +161,12 @@ def train_proxy(
         with Progress(debug, every=30.0) as progress:
             progress("starting")
             asked = joined(TrainSettings, *parts, on_progress=progress, on_note=_note)
-            rungs = ladder_runs.rungs_of(asked, ladder, command=command_line(), elsewhere=prepare)
+            away = prepare or write_config is not None
+            rungs = ladder_runs.rungs_of(asked, ladder, command=command_line(), elsewhere=away)
         if write_config is not None:
             ladder_runs.write_config(write_config, rungs, asked, ladder.ladder, force)
         elif prepare:
-            ladder_runs.list_trials(rungs, debug)
+            ladder_runs.list_trials(rungs, destination, debug)
         else:
             ladder_runs.compare(rungs, tensorboard, destination, debug)
         return
@@ -183,7 +187,7 @@ def train_proxy(
     if dry_run:
         proxy_runs.rehearse(plan, destination, debug)
     elif prepare:
-        proxy_runs.list_trials(plan, debug)
+        proxy_runs.list_trials(plan, destination, debug)
     elif detach:
         proxy_runs.hand_over(replace(plan, detach=True), destination, debug)
     else:

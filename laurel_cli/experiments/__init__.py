@@ -160,6 +160,10 @@ def parse(name: str, tables: Mapping[str, Any]) -> Experiment:
     _only(paper, PaperTOML, f"{name} paper")
     for arm, figures in paper.get("arms", {}).items():
         _only(figures, PrintedTOML, f"{name} paper {arm}")
+        share = figures.get("quality", 0) if paper.get("quality") == "accuracy" else 0
+        if not 0 <= share <= 1:
+            what = f"{name} paper {arm}: quality = {share:g} is no share of 1."
+            raise UsageError(what, "So an accuracy is written.", f"Write {share / 100:g} for {share:g} %.")
     if "unwritten" in paper:
         _only(paper["unwritten"], UnwrittenTOML, f"{name} paper unwritten")
         extra = Unwritten(**paper["unwritten"])

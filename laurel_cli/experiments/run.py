@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from laurel_cli.errors import LaurelError, UsageError, of_code
+from laurel_cli.errors import LaurelError, ResourceError, UsageError, of_code
 from laurel_cli.experiments import COMMANDS, Experiment, Scale, place
 from laurel_cli.records.files import read_whole
 from laurel_cli.settings import files
 
 SOME_FAILED = 6  # the exit code of a study in which some trials failed: its answer is there
+INTERRUPTED, TERMINATED = 130, 143
 Document = Mapping[str, Any]
 
 
@@ -77,7 +78,8 @@ def commands(scale: Scale, folder: Path, asked: Mapping[str, Any]) -> list[Comma
     if scale.data and asked.get("task") is None and "train-proxy" in scale.steps:
         raise UsageError(f"The scale {scale.name} needs data.", hint=f"Add `task={scale.data!r}` with your folder.")
     found = []
-    study = folder / folder.name  # by its folder a study is called
+    called = folder.name if folder.name not in ("", "..") else folder.resolve().name
+    study = folder / called  # by its folder a study is called
     for name, options in scale.steps.items():
         answer = folder / f"{name}.json"
         own = _with(options, asked, name)
@@ -125,7 +127,7 @@ def run(
 
     Raises:
         LaurelError: a command failed; of the class that its exit code says.
-        KeyboardInterrupt: after the command under way has ended.
+        KeyboardInterrupt: after the command under way has ended, or where it was interrupted alone.
     """
     found: dict[str, Document] = {}
     some_failed, at = False, ""
@@ -144,9 +146,7 @@ def run(
         code = _call((*command.words, *(["--debug"] if debug else [])))
         some_failed = some_failed or code == SOME_FAILED
         if code not in (0, SOME_FAILED):
-            raise of_code(code)(
-                f"{experiment.name}: {command.name} ended with exit code {code}.", "What it said is above."
-            )
+            raise _ended(f"{experiment.name}: {command.name}", code)
         if command.name != "report":
             document = _read(command.answer)
             if document is None:
@@ -155,6 +155,16 @@ def run(
         if command.name == "profile":
             place.keep_timed(folder, command.answer, now)
     return Finished(found, some_failed, at)
+
+
+def _ended(what: str, code: int) -> BaseException:
+    """Of a command that gave no answer; one that was ended from outside is no bug of ours."""
+    if code == INTERRUPTED:
+        return KeyboardInterrupt()
+    if code < 0 or code == TERMINATED:
+        why = f"Signal {-code if code < 0 else code - 128} came from outside, as it does where memory runs out."
+        return ResourceError(f"{what} was ended.", why, "Give the same command again: it goes on where it was.")
+    return of_code(code)(f"{what} ended with exit code {code}.", "What it said is above.")
 
 
 def _with(options: Mapping[str, Any], asked: Mapping[str, Any], command: str) -> dict[str, Any]:

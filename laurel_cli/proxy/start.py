@@ -23,7 +23,7 @@ from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.load import load
 from laurel_cli.models.loaded import LoadedModel
 from laurel_cli.models.reference import parse
-from laurel_cli.models.stems import fit_stem
+from laurel_cli.models.stems import USUAL, fit_stem
 from laurel_cli.proxy import branches, lora, maps, mup, sizes, weights
 from laurel_cli.proxy.contenders import Contender
 from laurel_cli.proxy.distil import Teacher
@@ -98,11 +98,14 @@ def opened(recipe: Recipe, task: Task) -> LoadedModel:
 
     Raises:
         ModelError, UsageError: as `load` says.
+        UsageError: a stem is asked for that the model has not.
     """
     loaded, stride = load(recipe.model.reference, **options(recipe, task)), stem(recipe.model, task)
     if stride is None:
         return loaded
-    fit_stem(loaded.module, stride)
+    if not fit_stem(loaded.module, stride) and recipe.model.stem not in (None, USUAL):
+        what = f"`stem={recipe.model.stem}` does not apply to {recipe.model.reference!r}."
+        raise UsageError(what, "It has no stem of a ResNet.", "Leave `stem` out.")
 
     def build() -> nn.Module:
         module = loaded.build()

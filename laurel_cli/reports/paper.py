@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel_cli.arms import Arm, kind_of
+from laurel_cli.laurel.paper import DECODER_PARAMETERS, TABLE_5
 from laurel_cli.reports.arms import order
 from laurel_cli.reports.join import Model, arms_of, newest_first
 
@@ -39,10 +40,16 @@ def _printed(model: Model) -> dict[Arm, dict[str, Any]]:
     found: dict[Arm, dict[str, Any]] = {}
     for record in newest_first(model.analyses):
         for arm, item in arms_of(record).items():
-            if item.get("paper") and arm not in found:
+            if item.get("paper") and arm not in found and not _is_of_another_size(item):
                 figures = {"paper_percent": item["paper"]["added_percent"], "percent": item["added_parameters_percent"]}
                 found[arm] = figures | {"remark": item["paper"]["remark"]}
     return found
+
+
+def _is_of_another_size(item: Mapping[str, Any]) -> bool:
+    """Whether Table 5's figure stands at a decoder of another size: versions before this one recorded it there too."""
+    own = (item["parameters"] or 0) - (item["added_parameters"] or 0)
+    return bool(item["paper"]["remark"] == TABLE_5 and own != DECODER_PARAMETERS)
 
 
 def beside(body: Mapping[str, Any]) -> dict[str, Any] | None:

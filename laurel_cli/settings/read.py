@@ -26,6 +26,8 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
         UsageError: it is none of them; the hint has the nearest.
     """
     names = list(known)
+    if value in names:
+        return value
     if value.strip().lower() in names:
         return value.strip().lower()
     close = difflib.get_close_matches(value.lower(), names, n=1)

@@ -26,7 +26,7 @@ def plan_of(
         elsewhere: the study is trained on other machines, which have the device that is named.
 
     Raises:
-        UsageError: settings that contradict each other, or mean nothing.
+        UsageError: settings that contradict each other, or say nothing to the task.
         RecordError: data that are asked how many they are (`epochs`), or weights, a teacher's too, that cannot be read.
         ResourceError: the device is absent.
     """
@@ -35,6 +35,8 @@ def plan_of(
     far = executors.executor_of(executor).ELSEWHERE
     if asked.steps is not None and asked.epochs is not None:
         raise UsageError("`steps` and `epochs` say the same thing.", hint="Leave one of them out.")
+    if asked.lr_search == 1:
+        raise UsageError("`lr_search` needs two rates at least.", hint="Try `lr_search=3`.")
     if asked.model is not None and not isinstance(asked.model, str):
         raise TypeError(
             "train builds the model anew for every seed, so it takes a reference, not a module: "
@@ -48,6 +50,7 @@ def plan_of(
     model = asked.model
     task = asked.task or (defaults.TASK if model is None else defaults.MODELS_TASK)
     kind = "text" if is_text(task) else "image"
+    _of_images(asked, task, kind)
     budget: dict[str, Any] = defaults.BUDGETS[kind] | ({} if model is None else {"lr": defaults.MODELS_LR})
     budget |= {"lr": defaults.SGD["lr"]} if asked.optimizer == "sgd" else {}
     usual = defaults.SGD["weight_decay"] if asked.optimizer == "sgd" else defaults.WEIGHT_DECAY
@@ -124,6 +127,18 @@ def plan_of(
         command=command,
         versions=versions,
     )
+
+
+def _of_images(asked: TrainSettings, task: str, kind: str) -> None:
+    """Refuse what says nothing to a task of text.
+
+    Raises:
+        UsageError: something of images is asked for.
+    """
+    for name in ("flip", "stem"):
+        if kind == "text" and getattr(asked, name) is not None:
+            what = f"`{name}={getattr(asked, name)!r}` does not fit {task.partition(':')[0]}."
+            raise UsageError(what, "That is a task of text.", f"Leave `{name}` out.")
 
 
 def _options(executor: str, asked: TrainSettings) -> dict[str, Any]:

@@ -28,8 +28,6 @@ def searched(
     plan: StudyPlan, wanted: Study, folder: Path, task: Task, on_progress: Callable[[str], None]
 ) -> tuple[dict[str, float], list[str]]:
     """The best factor on the learning rate for every arm, from trials of full length with a seed of their own."""
-    if plan.rates < 2:
-        raise UsageError("`lr_search` needs two rates at least.", hint="Try `lr_search=3`.")
     factors = _factors(plan)
     as_baseline = [one for one in wanted.contenders if _is_as_baseline(one, wanted.declared.controls)]
     others = [one for one in wanted.contenders if one not in as_baseline]

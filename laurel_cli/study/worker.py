@@ -65,7 +65,7 @@ def run_trial(
         command: for the record.
         stop: asked after every step.
         on_event: told what happens.
-        compiled: models that were compiled before, to be used again for other seeds.
+        compiled: models that were compiled before, to be used again for other seeds; None where nothing is.
         allowed: packages whose versions may be others than the study's; `block.MIXED` for kinds of GPU within a block.
         keep: whether the trained weights are kept, see `kept`.
         device: of the study's kind, "cuda:1"; None for any.
@@ -96,7 +96,7 @@ def run_trial(
         place = own_device(device or recipe.device, recipe.threads)
         if claim is not None:
             block.check(folder, seed, place.facts().get("gpu"), allowed)
-        how = (code, claim, command, stop, on_event, compiled)
+        how = (code, claim, command, stop, on_event, {} if compiled is None else compiled)
         return _trained(folder, study, contender, recipe, seed, place, *how, keep=keep)
 
 
@@ -112,7 +112,7 @@ def _trained(
     command: str,
     stop: Callable[[], bool],
     on_event: Say,
-    compiled: Compiled | None,
+    compiled: Compiled,
     *,
     keep: bool,
 ) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _trained(
         before = given(begun, recipe, task, device) if arm == BASELINE.name and group.rank == 0 else {}
         model = synchronised(begun.model, group)
         begun = _compiled(begun, model, arm, compiled, recipe, device.torch)
-        call = compiled[arm][1] if recipe.compile and compiled is not None else None
+        call = compiled[arm][1] if recipe.compile else None
         numbers = seed_of(contender, seed)
         owner = {"study": study.sha256, "arm": arm, "seed": seed, "recipe": recipe.sha256, "token": token}
         state = train(
@@ -211,10 +211,10 @@ def _task(choice: TaskChoice, expected: str) -> Task:
 
 
 def _compiled(
-    begun: Start, model: torch.nn.Module, arm: str, compiled: Compiled | None, recipe: Recipe, device: torch.device
+    begun: Start, model: torch.nn.Module, arm: str, compiled: Compiled, recipe: Recipe, device: torch.device
 ) -> Start:
     """With --compile, the model that was compiled for another seed, its weights those of this start."""
-    if not recipe.compile or compiled is None:
+    if not recipe.compile:
         return replace(begun, model=model)
     if arm not in compiled:
         compiled[arm] = (model, torch.compile(model.to(device)))

@@ -50,6 +50,8 @@ def train(laurel, tmp_path: Path, cache: Path):
         (["--ladder", "16,32,64", "--ladder-lr", "mup", "--keep-weights"], "Leave --keep-weights out"),
         (["--ladder-lr", "mup"], "--ladder-lr mup needs --ladder"),
         (["--ladder-lr", "given"], "--ladder-lr given needs --ladder"),
+        (["--ladder", "16,32,64", "--lr-search", "1"], "--lr-search needs two rates at least"),
+        (["--tokens-per-parameter", "5"], "--tokens-per-parameter 5 needs --ladder"),
         (["--ladder", "16,32,64", "--ladder-lr", "given", "--lr-search", "3"], "A rate that is given is not searched"),
         (["--ladder", "16,32,64", "--ladder-lr", "given", "--optimizer", "sgd"], "rules are those of Adam"),
     ],

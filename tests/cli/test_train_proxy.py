@@ -59,9 +59,13 @@ def test_a_scheduler_of_ones_own(train, tmp_path: Path) -> None:
     options = ["models.py:build", "--arms", "rw", "--seeds", "1", "--steps", "5", "--study", "s"]
     done = train(*options, "--prepare")
     assert (done.returncode, done.stdout) == (0, "baseline:0\nrw:0\n"), done.stderr
+    again = train(*options, "--prepare", "--resume", "--output", "trials.txt")
+    assert (again.returncode, again.stdout, (tmp_path / "trials.txt").read_text()) == (0, "", done.stdout), again.stderr
     for trial in done.stdout.split():
-        done = train("--trial", trial, "--study", "s")
+        done = train("--trial", trial, "--study", "s", "--steps", "9")
         assert done.returncode == 0, done.stderr
+        assert "not looked at: --train-limit, --evaluation-limit, " in done.stderr
+        assert "--steps" in done.stderr
     assert len(list((tmp_path / "s" / "records").glob("trial-*.json"))) == 2
     done = train(*options, "--format", "json")
     assert [arm["n"] for arm in json.loads(done.stdout)["arms"]] == [1, 1]
@@ -148,6 +152,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_partial_answer(train, laurel_env, tmp_
         (["--controls", "resnet18", "--positive-control", "baseline:width=2"], 2, "--width"),
         (["--seeds", "1", "--until-separated", "5"], 2, "--until-separated"),
         (["--study", "models.py/x"], 5, "models.py/x"),
+        (["--task", "stdlib", "--flip"], 2, "--flip does not fit stdlib"),
+        (["--task", "stdlib", "--stem", "2"], 2, "--stem 2 does not fit stdlib"),
+        (["--prepare", "--output", "a.txt", "--format", "csv"], 2, "--format says nothing beside --prepare"),
+        (["--write-config", "a.toml", "--output", "a.txt"], 2, "--output says nothing beside --write-config"),
+        (["--write-config", "a.toml", "--dry-run"], 2, "--dry-run and --write-config contradict"),
+        (["--write-config", "a.toml", "--status", "--study", "s"], 2, "--status and --write-config contradict"),
+        (["--prepare", "--tensorboard", "t"], 2, "--tensorboard says nothing beside --prepare"),
     ],
 )
 def test_mistakes(train, words: list[str], code: int, said: str) -> None:

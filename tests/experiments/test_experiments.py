@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,12 @@ from laurel_cli import experiments
 from laurel_cli.errors import ModelError, UsageError
 from laurel_cli.experiments.beside import document
 from laurel_cli.experiments.run import commands, on_a_cluster
+from laurel_cli.models import load
 from laurel_cli.proxy.contenders import parse_contenders
 from laurel_cli.schemas import DOCUMENTS
 from laurel_cli.schemas.check import WHOLE, fault
 from laurel_cli.settings.base import flag, options
+from laurel_cli.settings.read import keywords
 from laurel_cli.settings.train import TrainSettings
 from laurel_cli.study.asked import plan_of
 from laurel_cli.verdict.document import document as study_document
@@ -134,6 +137,7 @@ BESIDE = "[paper]\narms.rw = {quality = 1}\n[scales.cpu.train-proxy]\narms = ['r
         ("[train-proxy]\n[paper]\narms.rw = {qualty = 1}", "Did you mean quality?"),
         ("[train-proxy]\n[paper]\narms.rw = {quality = 'x'}", "where a number belongs"),
         ("[train-proxy]\n[paper]\nquality = 'speed'", 'where "loss" or "accuracy" belongs'),
+        ("[train-proxy]\n[paper]\nquality = 'accuracy'\narms.rw = {quality = 75.2}", "Write 0.752 for 75.2 %"),
         ("[train-proxy]\n[paper.unwritten]\neach = 1", "paper.unwritten.arms is missing"),
         ("scales = 3", "where an object belongs"),
         ("notes = 'x'\n[train-proxy]", "where a list belongs"),
@@ -163,6 +167,51 @@ def test_a_name_that_is_none_and_data_that_are_not_named(laurel):
     assert (missing.returncode, "--task cifar10:DIR" in missing.stderr) == (2, True)
     assert laurel("reproduce").returncode == 2
     assert laurel("reproduce", "table5", "--scale", "huge").returncode == 2
+
+
+def test_a_scale_is_asked_for_as_the_file_spells_it(laurel, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        "[scales.Small.train-proxy]\nseeds = 1\n[scales.other.train-proxy]\nseeds = 2\n"
+    )
+    for asked, seeds in (("Small", "1"), ("other", "2"), ("OTHER", "2")):
+        done = laurel("reproduce", "mine.toml", "--scale", asked, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert f"--seeds {seeds} " in done.stdout
+
+
+@pytest.mark.parametrize("folder", [".", "..", "a/..", "a", "a/"])
+def test_a_study_lies_in_the_folder_of_its_experiment(folder, tmp_path, monkeypatch):
+    home = tmp_path / "within"
+    (home / "a").mkdir(parents=True)
+    monkeypatch.chdir(home)
+    for one in commands(experiments.find("table5").scales["cpu"], Path(folder), {}):
+        if "--study" in one.words:
+            study = Path(one.words[one.words.index("--study") + 1]).resolve()
+            assert study.parent == Path(folder).resolve()
+
+
+def test_tables_2_and_3_count_models_of_one_three_and_four_billion():
+    """The sizes by the formula of their layers; 3.2 billion is 3.21 on its model card."""
+
+    def llama(width, layers, heads):
+        keys = 8 * width // heads
+        layer = 2 * width * width + 2 * width * keys + 3 * width * 8192 + 2 * width
+        return 128_256 * width + layers * layer + width
+
+    def plain(width, layers):
+        return (210_000 + 2048) * width + layers * (4 * width * width + 2 * width * 11_264 + 2 * width) + width
+
+    sizes = {
+        ("table2", "cpu"): llama(2048, 16, 32),
+        ("table2", "cpu-3b"): llama(3072, 28, 24),
+        ("table3", "cpu"): plain(2816, 40),
+    }
+    assert [round(size / 1e9, 1) for size in sizes.values()] == [1.2, 3.2, 4.4]
+    for (name, scale), size in sizes.items():
+        asked = experiments.find(name).scales[scale].steps["analyze"]
+        args = keywords("--model-arg", asked.get("model_args"))
+        model = load(asked["model"], model_args=args, seq_len=8).module
+        assert sum(p.numel() for p in model.parameters()) == size
 
 
 TINY = """
@@ -235,8 +284,7 @@ def test_the_command_for_a_cluster_trains_once_it_is_shrunk(name, laurel, tmp_pa
     for option in ("--epochs", "--tokens"):
         if option in words:
             del words[words.index(option) : words.index(option) + 2]
-    kept = [word for word in words if word != "--compile"]
-    kept += [part for key, value in small.items() for part in (f"--{key}", value)]  # the last one counts
+    kept = words + [part for key, value in small.items() for part in (f"--{key}", value)]  # the last one counts
     done = laurel(*kept)
     assert done.returncode == 0, done.stderr
     assert "rw:0" in done.stdout.split()

@@ -13,7 +13,8 @@ import pytest
 
 from laurel_cli import devices, experiments
 from laurel_cli.devices.presence import Presence
-from laurel_cli.errors import UsageError
+from laurel_cli.errors import ModelError, ResourceError, UsageError
+from laurel_cli.experiments import run
 from laurel_cli.experiments.beside import document
 from laurel_cli.experiments.place import NAME, claim, follows_from, keep_timed, timed_before
 from laurel_cli.experiments.run import commands
@@ -266,6 +267,19 @@ def reproduce(laurel_env, tmp_path):
         return done, [shlex.split(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(3, ModelError), (5, ResourceError), (-9, ResourceError), (143, ResourceError), (130, KeyboardInterrupt)],
+)
+def test_how_a_command_ended_is_how_all_of_it_ends(code, error, tmp_path, monkeypatch):
+    """One that the system kills, as where memory runs out, is no bug of laurel's, which exit code 1 would say."""
+    monkeypatch.setattr(run, "_call", lambda words: code)
+    chosen = experiments.find("table2")
+    planned = commands(chosen.scales["cpu"], tmp_path, {})
+    with pytest.raises(error):
+        run.run(chosen, planned, tmp_path, again=False, debug=False, on_line=lambda _: None, on_note=lambda _: None)
 
 
 @pytest.mark.slow

@@ -119,6 +119,8 @@ def test_a_model_of_transformers_opens_by_its_folder(laurel, tmp_path, monkeypat
         opened = transformers.AutoModelForCausalLM.from_pretrained("moved")
         largest = float(model(ids).logits.abs().max())
         assert float((opened(ids).logits - model(ids).logits).abs().max()) <= 1e-6 * largest
+    short = laurel_cli.load("moved", seq_len=1).inputs
+    assert [tuple(one.shape) for one in (*short.args, *short.kwargs.values())] == [(1, 1)]
     assert len(laurel_cli.parameters(opened)) == 4  # two layers of two connections, a and b in one parameter
     assert json.loads(done.stdout)["architecture"] == "GPT2LMHeadModel"
 

@@ -166,6 +166,11 @@ def test_a_resnet_of_any_even_width_trains(reference: str) -> None:
         (ModelChoice("gpt2"), image_task(), "images"),
         (ModelChoice("timm:resnet18"), text_task(), "tokens|seq"),
         (ModelChoice("timm:resnet18", stem=3), image_task(), "stem"),
+        (
+            ModelChoice("timm:vit_tiny_patch16_224", layers=(1,), width=32, stem=2),
+            image_task(8, 32),
+            "no stem of a ResNet",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(choice: ModelChoice, task, message: str) -> None:

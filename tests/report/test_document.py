@@ -7,6 +7,7 @@ import pytest
 
 from laurel_cli.arms import KINDS, Arm
 from laurel_cli.errors import UsageError
+from laurel_cli.laurel.paper import DECODER_PARAMETERS, TABLE_5, published
 from laurel_cli.records.folder import gather
 from laurel_cli.render import render
 from laurel_cli.reports.arms import labels
@@ -473,6 +474,21 @@ def test_what_the_paper_prints_stands_beside_the_count(tmp_path):
     assert body["printed"] == [
         {"arm": "rw", "paper_percent": 0.003, "percent": pytest.approx(0.0032), "remark": "two scalars at each"}
     ]
+
+
+def test_what_the_paper_prints_of_its_decoder_stands_beside_its_size_alone(tmp_path):
+    """Versions before wrote Table 5's percentages into counts of every size of its decoder."""
+    path = analysis(tmp_path)
+    content = json.loads(path.read_text())["content"]
+    content["arms"][3]["paper"] = {"added_percent": 0.0, "remark": TABLE_5}
+    put(tmp_path, content | {"command": "again"}, "analyze")
+    path.unlink()
+    (body,) = document(tmp_path)["comparisons"]
+    assert body["printed"] == []
+    base = DECODER_PARAMETERS
+    assert base == 32_613 * 768 + 24 * 5_506_560  # as decoder.py derives it from the two printed counts
+    assert published("paper-c4", base, "lr@32").added_percent == pytest.approx(100 * 1.20 / 157.20, abs=1e-3)
+    assert published("paper-c4", 49_440, "lr@32") is None
 
 
 def test_a_search_of_learning_rates_is_no_study(tmp_path):

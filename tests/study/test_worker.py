@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from laurel_cli.errors import RecordError, UsageError
 from laurel_cli.proxy.recipe import ModelChoice, Recipe, TaskChoice
@@ -58,6 +59,22 @@ def test_data_that_has_changed_is_never_trained_on(plan: StudyPlan) -> None:
 def test_an_arm_of_another_study(plan: StudyPlan) -> None:
     with pytest.raises(UsageError, match="no arm"):
         run_trial(prepare(plan).folder, "lr@4", 0, command="")
+
+
+def test_a_trial_alone_is_compiled_too(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--trial` runs it, for a scheduler or torchrun: there are no models of other seeds."""
+    seen: list[str] = []
+
+    def compiled(model: torch.nn.Module) -> torch.nn.Module:
+        seen.append(type(model).__name__)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    for asked, expected in ((False, []), (True, ["Decoder"])):
+        recipe = replace(plan.recipe, compile=asked)
+        folder = prepare(replace(plan, recipe=recipe, folder=plan.folder and plan.folder / str(asked))).folder
+        run_trial(folder, "rw", 0, command="")
+        assert seen == expected
 
 
 @pytest.mark.slow
