@@ -212,3 +212,10 @@ def test_a_config_with_none_is_refused_and_not_written(laurel, tmp_path):
     done = laurel("train-proxy", "--model-arg", "x=None", "--write-config", "a.toml")
     assert (done.returncode, "TOML has no word for None" in done.stderr) == (2, True)
     assert not (tmp_path / "a.toml").exists()
+
+
+def test_a_study_of_a_device_that_is_elsewhere_is_written_down_here(laurel, tmp_path):
+    """Nothing is trained by it; no machine of these tests has a TPU."""
+    done = laurel("train-proxy", "--device", "tpu", "--write-config", "a.toml")
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads((tmp_path / "a.toml").read_text())["train-proxy"]["device"] == "tpu"
