@@ -187,6 +187,11 @@ def _read_with_care(setting: Setting, records: Sequence[Record], arms: Sequence[
         )
         if is_host(setting.device.partition(" ")[0]) and not any(one.content["device"].get("cpu") for one in records):
             yield f"the model of their processor is not told: they may be of different machines ({setting.text})"
+    if early := [one.arm.name for one in arms if one.at_start]:
+        yield (
+            f"{listed(early)}: timed where training starts, at a = b = 1, of which a processor may make no product: "
+            f"what is trained may take longer ({setting.text})"
+        )
     home = next((one.record for one in arms if one.arm.kind is BASELINE), None)
     others: dict[str, list[Timed]] = {}
     for one in arms:

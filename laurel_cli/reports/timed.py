@@ -1,7 +1,8 @@
 """Of the profiles in one setting the one that speaks for an arm: all that is said of its time and memory is from it.
 
-An arm that stands in several is taken from the one with the narrowest interval of its ratio to the baseline; where none
-has an interval (a single process gives none) from the newest. The baseline is of the record that most arms are from.
+An arm that stands in several is taken from one that timed it away from its start, of these from the one with the
+narrowest interval of its ratio to the baseline; where none has an interval (a single process gives none) from the
+newest. The baseline is of the record that most arms are from.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
+from laurel_cli.devices import is_host
+from laurel_cli.latency.document import OF_LEARNED
 from laurel_cli.records.store import Record
-from laurel_cli.reports.join import Model, Setting, arms_of, settings
+from laurel_cli.reports.join import Model, Setting, arms_of, device_name, settings
 
 Form = tuple[Any, ...]
 
@@ -40,6 +43,19 @@ class Timed:
         low, high = ratio.get("low"), ratio.get("high")
         return math.inf if not low or high is None else float(high - low)
 
+    @property
+    def at_start(self) -> bool:
+        """Whether RW's a and b were 1, of which a processor makes no product: in older profiles, at inference."""
+        content = self.record.content
+        host = is_host(device_name(content).partition(" ")[0]) and content["mode"] == "infer"
+        eager = host and not content.get("compile")
+        return eager and getattr(self.arm.spec, "rw", False) and OF_LEARNED not in (content.get("notes") or ())
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The less it is, the sooner it speaks for its arm."""
+        return self.at_start, self.width
+
 
 def form_of(arm: Arm, *, trains: bool) -> Form:
     """By what arms are found that cost the same to run: in inference, or in training."""
@@ -63,7 +79,7 @@ def _of_setting(setting: Setting, records: Sequence[Record]) -> dict[Form, Timed
         for arm, said in arms.items():
             new = Timed(arm, said, item, record)
             old = found.get(form := form_of(arm, trains=setting.mode == "train"))
-            if arm is not base and (old is None or new.width < old.width):
+            if arm is not base and (old is None or new.rank < old.rank):
                 found[form] = new
     used = Counter(one.record.name for one in found.values())
     most = max(baselines.values(), key=lambda one: used[one.record.name], default=None)

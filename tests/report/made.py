@@ -4,6 +4,7 @@ import math
 import random
 from pathlib import Path
 
+from laurel_cli.latency.document import OF_LEARNED
 from laurel_cli.records.folder import gather
 from laurel_cli.records.store import write
 from laurel_cli.reports.document import report
@@ -257,6 +258,7 @@ def profile(folder, ratios, mode="infer", **more):
         "dtype": "float32",
         "compile": False,
         "channels_last": False,
+        "notes": [OF_LEARNED],
         "arms": arms,
         "samples": samples,
         "versions": {"torch": "2.15.0"},

@@ -312,6 +312,20 @@ def test_all_that_is_said_of_an_arms_time_is_from_one_record(tmp_path, narrow, m
     assert "that with the narrowest interval of its ratio, where none has an interval the newest" in said
 
 
+def test_sums_that_were_timed_at_their_start_are_told_and_give_way(tmp_path):
+    """At a = b = 1 a processor leaves RW's product out, as profiles without the note of it had their arms."""
+    old = profile(tmp_path, {"rw": (1.01, 1.0, 1.02), "lr@4": (1.1, 1.09, 1.11)}, notes=[])
+    (body,) = document(tmp_path)["comparisons"]
+    (said,) = [note for note in body["caveats"] if "a = b = 1" in note]
+    assert said.startswith("rw: timed where training starts")
+    profile(tmp_path, {"rw": (1.08, 1.0, 1.16), "lr@4": (1.2, 1.1, 1.3)})
+    (body,) = document(tmp_path)["comparisons"]
+    assert old.exists()
+    assert not [note for note in body["caveats"] if "a = b = 1" in note]
+    assert arm_of(body, "rw")["costs"]["latency"]["percent"] == pytest.approx(8)  # though its interval is wider
+    assert arm_of(body, "lr@4")["costs"]["latency"]["percent"] == pytest.approx(10)
+
+
 def test_milliseconds_of_another_run_are_told_from_the_baselines(tmp_path):
     profile(tmp_path, {"rw": (1.1, 1.05, 1.15), "lr@4": (1.1, 1.05, 1.15)})
     path = profile(tmp_path, {"pa": (1.5, 1.4, 1.6)})
