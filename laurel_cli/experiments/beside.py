@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel_cli.experiments import Experiment, Scale
+from laurel_cli.latency.document import AT_START, is_at_start
 from laurel_cli.verdict.findings import JUDGED
 
 SCHEMA = "laurel.reproduce/1"
@@ -35,6 +37,9 @@ def document(
         timed_before: when an earlier run took the times, "" where this one did.
     """
     said = [warning for name in answers for warning in answers[name].get("warnings", ())]
+    timed = answers.get("profile", {})
+    if is_at_start(timed) and any("rw" in re.split(r"[+@:]", arm["name"]) for arm in timed["arms"]):
+        said.append(AT_START)
     return {
         "schema": SCHEMA,
         "command": command,

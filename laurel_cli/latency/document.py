@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -24,6 +25,10 @@ OF_FOLDED = {
     "compared with a baseline that has nothing to fold",
 }
 OF_LEARNED = "coefficients were moved from where they start, as training does: of a 1 a processor makes no product"
+AT_START = (
+    "RW's a and b were 1 when arms were timed, of which a processor makes no product: those with it may take longer "
+    "once they are trained"
+)
 MUCH_SYSTEM_TIME = 0.05  # of the time of a call
 
 
@@ -196,6 +201,13 @@ class Profile(ResultOfArms[ArmTime]):
             for name in self.samples.folded_arms
             if base and _merged_otherwise(own := became[name], base)
         ]
+
+
+def is_at_start(content: Mapping[str, Any]) -> bool:
+    """Whether a profile, as a document or a record, is of `AT_START`: an older one of inference on a processor."""
+    name = str((content.get("device") or {}).get("name", ""))
+    eager = content.get("mode") == "infer" and not content.get("compile") and is_host(name.partition(" ")[0])
+    return eager and OF_LEARNED not in (content.get("notes") or ())
 
 
 def _merged_otherwise(own: dict[str, Any], base: dict[str, Any]) -> bool:

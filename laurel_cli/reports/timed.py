@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
-from laurel_cli.devices import is_host
-from laurel_cli.latency.document import OF_LEARNED
+from laurel_cli.latency.document import is_at_start
 from laurel_cli.records.store import Record
-from laurel_cli.reports.join import Model, Setting, arms_of, device_name, settings
+from laurel_cli.reports.join import Model, Setting, arms_of, settings
 
 Form = tuple[Any, ...]
 
@@ -46,10 +45,7 @@ class Timed:
     @property
     def at_start(self) -> bool:
         """Whether RW's a and b were 1, of which a processor makes no product: in older profiles, at inference."""
-        content = self.record.content
-        host = is_host(device_name(content).partition(" ")[0]) and content["mode"] == "infer"
-        eager = host and not content.get("compile")
-        return eager and getattr(self.arm.spec, "rw", False) and OF_LEARNED not in (content.get("notes") or ())
+        return getattr(self.arm.spec, "rw", False) and is_at_start(self.record.content)
 
     @property
     def rank(self) -> tuple[bool, float]:
