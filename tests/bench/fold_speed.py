@@ -163,9 +163,9 @@ def taken(
             a small sum does.
         before: called before each round.
     """
-    contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
     from laurel_cli.latency.worker import LONGEST_COLD
 
+    contexts = dict.fromkeys(calls, contextlib.nullcontext) | dict(under or {})
     repeats, cold = {}, set()
     for name, call in calls.items():
         with contexts[name]():

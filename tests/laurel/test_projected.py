@@ -308,6 +308,17 @@ class Turned(nn.Module):
         return x + self.maps[1](x.transpose(2, 3)).transpose(2, 3)
 
 
+def as_alone(model, x, monkeypatch):
+    """It computes and learns what it does where each sum multiplies what it reads by itself."""
+    with torch.no_grad():
+        y = model(x)
+    ours = learned(model, x)
+    alone(monkeypatch)
+    with torch.no_grad():
+        torch.testing.assert_close(y, model(x), rtol=1e-10, atol=1e-11)
+    same(ours, learned(model, x))
+
+
 @pytest.mark.parametrize(("build", "shape"), [(Scores, (2, 6, 6)), (Turned, (2, 3, 6, 6))])
 def test_sums_of_one_stream_that_do_not_read_it_alike(build, shape, monkeypatch):
     x = given(shape)
@@ -315,26 +326,14 @@ def test_sums_of_one_stream_that_do_not_read_it_alike(build, shape, monkeypatch)
     layers = [module for module in model.modules() if isinstance(module, LaurelLayer)]
     assert len({layer.schedule.calls[0][0] for layer in layers}) == 1
     assert len({(hasattr(layer, "A"), layer._channel_last) for layer in layers}) == 2
-    with torch.no_grad():
-        y = model(x)
-    ours = learned(model, x)
-    alone(monkeypatch)
-    with torch.no_grad():
-        torch.testing.assert_close(y, model(x), rtol=1e-10, atol=1e-11)
-    same(ours, learned(model, x))
+    as_alone(model, x, monkeypatch)
 
 
 def test_blocks_that_are_left_out_in_a_call(monkeypatch):
     x = given((2, 7, 12))
     model = placed(tokens, x)
     model.blocks[1].skipped = model.blocks[2].skipped = True
-    with torch.no_grad():
-        y = model(x)
-    ours = learned(model, x)
-    alone(monkeypatch)
-    with torch.no_grad():
-        torch.testing.assert_close(y, model(x), rtol=1e-10, atol=1e-11)
-    same(ours, learned(model, x))
+    as_alone(model, x, monkeypatch)
 
 
 @pytest.mark.parametrize("case", ["tokens", "images"])
