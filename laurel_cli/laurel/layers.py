@@ -193,7 +193,7 @@ class LaurelLayer(LearnedSum):
         """What B is multiplied with: A x, or the products of the history, of which `entries` may hold some."""
         history = self.spec.history_map
         if history == "per-lag":
-            return narrowed(self, past, self.c, by, projected.products(self, entries))
+            return narrowed(self, past, self.c, by, projected.products(self, entries) if entries else ())
         # A shared h is linear: one product for all lags.
         return narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
 
@@ -274,9 +274,10 @@ class LaurelLayer(LearnedSum):
 
     def _gathered(self, past: Sequence[Tensor]) -> Tensor:
         """sum_j c_j x_{i-j}."""
-        total = self.c[0] * past[0]
-        for lag in range(1, len(past)):
-            total = total + self.c[lag] * past[lag]
+        first, *others = self.c.unbind(0)  # one operator, where an index asks for one a lag
+        total = first * past[0]
+        for weight, earlier in zip(others, past[1:], strict=False):  # early connections have fewer
+            total = total + weight * earlier
         return total
 
     def _at_hand(self, f: Tensor, at_hand: bool) -> tuple[fast.Weight, fast.Weight]:
@@ -328,18 +329,20 @@ def narrowed(
         inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
     if layer._moved:
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
-    if scales is None and len(layer.A) == 1:  # as most have: in few words, since every sum asks
-        return by(layer.A[0], inputs[0])
+    first, *others = layer.A
+    if scales is None and not others:  # as most have: in few words, since every sum asks
+        return by(first, inputs[0])
     narrow = [
         by(down, tensor) if made is None else made
-        for down, tensor, made in zip(layer.A, inputs, known or [None] * len(inputs), strict=False)
+        for down, tensor, made in zip((first, *others), inputs, known or [None] * len(inputs), strict=False)
     ]
     if scales is not None:
-        narrow = [scales[lag] * tensor for lag, tensor in enumerate(narrow)]
+        narrow = [scale * tensor for scale, tensor in zip(scales.unbind(0), narrow, strict=False)]
     if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
         narrow = list(torch.broadcast_tensors(*narrow))
-    if len(narrow) < len(layer.A):  # fewer earlier inputs than lags in this call: absent ones are zero
-        narrow += [torch.zeros_like(narrow[0])] * (len(layer.A) - len(narrow))
+    absent = 1 + len(others) - len(narrow)  # fewer earlier inputs than lags in this call: they are zero
+    if absent > 0:
+        narrow += [torch.zeros_like(narrow[0])] * absent
     dim = -1 if layer._moved or layer._channel_last else layer._channel_dim
     return narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim)
 
