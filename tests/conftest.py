@@ -1,5 +1,6 @@
 """What every test may use: `laurel` as a user runs it."""
 
+import gc
 import os
 import re
 import signal
@@ -20,6 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 Laurel = Callable[..., "subprocess.CompletedProcess[str] | Done"]
 READ_AS_IT_RUNS = re.compile(r"LAUREL_\w+|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TERM|CUDA_VISIBLE_DEVICES|WORLD_SIZE")
 MAIN = Path(laurel_cli.__file__).with_name("__main__.py")
+
+
+def pytest_collection_finish() -> None:
+    """What the modules of all tests have imported is never garbage: no collection of a test looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Saved activations against a sum worked by hand, and against real tensors on the CPU."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -220,3 +221,33 @@ def test_a_graph_let_go_in_a_cycle_does_not_count() -> None:
             return self.linear(x)
 
     assert count(Cycles(), Inputs((torch.randn(2, 4),))).saved_activation_bytes == 4 * 2 * 4
+
+
+def test_what_a_model_that_collects_garbage_lets_go_afterwards_does_not_count() -> None:
+    """Its ring is older than all that is young by then."""
+
+    class Collects(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            ring = [self.linear(x).exp()]
+            ring.append(ring)
+            gc.collect()
+            return self.linear(x)
+
+    assert count(Collects(), Inputs((torch.randn(2, 4),))).saved_activation_bytes == 4 * 2 * 4
+
+
+def test_what_the_caller_has_frozen_stays_so_and_what_is_collected_is_the_caller_s_choice() -> None:
+    gc.freeze()
+    before, collecting = gc.get_freeze_count(), gc.isenabled()
+    for on in (False, True):
+        (gc.enable if on else gc.disable)()
+        try:
+            count(nn.Linear(4, 4), Inputs((torch.randn(2, 4),)))
+            assert gc.isenabled() is on
+        finally:
+            (gc.enable if collecting else gc.disable)()
+    assert gc.get_freeze_count() > 0.9 * before  # what has been let go since is counted no longer
