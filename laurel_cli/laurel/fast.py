@@ -221,9 +221,9 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
     width, rank = kernel.shape
     if total.numel() == 0 or narrow.numel() * width != total.numel() * rank:
         return None
-    if isinstance(weight, Tensor):
-        if weight.numel() != 1:
-            return None
+    if isinstance(weight, Tensor) and weight.numel() != 1:
+        return None
+    if isinstance(weight, Tensor) or weight == 0:  # as a factor of its own, 0 would hide a product that is NaN
         narrow, weight = narrow * weight, 1.0
     if not images or total.numel() == total.shape[0] * width:
         rows, of_narrow = total, narrow

@@ -85,8 +85,8 @@ class _Scaled(torch.autograd.Function):
 
 
 def _product(one: Tensor, other: Tensor, factor: Any, bias: Tensor | None = None) -> Tensor:
-    """factor (one other + bias): by one operator where the factor is a number."""
-    if isinstance(factor, float):
+    """factor (one other + bias): by one operator where the factor is a number, but 0, which would hide what is NaN."""
+    if isinstance(factor, float) and factor != 0:
         start = one.new_zeros(()) if bias is None else bias
         return torch.addmm(start, one, other, beta=0.0 if bias is None else factor, alpha=factor)
     return factor * (one @ other if bias is None else torch.addmm(bias, one, other))

@@ -417,3 +417,16 @@ def test_a_model_without_weights_runs(spec: Spec, dtype: torch.dtype) -> None:
         with torch.set_grad_enabled(enabled):
             y = layer.combine(x, f, 1, None, first=True, plain=None, own=False)
         assert (y.device.type, y.shape, y.dtype) == ("meta", x.shape, dtype)
+
+
+@pytest.mark.parametrize("layout", ["tokens", "image", "large image"])
+def test_b_of_zero_hides_no_product_that_is_not_a_number(layout: str) -> None:
+    """0 times NaN is NaN: a map that has broken is seen at inference, whatever b is."""
+    shape, dim = LAYOUTS[layout]
+    layer = drawn(Spec(rw=True, lr=True, rank=RANK, normalize="none"), shape, dim)
+    x, f = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weights[1] = 0
+        layer.A[0].weight.fill_(torch.nan)  # type: ignore[operator, union-attr]
+        assert plainly(layer, x, f, dim).isnan().all()
+        assert layer(x, f).isnan().all()

@@ -466,3 +466,16 @@ def test_half_precision_trains(dtype: torch.dtype, sums: list[Any]) -> None:
     assert len(sums) == 8
     for ours, theirs in zip(found, want, strict=True):
         assert (ours.double() - theirs).norm() < 0.1 * theirs.norm() + 1e-3
+
+
+@pytest.mark.parametrize("layout", ["tokens", "large image"])
+def test_b_of_zero_hides_no_product_that_is_not_a_number(layout: str) -> None:
+    spec = Spec(rw=True, lr=True, rank=RANK, normalize="none")
+    shape, dim = LAYOUTS[layout]
+    layer = drawn(spec, shape, dim)
+    with torch.no_grad():
+        layer.weights[1] = 0
+        layer.A[0].weight.fill_(torch.nan)  # type: ignore[operator, union-attr]
+    x, f = tensors(spec, layout)
+    assert plainly(layer, dim, x, f).isnan().all()
+    assert called(layer, x, f).isnan().all()

@@ -149,3 +149,14 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.map(x.tanh())
+
+
+def test_a_of_zero_hides_nothing_that_is_not_a_number() -> None:
+    """0 times NaN is NaN: a branch that has broken is seen at the sum, and in its gradients."""
+    module, zero = maps(False, True), torch.zeros((), dtype=torch.float64, requires_grad=True)
+    x = torch.randn(3, 5).double()
+    x[1] = torch.nan
+    found = scaled_map.scaled(module, x, zero)
+    assert found.isnan().all(1).tolist() == [False, True, False]
+    (of_weight,) = torch.autograd.grad(found.sum(), [module.weight])
+    assert of_weight.isnan().all()
