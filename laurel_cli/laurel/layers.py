@@ -329,20 +329,19 @@ def narrowed(
         inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
     if layer._moved:
         inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
-    first, *others = layer.A
-    if scales is None and not others:  # as most have: in few words, since every sum asks
-        return by(first, inputs[0])
+    maps = list(layer.A)  # once: its index and its length take longer than a small product's start
+    if scales is None and len(maps) == 1:  # as most have: in few words, since every sum asks
+        return by(maps[0], inputs[0])
     narrow = [
         by(down, tensor) if made is None else made
-        for down, tensor, made in zip((first, *others), inputs, known or [None] * len(inputs), strict=False)
+        for down, tensor, made in zip(maps, inputs, known or [None] * len(inputs), strict=False)
     ]
     if scales is not None:
         narrow = [scale * tensor for scale, tensor in zip(scales.unbind(0), narrow, strict=False)]
     if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
         narrow = list(torch.broadcast_tensors(*narrow))
-    absent = 1 + len(others) - len(narrow)  # fewer earlier inputs than lags in this call: they are zero
-    if absent > 0:
-        narrow += [torch.zeros_like(narrow[0])] * absent
+    if len(narrow) < len(maps):  # fewer earlier inputs than lags in this call: absent ones are zero
+        narrow += [torch.zeros_like(narrow[0])] * (len(maps) - len(narrow))
     dim = -1 if layer._moved or layer._channel_last else layer._channel_dim
     return narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim)
 

@@ -188,10 +188,10 @@ def taken(
     return times
 
 
-def spread(ratios: list[float]) -> str:
+def spread(ratios: list[float], digits: int = 3) -> str:
     """Median and quartiles."""
-    low, _, high = quantiles(ratios, n=4)
-    return f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
+    low, _, high = (f"{one:.{digits}f}" for one in quantiles(ratios, n=4))
+    return f"{median(ratios):.{digits}f} ({low} to {high})"
 
 
 def _head(asked: argparse.Namespace) -> str:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import quantiles
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 import laurel_cli as laurel
 from laurel_cli.latency.allocator import variables
 from laurel_cli.laurel.addition import LearnedSum
+from tests.bench.fold_speed import spread
 
 RANK, LAGS = 16, 3
 SHAPES = {"GPT-2": (1024, 768), "first stage of ResNet-50": (3136, 256), "wide": (8192, 2048)}
@@ -319,15 +319,10 @@ def _here(rounds: int, *, busy: bool) -> list[str]:
             times = timed(rows, width, way, rounds)
             for form, own in times.items():
                 limits = " | ".join(f"{ratio(machine, kind, form, way, rows, width):.2f}" for kind in (today, least))
-                over = _spread([one / base for one, base in zip(own, times["add"], strict=True)])
-                slower = _spread([one / limit(machine, today, form, way, rows, width) for one in own])
-                lines.append(f"| {label} | {form} | {way} | {limits} | {'1' if form == 'add' else over} | {slower} |")
+                over = spread([one / base for one, base in zip(own, times["add"], strict=True)], 2)
+                of_limit = spread([one / limit(machine, today, form, way, rows, width) for one in own], 2)
+                lines.append(f"| {label} | {form} | {way} | {limits} | {'1' if form == 'add' else over} | {of_limit} |")
     return lines
-
-
-def _spread(found: list[float]) -> str:
-    low, middle, high = quantiles(found, n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def measured_machine() -> Machine:

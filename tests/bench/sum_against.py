@@ -21,14 +21,26 @@ import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from statistics import mean, median, stdev
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 FORMS = ("rw", "lr", "pa", "rw+lr", "rw+lr+pa")
 LAGS = 3
 SLOWER = 1.02  # is said of a sum
 SECONDS = 0.015  # of each process in each round
 PROCESSES = {"this": "now", "other": "then", "other again": "then"}
+KINDS = ("this", "again")
+ALL = "| elements | sums | inference | the other again | training | the other again |"
+HEAD = """# One learned sum, over the time that it took before
+
+Made by `python -m tests.bench.sum_against`: a call of the layer, and in training its gradients too, with this code
+over that with commit {commit}, {lags} lags where a history is read. {sets} sets of processes, begun anew; of each
+the median of {rounds} rounds; geometric means over sets with 95 % intervals (Student's of the logarithms, without a
+correction for the number of sums). *The other again* is that commit's code in another process: what no code changes.
+"""
 
 
 def main() -> None:
@@ -107,6 +119,7 @@ def page(asked: argparse.Namespace, sums: list[dict[str, Any]], found: list[list
     import torch
 
     from tests.bench.roofline import _processor
+    from tests.bench.sum_speed import bounds, interval
 
     sets = len(found[0])
     lines = [
@@ -118,11 +131,12 @@ def page(asked: argparse.Namespace, sums: list[dict[str, Any]], found: list[list
     ]
     slower = []
     for place, one in enumerate(sums):
-        cells = [_interval([each[kind] for each in found[2 * place + way]]) for way in (0, 1) for kind in KINDS]
+        logs = [[each[kind] for each in found[2 * place + way]] for way in (0, 1) for kind in KINDS]
+        cells = [interval(each) for each in logs]
         rank = one["rank"] or ""
-        for way, cell in (("inference", cells[0]), ("training", cells[2])):
-            if float(cell.partition("[")[2].partition(",")[0] or 0) > SLOWER:
-                slower.append(f"{way} of {one['form']}, {one['rows']:,} x {one['width']:,}: {cell}")
+        for way, column in (("inference", 0), ("training", 2)):
+            if sets > 1 and bounds(logs[column])[0] > math.log(SLOWER):
+                slower.append(f"{way} of {one['form']}, {one['rows']:,} x {one['width']:,}: {cells[column]}")
         lines.append(f"| {one['rows']:,} | {one['width']:,} | {rank} | {one['form']} | {' | '.join(cells)} |")
     lines += ["", f"Intervals that lie above {SLOWER}: {'; '.join(slower) or 'none'}."]
     lines += ["", "Over all sums of a size, geometric means:", "", ALL, "|---|---:|" + "---:|" * 4]
@@ -130,7 +144,7 @@ def page(asked: argparse.Namespace, sums: list[dict[str, Any]], found: list[list
         places = [place for place, one in enumerate(sums) if low < one["rows"] * one["width"] <= high]
         if places:
             cells = [
-                _interval([sum(each) / len(each) for each in zip(*_of(found, places, way, kind), strict=True)])
+                interval([sum(each) / len(each) for each in zip(*_of(found, places, way, kind), strict=True)])
                 for way in (0, 1)
                 for kind in KINDS
             ]
@@ -139,89 +153,81 @@ def page(asked: argparse.Namespace, sums: list[dict[str, Any]], found: list[list
     return lines
 
 
-KINDS = ("this", "again")
-ALL = "| elements | sums | inference | the other again | training | the other again |"
-HEAD = """# One learned sum, over the time that it took before
-
-Made by `python -m tests.bench.sum_against`: a call of the layer, and in training its gradients too, with this code
-over that with commit {commit}, {lags} lags where a history is read. {sets} sets of processes, begun anew; of each
-the median of {rounds} rounds; geometric means over sets with 95 % intervals (Student's of the logarithms, without a
-correction for the number of sums). *The other again* is that commit's code in another process: what no code changes.
-"""
-
-
 def _of(found: list[list[dict[str, float]]], places: list[int], way: int, kind: str) -> list[list[float]]:
     """By sum, then by set."""
     return [[each[kind] for each in found[2 * place + way]] for place in places]
 
 
-def _interval(logs: list[float]) -> str:
-    from scipy import stats
-
-    if len(logs) < 2:
-        return f"{math.exp(logs[0]):.3f}"
-    middle, half = mean(logs), stdev(logs) / math.sqrt(len(logs)) * float(stats.t.ppf(0.975, len(logs) - 1))
-    return f"{math.exp(middle):.3f} [{math.exp(middle - half):.3f}, {math.exp(middle + half):.3f}]"
-
-
 def _commit(checkout: Path) -> str:
     told = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
+        ["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"], check=True, stdout=subprocess.PIPE, text=True
     )
     return told.stdout.strip()
 
 
 def serve() -> None:
-    """Answer on stdout what is asked on stdin: of a sum that is described, or of the last one so many calls anew."""
+    """Answer on stdout what is asked on stdin: of a sum that is described, or of the last one so many calls anew.
+
+    It runs in either checkout, so it uses only what both have.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "form" in question:
+            training = question.pop("training")
+            layer, tensors = placed(**question)
+        print(timed(layer, tensors, question.get("repeats", 3), training=training), flush=True)
+
+
+def placed(form: str, rows: int, width: int, rank: int) -> tuple[Any, list[torch.Tensor]]:
+    """The last sum of a stream, and its tensors: x, f, the output's gradient and the earlier inputs."""
     import torch
     from torch import nn
 
     import laurel_cli as laurel
     from laurel_cli.laurel.addition import LearnedSum
 
-    torch.set_num_threads(1)
-
     class Block(nn.Module):
-        def __init__(self, width: int) -> None:
+        def __init__(self) -> None:
             super().__init__()
             self.map = nn.Linear(width, width)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + self.map(x)
 
-    layer, tensors, training = nn.Identity(), [torch.zeros(())], False
-    for line in sys.stdin:
-        question = json.loads(line)
-        if "form" in question:
-            form, width, training = question["form"], question["width"], question["training"]
-            spec = laurel.Spec.parse(form, rank=question["rank"] or 1, lags=LAGS)
-            model = laurel.apply(nn.Sequential(*(Block(width) for _ in range(LAGS + 1))), spec, torch.randn(2, width))
-            with torch.no_grad():
-                for parameter in laurel.parameters(model):
-                    parameter.add_(0.1 * torch.rand_like(parameter))
-            layer = [module for module in model.modules() if isinstance(module, LearnedSum)][-1]
-            assert layer.skip == 0
-            layer.schedule = None
-            tensors = [torch.randn(question["rows"], width) for _ in range(LAGS + 2 if "pa" in form else 3)]
-        tensors = [tensor.detach().clone().requires_grad_(training) for tensor in tensors]
-        x, f, dy, *earlier = tensors
-        dy = dy.detach()
-        layer.past = lambda make, call, most, earlier=earlier: [make([]), *earlier][:most]
-        wanted = [x, f, *earlier, *layer.parameters()]
+    spec = laurel.Spec.parse(form, rank=rank or 1, lags=LAGS)
+    model = laurel.apply(nn.Sequential(*(Block() for _ in range(LAGS + 1))), spec, torch.randn(2, width))
+    with torch.no_grad():
+        for parameter in laurel.parameters(model):
+            parameter.add_(0.1 * torch.rand_like(parameter))
+    layer = [module for module in model.modules() if isinstance(module, LearnedSum)][-1]
+    assert layer.skip == 0
+    layer.schedule = None
+    return layer, [torch.randn(rows, width) for _ in range(LAGS + 2 if "pa" in form else 3)]
 
-        def call(
-            layer: Any = layer, x: Any = x, f: Any = f, dy: Any = dy, wanted: Any = wanted, training: bool = training
-        ) -> None:
-            with torch.set_grad_enabled(training):
-                y = layer(x, f)
-                if training:
-                    torch.autograd.grad(y, wanted, dy)
 
+def timed(layer: Any, tensors: list[torch.Tensor], repeats: int, *, training: bool) -> float:
+    """Seconds of a call, with copies of the tensors, which lie elsewhere."""
+    import torch
+
+    x, f, dy, *earlier = (tensor.clone().requires_grad_(training) for tensor in tensors)
+    dy = dy.detach()
+    layer.past = lambda make, call, most: [make([]), *earlier][:most]
+    wanted = [x, f, *earlier, *layer.parameters()]
+
+    def call() -> None:
+        with torch.set_grad_enabled(training):
+            y = layer(x, f)
+            if training:
+                torch.autograd.grad(y, wanted, dy)
+
+    call()
+    began = time.perf_counter()
+    for _ in range(repeats):
         call()
-        began = time.perf_counter()
-        for _ in range(question.get("repeats", 3)):
-            call()
-        print((time.perf_counter() - began) / question.get("repeats", 3), flush=True)
+    return (time.perf_counter() - began) / repeats
 
 
 if __name__ == "__main__":

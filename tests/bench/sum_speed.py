@@ -174,7 +174,7 @@ def _steps(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> Ite
             print(found[-1], file=sys.stderr, flush=True)
         for arm in [arm for arm in (*STEPS, "naive+1", "again") if arm in found[0]]:
             columns = [arm, f"{arm}, folded"] if asked.compile else [f"{arm}, plain", arm, f"{arm}, folded"]
-            cells = [_interval([one[each] for one in found]) if each in found[0] else "-" for each in columns]
+            cells = [interval([math.log(one[each]) for one in found]) if each in found[0] else "-" for each in columns]
             yield f"| {'the baseline ' if arm == 'again' else ''}{arm} | {' | '.join(cells)} |"
 
 
@@ -211,13 +211,18 @@ def _ratios(device: Device, dtype: torch.dtype, asked: argparse.Namespace) -> di
     return {arm: median(a / b for a, b in zip(own, base[arm], strict=True)) for arm, own in times.items()}
 
 
-def _interval(ratios: list[float]) -> str:
-    """Geometric mean over processes and its 95 % interval, Student's of the logarithms."""
-    logs = [math.log(one) for one in ratios]
+def interval(logs: list[float]) -> str:
+    """Geometric mean of ratios, whose logarithms are given, and its 95 % interval: Student's, where there are two."""
     if len(logs) < 2:
-        return f"{ratios[0]:.3f}"
-    middle, half = mean(logs), stdev(logs) / math.sqrt(len(logs)) * stats.t.ppf(0.975, len(logs) - 1)
-    return f"{math.exp(middle):.3f} [{math.exp(middle - half):.3f}, {math.exp(middle + half):.3f}]"
+        return f"{math.exp(logs[0]):.3f}"
+    low, high = bounds(logs)
+    return f"{math.exp(mean(logs)):.3f} [{math.exp(low):.3f}, {math.exp(high):.3f}]"
+
+
+def bounds(logs: list[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean, Student's, of two figures or more."""
+    half = stdev(logs) / math.sqrt(len(logs)) * float(stats.t.ppf(0.975, len(logs) - 1))
+    return mean(logs) - half, mean(logs) + half
 
 
 def said(more: dict[str, int]) -> str:
