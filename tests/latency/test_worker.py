@@ -52,7 +52,9 @@ NAMES = ["baseline", "copy", "naive+1", "rw", "lr@2"]
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    # It would hold for the rest of this process: what later tests fork would end at once.
+    monkeypatch.setattr("laurel_cli.models.guard.keep_apart", lambda tell: None)
     path = tmp_path / "models.py"
     path.write_text(MODELS)
     work = {"mode": "infer", "dtype": "float32", "compile": False, "channels_last": False}
