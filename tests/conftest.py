@@ -23,10 +23,17 @@ READ_AS_IT_RUNS = re.compile(r"LAUREL_\w+|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TER
 MAIN = Path(laurel_cli.__file__).with_name("__main__.py")
 
 
-def pytest_collection_finish() -> None:
-    """What the modules of all tests have imported is never garbage: no collection of a test looks at it again."""
+def pytest_sessionstart() -> None:
+    """What the modules of all tests import is never garbage: nothing looks for any while they are collected."""
+    gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Nor does a collection of garbage in a test look at it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
