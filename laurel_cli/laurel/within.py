@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from laurel_cli.laurel import scaled_map
+from laurel_cli.laurel.fast import HOOKS
 from laurel_cli.laurel.history import is_copied_alone
 from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
 
@@ -78,16 +79,26 @@ class Scaled:
 
     The layer asks by `did` whether it was, and applies a itself otherwise. Where it is no longer `active` it changes
     nothing: as soon as an adapter, say, copies the layer or the module alone, to stand beside the first one, a is a
-    factor of f in the sum again, whichever of the two is called.
+    factor of f in the sum again, whichever of the two is called. So it is while somebody has hooks on a module that
+    makes f or hands it on: they see f, and what they make of it is multiplied with a.
 
     Args:
         module: a norm, a linear map or a convolution.
         layer: whose a it is.
         axes: names of the module's parameters, each with the axis along which a vector a lies, None for a number.
+        passing: the modules whose calls make f or hand it on, this one among them.
     """
 
-    def __init__(self, module: nn.Module, layer: LaurelLayer, axes: Mapping[str, int | None]) -> None:
-        self.module, self.layer, self.axes = module, layer, dict(axes)
+    passing: tuple[nn.Module, ...] = ()
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layer: LaurelLayer,
+        axes: Mapping[str, int | None],
+        passing: Sequence[nn.Module] = (),
+    ) -> None:
+        self.module, self.layer, self.axes, self.passing = module, layer, dict(axes), tuple(passing)
         self.active, self._marks = True, _CalledHere()
 
     def did(self) -> bool:
@@ -98,7 +109,7 @@ class Scaled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
-        if not self.active:
+        if not self.active or as_at_first(self, self._is_seen()):
             return type(self.module).forward(self.module, *args, **kwargs)
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True
@@ -109,6 +120,15 @@ class Scaled:
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
 
+    def _is_seen(self) -> bool:
+        """Whether a hook would see a f."""
+        for module in self.passing:
+            own = vars(module)
+            for hooks in HOOKS:
+                if own[hooks]:
+                    return True
+        return False
+
     def _is_whole(self) -> bool:
         """Whether all that the module adds up is multiplied."""
         return self.axes.keys() >= {name for name, _ in self.module.named_parameters(recurse=False)}
@@ -118,11 +138,13 @@ class Scaled:
         if is_copied_alone(memo):
             copied.active = False
             copied.module = memo.get(id(self.module), self.module)
+            copied.passing = tuple(memo.get(id(one), one) for one in self.passing)
             if id(self.layer) in memo:  # its copy may be called instead, with an a of its own
                 self.active = False
             return copied
         copied.active = self.active
         copied.module, copied.layer = copy.deepcopy(self.module, memo), copy.deepcopy(self.layer, memo)
+        copied.passing = tuple(copy.deepcopy(one, memo) for one in self.passing)
         return copied
 
 

@@ -272,3 +272,48 @@ def test_a_reentrant_checkpoint_that_cannot_know_is_refused_in_words() -> None:
     x = given().requires_grad_()
     with pytest.raises(RuntimeError, match="use_reentrant=False"):
         other.train()(x).square().sum().backward()
+
+
+@pytest.mark.parametrize("stack", [Net, Checkpointing])
+def test_hooks_see_the_branch_as_it_was(stack: type[nn.Module]) -> None:
+    """Put on afterwards, on the last map or on what holds it; what they make of f is multiplied with a as well."""
+    model = learned(stack().double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    name = next(n for n, m in other.named_modules() if "forward" in vars(m))
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    paths = [name, *([name.rpartition(".")[0]] if stack is Checkpointing else [])]
+    for path in paths:
+        seen: list[list[Tensor]] = [[], []]
+        for one, kept in zip((model, other), seen, strict=True):
+            hooked = one.get_submodule(path)
+            hooks = [
+                hooked.register_forward_hook(lambda *call, kept=kept: kept.append(call[-1])),
+                hooked.register_full_backward_hook(lambda *call, kept=kept: kept.append(call[-1][0])),
+                hooked.register_forward_hook(lambda *call: call[-1] + 1),
+            ]
+            total = one(x)
+            total.sin().sum().backward()
+            kept += [total, *(p.grad for p in one.parameters() if p.grad is not None)]
+            one.zero_grad()
+            for hook in hooks:
+                hook.remove()
+        assert len(seen[0]) == len(seen[1])
+        for theirs, ours in zip(*seen, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(other(x), model(x))
+    assert all(layer.a_is_within for layer in laurel_layers(other).values())
+
+
+def test_a_hook_that_is_gone_when_the_branch_is_run_again() -> None:
+    model = learned(Checkpointing().double(), "rw", given())
+    other = copy.deepcopy(model)
+    laurel.fold_training(other, given())
+    name = next(n for n, m in other.named_modules() if "forward" in vars(m))
+    hook = other.get_submodule(name).register_forward_hook(lambda *call: None)
+    total = other(given())
+    hook.remove()
+    ours = torch.autograd.grad(total.sin().sum(), list(other.parameters()))
+    theirs = torch.autograd.grad(model(given()).sin().sum(), list(model.parameters()))
+    for one, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, expected)
