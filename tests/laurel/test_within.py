@@ -281,7 +281,7 @@ def test_hooks_see_the_branch_as_it_was(stack: type[nn.Module]) -> None:
     other = copy.deepcopy(model)
     assert all(one.branch for one in laurel.fold_training(other, given()).connections)
     name = next(n for n, m in other.named_modules() if "forward" in vars(m))
-    x = torch.randn(3, 5, D, dtype=torch.float64)
+    x = torch.randn(3, 5, D, dtype=torch.float64, requires_grad=True)
     paths = [name, *([name.rpartition(".")[0]] if stack is Checkpointing else [])]
     for path in paths:
         seen: list[list[Tensor]] = [[], []]
