@@ -6,6 +6,7 @@ one that the command would have had.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
@@ -38,7 +39,20 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         code = _guarded(argv)
     except KeyboardInterrupt:  # a second Ctrl-C while the first is being reported
         code = INTERRUPTED
-    sys.exit(stdio.close() or code)
+    code = stdio.close() or code
+    if (whole_number(os.environ.get("WORLD_SIZE", "")) or 1) > 1:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End one of the processes that torchrun started: threads of its group, which C++ finds running while Python ends,
+    would abort it now and then, and torchrun would call what was stopped, or done, a crash.
+    """
+    atexit._run_exitfuncs()
+    stdio.close()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _guarded(argv: list[str]) -> int:

@@ -209,6 +209,18 @@ def test_what_others_print_never_reaches_stdout(run_planted):
     assert "a warning" in run_planted(noise, "--debug").stderr
 
 
+@pytest.mark.parametrize(("processes", "code"), [("1", -signal.SIGABRT), ("2", 0)])
+def test_a_process_of_several_ends_before_threads_of_its_group_can_abort_it(laurel_env, tmp_path, processes, code):
+    """As was seen of one in eight: gloo's thread let go of a Python object while Python ended."""
+    abort = "import ctypes; libc = ctypes.CDLL(None); libc.__cxa_atexit(libc.abort, None, None)"
+    (tmp_path / "sitecustomize.py").write_text(abort)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [laurel_env.get("PYTHONPATH")])])
+    env = laurel_env | {"PYTHONPATH": paths, "WORLD_SIZE": processes}
+    command = [sys.executable, "-m", "laurel_cli", "--version"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "laurel 0.1.0\n")
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_has_its_code_and_no_traceback(laurel_env, sent, code):
     for words in ((), ("--format", "json")):
