@@ -16,6 +16,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from laurel_cli.laurel.fast import HOOKS
 from laurel_cli.models.tensors import held
 from laurel_cli.residual.graph import Node, Trace
 from laurel_cli.residual.operators import CONVOLUTIONS, VIEWS
@@ -28,7 +29,6 @@ HOMOGENEOUS = {"relu", "relu_", "leaky_relu", "leaky_relu_"}  # h(a x) = a h(x) 
 BATCH_NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
 LAST_NORMS = {"native_layer_norm", "_fused_rms_norm", "rms_norm"}
 MATRIX_PRODUCTS = {"addmm", "mm"}
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 SEVERAL = "what its branch's last map makes is read by something else too"
 KEPT = "what its branch's last map makes is returned by the model, or kept by it"

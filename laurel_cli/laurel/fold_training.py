@@ -11,7 +11,7 @@ the sum.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -28,7 +28,7 @@ from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
 from laurel_cli.laurel.layers import LaurelLayer
-from laurel_cli.laurel.within import Scaled, unfold_training
+from laurel_cli.laurel.within import Place, Scaled, unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs, as_inputs
@@ -55,11 +55,10 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
 
     What it computes and what its parameters learn is held against the model as it was: in training mode on these
     inputs, in eval mode on changed ones. `unfold_training` takes it back; `fold` and `remove` do that themselves.
-    Where another module stands in the place of one that was to multiply its weights with a (a norm was converted), a is
-    a factor of f again; as where the layer, or such a module, is copied alone, as peft does for `modules_to_save`, and
-    while such a module, or one that it stands in, has hooks: these see f. What keeps such a module and adds to it, as
-    peft's LoRA does, comes first: a would miss what is added. `nn.DataParallel` copies modules so that a copy would
-    read the first device's a: it fails; DistributedDataParallel works.
+    Where another module stands in the place of one that was to multiply its weights with a (a norm was converted, an
+    adapter wraps a map), a is a factor of f again; as where the layer, or such a module, is copied alone, as peft does
+    for `modules_to_save`, and while such a module, or one that it stands in, has hooks: these see f. `nn.DataParallel`
+    copies modules so that a copy would read the first device's a: it fails; DistributedDataParallel works.
 
     Args:
         model: with LAuReL in its place, not wrapped, its coefficients learning.
@@ -119,23 +118,26 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
             owner, _, name = target.name.rpartition(".")
             axes[owner][name] = target.axis
         modules = {owner: model.get_submodule(owner) for owner in axes}
-        passing = list(dict.fromkeys(one for owner in axes for one in _passing(model, path, owner)))
-        layer.within = tuple(Scaled(modules[owner], layer, own, passing) for owner, own in axes.items())
+        layer.within = tuple(
+            Scaled(modules[owner], layer, own, _places(model, path, owner)) for owner, own in axes.items()
+        )
         for one in layer.within:
             vars(one.module)["forward"] = one
 
 
-def _passing(model: nn.Module, layer: str, owner: str) -> Iterator[nn.Module]:
-    """The modules that may hand on what `owner` makes to the sum of `layer`: those that it stands in, up to the one
+def _places(model: nn.Module, layer: str, owner: str) -> list[Place]:
+    """Of the modules that may hand on what `owner` makes to the sum of `layer`: those that it stands in, up to the one
     that both stand in, and what beside these has no weights, such as dropout.
     """
     names = owner.split(".")
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, layer.split("."), strict=False)))
-    for depth in range(common, len(names)):
-        around = model.get_submodule(".".join(names[:depth]))
-        for name, child in around.named_children():
-            if name == names[depth] or next(child.parameters(), None) is None:
-                yield child
+    holders = [(model.get_submodule(".".join(names[:depth])), names[depth]) for depth in range(common, len(names))]
+    return [
+        Place(holder, name, child)
+        for holder, inner in holders
+        for name, child in holder.named_children()
+        if name == inner or next(child.parameters(), None) is None
+    ]
 
 
 def _missed(model: nn.Module, ways: Mapping[str, Way], passes: Sequence[Inputs]) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from laurel_cli.laurel import scaled_map
-from laurel_cli.laurel.fast import HOOKS
+from laurel_cli.laurel.fast import HOOKS, watched
 from laurel_cli.laurel.history import is_copied_alone
 from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
 
@@ -67,6 +69,8 @@ def came_with_a(layer: LaurelLayer) -> bool:
             which pass it is a part runs the sum again, without the branch.
     """
     did = [one.did() for one in layer.within]
+    if not stands(layer):  # what was called was so before it was replaced
+        did = [False] * len(did)
     if any(did) and not all(did):
         raise RuntimeError(PARTLY)
     if not any(did) and is_recomputed_blindly() and not open_regions() and layer.a_is_within:  # the last time
@@ -74,31 +78,65 @@ def came_with_a(layer: LaurelLayer) -> bool:
     return as_at_first(layer, all(did))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a module stood when a was folded: `holder.name`."""
+
+    holder: nn.Module
+    name: str
+    module: nn.Module
+
+    def is_as_it_was(self) -> bool:
+        """Whether it stands there still, with a's `forward` or its own, and nobody has hooks on it."""
+        own = vars(self.module)
+        if self.holder._modules.get(self.name) is not self.module or type(own.get("forward", None)) not in OURS:
+            return False
+        for hooks in HOOKS:  # noqa: SIM110 - see `fast.are_alike`
+            if own[hooks]:
+                return False
+        return True
+
+    def copy(self, memo: dict[int, Any]) -> Place:
+        """The same in a copied model, of which `memo` knows the modules."""
+        return Place(memo.get(id(self.holder), self.holder), self.name, memo.get(id(self.module), self.module))
+
+
+def stands(layer: LaurelLayer) -> bool:
+    """Whether the modules that make f of `layer`, or hand it on, are those that a was folded into, and no hook sees
+    what they make. Otherwise a is a factor of f in the sum: whatever adds to f, or looks at it, does so before.
+    """
+    if _has_any_global_hook() and not watched():
+        return False
+    for one in layer.within:
+        for place in one.places:
+            if not place.is_as_it_was():
+                return False
+    return True
+
+
 class Scaled:
     """Stands for a module's `forward`: the same, with some of its parameters multiplied with a layer's a.
 
     The layer asks by `did` whether it was, and applies a itself otherwise. Where it is no longer `active` it changes
     nothing: as soon as an adapter, say, copies the layer or the module alone, to stand beside the first one, a is a
-    factor of f in the sum again, whichever of the two is called. So it is while somebody has hooks on a module that
-    makes f or hands it on: they see f, and what they make of it is multiplied with a.
+    factor of f in the sum again, whichever of the two is called. So it is while another module stands in one of the
+    `places`, or a hook is on one there.
 
     Args:
         module: a norm, a linear map or a convolution.
         layer: whose a it is.
         axes: names of the module's parameters, each with the axis along which a vector a lies, None for a number.
-        passing: the modules whose calls make f or hand it on, this one among them.
+        places: of the modules whose calls make f or hand it on, this one among them.
     """
-
-    passing: tuple[nn.Module, ...] = ()
 
     def __init__(
         self,
         module: nn.Module,
         layer: LaurelLayer,
         axes: Mapping[str, int | None],
-        passing: Sequence[nn.Module] = (),
+        places: Sequence[Place] = (),
     ) -> None:
-        self.module, self.layer, self.axes, self.passing = module, layer, dict(axes), tuple(passing)
+        self.module, self.layer, self.axes, self.places = module, layer, dict(axes), tuple(places)
         self.active, self._marks = True, _CalledHere()
 
     def did(self) -> bool:
@@ -109,7 +147,7 @@ class Scaled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
-        if not self.active or as_at_first(self, self._is_seen()):
+        if not self.active or not as_at_first(self, stands(self.layer)):
             return type(self.module).forward(self.module, *args, **kwargs)
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True
@@ -120,15 +158,6 @@ class Scaled:
         own = {name: _scaled(getattr(self.module, name), a, axis) for name, axis in self.axes.items()}
         return type(self.module).forward(_With(self.module, own), *args, **kwargs)
 
-    def _is_seen(self) -> bool:
-        """Whether a hook would see a f."""
-        for module in self.passing:
-            own = vars(module)
-            for hooks in HOOKS:
-                if own[hooks]:
-                    return True
-        return False
-
     def _is_whole(self) -> bool:
         """Whether all that the module adds up is multiplied."""
         return self.axes.keys() >= {name for name, _ in self.module.named_parameters(recurse=False)}
@@ -138,14 +167,18 @@ class Scaled:
         if is_copied_alone(memo):
             copied.active = False
             copied.module = memo.get(id(self.module), self.module)
-            copied.passing = tuple(memo.get(id(one), one) for one in self.passing)
+            copied.places = tuple(one.copy(memo) for one in self.places)
             if id(self.layer) in memo:  # its copy may be called instead, with an a of its own
                 self.active = False
             return copied
         copied.active = self.active
         copied.module, copied.layer = copy.deepcopy(self.module, memo), copy.deepcopy(self.layer, memo)
-        copied.passing = tuple(copy.deepcopy(one, memo) for one in self.passing)
+        copy.deepcopy([(place.holder, place.module) for place in self.places], memo)
+        copied.places = tuple(one.copy(memo) for one in self.places)
         return copied
+
+
+OURS = (type(None), Scaled)  # what a module's own `forward` may be; whatever else it is may add to f
 
 
 class _Called:

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import laurel_cli as laurel
-from laurel_cli.errors import ModelError
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.within import Scaled
-from tests.laurel.test_fold import D, Net, given, learned
+from tests.laurel.test_fold import Block, D, Net, given, learned
 
 
 def folded(spec: str = "rw+lr@2") -> tuple[nn.Module, nn.Module]:
@@ -44,15 +43,14 @@ def test_modules_whose_forward_accelerate_wraps_afterwards() -> None:
 
 
 def test_modules_whose_forward_is_wrapped_by_a_function() -> None:
-    """A function is not copied with its module: a copy calls the first one's weights, and `fold` says so."""
+    """A function is not copied with its module: a copy calls the first one's weights, without a."""
     model, other = folded()
     forward = other.blocks[0].down.forward
     other.blocks[0].down.forward = lambda x: forward(x)
     x = torch.randn(3, 5, D, dtype=torch.float64)
     expected = model(x)
     torch.testing.assert_close(other(x), expected)
-    with pytest.raises(ModelError, match="does not compute what the model computes"):
-        laurel.fold(other, given())
+    torch.testing.assert_close(laurel.fold(other, given())(x), expected)
     torch.testing.assert_close(laurel.unfold_training(other)(x), expected)
     torch.testing.assert_close(laurel.remove(other)(x), laurel.remove(model)(x))
 
@@ -161,20 +159,30 @@ def test_a_table_whose_gradient_is_sparse() -> None:
     assert all(one.branch for one in laurel.fold_training(model, ids).connections)
 
 
-def test_threads_that_run_one_model_do_not_hear_of_each_other() -> None:
-    model, other = folded()
+class Meeting(nn.Module):
+    """Both threads come here between the map that holds a and the sum, once there is a barrier."""
+
+    barrier: threading.Barrier | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.barrier is not None:
+            self.barrier.wait(20)
+        return x
+
+
+class Waiting(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = Meeting()
+
+
+def test_threads_that_run_one_model_do_not_hear_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = learned(Net(block=Waiting).double(), "rw+lr@2", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
     inputs = [torch.randn(3, 5, D, dtype=torch.float64) for _ in range(4)]
-    barrier = threading.Barrier(2)
-
-    class Waiting(nn.Module):
-        """Both threads come here between the map that holds a and the sum."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            barrier.wait(20)
-            return x
-
-    for block in other.blocks:
-        block.drop = Waiting()
+    expected = [model(x) for x in inputs]
+    monkeypatch.setattr(Meeting, "barrier", threading.Barrier(2))
 
     def run(two: list[Tensor]) -> list[Tensor]:
         with torch.no_grad():
@@ -182,8 +190,9 @@ def test_threads_that_run_one_model_do_not_hear_of_each_other() -> None:
 
     with ThreadPoolExecutor(2) as threads:
         found = [y for some in threads.map(run, (inputs[:2], inputs[2:])) for y in some]
-    for x, y in zip(inputs, found, strict=True):
-        torch.testing.assert_close(y, model(x))
+    for y, its in zip(found, expected, strict=True):
+        torch.testing.assert_close(y, its)
+    assert all(layer.a_is_within for layer in laurel_layers(other).values())
 
 
 @pytest.mark.parametrize("name", ["laurel0", "down", "both"])
@@ -317,3 +326,87 @@ def test_a_hook_that_is_gone_when_the_branch_is_run_again() -> None:
     theirs = torch.autograd.grad(model(given()).sin().sum(), list(model.parameters()))
     for one, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, expected)
+
+
+class Adapter(nn.Module):
+    """What peft's LoRA and others do: the module, and something that is added to what it makes."""
+
+    def __init__(self, base: nn.Module, hidden: bool) -> None:
+        super().__init__()
+        self.more = nn.Linear(2 * D, D, bias=False, dtype=torch.float64)
+        nn.init.constant_(self.more.weight, 0.1)
+        self.kept = [base] if hidden else nn.ModuleList([base])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kept[0](x) + self.more(x)
+
+
+def adapted(block: nn.Module, how: str) -> None:
+    if how == "forward":
+        forward = block.down.forward
+        block.down.forward = lambda x: forward(x) + 0.1 * x.sum(-1, keepdim=True)
+    else:
+        block.down = Adapter(block.down, hidden=how == "hidden")
+
+
+@pytest.mark.parametrize("how", ["module", "hidden", "forward"])
+def test_what_an_adapter_adds_to_a_map_is_multiplied_with_a(how: str) -> None:
+    model, other = folded()
+    for one in (model, other):
+        adapted(one.blocks[1], how)
+    found = [torch.autograd.grad(one(given()).sin().sum(), list(one.parameters())) for one in (model, other)]
+    torch.testing.assert_close(other(given()), model(given()))
+    for its, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, its)
+
+
+def test_a_map_that_is_called_without_its_sum_and_then_replaced() -> None:
+    model, other = folded()
+    other.blocks[1].down(torch.randn(3, 2 * D, dtype=torch.float64))
+    for one in (model, other):
+        one.blocks[1].down = copy.deepcopy(model.blocks[0].down)
+    torch.testing.assert_close(other(given()), model(given()))
+
+
+class Squashing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+
+def test_what_comes_to_stand_between_a_map_and_its_sum() -> None:
+    model, other = folded()
+    for one in (model, other):
+        one.blocks[1].drop = Squashing()
+    torch.testing.assert_close(other(given()), model(given()))
+
+
+def test_hooks_of_all_modules_see_the_branch_as_it_was() -> None:
+    model, other = folded()
+    seen: list[list[Tensor]] = [[], []]
+    for one, kept in zip((model, other), seen, strict=True):
+        hook = nn.modules.module.register_module_forward_hook(lambda *call, kept=kept: kept.append(call[-1]))
+        one(given())
+        hook.remove()
+    for its, ours in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, its)
+    torch.testing.assert_close(other(given()), model(given()))
+
+
+class Parts(nn.Module):
+    """A branch whose last weights lie in two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(D, D), nn.Linear(D, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.one(x) + self.two(x))
+
+
+def test_of_several_modules_that_hold_a_one_has_a_hook() -> None:
+    model = learned(nn.Sequential(Parts(), Parts()).double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(len(one.branch) == 4 for one in laurel.fold_training(other, given()).connections)
+    for one in (model, other):
+        one[0].two.register_forward_hook(lambda module, given, made: made + 1)
+    torch.testing.assert_close(other(given()), model(given()))
