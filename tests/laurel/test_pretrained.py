@@ -176,6 +176,20 @@ def test_commands_read_the_configuration_as_the_model_s_own(tmp_path: Path) -> N
     assert laurel_cli.load(f"hf:{tmp_path}").module.config.n_embd == 16
 
 
+def test_a_module_that_two_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package is reloaded before the module is imported."""
+    (tmp_path / "late_three.py").write_text("value = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done: list[str] = []
+    finders = list(sys.meta_path)
+    for name in ("first", "second"):
+        when_imported("late_three", lambda name=name: done.append(name))
+    __import__("late_three")
+    assert sorted(done) == ["first", "second"]
+    assert list(sys.meta_path) == finders
+    del sys.modules["late_three"]
+
+
 def test_something_is_done_once_a_module_has_been_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "late_one.py").write_text("value = 1\n")
     (tmp_path / "late_two.py").write_text("import late_one\nraise RuntimeError('not yet')\n")
