@@ -42,7 +42,7 @@ class Projected:
             return None
         if not fast.is_plain(down, self.x) or down.weight is not self.weights[lag]:
             return None
-        if (_version(self.x), _version(down.weight)) != (self.versions[0], self.versions[1 + lag]):
+        if (self.x._version, down.weight._version) != (self.versions[0], self.versions[1 + lag]):
             return None
         return self.products[lag]
 
@@ -67,8 +67,10 @@ def projected(x: Tensor, call: Call | None, *, last: bool) -> Tensor | Projected
     if len(maps) < 2 or None in maps or not all(_is_usual(one, x, last=last) for one in maps):
         return x
     weights = tuple(one.weight for one in maps)
+    if any(one.is_inference() for one in (x, *weights)):  # nothing counts what is written to them
+        return x
     products = _Stacked.apply(maps, -1 if last else 1, x, *weights) if recorded else fast.narrow_at_once(maps, x)
-    return Projected(x, weights, products, tuple(map(_version, (x, *weights))), recorded)
+    return Projected(x, weights, products, tuple(one._version for one in (x, *weights)), recorded)
 
 
 class _Stacked(torch.autograd.Function):
@@ -97,11 +99,6 @@ class _Stacked(torch.autograd.Function):
             for number, one in zip(read, every, strict=True):
                 of_weights[number] = one.view_as(weights[number]) if wanted[number] else None
         return None, None, dx, *of_weights
-
-
-def _version(tensor: Tensor) -> int:
-    """Counts what was written to a tensor; those of inference mode, whose writes nothing counts, are all at 0."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _map(layer: Any, lag: int, *, last: bool) -> Any:
