@@ -27,7 +27,7 @@ CONFIG = "config.json"  # what `save_pretrained` writes beside the weights
 def load(
     reference: str,
     *,
-    batch: int = 1,
+    batch: int | None = None,
     seq_len: int | None = None,
     image_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -45,7 +45,7 @@ def load(
         reference: `resnet50`, `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `hf:ORG/NAME`, `shape:NAME`,
             `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`; or a folder with weights that `laurel convert` or
             `train-proxy --keep-weights` wrote.
-        batch: samples in the example inputs.
+        batch: samples in the example inputs; 1 by default, of a folder as many as it was made with.
         seq_len: tokens a sample; 128 at most by default.
         image_size: pixels along each side of an image.
         input_shape: shape of the one input, e.g. (1, 3, 224, 224); without the batch, (3, 224, 224), `batch` leads.
@@ -64,7 +64,7 @@ def load(
     asked: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": input_shape}
     asked |= {"inputs": inputs, "model_args": model_args}
     if not os.path.isfile(Path(reference, keep.DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
-        return load_named(reference, **asked)
+        return load_named(reference, **asked | ({"batch": 1} if batch is None else {}))
     folder = Path(reference)
     built = keep.built(folder)
     if runs_users_code(built["reference"]):
@@ -74,8 +74,7 @@ def load(
             "Build the model and call restore(model, folder).",
         )
     home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
-    usual = {"batch": 1}  # of the others no number goes without saying
-    given = {name: value for name, value in asked.items() if value not in (None, (), [], {}, usual.get(name))}
+    given = {name: value for name, value in asked.items() if value not in (None, (), [], {})}
     options = _together(built["options"], given)
     opened = load_named(home, **_shaped(options))
     build = partial(_again, opened, folder, built)

@@ -28,7 +28,7 @@ from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
 from laurel_cli.laurel.layers import LaurelLayer
-from laurel_cli.laurel.within import Place, Scaled, unfold_training
+from laurel_cli.laurel.within import Occupant, Scaled, unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs, as_inputs
@@ -125,7 +125,7 @@ def _put(model: nn.Module, ways: Mapping[str, Way]) -> None:
             vars(one.module)["forward"] = one
 
 
-def _places(model: nn.Module, layer: str, owner: str) -> list[Place]:
+def _places(model: nn.Module, layer: str, owner: str) -> list[Occupant]:
     """Of the modules that may hand on what `owner` makes to the sum of `layer`: those that it stands in, up to the one
     that both stand in, and what beside these has no weights, such as dropout.
     """
@@ -133,7 +133,7 @@ def _places(model: nn.Module, layer: str, owner: str) -> list[Place]:
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, layer.split("."), strict=False)))
     holders = [(model.get_submodule(".".join(names[:depth])), names[depth]) for depth in range(common, len(names))]
     return [
-        Place(holder, name, child)
+        Occupant(holder, name, child)
         for holder, inner in holders
         for name, child in holder.named_children()
         if name == inner or next(child.parameters(), None) is None

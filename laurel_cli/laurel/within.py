@@ -79,8 +79,8 @@ def came_with_a(layer: LaurelLayer) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module stood when a was folded: `holder.name`."""
+class Occupant:
+    """The module that stood in a place, `holder.name`, when a was folded."""
 
     holder: nn.Module
     name: str
@@ -96,9 +96,9 @@ class Place:
                 return False
         return True
 
-    def copy(self, memo: dict[int, Any]) -> Place:
+    def copy(self, memo: dict[int, Any]) -> Occupant:
         """The same in a copied model, of which `memo` knows the modules."""
-        return Place(memo.get(id(self.holder), self.holder), self.name, memo.get(id(self.module), self.module))
+        return Occupant(memo.get(id(self.holder), self.holder), self.name, memo.get(id(self.module), self.module))
 
 
 def stands(layer: LaurelLayer) -> bool:
@@ -134,7 +134,7 @@ class Scaled:
         module: nn.Module,
         layer: LaurelLayer,
         axes: Mapping[str, int | None],
-        places: Sequence[Place] = (),
+        places: Sequence[Occupant] = (),
     ) -> None:
         self.module, self.layer, self.axes, self.places = module, layer, dict(axes), tuple(places)
         self.active, self._marks = True, _CalledHere()

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import laurel_cli
 from laurel_cli.errors import ModelError, RecordError
+from laurel_cli.laurel.convert import convert
+from laurel_cli.laurel.spec import Spec
 
 SOURCE = """
 import torch
@@ -41,6 +43,13 @@ def resnet(tmp_path):
         torch.nn.init.normal_(parameter, std=0.05)
     save_file(model.state_dict(), tmp_path / "trained.safetensors")
     return model, torch.randn(2, 3, 64, 64)
+
+
+def test_a_folder_is_opened_with_the_batch_that_is_asked_for(resnet, tmp_path):
+    options = {"batch": 2, "image_size": 64, "model_args": {"num_classes": 10}}
+    convert("resnet18", tmp_path / "trained.safetensors", Spec(rw=True), tmp_path / "made", options=options)
+    shapes = [laurel_cli.load(str(tmp_path / "made"), **asked).inputs.args[0].shape for asked in ({}, {"batch": 1})]
+    assert shapes == [(2, 3, 64, 64), (1, 3, 64, 64)]
 
 
 def test_the_function_is_kept_and_the_folder_opens(resnet, laurel, tmp_path, monkeypatch):
