@@ -37,8 +37,8 @@ def with_laurel(stirred: bool = True) -> Any:
     return model
 
 
-def lora(**options: Any) -> Any:
-    return peft.LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, r=2, init_lora_weights=False, **options)
+def lora(modules: Any = ("c_attn",), **options: Any) -> Any:
+    return peft.LoraConfig(target_modules=[*modules], fan_in_fan_out=True, r=2, init_lora_weights=False, **options)
 
 
 def adapted(model: Any, **options: Any) -> Any:
@@ -61,6 +61,24 @@ def test_an_adapter_on_a_model_with_laurel_freezes_it() -> None:
     train(adapted(model))
     assert not any(parameter.requires_grad for parameter in parameters(model))
     assert all(torch.equal(a, b) for a, b in zip(parameters(model), before, strict=True))
+
+
+def test_what_an_adapter_adds_to_a_folded_map_is_multiplied_with_a() -> None:
+    """The last maps of both branches are adapted, after `fold_training`; merged, they are folded again."""
+    model = with_laurel()
+    folded = copy.deepcopy(model)
+    assert all(one.branch for one in fold_training(folded, {"input_ids": IDS}).connections)
+    both = []
+    for one in (model, folded):
+        torch.manual_seed(1)
+        both.append(adapted(one, modules=["c_proj"]))
+    for _ in range(2):
+        torch.testing.assert_close(both[1](IDS).logits, both[0](IDS).logits)
+        for one in both:
+            train(one)
+    plain, ours = (one.merge_and_unload() for one in both)
+    torch.testing.assert_close(ours(IDS).logits, plain(IDS).logits)
+    assert all(layer.a_is_within for layer in laurel_layers(ours).values())
 
 
 def test_laurel_is_trained_and_saved_in_the_adapter_where_asked(tmp_path: Path) -> None:
