@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,23 @@ class Deployed:
 
 
 class _Tensors(nn.Module):
-    """A model that returns its tensors alone, so that who opens the file needs no class of the model's."""
+    """A model that returns its tensors alone, so that who opens the file needs no class of the model's.
 
-    def __init__(self, model: nn.Module) -> None:
+    Its arguments have names of their own: of two within **kwargs that have one size, the file could not check it.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.model = model
+        names = [Parameter(f"args_{i}", Parameter.POSITIONAL_OR_KEYWORD) for i in range(len(inputs.args))]
+        names += [Parameter(name, Parameter.KEYWORD_ONLY) for name in inputs.kwargs]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, ...]:
-        found = tuple(tensors_in(self.model(*args, **kwargs)))
-        return found[0] if len(found) == 1 else found
+        def forward(*args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, ...]:
+            found = tuple(tensors_in(self.model(*args, **kwargs)))
+            return found[0] if len(found) == 1 else found
+
+        forward.__signature__ = Signature(names)  # type: ignore[attr-defined]
+        self.forward = forward
 
 
 def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
@@ -75,7 +84,7 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
     folded = fold(model, inputs)
     report: FoldReport = folded.laurel_folded  # type: ignore[assignment]
     expected = outputs(model, inputs)
-    program = _exported(_Tensors(folded).eval(), inputs)
+    program = _exported(_Tensors(folded, inputs).eval(), inputs)
     path, written = folder / PROGRAM, io.BytesIO()
     torch.export.save(program, written)
     opened = torch.export.load(io.BytesIO(written.getbuffer())).module()

@@ -122,6 +122,26 @@ def test_any_number_of_samples_is_said_where_one_is_among_them(kind, any_number,
     assert takes(1) == (made.batch == 0) == any_number
 
 
+class Pairs(Keeps):
+    """Takes two inputs by name, whose numbers of samples are one."""
+
+    def forward(self, *, x, y):
+        return super().forward(x) * y
+
+
+def test_inputs_that_are_given_by_name_may_have_to_be_of_one_number(tmp_path):
+    named = {name: torch.randn(2, 4) for name in ("x", "y")}
+    model = laurel_cli.apply(Pairs().eval(), "rw", named)
+    stir(model)
+    assert deploy(model, Inputs(kwargs=named), tmp_path).batch == 0
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    x, y = torch.randn(2, 5, 4)
+    with torch.no_grad():
+        assert torch.allclose(program(x=x, y=y), model(x=x, y=y), atol=1e-5)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        program(x=x, y=y[:3])
+
+
 @pytest.mark.slow
 def test_a_folded_gpt2_returns_tensors_alone(laurel, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
