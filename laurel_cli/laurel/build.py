@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -70,6 +72,35 @@ def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0)
     _stop_fast_path(modules.values(), undo)
     _hold(model, LAYOUT, layout, undo)
     return built
+
+
+def layers_by_slot(model: nn.Module) -> Iterator[tuple[Slot, list[nn.Module]]]:
+    """Every slot of a model's layout, with the modules that stand there for its members."""
+    groups: dict[str, list[Slot]] = defaultdict(list)
+    for slot in vars(model)[LAYOUT].slots:
+        groups[slot.owner].append(slot)
+    for owner, slots in groups.items():
+        module = model.get_submodule(owner)
+        names = [name for name in {**vars(module), **module._modules} if re.fullmatch(r"laurel\d+", name)]
+        for name, slot in zip(sorted(names, key=lambda name: int(name[6:])), slots, strict=True):
+            value = getattr(module, name)
+            yield slot, list(value) if isinstance(value, nn.ModuleList) else [value]
+
+
+def layout_now(model: nn.Module) -> Layout:
+    """The layout of a model whose layers may have been brought to another dtype since it was made."""
+    slots = {}
+    for slot, layers in layers_by_slot(model):
+        pairs = zip(slot.members, layers, strict=True)
+        slots[slot] = replace(slot, members=tuple(replace(one, dtype=_dtype(layer, one)) for one, layer in pairs))
+    layout: Layout = vars(model)[LAYOUT]
+    return replace(layout, slots=tuple(slots[slot] for slot in layout.slots))
+
+
+def _dtype(layer: nn.Module, member: Member) -> str:
+    """Of the layer's parameters; what the member says where it has none."""
+    found = [parameter.dtype for parameter in layer.parameters() if parameter.is_floating_point()]
+    return str(found[0]).removeprefix("torch.") if found else member.dtype
 
 
 def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int) -> dict[Member, nn.Module]:

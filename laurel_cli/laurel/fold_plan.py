@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from torch import nn
 from laurel_cli.laurel import keep
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.apply import TracedPass, place
-from laurel_cli.laurel.build import LAYOUT, laurel_layers
+from laurel_cli.laurel.build import LAYOUT, laurel_layers, layers_by_slot
 from laurel_cli.laurel.edits import path_of
 from laurel_cli.laurel.fold_layer import is_vector, numbers
 from laurel_cli.laurel.fold_path import CannotFoldError, Way, Ways, hooked
@@ -106,18 +105,9 @@ def _standing(model: nn.Module) -> Iterator[Standing]:
     """Every layer of the model's layouts."""
     paths = {id(module): path for path, module in model.named_modules()}
     for home, part in model.named_modules():
-        layout = vars(part).get(LAYOUT)
-        groups: dict[str, list[Slot]] = defaultdict(list)
-        for slot in layout.slots if layout is not None else ():
-            groups[slot.owner].append(slot)
-        for owner, slots in groups.items():
-            module = part.get_submodule(owner)
-            names = [name for name in {**vars(module), **module._modules} if re.fullmatch(r"laurel\d+", name)]
-            for name, slot in zip(sorted(names, key=lambda name: int(name[6:])), slots, strict=True):
-                value = getattr(module, name)
-                members = list(value) if isinstance(value, nn.ModuleList) else [value]
-                for number, layer in enumerate(members):
-                    yield Standing(paths[id(layer)], f"{home}.{owner}".strip("."), slot, number)
+        for slot, layers in layers_by_slot(part) if LAYOUT in vars(part) else ():
+            for number, layer in enumerate(layers):
+                yield Standing(paths[id(layer)], f"{home}.{slot.owner}".strip("."), slot, number)
 
 
 def _look(plain: nn.Module, inputs: Inputs, standing: dict[str, Standing]) -> Seen:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from laurel_cli.errors import ModelError, RecordError
 from laurel_cli.laurel import pretrained, rewrite
 from laurel_cli.laurel.addition import LearnedSum, PartialSum
-from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, learned_parameters
+from laurel_cli.laurel.build import FAST_PATH, LAYOUT, install, laurel_layers, layout_now, learned_parameters
 from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.laurel.history import History
 from laurel_cli.laurel.layout import Layout
@@ -154,7 +154,7 @@ def describe(model: nn.Module, folder: str | Path) -> None:
     The config.json of a model of transformers is made to say so as well, where LAuReL stands in it.
     """
     built = vars(model).get(BUILT)
-    layouts = {path: vars(part)[LAYOUT].document() for path, part in model.named_modules() if LAYOUT in vars(part)}
+    layouts = {path: layout_now(part).document() for path, part in model.named_modules() if LAYOUT in vars(part)}
     document = {"schema": SCHEMA, "torch": str(torch.__version__), "layouts": layouts}
     document |= {} if built is None else {"built": dict(built)}
     write_whole(Path(folder) / DESCRIPTION, json.dumps(document, indent=1) + "\n", force=True)

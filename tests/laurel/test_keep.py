@@ -297,6 +297,14 @@ def test_another_type_afterwards(theirs: ModuleType) -> None:
     torch.testing.assert_close(out.float(), expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
 
 
+def test_what_was_brought_to_another_type_is_of_that_type_again(theirs: ModuleType, tmp_path: Path) -> None:
+    model = learned(theirs).to(torch.bfloat16)
+    laurel_cli.save(model, tmp_path)
+    again = laurel_cli.restore(theirs.Net().to(torch.bfloat16), tmp_path).eval()
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.bfloat16}
+    assert torch.equal(again(IDS), model.eval()(IDS))
+
+
 # ---------------------------------------------------------------- transformers
 
 

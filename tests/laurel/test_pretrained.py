@@ -91,6 +91,14 @@ def test_layers_of_the_model_s_type_take_the_type_that_is_asked_for(tmp_path: Pa
     torch.testing.assert_close(half(**inputs).logits.float(), model(**inputs).logits, rtol=0.1, atol=0.02)
 
 
+def test_and_have_it_again_where_it_is_written_in_another(tmp_path: Path) -> None:
+    auto, model, inputs = learned("gpt2")
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    again = auto.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.bfloat16}
+    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+
+
 def test_a_class_with_other_modules_is_refused(tmp_path: Path) -> None:
     _, model, _ = learned("gpt2")
     model.save_pretrained(tmp_path)
