@@ -13,15 +13,16 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, weights
 from laurel_cli.laurel.fold_check import in_dtype
 from laurel_cli.models import load as load_named
+from laurel_cli.models.hf import IN_FLOAT32
+from laurel_cli.models.own import with_inputs
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.models.stems import fit_stem
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from laurel_cli.models.loaded import LoadedModel
-
-CONFIG = "config.json"  # what `save_pretrained` writes beside the weights
 
 
 def load(
@@ -73,12 +74,19 @@ def load(
             "A folder does not get code of yours to run.",
             "Build the model and call restore(model, folder).",
         )
-    home = f"hf:{folder}" if (folder / CONFIG).is_file() else built["reference"]
+    home = f"hf:{folder}" if keep.is_configured(folder) else built["reference"]
     given = {name: value for name, value in asked.items() if value not in (None, (), [], {})}
     options = _together(built["options"], given)
     opened = load_named(home, **_shaped(options))
     build = partial(_again, opened, folder, built)
-    return replace(opened, reference=reference, module=build(), build=build, on_meta=False)
+    notes = tuple(note for note in opened.notes if not note.startswith(IN_FLOAT32))  # the weights have the last word
+    made = replace(opened, reference=reference, module=build(), build=build, on_meta=False, notes=notes)
+    return with_inputs(made, in_dtype(opened.inputs, _dtype(opened, made.module.state_dict())))
+
+
+def _dtype(opened: LoadedModel, found: Mapping[str, Tensor]) -> torch.dtype:
+    """Of the weights that the model has of its own: a learned sum may be kept in another one."""
+    return weights.dtype_of({name: found[name] for name in opened.module.state_dict().keys() & found.keys()})
 
 
 def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Module:
@@ -86,9 +94,7 @@ def _again(opened: LoadedModel, folder: Path, built: Mapping[str, Any]) -> nn.Mo
     if "stem" in built:
         fit_stem(model, built["stem"])
     vars(model)[keep.BUILT] = dict(built)  # so that `save` writes it again
-    own = model.state_dict().keys()  # a learned sum may be kept in another dtype than the model
-    found = weights.read(folder)
-    dtype = weights.dtype_of({name: found[name] for name in own & found.keys()})
+    dtype = _dtype(opened, weights.read(folder))
     weights.cast(model, dtype, in_dtype(opened.inputs, dtype))
     return keep.restore(model, folder, opened.inputs).eval()
 

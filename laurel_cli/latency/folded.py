@@ -17,7 +17,7 @@ from laurel_cli.errors import ModelError
 from laurel_cli.latency.plan import BASELINE, COPY
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.fold import FoldReport, fold, unsettle
-from laurel_cli.laurel.fold_check import agreements, expectations
+from laurel_cli.laurel.fold_check import agreements, comparable, expectations
 from laurel_cli.laurel.fold_maps import merge_maps
 from laurel_cli.laurel.fold_norms import merge_norms, norms
 from laurel_cli.laurel.fold_training import fold_training
@@ -71,6 +71,8 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE, *, trains: bo
     layers = laurel_layers(model)
     unsettle(layers.values())
     expected = expectations(model, [inputs])
+    if not comparable(expected[0][1]):
+        raise ModelError(f"{name} could not be checked folded.", "It returns no finite numbers on these inputs.")
     if trains:
         done, before, merged, forms = model, norms(model), 0, _within(model, inputs, name) if layers else Counter()
     else:

@@ -10,7 +10,7 @@ from typing import Any
 from laurel_cli.laurel import beside, keep
 from laurel_cli.laurel import weights as trained
 from laurel_cli.laurel.apply import place
-from laurel_cli.laurel.fold_check import distance, in_dtype, outputs
+from laurel_cli.laurel.fold_check import comparable, distance, in_dtype, outputs
 from laurel_cli.laurel.formula import Formula
 from laurel_cli.laurel.pretrained import is_of_transformers
 from laurel_cli.models import load
@@ -25,7 +25,8 @@ class Converted:
         connections: that are learned now.
         parameters: of the whole model; `added` of its learned sums.
         dtype: of the weights.
-        difference: largest difference of an output over its largest value, on the example inputs, in that dtype.
+        difference: largest difference of an output over its largest value, on the example inputs, in that dtype;
+            None where the model returns no finite number for them.
         architecture: the class of a model that an Auto class of transformers opens, else None.
         warnings: what stays ordinary, and what else is to be known.
     """
@@ -34,7 +35,7 @@ class Converted:
     parameters: int
     added: int
     dtype: str
-    difference: float
+    difference: float | None
     architecture: str | None
     warnings: tuple[str, ...]
 
@@ -65,7 +66,7 @@ def convert(
     inputs = in_dtype(loaded.inputs, dtype)
     before = outputs(model, inputs)
     placed = place(model, spec, find_connections(model, inputs), inputs)
-    difference = distance(before, outputs(model, inputs))
+    difference = distance(before, outputs(model, inputs)) if comparable(before) else None
     own = keep.parameters(model)
     built = {"reference": reference, "options": {key: value for key, value in (options or {}).items() if value}}
     vars(model)[keep.BUILT] = built

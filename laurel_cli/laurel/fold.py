@@ -18,7 +18,16 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, rewrite
 from laurel_cli.laurel.addition import LearnedSum
 from laurel_cli.laurel.build import FAST_PATH, LAYOUT, connect, laurel_layers
-from laurel_cli.laurel.fold_check import Agreement, agreements, expectations, in_dtype, outputs, trials, trusted
+from laurel_cli.laurel.fold_check import (
+    Agreement,
+    agreements,
+    comparable,
+    expectations,
+    in_dtype,
+    outputs,
+    trials,
+    trusted,
+)
 from laurel_cli.laurel.fold_layer import FoldedSum, Numbers, numbers, scaled
 from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
@@ -131,8 +140,8 @@ def fold(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] = ()) -> n
     if any(getattr(layer, "within", ()) for layer in layers.values()):
         model = unfold_training(copied(model))
     found = candidates(model, passes)
-    if not all(tensors for _, tensors in expected):
-        raise ModelError("A folded model could not be checked.", "This one returns no floating-point numbers.")
+    if not all(comparable(tensors) for _, tensors in expected):
+        raise ModelError("A folded model could not be checked.", "This one returns no finite numbers on these inputs.")
     folded = copied(model).eval()
     done = _apply(folded, _trusted(model, found, passes))
     _tidy(folded)

@@ -73,6 +73,11 @@ def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     return worst
 
 
+def comparable(tensors: Sequence[Tensor]) -> bool:
+    """Whether outputs hold a finite number: of nothing but NaN no other model would be told apart."""
+    return any(bool(tensor.isfinite().any()) for tensor in tensors)
+
+
 def expectations(model: nn.Module, given: Sequence[Inputs]) -> list[tuple[Inputs, list[Tensor]]]:
     """What a model returns for each of these inputs, and for changed ones where it runs on them.
 

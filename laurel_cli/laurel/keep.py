@@ -178,6 +178,15 @@ def built(folder: Path) -> dict[str, Any]:
     return {**found, "options": dict(found["options"])}
 
 
+def is_configured(folder: Path) -> bool:
+    """Whether the config.json in a folder is that of its model, and not what another one has left there.
+
+    Raises:
+        RecordError: the folder holds no model.
+    """
+    return pretrained.marked(folder) == _document(folder)["layouts"]
+
+
 def restore(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> nn.Module:
     """Give a model the LAuReL and the weights that `save`, or `save_pretrained`, wrote into a folder; in place.
 

@@ -50,6 +50,15 @@ def mark(folder: Path, layouts: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(values, indent=2, sort_keys=True) + "\n", force=True)
 
 
+def marked(folder: Path) -> Any:
+    """The layouts in a folder's config.json, {} of a model without LAuReL, None where it is no configuration."""
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return values[TYPE]["layouts"] if values["model_type"] == TYPE else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def register() -> None:
     """Tell transformers of the model type "laurel"; it is called once the Auto configuration has been imported."""
     from transformers.configuration_utils import PreTrainedConfig

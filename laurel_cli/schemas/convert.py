@@ -9,8 +9,8 @@ from laurel_cli.schemas.marks import Count
 
 class Convert(TypedDict):
     """What was written to `folder`. `difference` is the largest of an output over its largest value, on the example
-    inputs and in `dtype`; `added` counts the parameters of the learned sums; `architecture` is the class of
-    a model that an Auto class of transformers opens."""
+    inputs and in `dtype`, null where the model returns no finite number for them; `added` counts the parameters of the
+    learned sums; `architecture` is the class of a model that an Auto class of transformers opens."""
 
     schema: Literal["laurel.convert/1"]
     command: str
@@ -22,6 +22,6 @@ class Convert(TypedDict):
     parameters: Count
     added: Count
     dtype: str
-    difference: float
+    difference: float | None
     architecture: NotRequired[str | None]
     warnings: list[str]

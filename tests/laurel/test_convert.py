@@ -14,6 +14,7 @@ import laurel_cli
 from laurel_cli.errors import ModelError, RecordError
 from laurel_cli.laurel.convert import convert
 from laurel_cli.laurel.spec import Spec
+from laurel_cli.render import render
 
 SOURCE = """
 import torch
@@ -78,6 +79,20 @@ def test_the_function_is_kept_and_the_folder_opens(resnet, laurel, tmp_path, mon
         laurel_cli.load("by-hand")
 
 
+def test_a_model_of_nothing_but_nan_is_not_called_unchanged(resnet, tmp_path):
+    weights = load_file(tmp_path / "trained.safetensors")
+    save_file(weights | {"fc.bias": weights["fc.bias"] * torch.nan}, tmp_path / "broken.safetensors")
+    sized = {"model_args": {"num_classes": 10}, "image_size": 32}
+    made = convert("resnet18", tmp_path / "broken.safetensors", Spec(rw=True), tmp_path / "made", options=sized)
+    assert made.difference is None
+    said = vars(made) | {"schema": "laurel.convert/1", "command": "", "model": "resnet18", "arm": "rw"}
+    table = render(said | {"weights": "", "folder": "made", "warnings": []}, "table")
+    assert "not compared: in float32" in table
+    loaded = laurel_cli.load(str(tmp_path / "made"))
+    with pytest.raises(ModelError, match="could not be checked"):
+        laurel_cli.fold(loaded.module, loaded.inputs)
+
+
 @pytest.mark.slow
 def test_half_weights_stay_half_and_nothing_moves(resnet, laurel, tmp_path, monkeypatch):
     weights = {
@@ -98,9 +113,40 @@ def test_half_weights_stay_half_and_nothing_moves(resnet, laurel, tmp_path, monk
     assert done.returncode == 0, done.stderr
     assert (json.loads(done.stdout)["dtype"], json.loads(done.stdout)["difference"]) == ("bfloat16", 0.0)
     monkeypatch.chdir(tmp_path)
-    opened = laurel_cli.load("made").module
+    loaded = laurel_cli.load("made")
+    assert loaded.input_description == "x: bfloat16 [1, 3, 224, 224]"
+    with torch.no_grad():
+        assert loaded.inputs.call(loaded.module).dtype == torch.bfloat16
+    opened = loaded.module
     assert opened.fc.weight.dtype == opened.conv1.weight.dtype == torch.bfloat16
     assert torch.equal(opened.fc.weight, weights["fc.weight"])
+
+
+@pytest.mark.slow
+def test_inputs_and_notes_of_a_folder_are_those_of_its_weights(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=64, n_positions=32)
+    transformers.GPT2LMHeadModel(config).bfloat16().save_pretrained(tmp_path / "gpt2")
+    formula = Spec(rw=True)
+    convert(f"hf:{tmp_path / 'gpt2'}", tmp_path / "gpt2", formula, tmp_path / "made")
+    again = laurel_cli.load(str(tmp_path / "made"))
+    assert {parameter.dtype for parameter in again.module.parameters()} == {torch.bfloat16}
+    assert not [note for note in again.notes if "float32" in note]
+
+
+@pytest.mark.slow
+def test_a_model_is_opened_where_another_one_stood(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=64, n_positions=32)
+    place(transformers.GPT2LMHeadModel(config), tmp_path / "made")
+    save_file(torchvision.models.resnet18().state_dict(), tmp_path / "trained.safetensors")
+    convert("resnet18", tmp_path / "trained.safetensors", Spec(rw=True), tmp_path / "made")
+    assert isinstance(laurel_cli.load(str(tmp_path / "made")).module, torchvision.models.ResNet)
+
+
+def place(model, folder):
+    """Write a model of transformers with LAuReL."""
+    laurel_cli.save(laurel_cli.apply(model, "rw", {"input_ids": torch.arange(8)[None]}), folder)
 
 
 @pytest.mark.slow
