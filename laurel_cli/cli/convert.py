@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,10 +89,17 @@ def convert(
         make = _folded(reference, options, output)
     else:
         make = _given(reference, weights, _formula(variants, arms, formula), options, output)
+    is_new = not output.exists()
     _make_empty(output, force)
     stdio.reserve(debug)
-    with Progress(debug) as progress:
-        document = make(progress)
+    try:
+        with Progress(debug) as progress:
+            document = make(progress)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                output.rmdir()
+        raise
     destination.write({"schema": document.pop("schema"), "command": command_line(), "model": reference} | document)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -28,8 +29,9 @@ class Deployed:
     """What `deploy` wrote.
 
     Attributes:
-        connections: that are learned, and `folded` how many of them are part of the weights now, wholly or but for b.
+        connections: that are learned, and `folded` of how many a or b, where they have these, is in the weights now.
         plain: how many are the ordinary sum again.
+        sums: what is added now, "f + b x" and the like, and at how many connections.
         left: those that stayed as they were, each with the reason.
         dtype: of the weights.
         difference: largest difference of an output over its largest value, of the file as PyTorch opens it from the
@@ -40,6 +42,7 @@ class Deployed:
     connections: int
     folded: int
     plain: int
+    sums: dict[str, int]
     left: tuple[str, ...]
     dtype: str
     difference: float
@@ -101,8 +104,9 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
     left = [one for one in report.connections if one.form == AS_IT_WAS]
     return Deployed(
         connections=len(report.connections),
-        folded=len(report.connections) - len(left),
+        folded=sum(bool(one.branch or one.skip) for one in report.connections),
         plain=sum(one.form == "f + x" for one in report.connections),
+        sums=dict(Counter(one.form for one in report.connections)),
         left=tuple(f"{one.name}: {one.reason}" for one in left),
         dtype=next(str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()),
         difference=difference,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from laurel_cli.schemas.marks import Count
 
 
 class Deploy(TypedDict):
-    """What was written to `file`. Of `connections` that were learned, `folded` are part of the weights, `plain` of them
-    wholly; `left` stayed as they were, with reasons. `difference` is the largest of an output over its largest value,
-    on the example inputs and in `dtype`; `batch` is how many samples the file takes, 0 for any."""
+    """What was written to `file`. Of `connections` that were learned, `folded` have a factor in the weights now and
+    `plain` are the ordinary sum again; `sums` says what is added now, and at how many. `left` stayed as they were, with
+    reasons. `difference` is the largest of an output over its largest value, on the example inputs and in `dtype`;
+    `batch` is how many samples the file takes, 0 for any."""
 
     schema: Literal["laurel.deploy/1"]
     command: str
@@ -20,6 +21,7 @@ class Deploy(TypedDict):
     connections: Count
     folded: Count
     plain: Count
+    sums: NotRequired[dict[str, Count]]
     left: list[str]
     dtype: str
     difference: float

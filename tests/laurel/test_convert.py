@@ -180,6 +180,12 @@ def test_a_model_of_transformers_opens_by_its_folder(laurel, tmp_path, monkeypat
     assert json.loads(done.stdout)["architecture"] == "GPT2LMHeadModel"
 
 
+def test_what_fails_leaves_no_folder(laurel, tmp_path):
+    done = laurel("convert", "resnet18", "--weights", "none.safetensors", "--variant", "rw", "--output", "made")
+    assert done.returncode == 4, done.stderr
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_folder_gets_no_code_to_run(laurel, tmp_path, monkeypatch):
     (tmp_path / "converted.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)

@@ -142,6 +142,22 @@ def test_inputs_that_are_given_by_name_may_have_to_be_of_one_number(tmp_path):
         program(x=x, y=y[:3])
 
 
+@pytest.mark.parametrize(("arm", "folded"), [("rw", 1), ("lr@2", 0), ("pa", 0), ("rw+lr@2", 1)])
+def test_only_what_went_into_weights_is_called_folded(arm, folded, tmp_path):
+    x = torch.randn(2, 4)
+    model = laurel_cli.apply(Keeps().eval(), arm, x)
+    stir(model)
+    before = model.map.weight.clone()
+    made = deploy(model, Inputs((x,)), tmp_path)
+    program = torch.export.load(tmp_path / "model.pt2")
+    kept = any(torch.equal(value, before) for value in program.state_dict.values())
+    assert (made.folded, made.connections, kept) == (folded, 1, not folded)
+    said = vars(made) | {"schema": "laurel.deploy/1", "command": "", "model": "m", "arm": arm, "file": "f"}
+    table = render(said | {"warnings": []}, "table")
+    assert f"{folded} of 1 connections" in table
+    assert next(iter(made.sums)) in table
+
+
 @pytest.mark.slow
 def test_a_folded_gpt2_returns_tensors_alone(laurel, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
