@@ -157,6 +157,8 @@ def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
         kept = built(Path(reference))["options"].get("inputs")
         if not kept and not (asked.keys() & {"inputs", "input_shape"}):
             asked["batch"] = max(2, options["batch"])  # a file that has seen one sample alone takes no more
+        elif options["batch"] == 1:  # as where nobody says how many
+            del asked["batch"]
         loaded = load(reference, **asked)
         layers = laurel_layers(loaded.module)
         if not layers:

@@ -206,7 +206,7 @@ def test_weights_of_another_model_and_pickles_are_refused(resnet, laurel, tmp_pa
     words = ["--variant", "rw", "--output", "made"]
     other = laurel("convert", "resnet34", "--weights", "trained.safetensors", *words)
     assert (other.returncode, "holds another model" in other.stderr) == (RecordError.exit_code, True)
-    assert not list((tmp_path / "made").iterdir())
+    assert not (tmp_path / "made").exists()
     (tmp_path / "a.pt").write_bytes(b"x")
     assert laurel("convert", "resnet18", "--weights", "a.pt", *words).returncode == 2
     (tmp_path / "a.safetensors").write_bytes(b"x")
@@ -216,6 +216,7 @@ def test_weights_of_another_model_and_pickles_are_refused(resnet, laurel, tmp_pa
         "convert", "resnet18", "--weights", "trained.safetensors", "--variant", "rw,lr", "--output", "made"
     )
     assert (several.returncode, "One formula is needed" in several.stderr) == (2, True)
+    (tmp_path / "made").mkdir()
     (tmp_path / "made" / "mine").write_text("x")
     kept = laurel("convert", "resnet18", "--weights", "trained.safetensors", *words)
     assert (kept.returncode, "exists already" in kept.stderr) == (2, True)
