@@ -112,7 +112,11 @@ class LearnedSum(nn.Module):
             x, f, sign = self.carry.take(f, sign)
             first = first or sign < 0
         own = overwrites and f is left
+        if call is not None:
+            call[0].met(call[1], self.schedule.number, x)  # type: ignore[union-attr]
         total = self.combine(x, f, sign, call, first=first, plain=plain, own=own)
+        if call is not None:
+            call[0].returned(total)
         if overwrites and total.dtype is not left.dtype:  # what `left += right` leaves has left's type
             return total.to(left.dtype)
         return total

@@ -45,7 +45,7 @@ def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0)
         CannotRewriteError: the source is not what it was when the layout was made.
     """
     modules = dict(model.named_modules())
-    histories = [History(course.length, course.lags) for course in layout.courses]
+    histories = [History(course.length, course.lags, begins=course.method is not None) for course in layout.courses]
     edits: dict[str, list[Edit]] = defaultdict(list)
     built = _build(model, layout, histories, seed)
     for slot in layout.slots:

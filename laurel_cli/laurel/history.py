@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from laurel_cli.laurel.going_on import ANEW, UNSEEN, GoingOn
 from laurel_cli.laurel.regions import (
     Region,
+    as_at_first,
     is_compiled_within_a_checkpoint,
     is_recomputed_blindly,
     open_regions,
@@ -44,6 +47,7 @@ class Pass:
         alive: until the method is left.
         position: of the last connection, where nothing began the pass.
         regions: frames of the checkpoints that were open when it began.
+        seen: what its layers returned, where nothing began the pass.
     """
 
     def __init__(self, around: Pass | None = None, *, begun: bool = False) -> None:
@@ -53,6 +57,7 @@ class Pass:
         self.begun, self.guarded, self.alive = begun, False, True
         self.position = -1
         self.regions: tuple[Any, ...] = ()
+        self.seen = GoingOn()
 
 
 class _Now:
@@ -88,10 +93,13 @@ class History:
     Args:
         length: connections in the stream.
         lags: k, how many entries it serves, the current one among them; None keeps all.
+        begins: whether a method that runs the stream begins its passes, so that layers called outside of one are
+            called by hand.
     """
 
-    def __init__(self, length: int, lags: int | None) -> None:
-        self.length, self.lags = length, lags
+    def __init__(self, length: int, lags: int | None, *, begins: bool = False) -> None:
+        self.length, self.lags, self.begins = length, lags, begins
+        self._direct: set[Hashable] = set()
         self._threads = _Threads()
         # Layers hold their history: weak the other way, so that a model's memory is freed as soon as it is gone.
         self._layers: tuple[weakref.ref[Any], ...] = ()
@@ -110,6 +118,8 @@ class History:
     def begin(self) -> object:
         """Begin a pass. It ends at `end`, or as soon as what is returned is gone."""
         now = self._threads.now
+        if not now.here.begun and now.here.around is None:  # blocks that were called by hand: not gone on with
+            now.here.inputs.clear()
         around: Pass | None = now.here
         if now.here.begun and not now.here.guarded:  # an exception left it
             around = now.here.around
@@ -130,6 +140,42 @@ class History:
     def restart(self, *_: Any) -> None:
         """Forward pre-hook of a module that runs the stream in code that cannot be changed: forget everything."""
         self._threads.now.here = Pass()
+
+    def met(self, position: int, key: Hashable, x: Tensor) -> None:
+        """A layer is called with x: where it is called by hand, on other data than before, begin anew.
+
+        Args:
+            position: as for `exchange`.
+            key: tells the layer from others.
+            x: the input.
+        """
+        if self._threads.now.here.begun or not self.begins or self.lags == 1 or torch.compiler.is_compiling():
+            return
+        run = self.now(needed=False)
+        if (
+            run.begun
+            or 0 <= position <= run.position
+            or position == 0
+            or (is_recomputed_blindly() and not open_regions())
+        ):
+            return
+        goes_on: bool | None = False
+        if run.inputs:
+            goes_on = run.seen.is_continued_by(x, run.inputs[0], key, self._direct)
+            goes_on = as_at_first(self, goes_on)
+        if goes_on is None:
+            warnings.warn(UNSEEN, stacklevel=2)
+        elif not goes_on:
+            run.inputs.clear()
+            run.position = -1
+            if position > 0:
+                warnings.warn(ANEW, stacklevel=2)
+
+    def returned(self, total: Tensor) -> None:
+        """A layer made this of what it was called with."""
+        here = self._threads.now.here
+        if not here.begun and self.begins and not torch.compiler.is_compiling():
+            here.seen.returned(total)
 
     def exchange(
         self, position: int, make: Callable[[list[Any]], Any], count: int, *, is_last: bool = False
@@ -194,17 +240,21 @@ class History:
         return here
 
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
-        copied = self if is_copied_alone(memo) else History(self.length, self.lags)
+        copied = self if is_copied_alone(memo) else History(self.length, self.lags, begins=self.begins)
         memo[id(self)] = copied
         if copied is not self:
             copied.hand_to([copy.deepcopy(layer, memo) for layer in _alive(self._layers)])
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.length, self.lags), _alive(self._layers)
+        return _made, (self.length, self.lags, self.begins), _alive(self._layers)
 
     def __setstate__(self, layers: Sequence[Any]) -> None:
         self.hand_to(layers)
+
+
+def _made(length: int, lags: int | None, begins: bool) -> History:
+    return History(length, lags, begins=begins)
 
 
 def _alive(layers: Sequence[weakref.ref[Any]]) -> list[Any]:
