@@ -215,7 +215,9 @@ class History:
         """
         here = self._threads.now.here
         if torch.compiler.is_compiling():
-            if is_compiled_within_a_checkpoint():
+            # An export that runs the model's own code runs all of it, checkpoints too.
+            exported = torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+            if not exported and is_compiled_within_a_checkpoint():
                 raise RuntimeError(PIECEWISE)
             return here
         regions = open_regions()
@@ -317,12 +319,23 @@ class Schedule:
         return self.calls[-1]
 
 
-class _Sums(threading.local):
+class _Sum:
+    """A sum that is not finished."""
+
     def __init__(self) -> None:
         self.skip: Tensor | None = None
         self.branch: Tensor | None = None
         self.sign = 1
         self.recording = False
+
+
+class _Sums(threading.local):
+    """One for each thread, in an object of its own: where a compiler leaves a block half-way, it writes down what was
+    set on that, but nothing that was set on this.
+    """
+
+    def __init__(self) -> None:
+        self.mine = _Sum()
 
 
 class Carry:
@@ -333,7 +346,7 @@ class Carry:
 
     def add(self, skip: Tensor, branch: Tensor, sign: int = 1, *, first: bool) -> None:
         """Take part in the sum; the first addition brings the skip. A `sign` of -1 subtracts the branch."""
-        sums = self._sums
+        sums = self._sums.mine
         if first or sums.branch is None:
             sums.skip, sums.branch, sums.sign = skip, branch, sign
             sums.recording = torch.is_grad_enabled()
@@ -346,7 +359,7 @@ class Carry:
         Raises:
             RuntimeError: the parts of the sum were not added in one piece.
         """
-        sums = self._sums
+        sums = self._sums.mine
         skip = sums.skip
         if skip is None or sums.branch is None:
             raise RuntimeError("The block's last residual connection ran without its first one.")
