@@ -82,7 +82,13 @@ class LearnedSum(nn.Module):
         return self.schedule is not None and None in self.schedule.calls
 
     def forward(
-        self, left: Tensor, right: Tensor, sign: int = 1, flip: bool = False, overwrites: bool = False
+        self,
+        left: Tensor,
+        right: Tensor,
+        sign: int = 1,
+        flip: bool = False,
+        overwrites: bool = False,
+        by_graph: bool = False,
     ) -> Tensor:
         """The learned sum of an addition's two operands.
 
@@ -91,6 +97,7 @@ class LearnedSum(nn.Module):
             sign: -1 where the right one is subtracted.
             flip: the operands stand the other way round than `skip` says.
             overwrites: it was `left += right`, so that nobody needs what `left` held.
+            by_graph: a graph of `torch.fx` calls it, which runs the stream from its beginning.
 
         Returns:
             x', of the operands' shape.
@@ -112,7 +119,7 @@ class LearnedSum(nn.Module):
             x, f, sign = self.carry.take(f, sign)
             first = first or sign < 0
         own = overwrites and f is left
-        if call is not None:
+        if call is not None and not by_graph:
             call[0].met(call[1], self.schedule.number, x)  # type: ignore[union-attr]
         total = self.combine(x, f, sign, call, first=first, plain=plain, own=own)
         if call is not None:
@@ -127,7 +134,7 @@ class LearnedSum(nn.Module):
             return left + right if sign > 0 else left - right
         if self.schedule is not None and len(self.schedule.calls) != 1:  # a graph begins no pass
             raise RuntimeError(UNTOLD)
-        return called_in_graph(self, left, right, sign, flip, overwrites)
+        return called_in_graph(self, left, right, sign, flip, overwrites, True)
 
     def past(self, make: Callable[[list[Any]], Any], call: Call | None, most: int) -> list[Any]:
         """What is remembered: what `make` makes here of the earlier entries, then those, `most` in all at most."""

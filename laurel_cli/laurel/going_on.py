@@ -68,7 +68,7 @@ class GoingOn:
 
 
 def _memory(tensor: Tensor) -> StorageWeakRef | None:
-    if type(tensor) is not Tensor or tensor.layout is not torch.strided or fast.transformed():
+    if type(tensor) is not Tensor or not torch._C._has_storage(tensor) or fast.transformed():
         return None
     return StorageWeakRef(tensor.untyped_storage())
 

@@ -54,7 +54,7 @@ class _Norms:
             self.skip[name] += _square(x)
             return left + right if sign > 0 else left - right
 
-        layer.forward = forward  # type: ignore[method-assign]
+        layer.forward = forward  # type: ignore[method-assign, assignment]
 
     def ratio(self, name: str) -> float | None:
         """|f| / |x|, None where it is no number or the connection was not run."""

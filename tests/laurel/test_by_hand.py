@@ -196,3 +196,13 @@ def test_a_pass_of_the_whole_model_ends_what_was_called_by_hand() -> None:
         with pytest.warns(UserWarning, match="by hand in the midst"):
             expected = run(alone.blocks[2:], given())
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_graph_of_fx_runs_the_whole_stream() -> None:
+    model = chain(After)
+    traced = torch.fx.symbolic_trace(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            torch.testing.assert_close(traced(given()), model(given()), rtol=1e-12, atol=1e-12)
