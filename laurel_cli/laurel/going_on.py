@@ -26,6 +26,10 @@ UNSEEN = (
     "Blocks with LAuReL are called by hand, and it cannot be seen whether one goes on with what the one before it "
     "returned: what is remembered of that is read, though it may be of other data. With gradients it can be seen."
 )
+AGAIN = (
+    "A layer of LAuReL was called again in one pass, more often than with the example inputs, as by a hook that calls "
+    "a block: it reads, and later ones read, what was remembered in between."
+)
 MARK = "laurel_returned"
 MOST = 10_000  # nodes of a graph that are looked at
 

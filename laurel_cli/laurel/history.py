@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from laurel_cli.laurel.going_on import ANEW, UNSEEN, GoingOn
+from laurel_cli.laurel.going_on import AGAIN, ANEW, UNSEEN, GoingOn
 from laurel_cli.laurel.regions import (
     Region,
     as_at_first,
@@ -192,8 +192,10 @@ class History:
             RuntimeError: activation checkpointing of a kind that would lose gradients.
         """
         run = self.now(needed=count > 1)
-        if not run.begun and position >= 0:
-            if position <= run.position:
+        if position >= 0 and not (run.begun and torch.compiler.is_compiling()):
+            if position <= run.position and run.begun:
+                warnings.warn(AGAIN, stacklevel=2)
+            elif position <= run.position:
                 run.inputs.clear()
             run.position = position
         earlier = run.inputs[: count - 1]

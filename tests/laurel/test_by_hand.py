@@ -206,3 +206,18 @@ def test_a_graph_of_fx_runs_the_whole_stream() -> None:
         warnings.simplefilter("error")
         for _ in range(2):
             torch.testing.assert_close(traced(given()), model(given()), rtol=1e-12, atol=1e-12)
+
+
+def test_a_hook_that_calls_a_block_within_the_pass_is_told_that_the_history_holds_it() -> None:
+    model = chain(Block)
+
+    def probe(*_: object) -> None:
+        model.blocks[0](given(2))
+
+    hook = model.blocks[1].register_forward_hook(probe)
+    with pytest.warns(UserWarning, match="called again in one pass"):
+        model(given())
+    hook.remove()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(model(given()), model(given()), rtol=0, atol=0)
