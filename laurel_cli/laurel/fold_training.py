@@ -218,7 +218,10 @@ def _learned(model: nn.Module, given: Inputs, *, training: bool) -> list[list[Te
             raise ModelError("A folded model could not be checked.", "Nothing that this one returns has a gradient.")
         generator = torch.Generator().manual_seed(SEED)
         total = torch.stack([(one * torch.randn(one.shape, generator=generator).to(one)).sum().cpu() for one in found])
-        every = torch.autograd.grad(total.sum(), named, allow_unused=True)
+        for parameter in named:
+            parameter.grad = None
+        total.sum().backward()  # not `autograd.grad`, which reentrant checkpoints refuse
+    every = [parameter.grad for parameter in named]
     gradients = [one.to_dense() if one.is_sparse else one for one in every if one is not None]
     outputs = [one.detach() for one in found]
     # In one tensor: a gradient that is zero but for rounding is held against the others' size.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.module import _has_any_global_hook
 
 from laurel_cli.laurel import scaled_map
@@ -147,7 +148,8 @@ class Scaled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
-        if not self.active or not as_at_first(self, stands(self.layer)):
+        traced = any(isinstance(one, Proxy) for one in (*args, *kwargs.values()))  # a graph of fx would set no mark
+        if not self.active or traced or not as_at_first(self, stands(self.layer)):
             return type(self.module).forward(self.module, *args, **kwargs)
         if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
             self._marks.mine.called = True

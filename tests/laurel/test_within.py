@@ -410,3 +410,49 @@ def test_of_several_modules_that_hold_a_one_has_a_hook() -> None:
     for one in (model, other):
         one[0].two.register_forward_hook(lambda module, given, made: made + 1)
     torch.testing.assert_close(other(given()), model(given()))
+
+
+class Norm(nn.Module):
+    """Written by hand: a tracer walks through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(D)), nn.Parameter(torch.zeros(D))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, keepdim=True) + 1e-5) * self.weight + self.bias
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.norm = nn.Linear(D, D), Norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.down(x))
+
+
+def test_a_graph_of_fx_has_a_once() -> None:
+    model = learned(nn.Sequential(Normed(), Normed()).double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    for graph in (torch.fx.symbolic_trace(other), other):
+        torch.testing.assert_close(graph(given()), model(given()))
+
+
+class Reentrant(Checkpointed):
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.block, x, use_reentrant=True)
+
+
+def test_branches_of_reentrant_checkpoints_are_folded() -> None:
+    model = Checkpointing().double()
+    for number, branch in enumerate(model.branches):
+        model.branches[number] = Reentrant(branch.block)
+    model = learned(nn.Sequential(nn.Linear(D, D), model).double(), "rw", given())
+    other = copy.deepcopy(model)
+    assert all(one.branch for one in laurel.fold_training(other, given()).connections)
+    for one in (model, other):
+        one.train()(given()).square().sum().backward()
+    for (name, one), (_, its) in zip(other.named_parameters(), model.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, its.grad, msg=name)
