@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laurel_cli.errors import ModelError, UsageError, fitting_names
@@ -14,6 +16,8 @@ from laurel_cli.models.sealed import bounded, sealed
 
 if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
+
+LEARNED = "laurel.json"  # in a folder of a model with LAuReL
 
 
 @fitting_names()
@@ -44,8 +48,19 @@ def load(
             "It already says the whole shape, so `batch`, `seq_len`, `image_size` and `input_shape` have no place.",
             "Leave the others out.",
         )
+    _refuse_learned(reference)
     request = Request(parse(reference), batch, seq_len, image_size, input_shape, tuple(inputs), dict(model_args or {}))
     return _source(request)
+
+
+def _refuse_learned(reference: str) -> None:
+    is_folder = os.path.isfile(Path(reference, LEARNED))  # noqa: PTH113 - false of a name that no file can have
+    if is_folder and not any(names.has(source, reference) for source in names.SOURCES):
+        raise ModelError(
+            f"{reference!r} is a folder of a model that has LAuReL already.",
+            "What is asked for begins with the model without it.",
+            "laurel_cli.load, laurel evaluate and laurel convert --fold open it; here, name what it was made of.",
+        )
 
 
 def _source(request: Request) -> LoadedModel:

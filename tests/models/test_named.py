@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +142,14 @@ def test_torchvision_models_need_neither_timm_nor_transformers(python) -> None:
         "assert not {'timm', 'transformers'} & set(sys.modules)"
     )
     python(code)
+
+
+def test_a_folder_of_a_model_with_laurel_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "resnet18"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "laurel.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for reference in ("mine", "./mine", str(tmp_path / "mine")):
+        with pytest.raises(ModelError, match="has LAuReL already"):
+            load(reference)
+    assert load("resnet18").source.startswith("torchvision ")
