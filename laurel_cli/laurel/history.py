@@ -321,7 +321,7 @@ class Schedule:
         return self.calls[-1]
 
 
-class _Sum:
+class _Unfinished:
     """A sum that is not finished."""
 
     def __init__(self) -> None:
@@ -337,7 +337,7 @@ class _Sums(threading.local):
     """
 
     def __init__(self) -> None:
-        self.mine = _Sum()
+        self.mine = _Unfinished()
 
 
 class Carry:
