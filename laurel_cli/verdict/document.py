@@ -8,7 +8,7 @@ from pathlib import PurePath
 from statistics import fmean
 from typing import Any
 
-from laurel_cli.verdict import gates, paired, remarks, saved, words
+from laurel_cli.verdict import gates, paired, remarks, saved, spread, words
 from laurel_cli.verdict.bits import bits_per_byte, tokens_per_byte
 from laurel_cli.verdict.declared import declared as read_declared
 from laurel_cli.verdict.effects import NOT_SEPARATED, Effect
@@ -83,7 +83,7 @@ def written(found: Judgement, definition: Mapping[str, Any], command: str = "") 
     arms = [item.arm.name for item in found.findings if item.role in ("arm", "positive")]
     apart = remarks.rates_apart(definition.get("rates") or {}, arms)
     beside = (*_unsearched(definition, found), *apart, *building(definition, study))
-    said["warnings"] = [*study.warnings, *beside, *remarks.warnings(said)]
+    said["warnings"] = [*study.warnings, *beside, *remarks.warnings(said), *spread.narrow(found)]
     said["notes"] = remarks.notes(said)
     return said
 
