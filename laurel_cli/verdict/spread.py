@@ -24,7 +24,7 @@ def narrow(found: Judgement) -> Iterator[str]:
     known = {name: gain for name, gain in spreads.items() if gain and gain.paired and gain.n > 1 and gain.sd > 0}
     for name, gain in known.items():
         others = [other for its, other in known.items() if its != name]
-        if found.withheld or len(others) < LEAST or gain.low <= 0 <= gain.high:
+        if found.withheld or found.cannot_tell or len(others) < LEAST or gain.low <= 0 <= gain.high:
             continue
         sd, freedom = _pooled(others)
         if _is_smaller(gain.sd, gain.n - 1, sd, freedom):

@@ -10,7 +10,7 @@ from scipy import stats
 
 from laurel_cli.verdict.document import document
 
-from .studies import arm, losses, study
+from .studies import arm, controlled, losses, study
 
 NAMES = ("naive+1", "rw", "lr@16", "pa")
 
@@ -49,6 +49,13 @@ def test_nothing_is_said_of_what_is_not_separated_or_spreads_as_the_others_do(sd
     defined, trials = study(dict.fromkeys(NAMES, 0.0), sd=0.02, seeds=4, start=2)
     agreeing(trials, "pa", 0.0 if sd < 0.01 else 0.2, sd)
     assert not warned(document(defined, trials))
+
+
+def test_nothing_is_said_where_the_study_cannot_tell():
+    defined, trials = controlled(dict.fromkeys(NAMES, 0.0), wider=0.0, sd=0.02, start=2)
+    agreeing(trials, "pa", 0.012, 0.0015)
+    said = document(defined, trials)
+    assert (arm(said, "pa")["verdict"], warned(said)) == ("cannot tell", [])
 
 
 def test_it_is_rare_where_all_spread_alike():
