@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from laurel_cli.laurel import keep, weights
 from laurel_cli.laurel.fold_check import in_dtype
 from laurel_cli.models import load as load_named
 from laurel_cli.models.hf import IN_FLOAT32
+from laurel_cli.models.load import is_learned
 from laurel_cli.models.own import with_inputs
 from laurel_cli.models.reference import runs_users_code
 from laurel_cli.models.stems import fit_stem
@@ -64,7 +64,7 @@ def load(
     """
     asked: dict[str, Any] = {"batch": batch, "seq_len": seq_len, "image_size": image_size, "input_shape": input_shape}
     asked |= {"inputs": inputs, "model_args": model_args}
-    if not os.path.isfile(Path(reference, keep.DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
+    if not is_learned(reference):
         return load_named(reference, **asked | ({"batch": 1} if batch is None else {}))
     folder = Path(reference)
     built = keep.built(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -138,9 +137,10 @@ def _given(reference: str, weights: Path | None, chosen: Formula, options: dict[
 def _folded(reference: str, options: dict[str, Any], output: Path) -> Work:
     """What makes one file of a folder, its LAuReL folded."""
     from laurel_cli.errors import UsageError
-    from laurel_cli.laurel.keep import DESCRIPTION, built
+    from laurel_cli.laurel.keep import built
+    from laurel_cli.models.load import DESCRIPTION, is_learned
 
-    if not os.path.isfile(Path(reference, DESCRIPTION)):  # noqa: PTH113 - false of a name that no file can have
+    if not is_learned(reference):
         raise UsageError(
             f"{reference!r} is no folder of a model with LAuReL.",
             f"--fold takes what `laurel convert` or laurel_cli.save wrote, with {DESCRIPTION} in it.",

@@ -106,11 +106,11 @@ def evaluate(
 def _place(model: str, weights: Path | None) -> Path:
     """Where the weights are."""
     from laurel_cli.errors import UsageError
-    from laurel_cli.laurel.keep import DESCRIPTION
+    from laurel_cli.models.load import DESCRIPTION, is_learned
     from laurel_cli.models.reference import PICKLES, runs_users_code
 
     folder = Path(model)
-    if os.path.isfile(folder / DESCRIPTION):  # noqa: PTH113 - false of a name that no file can have
+    if is_learned(folder):
         if weights is not None:
             raise UsageError(f"{model!r} has weights of its own.", hint="Leave --weights out.")
         return folder

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -51,7 +52,8 @@ def _leave(code: int) -> NoReturn:
     """
     atexit._run_exitfuncs()
     stdio.close()
-    sys.stderr.flush()
+    with suppress(AttributeError, OSError, ValueError):  # it may be closed
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from torch import nn
 
 from laurel_cli.errors import LaurelError, RecordError
-from laurel_cli.laurel.keep import DESCRIPTION
 from laurel_cli.laurel.pretrained import CONFIG, is_of_transformers
 from laurel_cli.models import load, names
+from laurel_cli.models.load import DESCRIPTION
 from laurel_cli.models.reference import parse, runs_users_code
 from laurel_cli.models.stems import USUAL, fit_stem
 

@@ -242,13 +242,21 @@ def plus_product(up: Any, total: Tensor, narrow: Tensor, weight: Weight) -> Tens
 
 def is_bare(module: nn.Module) -> bool:
     """Whether it is a linear layer or a convolution itself, with no hook and no forward method of its own."""
+    return type(module) in MAPS and "forward" not in vars(module) and not is_hooked(module)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody has hooks on it."""
     own = vars(module)
-    if type(module) not in MAPS or "forward" in own:
-        return False
     for hooks in HOOKS:  # noqa: SIM110 - see `are_alike`
         if own[hooks]:
-            return False
-    return True
+            return True
+    return False
+
+
+def are_all_hooked() -> bool:
+    """Whether somebody has hooks on all modules, other than to count: a counter watches the operators too."""
+    return _has_any_global_hook() and not watched()
 
 
 def is_plain(module: nn.Module, x: Tensor) -> bool:
@@ -261,7 +269,7 @@ def is_plain(module: nn.Module, x: Tensor) -> bool:
         x: with the type and the number of dimensions of what it is called with: a convolution also takes one image
             without a batch, whose channels stand elsewhere.
     """
-    if not is_bare(module) or (_has_any_global_hook() and not watched()) or getattr(module, "bias", None) is not None:
+    if not is_bare(module) or are_all_hooked() or getattr(module, "bias", None) is not None:
         return False
     weight: Any = module.weight
     return type(weight) in WEIGHTS and weight.dtype == x.dtype and (weight.dim() in (2, x.dim()))

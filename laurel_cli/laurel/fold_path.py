@@ -16,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.laurel.fast import HOOKS
+from laurel_cli.laurel.fast import is_hooked
 from laurel_cli.models.tensors import held
 from laurel_cli.residual.graph import Node, Trace
 from laurel_cli.residual.operators import CONVOLUTIONS, VIEWS
@@ -255,7 +255,7 @@ class Ways:
 
 def hooked(model: nn.Module) -> list[str]:
     """Paths of the modules that somebody has put hooks on."""
-    return [name for name, module in model.named_modules() if any(getattr(module, hooks, None) for hooks in HOOKS)]
+    return [name for name, module in model.named_modules() if is_hooked(module)]
 
 
 def carried(node: Node, dim: int, before: tuple[int, ...]) -> int:

@@ -22,13 +22,12 @@ from laurel_cli.laurel.weights import load as load_weights
 from laurel_cli.laurel.weights import read as read_weights
 from laurel_cli.laurel.within import unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
-from laurel_cli.models.load import LEARNED
+from laurel_cli.models.load import DESCRIPTION
 from laurel_cli.records.files import write_whole
 from laurel_cli.schemas.check import fault
 from laurel_cli.schemas.model import ModelJSON
 
 SCHEMA = "laurel.model/1"
-DESCRIPTION = LEARNED
 WEIGHTS = "model.safetensors"
 FOLDED = "laurel_folded"  # attribute of a model that `fold` made
 BUILT = "laurel_built"  # attribute of a model that `load` opened: the reference and the options that build it

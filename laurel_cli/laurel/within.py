@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.fx import Proxy
-from torch.nn.modules.module import _has_any_global_hook
 
 from laurel_cli.laurel import scaled_map
-from laurel_cli.laurel.fast import HOOKS, watched
+from laurel_cli.laurel.fast import are_all_hooked, is_hooked
 from laurel_cli.laurel.history import is_copied_alone
 from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
 
@@ -89,13 +88,9 @@ class Occupant:
 
     def is_as_it_was(self) -> bool:
         """Whether it stands there still, with a's `forward` or its own, and nobody has hooks on it."""
-        own = vars(self.module)
-        if self.holder._modules.get(self.name) is not self.module or type(own.get("forward", None)) not in OURS:
+        if self.holder._modules.get(self.name) is not self.module or is_hooked(self.module):
             return False
-        for hooks in HOOKS:  # noqa: SIM110 - see `fast.are_alike`
-            if own[hooks]:
-                return False
-        return True
+        return type(vars(self.module).get("forward")) in OURS
 
     def copy(self, memo: dict[int, Any]) -> Occupant:
         """The same in a copied model, of which `memo` knows the modules."""
@@ -106,7 +101,7 @@ def stands(layer: LaurelLayer) -> bool:
     """Whether the modules that make f of `layer`, or hand it on, are those that a was folded into, and no hook sees
     what they make. Otherwise a is a factor of f in the sum: whatever adds to f, or looks at it, does so before.
     """
-    if _has_any_global_hook() and not watched():
+    if are_all_hooked():
         return False
     for one in layer.within:
         for place in one.places:

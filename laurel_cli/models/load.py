@@ -17,7 +17,7 @@ from laurel_cli.models.sealed import bounded, sealed
 if TYPE_CHECKING:
     from laurel_cli.models.loaded import LoadedModel
 
-LEARNED = "laurel.json"  # in a folder of a model with LAuReL
+DESCRIPTION = "laurel.json"  # in a folder of a model with LAuReL
 
 
 @fitting_names()
@@ -53,9 +53,13 @@ def load(
     return _source(request)
 
 
+def is_learned(reference: str | Path) -> bool:
+    """Whether a model with LAuReL was written there."""
+    return os.path.isfile(Path(reference, DESCRIPTION))  # noqa: PTH113 - false of a name that no file can have
+
+
 def _refuse_learned(reference: str) -> None:
-    is_folder = os.path.isfile(Path(reference, LEARNED))  # noqa: PTH113 - false of a name that no file can have
-    if is_folder and not any(names.has(source, reference) for source in names.SOURCES):
+    if is_learned(reference) and not any(names.has(source, reference) for source in names.SOURCES):
         raise ModelError(
             f"{reference!r} is a folder of a model that has LAuReL already.",
             "What is asked for begins with the model without it.",

@@ -83,7 +83,7 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> MeanInterva
         ValueError: no value, or one that is not finite.
     """
     middle, sd, n = _moments(values)
-    half = _half_width(sd, n, confidence)
+    half = half_width(sd, n, confidence)
     return MeanInterval(middle, middle - half, middle + half, n)
 
 
@@ -103,7 +103,7 @@ def difference(a: Sequence[float], b: Sequence[float], confidence: float = CONFI
     from scipy.special import stdtr
 
     middle, sd, n = _moments([x - y for x, y in zip(a, b, strict=True)], largest=max(map(abs, [*a, *b]), default=0.0))
-    half = _half_width(sd, n, confidence)
+    half = half_width(sd, n, confidence)
     p = 1.0 if math.isinf(half) else float(2 * stdtr(n - 1, -abs(middle) * math.sqrt(n) / sd))
     return Difference(middle, middle - half, middle + half, p, n, sd, confidence)
 
@@ -288,9 +288,16 @@ def _moments(values: Sequence[float], largest: float = 0.0) -> tuple[float, floa
     return middle, sd if sd > rounding else 0.0, n
 
 
-def _half_width(sd: float, n: int, confidence: float) -> float:
+def half_width(sd: float, n: int, confidence: float, degrees: int | None = None) -> float:
+    """Half the t-interval of a mean of n values; infinite where their spread cannot be told.
+
+    Args:
+        sd: their standard deviation, from as many `degrees` of freedom: n - 1, unless it was told by others too.
+        n: values.
+        confidence: of the interval.
+    """
     from scipy.special import stdtrit
 
     if n < 2 or sd == 0:
         return math.inf
-    return float(stdtrit(n - 1, 0.5 + confidence / 2)) * sd / math.sqrt(n)
+    return float(stdtrit(degrees or n - 1, 0.5 + confidence / 2)) * sd / math.sqrt(n)

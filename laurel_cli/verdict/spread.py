@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from laurel_cli import text
 from laurel_cli.verdict.effects import Effect
 from laurel_cli.verdict.findings import Judgement
-from laurel_cli.verdict.paired import ALPHA
+from laurel_cli.verdict.paired import ALPHA, half_width
 
 LEAST = 2  # other arms whose spread is asked for
 
@@ -28,7 +28,7 @@ def narrow(found: Judgement) -> Iterator[str]:
             continue
         sd, freedom = _pooled(others)
         if _is_smaller(gain.sd, gain.n - 1, sd, freedom):
-            half = _critical(freedom, gain.confidence) * sd / math.sqrt(gain.n)
+            half = half_width(sd, gain.n, gain.confidence, freedom)
             wide = text.interval(gain.gain - half, gain.gain + half, signed=True)
             yield (
                 f"{name}: its differences over {gain.n} seeds spread by {text.figure(gain.sd)}, those of the other "
@@ -48,9 +48,3 @@ def _is_smaller(sd: float, freedom: int, others: float, of_others: int) -> bool:
     from scipy.special import fdtr
 
     return float(fdtr(freedom, of_others, (sd / others) ** 2)) < ALPHA
-
-
-def _critical(freedom: int, confidence: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + confidence / 2))
