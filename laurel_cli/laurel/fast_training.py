@@ -38,6 +38,8 @@ class Making:
         plainly: the sum by the plain formula's operators, of x, f, the earlier inputs, a and b, and n.
         up: the layer whose weight is B; None without low-rank maps.
         down: the layer whose weight is A, where n = A x; None where n is given.
+        own: f's memory may be overwritten, where its gradient asks for nothing of f.
+        parted: x stands for b x, see `parted`.
     """
 
     first: bool
@@ -45,6 +47,8 @@ class Making:
     plainly: Callable[[Tensor, Tensor, Sequence[Tensor], Weights | None, Tensor | None], Tensor]
     up: Any = None
     down: Any = None
+    own: bool = False
+    parted: bool = False
 
 
 def fits(x: Tensor, *others: Any) -> bool:
@@ -110,7 +114,10 @@ class _Sum(torch.autograd.Function):
             return way.plainly(x, f, past, None if b is None else (a, b), narrow)
         by_a, by_b, by_c = at_hand(a), at_hand(b), _numbers(c)
         of_x, *of_past = fast.spread(by_b, by_c)
-        total = fast.weighted(f, by_a, x, of_x, past, of_past, first=way.first, own=False)
+        own = way.own and not for_a and not f._is_view()
+        if own:
+            ctx.mark_dirty(f)
+        total = fast.weighted(f, by_a, x, of_x, past, of_past, first=way.first, own=own)
         if narrow is None:
             return total
         done = fast.plus_product(way.up, total, narrow, by_b)
@@ -131,22 +138,24 @@ class _Sum(torch.autograd.Function):
         of_x, *of_past = fast.spread(by_b, by_c)
         df = _times(dy, by_a) if for_f else None
         dpast = [_times(dy, weight) if needed else None for needed, weight in zip(for_past, of_past, strict=True)]
-        da = _inner(dy, f).view_as(a) if for_a else None
-        inner = [_inner(dy, one) for one in (x, *past)] if for_b or for_c else []
-        dc = _times(torch.stack(inner), by_b) if for_c else None
+        da = inner(dy, f).view_as(a) if for_a else None
+        products = [inner(dy, one) for one in (x, *past)] if for_b or for_c else []
+        dc = _times(torch.stack(products), by_b) if for_c else None
         db = dnarrow = dup = ddown = None
         if for_b:
-            db = inner[0]
-            for product, weight in zip(inner, by_c, strict=False):
+            db = products[0]
+            for product, weight in zip(products, by_c, strict=False):
                 db = db + product * weight
         if up is not None:
             s = mapped(dy, up.flatten(1), dim)
-            db = None if db is None else db + _inner(s, narrow)
+            db = None if db is None else db + inner(s, narrow)
             dnarrow = _times(s, by_b)
             dup = outer(dy, _times(narrow, by_b), dim).view_as(up) if for_up else None
             ddown = outer(dnarrow, x, dim).view_as(down) if for_down else None
         dx = None
-        if for_x:
+        if for_x and ctx.way.parted:
+            dx = dy
+        elif for_x:
             dx = _times(dy, of_x) if dnarrow is None or down is None else _with_product(dy, of_x, dnarrow, down, dim)
         db = None if db is None else db.view_as(b)
         return None, dx, df, da, db, dnarrow if for_narrow else None, dup, ddown, dc, *dpast
@@ -175,7 +184,7 @@ def _times(tensor: Tensor, weight: Any) -> Tensor:
     return tensor if isinstance(weight, float) and weight == 1 else tensor * weight
 
 
-def _inner(u: Tensor, v: Tensor) -> Tensor:
+def inner(u: Tensor, v: Tensor) -> Tensor:
     """<u, v>; by products where both lie alike in memory and their sums are precise enough."""
     if u.dtype in (torch.float32, torch.float64) or (u.device.type == "cuda" and u.numel() < MOST_AT_ONCE):
         for dim in (-1, 1):

@@ -3,9 +3,9 @@
 A branch that ends in gamma n + beta (a norm) or in W h + v (a linear map, a convolution) gives a f as
 (a gamma) n + (a beta) or (a W) h + (a v). a is then multiplied with a few weights instead of with every element of f,
 or is a factor of the product with W (`scaled_map`), and its gradient follows from the weights' own, so that f need not
-be kept for the backward pass. Parameters, their names and what the model computes stay as they are. Where `fold`'s
-trace does not prove that nothing else would change, or a copy is seen to compute or to learn something else, a stays in
-the sum.
+be kept for the backward pass. Where RW is all there is, b dy is added to the skip's gradient where the branch begins,
+see `parted`. Parameters, their names and what the model computes stay as they are. Where `fold`'s trace does not prove
+that nothing else would change, or a copy is seen to compute or to learn something else, a stays in the sum.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from laurel_cli.laurel.fold_path import Way
 from laurel_cli.laurel.fold_plan import Candidate, candidates
 from laurel_cli.laurel.keep import refuse_folded
 from laurel_cli.laurel.layers import LaurelLayer
+from laurel_cli.laurel.parted import part
 from laurel_cli.laurel.within import Occupant, Scaled, unfold_training
 from laurel_cli.laurel.wrapped import refuse_wrapped
 from laurel_cli.models.copies import copied
@@ -85,6 +86,7 @@ def fold_training(model: nn.Module, inputs: Any, *, more_inputs: Iterable[Any] =
     reasons |= {path: DISAGREES for path in ways if path not in kept}
     ways = {path: ways[path] for path in kept}
     _put(model, ways)
+    part(model, passes)
     done = []
     for path, layer in layers.items():
         entry = FoldedConnection(found[path].name, path, layer.spec.name, reason=reasons[path])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from laurel_cli.laurel import fast, fast_training, projected, worth
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 from laurel_cli.laurel.within import came_with_a
+
+if TYPE_CHECKING:
+    from laurel_cli.laurel.parted import Part, Reader
 
 
 class LaurelLayer(LearnedSum):
@@ -30,6 +33,7 @@ class LaurelLayer(LearnedSum):
     spec: Spec
     within: tuple[Any, ...] = ()  # what multiplies f with a before it comes here, see `within`
     a_is_within = False  # whether all of them did, this time
+    reader: Reader | None = None  # what parts x where the branch begins
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class LaurelLayer(LearnedSum):
         spec = self.spec
         if self.within:
             self.a_is_within = came_with_a(self)
+        part = None if self.reader is None else self.reader.part(x)
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
@@ -119,7 +124,8 @@ class LaurelLayer(LearnedSum):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, entries, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x):
-            return self._learning(x, f, past, entries, first=first)
+            own = own and fast.is_apart(f, x, *past)
+            return self._learning(x, f, past, entries, part, first=first, own=own)
         return self._plainly(x, f, sign, past, first=first)
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
@@ -171,9 +177,9 @@ class LaurelLayer(LearnedSum):
             return b * g + f if sign > 0 else b * g - f
         return torch.addcmul(f, b, g, value=sign)
 
-    def _outside(self) -> fast_training.Weights:
-        """(a, b) of Eq. 5, as they stand in the sum: a is None where f holds it."""
-        a, b = self.residual_weights()
+    def _outside(self, both: tuple[Tensor, Tensor] | None = None) -> fast_training.Weights:
+        """(a, b) of Eq. 5, or `both`, as they stand in the sum: a is None where f holds it."""
+        a, b = self.residual_weights() if both is None else both
         return None if self.a_is_within else a, b
 
     def _augmented(self, x: Tensor, past: Sequence[Tensor], narrow: Tensor | None) -> Tensor:
@@ -247,15 +253,25 @@ class LaurelLayer(LearnedSum):
         usual = not self.spec.low_rank or (not self._moved and fast.is_plain(self.B, x))
         return usual and not self.spec.vector_weights
 
-    def _learning(self, x: Tensor, f: Tensor, past: list[Tensor], entries: list[Any], *, first: bool) -> Tensor:
+    def _learning(
+        self,
+        x: Tensor,
+        f: Tensor,
+        past: list[Tensor],
+        entries: list[Any],
+        part: Part | None,
+        *,
+        first: bool,
+        own: bool,
+    ) -> Tensor:
         """The same sum as one node of the graph: see `fast_training`."""
         weights = narrow = c = up = down = None
         if self.spec.rw:
-            a, b = self._outside()
+            a, b = self._outside(None if part is None else part.weights)
             weights = None if a is None else a.to(f.dtype), b.to(f.dtype)
         if self.spec.low_rank:
-            up, own = self.B, self.spec.history_map in ("none", "identity")
-            if own and fast.is_plain(self.A[0], x):
+            up, of_x = self.B, self.spec.history_map in ("none", "identity")
+            if of_x and fast.is_plain(self.A[0], x):
                 down = self.A[0]
             else:
                 watched = fast.watched()
@@ -269,7 +285,8 @@ class LaurelLayer(LearnedSum):
         ) -> Tensor:
             return self._plainly(x, f, 1, [x, *past], first=first, weights=weights, narrow=narrow)
 
-        way = fast_training.Making(first, x.dim() + self._channel_dim, plainly, up, down)
+        way = fast_training.Making(first, x.dim() + self._channel_dim, plainly, up, down, own, part is not None)
+        x = x if part is None else part.v
         return fast_training.summed(way, x, f, weights, narrow, c, past[1:] if c is not None else ())
 
     def _gathered(self, past: Sequence[Tensor]) -> Tensor:

@@ -46,15 +46,17 @@ def unfold_training(model: nn.Module) -> nn.Module:
     Returns:
         `model` itself.
     """
-    from laurel_cli.laurel.layers import LaurelLayer  # which imports this module
+    from laurel_cli.laurel.layers import LaurelLayer  # these import this module
+    from laurel_cli.laurel.parted import Reader
 
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), Scaled):
+        if isinstance(vars(module).get("forward"), Scaled | Reader):
             del vars(module)["forward"]
         if isinstance(module, LaurelLayer):
             for one in vars(module).pop("within", ()):  # whoever wraps a module's `forward` may still hold it
                 one.active = False
             vars(module).pop("a_is_within", None)
+            vars(module).pop("reader", None)
     return model
 
 
