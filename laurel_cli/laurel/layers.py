@@ -113,7 +113,7 @@ class LaurelLayer(LearnedSum):
         spec = self.spec
         if self.within:
             self.a_is_within = came_with_a(self)
-        part = None if self.reader is None else self.reader.part(x)
+        part = None if self.reader is None or torch.compiler.is_compiling() else self.reader.part(x)
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -75,9 +76,10 @@ class Reader:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
-        self._here.part = None
-        if len(args) == 1 and not kwargs and _fits(args[0]):
-            args = (self._parted(args[0]),)
+        if not torch.compiler.is_compiling():
+            self._here.part = None
+            if len(args) == 1 and not kwargs and _fits(args[0]):
+                args = (self._parted(args[0]),)
         return type(self.module).forward(self.module, *args, **kwargs)
 
     def _parted(self, x: Tensor) -> Tensor:
@@ -119,16 +121,21 @@ def part(model: nn.Module, passes: Iterable[Inputs]) -> None:
 
 
 def _readers(model: nn.Module, passes: Iterable[Inputs]) -> dict[str, str]:
-    """For a layer's path, that of the first module that reads its skip; each module for one layer."""
+    """For a layer's path, that of the first module that reads its skip, each module for one layer.
+
+    One that reads other tensors too is left: what it parted last would be held until it is called again.
+    """
     scratch = copied(model)
     read: list[tuple[str, Any]] = []  # in the order of the calls; their inputs live, so that none takes another's place
     found: dict[str, str] = {}
+    calls: Counter[str] = Counter()  # of each module; less those whose input a sum took for its skip
 
     def look(path: str, layer: Any, left: Any, right: Any, sign: int = 1, flip: bool = False, *_: Any) -> None:
         skip = left if (layer.skip == 0) != flip else right
-        names = [name for name, x in read if x is skip and name not in found.values()]
-        if names:
-            found.setdefault(path, names[0])
+        names = [name for name, x in read if x is skip]
+        free = [name for name in names if found.get(path) == name or name not in found.values()]
+        if free and found.setdefault(path, free[0]) in names:
+            calls[found[path]] -= 1
 
     for name, module in scratch.named_modules():
         if _may_read(module):
@@ -140,7 +147,8 @@ def _readers(model: nn.Module, passes: Iterable[Inputs]) -> dict[str, str]:
         read.clear()
         with random_states(), torch.no_grad():
             fresh(given).call(scratch)
-    return found
+        calls.update(name for name, _ in read)
+    return {path: name for path, name in found.items() if calls[name] == 0}
 
 
 def _may_read(module: nn.Module) -> bool:
@@ -156,7 +164,7 @@ def _fits(x: Any) -> bool:
     """Whether x can be parted here: in eager mode, where it learns, and no checkpoint is open or runs this again, since
     it may hold only the module, or only the sum.
     """
-    if torch.compiler.is_compiling() or type(x) is not Tensor or not x.requires_grad or fast.watched():
+    if type(x) is not Tensor or not x.requires_grad or fast.watched():
         return False
     usual = worth.pays(x, worth.NUMBERS) and fast_training.fits(x)
     return usual and not open_regions() and not is_recomputed_blindly()
@@ -171,9 +179,9 @@ class _Parted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, dv: Tensor | None) -> Any:
-        x, b = ctx.saved_tensors
-        if dv is None:  # no sum took it
+        if dv is None:  # no sum took it: x may have been written to since
             return g, None
+        x, b = ctx.saved_tensors
         db = fast_training.inner(dv, x).view_as(b) if ctx.needs_input_grad[1] else None
         weight = fast_training.at_hand(b)
         if g is None:

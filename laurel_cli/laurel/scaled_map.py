@@ -30,7 +30,7 @@ def fits(module: nn.Module, x: Any, a: Tensor) -> bool:
         x: what it is called with.
         a: of one element.
     """
-    if torch.compiler.is_compiling() or type(x) not in fast.WATCHED:
+    if torch.compiler.is_compiling() or fast.transformed() or type(x) not in fast.WATCHED:
         return False
     if type(module) is not nn.Linear and not _is_transposed(module):
         return False
@@ -38,7 +38,7 @@ def fits(module: nn.Module, x: Any, a: Tensor) -> bool:
     if type(weight) not in fast.WEIGHTS or x.dtype not in TYPES or x.device.type not in fast.AT_HAND or a.numel() != 1:
         return False
     alike = weight.dtype == x.dtype == a.dtype and x.dim() > 0 and x.numel() > 0
-    return alike and not fast.transformed() and fast.are_alike(x, (), fast.WATCHED)
+    return alike and fast.are_alike(x, (), fast.WATCHED)
 
 
 def scaled(module: nn.Module, x: Tensor, a: Tensor) -> Tensor:

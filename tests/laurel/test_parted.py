@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import laurel_cli as laurel
 from laurel_cli.laurel import parted, worth
 from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.models.inputs import as_inputs
-from tests.laurel.test_fold import D, Net, given, learned
+from tests.laurel.test_fold import Block, D, Net, given, learned
 from tests.laurel.test_fold_training import alike, passed
 
 
@@ -347,6 +348,58 @@ def test_nothing_is_held_once_the_sum_is_made() -> None:
     assert seen[0]() is not None
     del out
     assert seen[0]() is None
+
+
+class Frozen(Block):
+    """Writes to the skip behind the branch's frozen first map, which does not keep it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1.5
+        out = self.down(F.gelu(self.up(x)))
+        if self.training:
+            x.mul_(0.5)
+        return x + out
+
+
+def test_a_skip_that_is_written_to_and_that_no_module_keeps() -> None:
+    model = learned(Net(1, Frozen).double(), "rw", given())
+    model.blocks[0].up.requires_grad_(False)
+    folded = copy.deepcopy(model)
+    parted.part(folded, [as_inputs(given(), folded)])
+    assert readers(folded) == ["blocks.0.up"]
+    for one in (model, folded):
+        one.train()(given()).square().sum().backward()
+    for ours, theirs in zip(folded.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-11, atol=1e-12)
+
+
+def test_a_module_that_reads_other_tensors_too_is_left() -> None:
+    class Shared(Net):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.blocks[1].norm = self.blocks[0].norm
+
+    _, folded = both(Shared(), given())
+    assert readers(folded) == []
+
+
+def test_compiled_exported_and_traced() -> None:
+    model, folded = both(Net(2), given())
+    compiled = torch.compile(copy.deepcopy(folded).eval(), backend="aot_eager", fullgraph=True)
+    x = torch.randn(3, 5, D, dtype=torch.float64)
+    torch.testing.assert_close(passed(compiled, x), passed(model.eval(), x), rtol=1e-10, atol=1e-11)
+    partly = copy.deepcopy(folded).eval()
+    partly.blocks[0].laurel0.compile(backend="aot_eager")  # the module that reads its skip is not
+    partly.blocks[1].norm.compile(backend="aot_eager")
+    torch.testing.assert_close(passed(partly, x), passed(model, x), rtol=1e-10, atol=1e-11)
+    exported = torch.export.export(folded, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x), rtol=1e-10, atol=1e-11)
+    graph = torch.fx.symbolic_trace(folded.eval())
+    torch.testing.assert_close(passed(graph, x), passed(model, x), rtol=1e-10, atol=1e-11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        traced = torch.jit.trace(folded, (x,), check_trace=False)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-10, atol=1e-11)
 
 
 class Seeing(nn.BatchNorm2d):
