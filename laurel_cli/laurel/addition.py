@@ -7,6 +7,7 @@ says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from laurel_cli.laurel.history import Carry, History, Schedule
 Call = tuple[History, int]
 OPERANDS = (Tensor, Proxy)  # of a sum that may be learned: what `torch.fx` traces stands for a tensor
 UNTOLD = "torch.fx cannot trace a LAuReL layer that is called several times in a pass: use torch.export."
+
+
+class Start(partial[None]):
+    """Starts a module within a learned sum: it stands for that module's own `reset_parameters`, which would draw."""
 
 
 class LearnedSum(nn.Module):
@@ -164,6 +169,29 @@ class PartialSum(nn.Module):
         x, f = (left, right) if (self.skip == 0) != flip else (right, left)
         self.carry.add(x, f, sign, first=self.first)
         return plainly(left, right, sign, overwrites)
+
+
+def start_of(module: nn.Module) -> Callable[[], None] | None:
+    """What starts a learned sum, or a module within one; None of any other module."""
+    own = vars(module).get("reset_parameters")
+    return module.reset_parameters if isinstance(module, LearnedSum) else own if isinstance(own, Start) else None
+
+
+def fill(value: Tensor, begin: Callable[[Tensor], object]) -> None:
+    """Give a parameter of any type, on any device, whole or sharded, what `begin` fills a tensor of its shape with.
+
+    That one is on the host and in float32 at least, so that all begin alike; a parameter without memory stays so.
+    """
+    if value.is_meta:
+        return
+    start = torch.empty(value.shape, dtype=torch.promote_types(value.dtype, torch.float32), device="cpu")
+    begin(start)
+    sharded: Any = value
+    if hasattr(value, "device_mesh"):  # a DTensor: what one process drew is everybody's
+        from torch.distributed.tensor import distribute_tensor
+
+        start = distribute_tensor(start.to(value.dtype), sharded.device_mesh, sharded.placements)
+    value.copy_(start)
 
 
 def plainly(left: Any, right: Any, sign: int, overwrites: bool) -> Any:

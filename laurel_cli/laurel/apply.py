@@ -57,6 +57,10 @@ def apply_laurel(
     The model stays a plain module: parameter names of its own remain, LAuReL's stand beside them
     ("layer1.0.laurel0.weights"). With the default start its outputs are those that it had.
 
+    What calls `reset_parameters` of every module afterwards (FSDP, Lightning), or transformers' `init_weights`, starts
+    LAuReL as well. A function that goes by type (`model.apply(init)`, where `init` draws the weight of a `nn.Linear`;
+    timm's `init_weights`) draws LAuReL's maps too, and the outputs are others: call it before this one.
+
     >>> import torch, torchvision
     >>> import laurel_cli as laurel
     >>> model, x = torchvision.models.resnet18().eval(), torch.randn(1, 3, 64, 64)

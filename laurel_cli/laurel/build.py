@@ -68,7 +68,7 @@ def install(model: nn.Module, layout: Layout, undo: ExitStack, *, seed: int = 0)
     for owner, group in edits.items():
         undo.callback(rewrite.undo, rewrite.rewrite(modules[owner], group))
     undo.callback(rewrite.undo, rewrite.rebind(modules.values()))
-    undo.callback(rewrite.undo, rewrite.saves_laurel(model))
+    undo.callback(rewrite.undo, rewrite.knows_laurel(model))
     _stop_fast_path(modules.values(), undo)
     _hold(model, LAYOUT, layout, undo)
     return built
@@ -125,6 +125,8 @@ def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int
             dtype=getattr(torch, member.dtype),
         )
         layer.reset_parameters(generator)
+        for part in layer.modules() if not any(one.is_meta for one in layer.parameters()) else ():
+            vars(part)["_is_hf_initialized"] = True  # what transformers' `init_weights` asks, of its own modules too
         layer.train(model.training)
         if member.calls:
             calls = tuple(None if call is None else (histories[call[0]], call[1]) for call in member.calls)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from laurel_cli.errors import ModelError
 from laurel_cli.laurel import fast, projected
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.fold_path import CannotFoldError
@@ -145,6 +146,19 @@ class FoldedSum(LearnedSum):
         if self.history == "per-lag":
             for weight, down in zip(c, self.A, strict=True):
                 scaled(down.weight, weight, None)  # type: ignore[arg-type]
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Nothing where it is the ordinary sum.
+
+        Raises:
+            ModelError: it is not: what it holds stands in other weights too, and has no start.
+        """
+        if not self.is_plain:
+            raise ModelError(
+                "This model is folded.",
+                "Its LAuReL is part of its weights, and cannot start anew.",
+                "Reset the model that it was made of.",
+            )
 
     @property
     def is_plain(self) -> bool:

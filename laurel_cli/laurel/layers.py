@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from laurel_cli.laurel import fast, fast_training, projected, worth
-from laurel_cli.laurel.addition import Call, LearnedSum
+from laurel_cli.laurel.addition import Call, LearnedSum, Start, fill
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 from laurel_cli.laurel.within import came_with_a
 
@@ -58,6 +58,8 @@ class LaurelLayer(LearnedSum):
         if maps:
             self.A = nn.ModuleList(_pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps))
             self.B = _pointwise(maps * spec.rank, width, shape, channel_dim, options)
+            for part in (*self.A, self.B):  # who resets every module of a model resets these after the layer itself
+                vars(part)["reset_parameters"] = Start(_begin, part, spec, up=part is self.B)
         if spec.pa:
             self.c = nn.Parameter(torch.empty(lags, **options))
         self._channel_last = channel_dim == len(shape) - 1
@@ -74,8 +76,8 @@ class LaurelLayer(LearnedSum):
             self.weights.fill_(1.0 if self.spec.normalize == "none" else 0.0)
         if hasattr(self, "B"):
             for down in self.A:
-                _start(down.weight, self.spec, generator)  # type: ignore[arg-type]
-            self.B.weight.zero_()
+                _begin(down, self.spec, generator)
+            _begin(self.B, self.spec, up=True)
         if self.spec.pa:
             self.c.fill_(0.0 if self.spec.history_map == "identity" else 1.0)
 
@@ -386,17 +388,21 @@ def _pointwise(
     return skip_init(nn.Linear, inputs, outputs, bias=False, **options)
 
 
-def _start(weight: Tensor, spec: Spec, generator: torch.Generator | None) -> None:
-    """A of shape (r, D), followed by ones for a convolution."""
-    rank, width = weight.shape[:2]
-    if weight.is_meta:
+@torch.no_grad()
+def _begin(part: Any, spec: Spec, generator: torch.Generator | None = None, *, up: bool = False) -> None:
+    """Start one of the maps: B at zero, A, of shape (r, D) followed by ones for a convolution, as the spec says."""
+    if up:
+        part.weight.zero_()
         return
-    if spec.init == "orthogonal":
-        # A_ij = 1 / sqrt(r D) where i mod r = j, else 0; the paper's A is D x r, this one its transpose.
-        weight.zero_()
-        columns = torch.arange(width, device=weight.device)
-        weight[columns % rank, columns] = orthogonal_entry(width, rank)
-    else:
-        bound = math.sqrt(6.0 / (rank + width))  # Xavier, uniform
-        start = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-        weight.copy_(start)
+    rank, width = part.weight.shape[:2]
+
+    def begin(start: Tensor) -> None:
+        if spec.init == "orthogonal":
+            # A_ij = 1 / sqrt(r D) where i mod r = j, else 0; the paper's A is D x r, this one its transpose.
+            columns = torch.arange(width)
+            start.zero_()[columns % rank, columns] = orthogonal_entry(width, rank)
+        else:
+            bound = math.sqrt(6.0 / (rank + width))  # Xavier, uniform
+            start.copy_(start.float().uniform_(-bound, bound, generator=generator))
+
+    fill(part.weight, begin)

@@ -27,8 +27,9 @@ OPEN = "import laurel_cli, then from_pretrained of an Auto class of transformers
 
 
 def is_of_transformers(model: object) -> bool:
-    """Whether transformers made the class of a model."""
-    return any(base.__module__ == "transformers.modeling_utils" for base in type(model).__mro__)
+    """Whether transformers made the class of a model, or a class."""
+    cls = model if isinstance(model, type) else type(model)
+    return any(base.__module__ == "transformers.modeling_utils" for base in cls.__mro__)
 
 
 def mark(folder: Path, layouts: Mapping[str, Any]) -> None:

@@ -14,10 +14,13 @@ from types import FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from laurel_cli.errors import ModelError
+from laurel_cli.laurel.addition import start_of
 from laurel_cli.laurel.edits import Edit, Spot
+from laurel_cli.laurel.pretrained import is_of_transformers
 from laurel_cli.laurel.source import CannotRewriteError
 from laurel_cli.laurel.transform import rewritten
 from laurel_cli.laurel.wrappers import functions_in, with_functions
@@ -98,13 +101,18 @@ def rebind(modules: Iterable[nn.Module]) -> list[Change]:
     return _hold_others(modules, {})
 
 
-def saves_laurel(model: nn.Module) -> list[Change]:
-    """Let `save_pretrained`, of a model that has it, write where LAuReL stands beside the weights."""
-    before = type(model)
-    if not callable(getattr(before, "save_pretrained", None)) or made_class(before) is not None:
-        return []
-    model.__class__ = rewritten_class(before, Edits())
-    return [(model, "__class__", before)]
+def knows_laurel(model: nn.Module) -> list[Change]:
+    """Let `save_pretrained`, of a model that has it, write where LAuReL stands beside the weights, and `_init_weights`
+    of transformers, which asks the innermost of its models that a module stands in, start LAuReL as it starts.
+    """
+    inner = [one for one in model.modules() if is_of_transformers(one) and any(map(start_of, one.modules()))]
+    changed: list[Change] = []
+    for module in dict.fromkeys([model, *inner]):
+        before = type(module)
+        if callable(getattr(before, "save_pretrained", None)) and made_class(before) is None:
+            module.__class__ = rewritten_class(before, Edits())
+            changed.append((module, "__class__", before))
+    return changed
 
 
 def undo(changes: Iterable[Change]) -> None:
@@ -228,6 +236,8 @@ def _rewritten_class(cls: Any, edits: Edits) -> Any:
     made |= {"laurel_base": cls, "laurel_edits": edits, "laurel_functions": functions, "__reduce_ex__": _reduce_ex}
     if callable(getattr(cls, "save_pretrained", None)):
         made["save_pretrained"] = _save_pretrained
+    if is_of_transformers(cls):
+        made["_init_weights"] = _init_weights
     try:
         return type(cls)(cls.__name__, (cls,), made)
     except TypeError as error:  # whatever its `__init_subclass__` asks for
@@ -276,9 +286,12 @@ def _reduce_ex(self: nn.Module, protocol: Any) -> Any:
 def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
     """As the class itself does; and `laurel.json`, which says where LAuReL stands.
 
+    A part of the model to which LAuReL was applied does not know that, and writes none.
+
     Raises:
         ModelError: the model is folded, or is to be sent before that is written.
     """
+    from laurel_cli.laurel.build import LAYOUT
     from laurel_cli.laurel.keep import describe, refuse_folded
     from laurel_cli.models.hf import caching
 
@@ -291,9 +304,22 @@ def _save_pretrained(self: nn.Module, save_directory: Any, *args: Any, **kwargs:
         )
     with caching(self):
         result = super(made_class(type(self)), self).save_pretrained(save_directory, *args, **kwargs)
-    if kwargs.get("is_main_process", True):
+    if kwargs.get("is_main_process", True) and any(LAYOUT in vars(part) for part in self.modules()):
         describe(self, save_directory)
     return result
+
+
+def _init_weights(self: Any, module: nn.Module) -> None:
+    """As the class itself does, by the type of a module; LAuReL's start as they do, and what was loaded stays."""
+    begin = start_of(module)
+    if begin is None:
+        super(made_class(type(self)), self)._init_weights(module)
+        return
+    loaded = {one: one.detach().clone() for one in module.parameters() if getattr(one, "_is_hf_initialized", False)}
+    begin()
+    with torch.no_grad():
+        for parameter, value in loaded.items():
+            parameter.copy_(value)
 
 
 def _again(function: Any, arguments: tuple[Any, ...], base: type, edits: Edits) -> Any:

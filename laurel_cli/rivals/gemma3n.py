@@ -44,9 +44,8 @@ class LowRankMap(Coefficient):
 
     def begin(self, value: Tensor, number: int, generator: Generator | None) -> None:
         """Drawn in float32, between -sqrt(6 / (r + D)) and sqrt(6 / (r + D))."""
-        if not value.is_meta:
-            bound = math.sqrt(6.0 / sum(value.shape))
-            value.copy_(value.float().cpu().uniform_(-bound, bound, generator=generator))
+        bound = math.sqrt(6.0 / sum(value.shape))
+        value.copy_(value.float().uniform_(-bound, bound, generator=generator))
 
     def ready(self, value: Tensor, f: Tensor, along: tuple[int, ...]) -> Tensor:
         """As it is: it is applied to the skip, in the skip's type."""

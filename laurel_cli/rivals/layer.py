@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laurel_cli.laurel.addition import Call, LearnedSum
+from laurel_cli.laurel.addition import Call, LearnedSum, fill
 from laurel_cli.rivals.static import Static, Terms
 
 
@@ -47,7 +47,7 @@ class StaticLayer(LearnedSum):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Every coefficient where the formula lets it start."""
         for name, coefficient in self.spec.own().items():
-            coefficient.begin(getattr(self, name), self.number, generator)
+            fill(getattr(self, name), partial(coefficient.begin, number=self.number, generator=generator))
 
     def combine(
         self, x: Tensor, f: Tensor, sign: int, call: Call | None, *, first: bool, plain: Tensor | None, own: bool

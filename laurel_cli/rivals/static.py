@@ -57,7 +57,9 @@ class Coefficient:
         return self.vector
 
     def begin(self, value: Tensor, number: int, generator: Generator | None) -> None:
-        """Start the parameter `value` of the connection `number`, from 1; what is drawn comes from `generator`."""
+        """Start the parameter of the connection `number`, from 1: fill `value`, of its size and on the host, with what
+        it is to be. What is drawn comes from `generator`.
+        """
         if self.past:
             value.zero_()[-1] = self.start
         else:

@@ -73,8 +73,8 @@ class StreamWeights(Coefficient):
         value.fill_(self.start)
         if self.diagonal is not None:
             value.fill_diagonal_(self.diagonal)
-        if self.std and not value.is_meta:
-            value.copy_(value.float().cpu().normal_(0.0, self.std, generator=generator))
+        if self.std:
+            value.copy_(value.float().normal_(0.0, self.std, generator=generator))
 
     def ready(self, value: Tensor, f: Tensor, along: tuple[int, ...]) -> Tensor:
         """A weight as it is, other tables with their dimensions where the streams and the channels stand."""

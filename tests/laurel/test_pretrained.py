@@ -107,6 +107,75 @@ def test_a_class_with_other_modules_is_refused(tmp_path: Path) -> None:
             other.from_pretrained(tmp_path)
 
 
+def init_weights(model: Any) -> None:
+    """As a model begins that says of no module that it has begun."""
+    for module in model.modules():
+        vars(module).pop("_is_hf_initialized", None)
+    model.init_weights()
+
+
+def init_each(model: Any) -> None:
+    for module in model.modules():
+        model._init_weights(module)
+
+
+STARTS = {"init_weights": init_weights, "apply": lambda model: model.apply(model._init_weights), "each": init_each}
+
+
+@pytest.mark.parametrize("arm", ["rw+lr@2", "rw+lr+pa@2", "gemma3n@2"])
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "vit"])
+def test_what_transformers_starts_anew_computes_what_the_plain_model_does(name: str, start: str, arm: str) -> None:
+    _, model, inputs = learned(name, arm)
+    STARTS[start](model)
+    found = model(**inputs).logits
+    assert torch.equal(found, laurel_cli.remove(model)(**inputs).logits)
+
+
+def test_what_has_begun_is_not_started_again() -> None:
+    _, model, _ = learned("llama")
+    before = [one.clone() for one in model.parameters()]
+    model.init_weights()
+    assert all(map(torch.equal, model.parameters(), before))
+
+
+def test_a_model_without_memory_is_started_by_transformers() -> None:
+    auto, config, inputs = models()["llama"]
+    with torch.device("meta"):
+        model = auto.from_config(config).eval()
+    laurel_cli.apply(model, "rw+lr+pa@2", inputs)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for one in model.parameters():
+            one.fill_(3)
+    model.init_weights()
+    found = model(**inputs).logits
+    assert found.std() > 0
+    assert torch.equal(found, laurel_cli.remove(model)(**inputs).logits)
+
+
+def test_what_a_folder_lacks_starts_and_what_it_has_stays(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    auto, model, _ = learned("gpt2", "rw+lr@2")
+    model.save_pretrained(tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    save_file({n: v for n, v in kept.items() if ".h.1.laurel0." not in n or ".A." in n}, tmp_path / "model.safetensors")
+    found = auto.from_pretrained(tmp_path).state_dict()
+    for name in kept:
+        if ".h.1.laurel0." in name and ".A." not in name:
+            assert not found[name].any(), name  # the logits of a = b = 1, and B
+        else:
+            assert torch.equal(found[name], kept[name]), name
+
+
+@pytest.mark.parametrize("arm", ["rw", "pa"])
+def test_a_part_does_not_say_where_the_whole_has_its_layers(arm: str, tmp_path: Path) -> None:
+    _, model, _ = learned("llama", arm)
+    model.model.save_pretrained(tmp_path)
+    assert not (tmp_path / "laurel.json").exists()
+
+
 SILENT = """
 import sys, transformers
 transformers.logging.set_verbosity_error()
