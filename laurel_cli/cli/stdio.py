@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from laurel_cli.errors import ResourceError
+from laurel_cli.late import when_imported
 
 
 @dataclass
@@ -30,13 +31,17 @@ _state = _State()
 
 
 def reserve(debug: bool = False) -> None:
-    """Keep stdout for `answer`; everything else that is printed goes to stderr. Libraries' warnings need `debug`."""
+    """Keep stdout for `answer`; everything else that is printed goes to stderr.
+
+    Libraries' warnings, and transformers' bars around every file that it reads or writes, need `debug`.
+    """
     if not debug:
         import logging  # not at the top: --help has no use for it
 
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        when_imported("transformers.utils.logging", _without_bars)
     _state.reserved = True
     if _state.stream is not None or sys.stdout is None:
         return
@@ -50,6 +55,12 @@ def reserve(debug: bool = False) -> None:
         _state.stream = os.fdopen(own, "w", encoding=encoding, errors="backslashreplace", newline="")
     except (OSError, ValueError):  # a stdout without a descriptor, as in a test runner: the object is swapped instead
         _state.stream, sys.stdout = sys.stdout, sys.stderr
+
+
+def _without_bars() -> None:
+    from transformers.utils import logging
+
+    logging.set_tqdm_hook(lambda _, args, options: logging.EmptyTqdm(*args, **options))
 
 
 def answer(text: str) -> None:
