@@ -17,6 +17,7 @@ from laurel_cli.laurel import fast, fast_training, projected, worth
 from laurel_cli.laurel.addition import Call, LearnedSum, Start, fill
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 from laurel_cli.laurel.within import came_with_a
+from laurel_cli.laurel.wrapped import REPLICATED
 
 if TYPE_CHECKING:
     from laurel_cli.laurel.parted import Part, Reader
@@ -129,6 +130,11 @@ class LaurelLayer(LearnedSum):
             own = own and fast.is_apart(f, x, *past)
             return self._learning(x, f, past, entries, part, first=first, own=own)
         return self._plainly(x, f, sign, past, first=first)
+
+    def _replicate_for_data_parallel(self) -> Any:
+        if self.within:  # the copy of a module that a was folded into would use the first one's weights
+            raise RuntimeError(REPLICATED)
+        return super()._replicate_for_data_parallel()
 
     def _entry(self, x: Tensor, call: Call | None) -> Any:
         """What is remembered of x."""

@@ -17,6 +17,10 @@ WRAPPERS = {
     ("torch._dynamo", "OptimizedModule"): "its forward is compiled already",
     ("torch.jit", "ScriptModule"): "TorchScript runs it, out of Python's sight",
 }
+REPLICATED = (
+    "nn.DataParallel on several devices cannot copy a model after laurel_cli.fold_training. "
+    "Call laurel_cli.unfold_training first, or wrap it in DistributedDataParallel."
+)
 
 
 def refuse_wrapped(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from laurel_cli import apply_laurel, parameters, remove, save
+from laurel_cli import apply_laurel, fold_training, parameters, remove, save, unfold_training
 from laurel_cli.errors import ModelError
 
 from .ways import Block, Chain, D
@@ -95,6 +95,17 @@ def replica_of(model: nn.Module) -> nn.Module:
         for name, parameter in module._parameters.items():
             setattr(copied, name, None if parameter is None else parameter * 1.0)
     return copies[model]
+
+
+def test_replicas_after_folding_for_training_are_refused_with_what_to_do() -> None:
+    torch.manual_seed(0)
+    model, x = Chain(Block, 2), torch.randn(2, 3, D)
+    apply_laurel(model, "rw", x)
+    assert any(layer.form != "a f + b x" for layer in fold_training(model, x).connections)
+    with pytest.raises(RuntimeError, match="unfold_training first"):
+        replica_of(model)
+    unfold_training(model)
+    torch.testing.assert_close(replica_of(model)(x), model(x))
 
 
 @with_history
