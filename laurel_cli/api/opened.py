@@ -12,7 +12,6 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import keep, weights
 from laurel_cli.laurel.fold_check import in_dtype
 from laurel_cli.models import load as load_named
-from laurel_cli.models.hf import IN_FLOAT32
 from laurel_cli.models.load import is_learned
 from laurel_cli.models.own import with_inputs
 from laurel_cli.models.reference import runs_users_code
@@ -78,9 +77,10 @@ def load(
     given = {name: value for name, value in asked.items() if value not in (None, (), [], {})}
     options = _together(built["options"], given)
     opened = load_named(home, **_shaped(options))
+    notes = tuple(note for note in opened.notes if note not in opened.until_weights)
+    opened = replace(opened, reference=reference, notes=notes, until_weights=())
     build = partial(_again, opened, folder, built)
-    notes = tuple(note for note in opened.notes if not note.startswith(IN_FLOAT32))  # the weights have the last word
-    made = replace(opened, reference=reference, module=build(), build=build, on_meta=False, notes=notes)
+    made = replace(opened, module=build(), build=build, on_meta=False)
     return with_inputs(made, in_dtype(opened.inputs, _dtype(opened, made.module.state_dict())))
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-IN_FLOAT32 = "Built in float32"
 Built = tuple[nn.Module, bool, tuple[str, ...]]
 Caches = tuple[tuple[str, Any], ...]
 """Whether each part of a configuration asks for a cache, before a trace does without."""
@@ -74,8 +73,10 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
         config = chosen.config
     if not request.inputs and not request.seq_len and is_stepwise(config):
         notes += (f"Takes {STEPWISE_TOKENS} tokens by default, since its scan is traced token by token.",)
-    if str(config.dtype).removeprefix("torch.") not in ("None", "float32") and dtype == torch.float32:
-        notes += (f"{IN_FLOAT32}, not {str(config.dtype).removeprefix('torch.')}; `model_args` dtype=... says else.",)
+    asked = str(config.dtype).removeprefix("torch.")
+    until_weights: tuple[str, ...] = ()
+    if asked not in ("None", "float32") and dtype == torch.float32:
+        until_weights = (f"Built in float32, not {asked}; `model_args` dtype=... says else.",)
     inputs = given_inputs(module, request) or infer_inputs(module, request)
     return LoadedModel(
         reference=request.reference.text,
@@ -85,7 +86,8 @@ def load_config(config: PreTrainedConfig, request: Request, source: str) -> Load
         input_description=describe(inputs, argument_names(module)),
         build=partial(build_for_real, construct),
         on_meta=on_meta,
-        notes=notes,
+        notes=(*notes, *until_weights),
+        until_weights=until_weights,
     )
 
 

@@ -23,7 +23,7 @@ class LoadedModel:
         inputs: example inputs, real CPU tensors (batch first).
         input_description: the inputs in words, e.g. "x: float32 [1, 3, 224, 224]".
         build: builds the model again, for real, on the CPU (for what cannot run without data).
-        notes: what the user should know about how it was built.
+        notes: what the user should know about how it was built; `until_weights` those that loaded weights make void.
     """
 
     reference: str
@@ -34,3 +34,4 @@ class LoadedModel:
     build: Callable[[], nn.Module]
     on_meta: bool
     notes: tuple[str, ...] = ()
+    until_weights: tuple[str, ...] = ()
