@@ -10,6 +10,7 @@ from typing import Any
 
 from laurel_cli.arms import BASELINE, Arm
 from laurel_cli.devices import is_host
+from laurel_cli.latency.document import AT_START
 from laurel_cli.records.store import Record
 from laurel_cli.reports.frontier import AddedCost
 from laurel_cli.reports.join import Model, Setting, arms_of, newest_first, sample_input, settings
@@ -188,10 +189,7 @@ def _read_with_care(setting: Setting, records: Sequence[Record], arms: Sequence[
         if is_host(setting.device.partition(" ")[0]) and not any(one.content["device"].get("cpu") for one in records):
             yield f"the model of their processor is not told: they may be of different machines ({setting.text})"
     if early := [one.arm.name for one in arms if one.at_start]:
-        yield (
-            f"{listed(early)}: timed where training starts, at a = b = 1, of which a processor may make no product: "
-            f"what is trained may take longer ({setting.text})"
-        )
+        yield f"{listed(early)}: {AT_START} ({setting.text})"
     home = next((one.record for one in arms if one.arm.kind is BASELINE), None)
     others: dict[str, list[Timed]] = {}
     for one in arms:
