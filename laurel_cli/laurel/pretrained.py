@@ -3,7 +3,9 @@
 Their config.json is that of the model with two changes. Its `model_type` is "laurel", which transformers knows once
 `AutoConfig.register` has been called, and refuses before: no Auto class makes an ordinary model of such a folder. Its
 `quantization_config` names no method, so that a class that is called by its own name, GPT2LMHeadModel.from_pretrained,
-which looks at no model type, refuses the folder too. Under "laurel" stand the model's own type and where LAuReL is.
+which looks at no model type, refuses the folder too. Where a configuration is handed over, config=..., transformers
+reads none of the folder and asks nobody: it makes the ordinary model and lists LAuReL's weights as unexpected ones.
+Under "laurel" stand the model's own type and where LAuReL is.
 
 What is read becomes the model's own configuration, with a quantizer in the sense of transformers: what is asked to
 change a model between its construction and the loading of its weights. Ours gives it its learned sums, and takes itself

@@ -169,6 +169,14 @@ def test_what_a_folder_lacks_starts_and_what_it_has_stays(tmp_path: Path) -> Non
             assert torch.equal(found[name], kept[name]), name
 
 
+def test_who_hands_a_configuration_over_is_told_by_transformers_alone(tmp_path: Path) -> None:
+    _, model, _ = learned("gpt2")
+    model.save_pretrained(tmp_path)
+    options = {"config": model.config, "output_loading_info": True}
+    opened, said = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, **options)
+    assert set(said["unexpected_keys"]) == model.state_dict().keys() - opened.state_dict().keys() != set()
+
+
 @pytest.mark.parametrize("arm", ["rw", "pa"])
 def test_a_part_does_not_say_where_the_whole_has_its_layers(arm: str, tmp_path: Path) -> None:
     _, model, _ = learned("llama", arm)
