@@ -22,7 +22,7 @@ OPERANDS = (Tensor, Proxy)  # of a sum that may be learned: what `torch.fx` trac
 UNTOLD = "torch.fx cannot trace a LAuReL layer that is called several times in a pass: use torch.export."
 
 
-class Start(partial[None]):
+class MapStart(partial[None]):
     """Starts a module within a learned sum: it stands for that module's own `reset_parameters`, which would draw."""
 
 
@@ -174,7 +174,7 @@ class PartialSum(nn.Module):
 def start_of(module: nn.Module) -> Callable[[], None] | None:
     """What starts a learned sum, or a module within one; None of any other module."""
     own = vars(module).get("reset_parameters")
-    return module.reset_parameters if isinstance(module, LearnedSum) else own if isinstance(own, Start) else None
+    return module.reset_parameters if isinstance(module, LearnedSum) else own if isinstance(own, MapStart) else None
 
 
 def fill(value: Tensor, begin: Callable[[Tensor], object]) -> None:

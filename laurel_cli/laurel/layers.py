@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from laurel_cli.laurel import fast, fast_training, projected, worth
-from laurel_cli.laurel.addition import Call, LearnedSum, Start, fill
+from laurel_cli.laurel.addition import Call, LearnedSum, MapStart, fill
 from laurel_cli.laurel.spec import Spec, orthogonal_entry
 from laurel_cli.laurel.within import came_with_a
 from laurel_cli.laurel.wrapped import REPLICATED
@@ -60,7 +60,7 @@ class LaurelLayer(LearnedSum):
             self.A = nn.ModuleList(_pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps))
             self.B = _pointwise(maps * spec.rank, width, shape, channel_dim, options)
             for part in (*self.A, self.B):  # who resets every module of a model resets these after the layer itself
-                vars(part)["reset_parameters"] = Start(_begin, part, spec, up=part is self.B)
+                vars(part)["reset_parameters"] = MapStart(_begin, part, spec, up=part is self.B)
         if spec.pa:
             self.c = nn.Parameter(torch.empty(lags, **options))
         self._channel_last = channel_dim == len(shape) - 1
