@@ -14,8 +14,9 @@ from laurel_cli.errors import ModelError
 from laurel_cli.laurel import fast, projected
 from laurel_cli.laurel.addition import Call, LearnedSum
 from laurel_cli.laurel.fold_path import CannotFoldError
-from laurel_cli.laurel.layers import LaurelLayer, narrowed, widened
+from laurel_cli.laurel.layers import LaurelLayer
 from laurel_cli.laurel.layout import Member
+from laurel_cli.laurel.low_rank import narrowed, widened
 from laurel_cli.rivals.layer import StaticLayer, summed
 
 HISTORY = "{} makes of the branch what depends on earlier connections"

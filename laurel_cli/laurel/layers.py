@@ -5,17 +5,15 @@ Source: arXiv 2411.07501v4. x is the skip x_i, f the branch f(x_i); shapes are t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
-from laurel_cli.laurel import fast, fast_training, projected, worth
-from laurel_cli.laurel.addition import Call, LearnedSum, MapStart, fill
-from laurel_cli.laurel.spec import Spec, orthogonal_entry
+from laurel_cli.laurel import fast, fast_training, low_rank, projected, worth
+from laurel_cli.laurel.addition import Call, LearnedSum, MapStart
+from laurel_cli.laurel.spec import Spec
 from laurel_cli.laurel.within import came_with_a
 from laurel_cli.laurel.wrapped import REPLICATED
 
@@ -55,12 +53,14 @@ class LaurelLayer(LearnedSum):
         if spec.rw:
             logits = (1 if spec.normalize == "sigmoid" else 2, *([width] if spec.vector_weights else []))
             self.weights = nn.Parameter(torch.empty(logits, **options))
-        maps = _maps(spec, lags)
+        maps = low_rank.maps_of(spec, lags)
         if maps:
-            self.A = nn.ModuleList(_pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps))
-            self.B = _pointwise(maps * spec.rank, width, shape, channel_dim, options)
+            self.A = nn.ModuleList(
+                low_rank.pointwise(width, spec.rank, shape, channel_dim, options) for _ in range(maps)
+            )
+            self.B = low_rank.pointwise(maps * spec.rank, width, shape, channel_dim, options)
             for part in (*self.A, self.B):  # who resets every module of a model resets these after the layer itself
-                vars(part)["reset_parameters"] = MapStart(_begin, part, spec, up=part is self.B)
+                vars(part)["reset_parameters"] = MapStart(low_rank.begin, part, spec, up=part is self.B)
         if spec.pa:
             self.c = nn.Parameter(torch.empty(lags, **options))
         self._channel_last = channel_dim == len(shape) - 1
@@ -77,8 +77,8 @@ class LaurelLayer(LearnedSum):
             self.weights.fill_(1.0 if self.spec.normalize == "none" else 0.0)
         if hasattr(self, "B"):
             for down in self.A:
-                _begin(down, self.spec, generator)
-            _begin(self.B, self.spec, up=True)
+                low_rank.begin(down, self.spec, generator)
+            low_rank.begin(self.B, self.spec, up=True)
         if self.spec.pa:
             self.c.fill_(0.0 if self.spec.history_map == "identity" else 1.0)
 
@@ -132,7 +132,7 @@ class LaurelLayer(LearnedSum):
         return self._plainly(x, f, sign, past, first=first)
 
     def _replicate_for_data_parallel(self) -> Any:
-        if self.within:  # the copy of a module that a was folded into would use the first one's weights
+        if self.within or self.reader is not None:  # a copied module's `forward` would be that of the first one
             raise RuntimeError(REPLICATED)
         return super()._replicate_for_data_parallel()
 
@@ -194,7 +194,7 @@ class LaurelLayer(LearnedSum):
         """x + B A x, Eq. 3; x + sum_j c_j h(x_{i-j}), Eq. 4; with one low-rank map per lag, Eq. 6."""
         g = x
         if self.spec.low_rank:
-            g = x + widened(self, self._narrow(x, past) if narrow is None else narrow, x.dtype)
+            g = x + low_rank.widened(self, self._narrow(x, past) if narrow is None else narrow, x.dtype)
         return g + self._gathered(past) if self.spec.history_map == "identity" else g
 
     def _narrow(
@@ -207,9 +207,9 @@ class LaurelLayer(LearnedSum):
         """What B is multiplied with: A x, or the products of the history, of which `entries` may hold some."""
         history = self.spec.history_map
         if history == "per-lag":
-            return narrowed(self, past, self.c, by, projected.products(self, entries) if entries else ())
+            return low_rank.narrowed(self, past, self.c, by, projected.products(self, entries) if entries else ())
         # A shared h is linear: one product for all lags.
-        return narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
+        return low_rank.narrowed(self, [self._gathered(past) if history == "shared" else x], None, by)
 
     def _at_once(
         self,
@@ -245,7 +245,7 @@ class LaurelLayer(LearnedSum):
             return total
         narrow = self._narrow(x, past, fast.narrow, entries)
         done = None if self._moved else fast.plus_product(self.B, total, narrow, b)
-        return fast.plus(total, widened(self, narrow, total.dtype), b) if done is None else done
+        return fast.plus(total, low_rank.widened(self, narrow, total.dtype), b) if done is None else done
 
     def _shares(self, f: Tensor) -> tuple[Tensor, Tensor] | None:
         """(a, b) over their sum, to be multiplied with; None where their sum is not fixed, or more is multiplied."""
@@ -335,80 +335,3 @@ class LaurelLayer(LearnedSum):
             for lag, earlier in enumerate(self.past(lambda _: x, call, self.lags)):
                 total = total + weights[lag] * earlier
         return total
-
-
-def narrowed(
-    layer: Any,
-    inputs: Sequence[Tensor],
-    scales: Tensor | None = None,
-    by: Callable[..., Tensor] = nn.Module.__call__,
-    known: Sequence[Tensor | None] = (),
-) -> Tensor:
-    """The r-dimensional products c_j A_j x_j side by side, of a layer that has the maps A and B, each made `by`, or
-    `known`.
-
-    Shape: that of the inputs with r, or r for each map, channels; the channels last where B is a linear layer.
-    """
-    dtype = getattr(layer.B.weight, "dtype", inputs[0].dtype)  # a quantised map has a method there
-    if dtype != inputs[0].dtype and not fast.autocasts(inputs[0]):
-        inputs = [tensor.to(dtype) for tensor in inputs]  # a stream wider than the model's weights
-    if layer._moved:
-        inputs = [tensor.movedim(layer._channel_dim, -1) for tensor in inputs]
-    maps = list(layer.A)  # once: its index and its length take longer than a small product's start
-    if scales is None and len(maps) == 1:  # as most have: in few words, since every sum asks
-        return by(maps[0], inputs[0])
-    narrow = [
-        by(down, tensor) if made is None else made
-        for down, tensor, made in zip(maps, inputs, known or [None] * len(inputs), strict=False)
-    ]
-    if scales is not None:
-        narrow = [scale * tensor for scale, tensor in zip(scales.unbind(0), narrow, strict=False)]
-    if any(tensor.shape != narrow[0].shape for tensor in narrow):  # learned queries: one for the whole batch
-        narrow = list(torch.broadcast_tensors(*narrow))
-    if len(narrow) < len(maps):  # fewer earlier inputs than lags in this call: absent ones are zero
-        narrow += [torch.zeros_like(narrow[0])] * (len(maps) - len(narrow))
-    dim = -1 if layer._moved or layer._channel_last else layer._channel_dim
-    return narrow[0] if len(narrow) == 1 else torch.cat(narrow, dim)
-
-
-def widened(layer: Any, narrow: Tensor, dtype: torch.dtype) -> Tensor:
-    """B times what `narrowed` made, in the stream's own `dtype` and with its order of dimensions."""
-    wide: Tensor = layer.B(narrow)
-    if wide.dtype != dtype and not fast.autocasts(wide):
-        wide = wide.to(dtype)
-    return wide.movedim(-1, layer._channel_dim) if layer._moved else wide
-
-
-def _maps(spec: Spec, lags: int) -> int:
-    """How many low-rank maps a layer holds."""
-    return lags if spec.history_map == "per-lag" else int(spec.low_rank)
-
-
-def _pointwise(
-    inputs: int, outputs: int, shape: tuple[int, ...], channel_dim: int, options: Mapping[str, Any]
-) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d:
-    """A linear map of the channels, without bias; it draws nothing from the global random stream."""
-    convolutions = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
-    if channel_dim == 1 and len(shape) in convolutions:
-        return skip_init(convolutions[len(shape)], inputs, outputs, 1, bias=False, **options)
-    return skip_init(nn.Linear, inputs, outputs, bias=False, **options)
-
-
-@torch.no_grad()
-def _begin(part: Any, spec: Spec, generator: torch.Generator | None = None, *, up: bool = False) -> None:
-    """Start one of the maps: B at zero, A, of shape (r, D) followed by ones for a convolution, as the spec says."""
-    if up:
-        part.weight.zero_()
-        return
-    rank, width = part.weight.shape[:2]
-
-    def begin(start: Tensor) -> None:
-        if spec.init == "orthogonal":
-            # A_ij = 1 / sqrt(r D) where i mod r = j, else 0; the paper's A is D x r, this one its transpose.
-            columns = torch.arange(width)
-            start.zero_()[columns % rank, columns] = orthogonal_entry(width, rank)
-        else:
-            bound = math.sqrt(6.0 / (rank + width))  # Xavier, uniform
-            start.copy_(start.float().uniform_(-bound, bound, generator=generator))
-
-    fill(part.weight, begin)
