@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from laurel_cli.residual.channels import ChannelMap
 from laurel_cli.residual.graph import Addition, Node, Trace
-from laurel_cli.residual.operators import SCALINGS, SUMS, VIEWS
+from laurel_cli.residual.operators import NORMS, PRODUCTS, SCALINGS, SUMS, VIEWS
 from laurel_cli.residual.paths import root
-from laurel_cli.residual.relation import Found, Relation, relate, skip_path
+from laurel_cli.residual.relation import NEITHER, Found, Relation, relate, skip_path
 from laurel_cli.residual.rivals import GATED, Refusal
 
 SAME = {"detach", "alias", "clone", "_to_copy"}  # the same values
@@ -61,7 +61,9 @@ def _one_by_one(trace: Trace, channels: ChannelMap) -> tuple[list[Found], dict[i
         if isinstance(relation, Relation) and _are_scores(relation, addition, channels):
             relation = SCORES
         if isinstance(relation, Refusal):
-            spent.update(root(i, nodes) for i in addition.operands if _is_mask(i, addition, nodes, signals, channels))
+            masks = {root(i, nodes) for i in addition.operands if _is_mask(i, addition, nodes, signals, channels)}
+            # Learned queries that a layer has worked on are a stream before they have seen the input.
+            spent |= {i for i in masks if relation is not NEITHER or nodes[i].op not in NORMS | PRODUCTS}
             refusals[addition.node] = relation
             continue
         partial: tuple[Found, ...] = ()

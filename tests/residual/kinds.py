@@ -214,6 +214,30 @@ class LearnedQueries(nn.Module):
         return q + self.g(self.read(q, x))
 
 
+@kind(BATCH, 4)
+class QueriesWithPositionsAndNormsAfter(LearnedQueries):
+    """DETR's decoder: the first cross-attention's skip has seen no input yet, and positions are added to it before.
+
+    Of two layers of self-attention, cross-attention and feed-forward (here without it) all are connections, but the
+    first self-attention, which no input reaches. The positions, added in every layer, are no skip: 2 * 2 - 1 and the
+    last feed-forward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(D, D) for _ in range(8))
+        self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, positions = torch.tanh(x), self.queries.expand(len(x), -1, -1)
+        q = torch.zeros_like(positions)
+        for layer in range(2):
+            a, b, c, d = self.maps[4 * layer : 4 * layer + 4]
+            q = self.norms[2 * layer](q + a(self.read(b(q + positions), q)))
+            q = self.norms[2 * layer + 1](q + c(self.read(d(q + positions), x)))
+        return q + self.g(q)
+
+
 @kind(BATCH, 1)
 class StraightThrough(nn.Module):
     """x + (codes - x).detach() is no residual connection, the sum after it is one."""
