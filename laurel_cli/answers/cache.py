@@ -3,8 +3,11 @@
 The hash holds the question (reference, arms, every option), what the model is made of (`made_of`), the text and data of
 this package, the versions of Python and of all that is installed, the environment, the working folder and the machine.
 What none of these holds keeps an answer out of the cache: `made_of` sees it in the user's text, `reads` as it happens.
+With the answer stand the installed files that ran or were read, and what the system says of them: one that was edited
+in place since then makes it none.
 
-A file is a line of JSON about itself, then the answer as JSON. One that is torn, or another's, counts as none.
+A file is a line of JSON about itself, one of the installed files, then the answer as JSON. One that is torn, or
+another's, counts as none.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from laurel_cli.records.files import read_whole, write_whole
 from laurel_cli.records.provenance import package_sha256, versions
 from laurel_cli.tasks.reading.places import standing_folder
 
-SCHEMA = "laurel.answer/1"
+SCHEMA = "laurel.answer/2"
 LARGEST = 8 * 2**20  # bytes of one answer
 MOST = 128 * 2**20  # bytes of all; the oldest go first
 # What says how the terminal or the session is, and nothing to a model. All else of the environment counts, since
@@ -39,12 +43,13 @@ OF_THE_SESSION = {
 }
 
 Answer = dict[str, Any]
+Found = tuple[Answer, list[str], list[str]]  # with the user's files that were read, and the installed ones
 
 
 def answered(
     question: Mapping[str, Any],
     made: Callable[[], MadeOf],
-    answer: Callable[[], tuple[Answer, list[str]]],
+    answer: Callable[[], Found],
     on_progress: Callable[[str], None] = lambda step: None,
 ) -> Answer:
     """The answer to a question: the one of before where nothing that it follows from has changed, else a new one.
@@ -53,7 +58,7 @@ def answered(
         question: plain values, all that was asked.
         made: what the model is made of, as it is when it is called.
         answer: finds the answer, a document under "document" and what goes with it, all plain JSON; and tells which of
-            the user's files were read on the way.
+            the user's files were read on the way, and which of the installed ones.
         on_progress: told whether the answer is one of before, and why it is not kept.
     """
     folder, parts = standing_folder(), made()
@@ -67,21 +72,40 @@ def answered(
     if found is not None:
         on_progress(f"the answer was found before: {path}")
         return found
-    text, read = _text(answer)
+    began = time.time_ns()
+    new, read, installed = answer()
+    text = json.dumps(new)  # also where it is not kept, so that both are the same down to the last byte
+    stood, newest = _standing(_by_folder(installed))
     # A folder that was listed is known by its name alone, not by what is in it.
     if beyond := sorted(path for path in read if parts.files.get(path, FOLDER) == FOLDER):
         on_progress(f"the answer is not kept: it follows from {beyond[0]} too")
-    elif made() != parts or package_sha256() != ours:  # something was written while the answer was made of it
+    elif made() != parts or package_sha256() != ours or newest >= began:  # written while the answer was made of it
         on_progress("the answer is not kept: what it follows from has changed meanwhile")
     else:
-        _keep(path, key, text, on_progress)
+        lines = [json.dumps({"files": _by_folder(installed), "sha256": stood}), text]
+        _keep(path, key, "\n".join(lines), on_progress)
     return json.loads(text)
 
 
-def _text(answer: Callable[[], tuple[Answer, list[str]]]) -> tuple[str, list[str]]:
-    """The answer as it is kept; also where it is not, so that both are the same down to the last byte."""
-    found, read = answer()
-    return json.dumps(found), read
+def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for folder, name in sorted(os.path.split(file) for file in files):
+        found.setdefault(folder, []).append(name)
+    return found
+
+
+def _standing(files: Mapping[str, Iterable[str]]) -> tuple[str, int]:
+    """What the system says of installed files, hashed, and when the newest was written.
+
+    By size and time Python itself knows whether what it has compiled is still a module's text.
+    """
+    said: list[tuple[int, ...]] = []
+    newest = 0
+    for folder, names in files.items():
+        for name in names:
+            said.append(_written(Path(folder, name)))
+            newest = max([newest, *said[-1][:1]])
+    return sha256_of(said), newest
 
 
 def _key(question: Mapping[str, Any], parts: MadeOf, ours: str) -> str:
@@ -111,11 +135,12 @@ def _installed() -> Iterator[str]:
                     yield f"{entry.name} {_written(entry)}"
 
 
-def _written(entry: os.DirEntry[str]) -> int | None:
-    """When it was; None of a link that leads nowhere, which hides no other entry."""
+def _written(entry: os.DirEntry[str] | Path) -> tuple[int, ...]:
+    """When it was and its bytes; nothing of a link that leads nowhere, which hides no other entry."""
     with suppress(OSError):
-        return entry.stat().st_mtime_ns
-    return None
+        status = entry.stat()
+        return status.st_mtime_ns, status.st_size
+    return ()
 
 
 def _read(path: Path, key: str) -> Answer | None:
@@ -125,7 +150,12 @@ def _read(path: Path, key: str) -> Answer | None:
             return None
         head, _, text = read_whole(path).partition(b"\n")
         about = {"schema": SCHEMA, "key": key, "sha256": hashlib.sha256(text).hexdigest()}
-        found = json.loads(text) if json.loads(head) == about else None
+        if json.loads(head) != about:
+            return None
+        line, _, answer = text.partition(b"\n")
+        installed, found = json.loads(line), json.loads(answer)
+        if _standing(installed["files"])[0] != installed["sha256"]:
+            return None
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("document"), dict) else None

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
@@ -45,6 +44,7 @@ REACHED = {
     *("initial_seed", "default_rng", "cuda", "mps", "xpu", "accelerator", "backends", "is_available"),
     *("device_count", "get_num_threads", "exists", "is_file", "is_dir", "stat", "lstat", "iterdir", "glob"),
     *("rglob", "walk", "home", "cwd", "expanduser"),
+    *("readlink", "is_symlink", "samefile", "touch", "mkdir", "owner", "group", "get_num_interop_threads"),
 }
 
 
@@ -60,6 +60,9 @@ class MadeOf:
 
     files: Mapping[str, str] = field(default_factory=dict)
     why_not: str = ""
+
+
+AVAILABLE = re.compile(r"is_\w+_available")  # of transformers, timm: a device, a kernel, a package
 
 
 class _OpenError(Exception):
@@ -161,15 +164,13 @@ def _telling(node: ast.AST) -> set[str]:
     """Names in a node of the text by which the code may come to know more than its files."""
     if isinstance(node, ast.Call):
         return {node.func.id} & CALLED if isinstance(node.func, ast.Name) else set()
+    names: set[str] = set()
     if isinstance(node, ast.Attribute):
-        return {node.attr} & REACHED
-    if isinstance(node, ast.ImportFrom):
-        return {*(node.module or "").split("."), *(alias.name for alias in node.names)} & REACHED
-    return (
-        {part for alias in node.names for part in alias.name.split(".")} & REACHED
-        if isinstance(node, ast.Import)
-        else set()
-    )
+        names = {node.attr}
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        names = {part for alias in node.names for part in alias.name.split(".")}
+        names |= {*(node.module or "").split(".")} if isinstance(node, ast.ImportFrom) else set()
+    return {name for name in names if name in REACHED or AVAILABLE.fullmatch(name)}
 
 
 def _of_import(node: ast.AST, file: Path) -> Iterator[Path]:
@@ -194,16 +195,13 @@ def _imported(name: str, folder: Path) -> Iterator[Path]:
         folder: which is on the search path too, after all others.
     """
     root, *parts = name.split(".")
-    if root in INNOCENT:
-        return
-    if root in sys.stdlib_module_names:
-        raise _OpenError(f"it imports {root}, which may tell of more than its files")
     spec = importlib.util.find_spec(root) or PathFinder.find_spec(root, [str(folder)])
     if spec is None:
         return
     places = [Path(place) for place in spec.submodule_search_locations or ()]
-    if not is_users(spec.origin or str(next(iter(places), ""))):
-        if root not in USUAL:
+    # What is the user's may stand before a module of the standard library, by PYTHONPATH, under the same name.
+    if not (spec.has_location or places) or not is_users(spec.origin or str(next(iter(places), ""))):
+        if root not in USUAL | INNOCENT:
             raise _OpenError(f"it imports {root}, which may tell of more than its files")
         return
     if spec.has_location and spec.origin:

@@ -21,6 +21,7 @@ from laurel_cli.models.sealed import CONNECTS
 
 NETWORK = "the network"
 OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
+OURS = str(Path(__file__).parents[1]) + os.sep  # known by their hash
 LISTS = ("os.listdir", "os.scandir")
 # Who looks for modules and packages in the folders of the search path.
 IMPORTS = ("<frozen importlib._bootstrap_external>", "<frozen zipimport>", importlib.metadata.__file__)
@@ -50,14 +51,33 @@ def of_users(seen: Iterable[str]) -> list[str]:
     own = {real("."), *(str(Path(file).parent) for file in found)}
     started = {real(place) for place in (*sys.path, sys.argv[0])} - own
     for path in seen:
-        source = path
-        if path.endswith(".pyc"):
-            with suppress(ValueError, NotImplementedError):
-                source = importlib.util.source_from_cache(path)
+        source = _source(path)
         ours = source.startswith(OF_THE_SYSTEM) or real(source) in started or not is_users(source)
         if path == NETWORK or not ours:
             found.add(path if path == NETWORK else real(source))
     return sorted(found)
+
+
+def of_packages(seen: Iterable[str]) -> list[str]:
+    """Of what was seen, and of the modules that are loaded, the installed files: whatever they are, but not our own."""
+    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = {_source(path) for path in {*seen, *(file for file in loaded if isinstance(file, str))} - {NETWORK}}
+    folders = {folder for folder, _ in map(os.path.split, files)}
+    installed = {folder for folder in folders if not is_users(f"{folder}/a file")}
+    known = users_files()
+    return sorted(
+        file
+        for file in files - known
+        if os.path.split(file)[0] in installed and not file.startswith((*OF_THE_SYSTEM, OURS)) and Path(file).is_file()
+    )
+
+
+def _source(path: str) -> str:
+    """The text of which a compiled module was made; any other file is its own."""
+    if path.endswith(".pyc"):
+        with suppress(ValueError, NotImplementedError):
+            return importlib.util.source_from_cache(path)
+    return path
 
 
 def _on_event(event: str, args: tuple[Any, ...]) -> None:

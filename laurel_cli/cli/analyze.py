@@ -93,7 +93,7 @@ def analyze(
     """
     from laurel_cli.answers.cache import answered
     from laurel_cli.answers.made_of import made_of, real
-    from laurel_cli.answers.reads import of_users, watched
+    from laurel_cli.answers.reads import of_packages, of_users, watched
     from laurel_cli.cli import stdio
     from laurel_cli.cli.apart import apart
     from laurel_cli.cli.destination import Destination
@@ -121,17 +121,18 @@ def analyze(
         found = {"document": analysis.document(), "where": analysis.where(), "arms": foreign(chosen)}
         theirs = [source(arm.spec) for arm in chosen if arm.spec is not None]
         read = of_users(seen) + [real(file) for file in theirs if file is not None]
-        return {"answer": found, "read": read + ["the memory that was free"] * bool(SCARCE.search(json.dumps(found)))}
+        read += ["the memory that was free"] * bool(SCARCE.search(json.dumps(found)))
+        return {"answer": found, "read": read, "installed": of_packages(seen)}
 
     with Progress(debug) as progress:
 
-        def fresh() -> tuple[dict[str, Any], list[str]]:
+        def fresh() -> tuple[dict[str, Any], list[str], list[str]]:
             with watched() as brought:  # arm files run here, and those that the environment names
                 import_module("laurel_cli.rivals")
                 files.bring()
             progress(f"loading {reference}")
             found = apart(work, reference, on_progress=progress) if runs_users_code(reference) else work(progress)
-            return found["answer"], sorted({*found["read"], *of_users(brought)})
+            return found["answer"], sorted({*found["read"], *of_users(brought)}), found["installed"]
 
         if cache:
             question = {

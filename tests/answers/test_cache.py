@@ -22,12 +22,12 @@ FOUND = {"document": {"schema": "laurel.analyze/1", "percent": float("nan")}, "w
 class Asked:
     """Asks, and counts how often an answer had to be found."""
 
-    def __init__(self, read=()):
-        self.found, self.read, self.said = 0, list(read), []
+    def __init__(self, read=(), installed=()):
+        self.found, self.read, self.installed, self.said = 0, list(read), list(installed), []
 
     def fresh(self):
         self.found += 1
-        return {**FOUND, "number": self.found}, self.read
+        return {**FOUND, "number": self.found}, self.read, self.installed
 
     def __call__(self, question=QUESTION, made=None):
         made = partial(made_of, "net.py:build") if made is None else made
@@ -192,6 +192,38 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(answers, tmp_path):
     assert not list(answers.glob("*"))
 
 
+def test_an_installed_file_that_is_edited_in_place(answers, tmp_path):
+    """Its size or its time is another: what Python itself goes by. Of one that is away no answer is known."""
+    module = tmp_path / "module.py"
+    module.write_text("DEPTH = 2")
+    os.utime(module, (10**9, 10**9))
+    asked = Asked(installed=[str(module)])
+    asked()
+    assert not is_found_anew(asked)
+    for text, written in (("DEPTH = 12", 10**9), ("DEPTH = 13", 10**9 + 1)):
+        module.write_text(text)
+        os.utime(module, (written, written))
+        assert is_found_anew(asked)
+        assert not is_found_anew(asked)
+    module.unlink()
+    assert is_found_anew(asked)
+
+
+def test_an_installed_file_that_is_edited_meanwhile_is_not_kept(answers, tmp_path):
+    module = tmp_path / "module.py"
+    asked = Asked(installed=[str(module)])
+    found = asked.fresh
+
+    def fresh():
+        module.write_text("DEPTH = 2")
+        return found()
+
+    asked.fresh = fresh
+    asked()
+    assert not list(answers.glob("*"))
+    assert asked.said[-1].endswith("changed meanwhile")
+
+
 def damaged(data):
     head, _, body = data.partition(b"\n")
     yield b""
@@ -199,6 +231,7 @@ def damaged(data):
     yield data[:-1]
     yield head
     yield head + b"\n" + body.replace(b"1", b"2")
+    yield head + b"\n" + body.partition(b"\n")[2]
     yield body
     yield b"[]\n" + body
     yield head.replace(b'"key": "', b'"key": "0') + b"\n" + body
@@ -349,6 +382,24 @@ def test_the_same_question_is_answered_without_torch_to_the_same_byte(analyzed, 
     with (tmp_path / "net.py").open("a") as file:
         file.write("#")
     assert analyzed(*words, "--debug") == (first, False)
+
+
+@pytest.mark.slow
+def test_a_package_that_is_edited_where_it_is_installed_is_run_again(analyzed, tmp_path, laurel_env, monkeypatch):
+    package = tmp_path / "site-packages" / "einops"
+    package.mkdir(parents=True)
+    monkeypatch.setitem(laurel_env, "PYTHONPATH", os.pathsep.join([str(package.parent), *sys.path]))
+    (tmp_path / "net.py").write_text(
+        NET.replace("Net(len(CLASSES))", "nn.Sequential(*(Net(6) for _ in range(einops.DEPTH)))")
+        .replace("from torchvision.datasets import ImageFolder", "import einops")
+        .replace("from torchvision", "# from torchvision")
+    )
+    for depth in (2, 13):
+        (package / "__init__.py").write_text(f"DEPTH = {depth}")
+        words = ["net.py:build", "--input-shape", "2x6", "--debug", "--format", "json"]
+        text, found = analyzed(*words)
+        assert (json.loads(text)["model"]["parameters"], found) == (2 * 6 * 7 * depth, False)
+        assert analyzed(*words) == (text, True)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import pytest
 
@@ -55,6 +56,22 @@ def test_a_module_that_comes_to_stand_before_another_is_another_model(folder):
     assert made_of("net.py:build") != before
 
 
+@pytest.mark.parametrize("name", ["fractions", "statistics"])
+def test_a_module_of_the_users_under_a_name_of_the_standard_library(folder, monkeypatch, name):
+    """PYTHONPATH leads there first."""
+    (folder / "helper.py").write_text(f"import {name}\n")
+    before = made_of("net.py:build")
+    assert not before.why_not
+    place = folder / "first"
+    place.mkdir()
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    (place / f"{name}.py").write_text("DEPTH = 2\n")
+    found = made_of("net.py:build")
+    assert set(found.files) - set(before.files) == {str(place / f"{name}.py")}
+    assert not found.why_not
+
+
 def test_data_that_the_text_names_counts_and_so_does_its_absence(folder):
     (folder / "net.py").write_text('import json\nSIZES = json.load(open("sizes.json"))\nDATA = "data"\n')
     absent = made_of("net.py:build")
@@ -96,6 +113,9 @@ def test_arms_of_the_users_own_count(folder):
         "import torch; torch.cuda.is_available()",
         "import numpy as np; np.random.rand(3)",
         "from pathlib import Path; Path('a', 'b').exists()",
+        "from pathlib import Path; Path('latest').readlink().name",
+        "from transformers.utils import is_torch_cuda_available",
+        "import transformers; transformers.utils.is_flash_attn_2_available()",
         "__import__('os')",
         "eval('1')",
         "hash('a')",

@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from laurel_cli.answers.reads import NETWORK, of_users, watched
+from laurel_cli.answers.reads import NETWORK, of_packages, of_users, watched
 
 
 def test_files_that_are_read_are_seen_and_those_that_are_not_there(tmp_path):
@@ -75,3 +75,16 @@ def test_the_models_own_folder_counts_where_it_is_listed_and_not_where_packages_
     with watched() as seen:
         assert list(tmp_path.iterdir())
     assert str(tmp_path.resolve()) in of_users(seen)
+
+
+def test_installed_files_are_what_is_loaded_and_what_is_read_but_not_ours_and_not_the_users(tmp_path):
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    table, mine = place / "table.json", tmp_path / "mine.json"
+    table.write_text("{}"), mine.write_text("{}")
+    with watched() as seen:
+        table.read_text(), mine.read_text()
+    found = of_packages(seen)
+    assert {str(table), json.__file__, importlib.metadata.__file__} <= set(found)
+    assert str(mine) not in found
+    assert of_packages.__code__.co_filename not in found

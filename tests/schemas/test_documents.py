@@ -35,7 +35,7 @@ REPORTS = Path(__file__).parents[2] / "reports"
 NO_DOCUMENTS = {
     "laurel.checkpoint/1": "a file of tensors",
     "laurel.arrays/1": "the header of a binary file in the cache",
-    "laurel.answer/1": "the first line of an answer that is kept in the cache",
+    "laurel.answer/2": "the first line of an answer that is kept in the cache",
     "laurel.task/1": "a part of what a task's checksum is of",
 }
 
