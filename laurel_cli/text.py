@@ -8,6 +8,7 @@ from decimal import Decimal
 from math import floor, isfinite, log10
 
 NOTHING = "-"
+UNKNOWN_INTERVAL = "[unknown]"  # beside a figure that stands alone, so that nobody takes it for an exact one
 _ENDLESS = re.compile(r"\S{401,}")  # longer than paths are
 
 
@@ -137,7 +138,7 @@ def plus_minus(value: float, half: float) -> str:
 def factor(value: float, low: float | None, high: float | None) -> str:
     """A ratio with its interval: `0.86 [0.81, 0.92]`; a thousand or a thousandth is as far as figures go."""
     if low is None or high is None or not (isfinite(low) and isfinite(high)):
-        return f"{value:.3g} [unknown]" if value <= 1000 else "over 1,000 [unknown]"
+        return f"{value:.3g} {UNKNOWN_INTERVAL}" if value <= 1000 else f"over 1,000 {UNKNOWN_INTERVAL}"
     half = min((high - low) / 2, 5.0)
     return f"{_bounded(value, half)} [{_bounded(low, half)}, {_bounded(high, half)}]"
 

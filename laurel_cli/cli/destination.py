@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def terminal_look() -> Look:
     columns = os.environ.get("COLUMNS", "")
     bounded = terminal or bool(whole_number(columns))
     return Look(
-        width=shutil.get_terminal_size().columns if bounded else None,
+        width=stdio.stdout_columns() if bounded else None,
         color=terminal and not dumb and not os.environ.get("NO_COLOR"),
         ascii_only=dumb or _is_plain_locale() or "utf" not in stdio.stdout_encoding().lower(),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TextIO
 
 from laurel_cli.errors import ResourceError
 from laurel_cli.late import when_imported
+from laurel_cli.text import whole_number
 
 
 @dataclass
@@ -129,6 +131,14 @@ def stdout_is_terminal() -> bool:
         return stream is not None and stream.isatty()
     except ValueError:
         return False
+
+
+def stdout_columns() -> int:
+    """The width that COLUMNS says, else that of the terminal where the answer goes, whatever stderr is."""
+    stream, columns = _state.stream or sys.stdout, 0
+    with contextlib.suppress(OSError, ValueError):
+        columns = 0 if stream is None else os.get_terminal_size(stream.fileno()).columns
+    return whole_number(os.environ.get("COLUMNS", "")) or columns or shutil.get_terminal_size().columns
 
 
 def stdout_encoding() -> str:

@@ -125,7 +125,8 @@ def effect(found: Effect | None) -> dict[str, Any] | None:
     if found is None:
         return None
     keys = ("gain", "low", "high", "p", "p_holm", "n", "paired")
-    return {key: finite(getattr(found, key)) for key in keys} | {"level": found.confidence}
+    said = {key: finite(getattr(found, key)) for key in keys} | {"level": found.confidence}
+    return said if said["low"] is not None else said | {"p": None, "p_holm": None}  # one block is no test
 
 
 def mean(values: Mapping[int, float]) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ def quality(found: Mapping[str, Any] | None, metric: str) -> str:
         return text.NOTHING
     middle = scaled(found["mean"], metric)
     if found["low"] is None:
-        return f"{middle:.5g}"
+        return f"{middle:.5g} {text.UNKNOWN_INTERVAL}"
     return text.plus_minus(middle, scaled(found["high"] - found["low"], metric) / 2)
 
 
@@ -37,7 +37,7 @@ def gain(effect: Mapping[str, Any] | None, metric: str, *, unit: bool = False) -
     middle, low, high = (None if effect[k] is None else scaled(effect[k], metric) for k in ("gain", "low", "high"))
     said = f" {UNITS[metric]}" if unit else ""
     if middle is None or low is None or high is None:
-        return text.NOTHING if middle is None else f"{middle:+.4g}{said}"
+        return text.NOTHING if middle is None else f"{middle:+.4g}{said} {text.UNKNOWN_INTERVAL}"
     half = (high - low) / 2
     ends = f"[{text.significant(low, half)}, {text.significant(high, half)}]"
     sign = "+" if middle >= 0 else ""

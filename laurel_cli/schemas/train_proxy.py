@@ -113,7 +113,7 @@ class BitsPerByte(TypedDict):
 
 
 class ProxyArm(TypedDict):
-    """One arm: mean loss in nats with its 95 % interval, mean accuracy as a share of 1, what is established of it."""
+    """One arm: mean loss in nats and accuracy as a share of 1, with 95 % intervals, and what is established of it."""
 
     name: str
     kind: str
@@ -123,6 +123,8 @@ class ProxyArm(TypedDict):
     high: float | None
     n: Count
     accuracy: float | None
+    accuracy_low: NotRequired[float | None]
+    accuracy_high: NotRequired[float | None]
     bits_per_byte: NotRequired[BitsPerByte | None]
     difference: DifferenceJSON | None
     to_naive: DifferenceJSON | None

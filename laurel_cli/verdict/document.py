@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import PurePath
-from statistics import fmean
 from typing import Any
 
 from laurel_cli.verdict import gates, paired, remarks, saved, spread, words
@@ -204,7 +204,9 @@ def _difference(gain: Effect | None, verdict: str | None = None) -> dict[str, An
     if gain is None:
         return None
     turned = gain.reversed()
-    said = {"mean": turned.gain, "low": turned.low, "high": turned.high, "p": gain.p_holm, "n": gain.n}
+    tested = isfinite(turned.low)  # one block is no test, and its 1 no p-value
+    said = {"mean": turned.gain, "low": turned.low, "high": turned.high, "p": gain.p_holm if tested else None}
+    said |= {"n": gain.n}
     said |= {"confidence": gain.confidence}
     return said | ({} if verdict is None else {"verdict": verdict})
 
@@ -219,14 +221,17 @@ def _visible(item: Finding) -> dict[str, float] | None:
 
 def _loss(arm: ArmTrials) -> dict[str, Any]:
     losses = list(arm.values("loss").values())
-    accuracies = arm.values("accuracy").values()
+    accuracies = list(arm.values("accuracy").values())
     found = paired.mean(losses) if losses else None
+    accuracy = paired.mean(accuracies) if accuracies else None
     return {
         "mean": found and found.mean,
         "low": found and found.low,
         "high": found and found.high,
         "n": len(losses),
-        "accuracy": fmean(accuracies) if accuracies else None,
+        "accuracy": accuracy and accuracy.mean,
+        "accuracy_low": accuracy and accuracy.low,
+        "accuracy_high": accuracy and accuracy.high,
         "bits_per_byte": _bits(found, arm.first("task") or {}),
     }
 

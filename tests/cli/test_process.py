@@ -1,14 +1,19 @@
 """Exit codes, streams and signals of real processes."""
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
+from rich.cells import cell_len
 
 
 def error_of(done):
@@ -240,11 +245,16 @@ def test_a_signal_has_its_code_and_no_traceback(laurel_env, sent, code):
         assert (json.loads(stdout)["error"]["code"] == code) if words else (stdout == "" and "error: " in stderr)
 
 
-def on_a_terminal(words, env):
-    """The output and exit code of `laurel` on a pseudo-terminal."""
+def on_a_terminal(words, env, columns=80, stderr=None):
+    """The output and exit code of `laurel` on a pseudo-terminal, which `stderr` may be something else than."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "laurel_cli", *words], env=env, stdin=follower, stdout=follower, stderr=follower
+        [sys.executable, "-m", "laurel_cli", *words],
+        env=env,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower if stderr is None else stderr,
     )
     os.close(follower)
     chunks = []
@@ -263,6 +273,13 @@ def test_a_terminal_gets_colour_unless_told_otherwise(laurel_env):
     assert "\x1b[36m" in text
     assert "\x1b[3" not in on_a_terminal(["models", "resnet50"], laurel_env | {"NO_COLOR": "1"})[0]
     assert "\x1b" not in on_a_terminal(["models", "resnet50"], laurel_env | {"TERM": "dumb"})[0]
+
+
+@pytest.mark.parametrize("columns", [120, 160])
+def test_the_width_is_that_of_the_answers_terminal_where_stderr_is_a_file(laurel_env, columns):
+    text, _ = on_a_terminal(["arms"], laurel_env, columns, subprocess.DEVNULL)
+    lines = [cell_len(line) for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()]
+    assert columns - 15 < max(lines) <= columns
 
 
 def test_progress_is_erased_from_a_terminal_and_absent_from_a_pipe(laurel, laurel_env):

@@ -296,3 +296,15 @@ def test_steps_of_full_training_do_not_stand_for_those_of_a_part(tmp_path, setti
     assert whole - part == steps
     (panel,) = [panel for panel in body["panels"] if panel["cost"] == "step"]
     assert panel["missing"] == [name]
+
+
+def test_a_figure_of_one_trial_says_that_its_interval_is_unknown_and_has_no_p(tmp_path):
+    controlled(tmp_path, [ARMS[0], ("rw", "laurel", 12, 0.9)], seeds=1)
+    body = only(tmp_path)
+    gains = [arm["gain"] for arm in body["arms"] if arm["role"] in ("positive", "recipe")]
+    assert len(gains) == 3
+    assert {(gain["low"], gain["p"], gain["p_holm"]) for gain in gains} == {(None, None, None)}
+    page = render(report(gather([tmp_path])), "table")
+    rates = [line for line in page.splitlines() if line.startswith("baseline:lr=") and "recipe" in line]
+    assert len(rates) == 2
+    assert all(line.count("[unknown]") == 2 for line in rates)

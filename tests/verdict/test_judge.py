@@ -150,10 +150,20 @@ def test_an_unfinished_study_withholds_its_verdicts():
     assert document(defined, [])["learned"] is None
 
 
+def test_accuracies_have_an_interval_as_losses_have():
+    defined, trials = study({"rw": -0.05})
+    for number, one in enumerate(trials):
+        one["final"]["accuracy"] = 0.7 + 0.01 * (number % 3)
+    own = [one["final"]["accuracy"] for one in trials if one["arm"]["name"] == "rw"]
+    found = arm(document(defined, trials), "rw")
+    ends = stats.t.interval(0.95, len(own) - 1, np.mean(own), stats.sem(own))
+    assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx(ends)
+
+
 def test_one_seed_and_one_arm():
     one = document(*study({"rw": -0.05}, seeds=1))
     found = arm(one, "rw")
-    assert (found["verdict"], found["difference"]["p"], found["difference"]["high"]) == ("withheld", 1.0, math.inf)
+    assert (found["verdict"], found["difference"]["p"], found["difference"]["high"]) == ("withheld", None, math.inf)
     assert any("one block has no interval" in line for line in one["warnings"])
     alone = document(*study({}))
     assert verdicts(alone) == {}

@@ -163,7 +163,7 @@ def _nats(found: Item | None) -> str:
     if found is None:
         return text.NOTHING
     ends = text.interval(found["low"], found["high"])
-    return f"{text.figure(found['value'])} {ends if ends != text.NOTHING else '[unknown]'}"
+    return f"{text.figure(found['value'])} {ends if ends != text.NOTHING else text.UNKNOWN_INTERVAL}"
 
 
 def _factor(found: Item | None) -> str:

@@ -228,7 +228,7 @@ def _losses(arms: list[Item]) -> Table:
         (_right("n", text.count), "n"),
         (_right("loss", _loss), None),
         (_right("bits per byte", _loss), "bits_per_byte"),
-        (_right("accuracy", lambda share: text.NOTHING if share is None else f"{100 * share:.2f} %"), "accuracy"),
+        (_right("accuracy", _accuracy), None),
         (_right("correlation", lambda value: text.NOTHING if value is None else f"{value:.2f}"), "correlation"),
     ]
     if not any(arm["bits_per_byte"] for arm in arms):  # of images
@@ -294,11 +294,20 @@ def _right(title: str, read: Any) -> Column:
 
 def _loss(arm: Item | None) -> str:
     """Of an arm, or of its loss in bits."""
-    if arm is None:
+    if arm is None or arm["mean"] is None:
         return text.NOTHING
     middle = text.figure(arm["mean"])
     known = arm["high"] is not None and isfinite(arm["high"])
-    return f"{middle} +- {text.figure(arm['high'] - arm['mean'])}" if known else middle
+    return f"{middle} +- {text.figure(arm['high'] - arm['mean'])}" if known else f"{middle} {text.UNKNOWN_INTERVAL}"
+
+
+def _accuracy(arm: Item) -> str:
+    middle, high = arm["accuracy"], arm.get("accuracy_high")
+    if middle is None:
+        return text.NOTHING
+    if high is None or not isfinite(high):
+        return f"{100 * middle:.2f} % {text.UNKNOWN_INTERVAL}"
+    return f"{text.plus_minus(100 * middle, 100 * (high - middle))} %"
 
 
 def _difference(item: Item | None) -> str:
@@ -306,7 +315,7 @@ def _difference(item: Item | None) -> str:
     if item is None:
         return text.NOTHING
     ends = text.interval(item["low"], item["high"], signed=True)
-    return f"{text.figure(item['mean'], signed=True)} {ends if ends != text.NOTHING else '[unknown]'}"
+    return f"{text.figure(item['mean'], signed=True)} {ends if ends != text.NOTHING else text.UNKNOWN_INTERVAL}"
 
 
 def _pairs(item: Item | None) -> int:
@@ -314,7 +323,7 @@ def _pairs(item: Item | None) -> int:
 
 
 def _p(item: Item | None) -> str:
-    if item is None:
+    if item is None or item["p"] is None:
         return text.NOTHING
     return "< 0.0001" if item["p"] < 0.0001 else f"{item['p']:.4f}"
 
