@@ -114,21 +114,22 @@ class LaurelLayer(LearnedSum):
     ) -> Tensor:
         """a f + b g."""
         spec = self.spec
+        both = None  # (a, b), where they were made on the way here
         if self.within:
-            self.a_is_within = came_with_a(self)
+            self.a_is_within, both = came_with_a(self)
         part = None if self.reader is None or torch.compiler.is_compiling() else self.reader.part(x)
         if plain is not None:
             return self._with_scores(plain, x, f, (1, sign) if first else (sign, 1), call)
         entries: list[Any] = self.past(lambda _: self._entry(x, call), call, self.lags) if spec.pa else []
         past = projected.inputs(entries) if entries else []
         if not worth.pays(x, self._kind):
-            return self._plainly(x, f, sign, past, first=first)
+            return self._plainly(x, f, sign, past, first=first, weights=both and self._outside(both))
         if fast.fits(x, f, *past[1:]):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, entries, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x):
             own = own and fast.is_apart(f, x, *past)
-            return self._learning(x, f, past, entries, part, first=first, own=own)
+            return self._learning(x, f, past, entries, part, both, first=first, own=own)
         return self._plainly(x, f, sign, past, first=first)
 
     def _replicate_for_data_parallel(self) -> Any:
@@ -268,6 +269,7 @@ class LaurelLayer(LearnedSum):
         past: list[Tensor],
         entries: list[Any],
         part: Part | None,
+        both: tuple[Tensor, Tensor] | None,
         *,
         first: bool,
         own: bool,
@@ -275,8 +277,8 @@ class LaurelLayer(LearnedSum):
         """The same sum as one node of the graph: see `fast_training`."""
         weights = narrow = c = up = down = None
         if self.spec.rw:
-            a, b = self._outside(None if part is None else part.weights)
-            weights = None if a is None else a.to(f.dtype), b.to(f.dtype)
+            a, b = self._outside(both if part is None else part.both)
+            weights = None if a is None else a.to(f.dtype), (b if part is None else b.detach()).to(f.dtype)
         if self.spec.low_rank:
             up, of_x = self.B, self.spec.history_map in ("none", "identity")
             if of_x and fast.is_plain(self.A[0], x):

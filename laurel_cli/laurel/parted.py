@@ -44,14 +44,16 @@ class Part:
     Attributes:
         x: the skip; `version` and `node` what it was when it was parted.
         v: stands for b x in the graph; its numbers are those of x.
-        weights: (a, b) of Eq. 5, of which b's gradient goes through v alone.
+        both: (a, b) of Eq. 5, of which the sum reads b without its gradient: that goes through v.
+        of: the version of what they are made of.
     """
 
     x: Tensor
     version: int
     node: Any
     v: Tensor
-    weights: tuple[Tensor, Tensor]
+    both: tuple[Tensor, Tensor]
+    of: int
 
 
 class _Here(threading.local):
@@ -88,15 +90,20 @@ class Reader:
         if type(b) is not Tensor or b.device != x.device:
             return x
         of_branch, v = _Parted.apply(x, b.to(x.dtype))
-        self._here.part = Part(x, x._version, x.grad_fn, v, (a, b.detach()))
+        self._here.part = Part(x, x._version, x.grad_fn, v, (a, b), self.layer.weights._version)
         return of_branch
+
+    def weights(self) -> tuple[Tensor, Tensor] | None:
+        """(a, b) of the skip that this thread parted last, for the branch that it is the beginning of."""
+        part = self._here.part
+        return part.both if part is not None and part.of == self.layer.weights._version else None
 
     def part(self, x: Tensor) -> Part | None:
         """What this thread parted last, if that is x as it is now; it is given once."""
         part, self._here.part = self._here.part, None
         if part is None or part.x is not x or part.version != x._version or part.node is not x.grad_fn:
             return None
-        return part if _fits(x) else None
+        return None if open_regions() else part
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
         memo[id(self)] = copied = Reader(self.module, self.layer)
@@ -164,7 +171,7 @@ def _fits(x: Any) -> bool:
     """Whether x can be parted here: in eager mode, where it learns, and no checkpoint is open or runs this again, since
     it may hold only the module, or only the sum.
     """
-    if type(x) is not Tensor or not x.requires_grad or fast.watched():
+    if type(x) is not Tensor or not x.requires_grad or torch._C._len_torch_dispatch_stack() > 0:
         return False
     usual = worth.pays(x, worth.NUMBERS) and fast_training.fits(x)
     return usual and not open_regions() and not is_recomputed_blindly()

@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
 from laurel_cli.laurel import scaled_map
 from laurel_cli.laurel.fast import are_all_hooked, is_hooked
 from laurel_cli.laurel.history import is_copied_alone
-from laurel_cli.laurel.regions import as_at_first, is_recomputed, is_recomputed_blindly, open_regions
+from laurel_cli.laurel.regions import as_at_first, is_recomputed_blindly, open_regions
 
 if TYPE_CHECKING:
     from laurel_cli.laurel.layers import LaurelLayer
+
+Weights = tuple[Tensor, Tensor]  # (a, b) of Eq. 5
 
 PARTLY = (
     "A part of the modules that a of LAuReL was folded into for training was replaced: the branch is neither "
@@ -60,8 +63,8 @@ def unfold_training(model: nn.Module) -> nn.Module:
     return model
 
 
-def came_with_a(layer: LaurelLayer) -> bool:
-    """Whether f was multiplied with a on its way to `layer`, in this call.
+def came_with_a(layer: LaurelLayer) -> tuple[bool, Weights | None]:
+    """Whether f was multiplied with a on its way to `layer`, in this call; and that (a, b), where it can be shared.
 
     Another module may stand in the place of one that was to do it (a norm is converted, an adapter is put on), or the
     branch may end elsewhere in this call: a is a factor of f in the sum then.
@@ -75,9 +78,12 @@ def came_with_a(layer: LaurelLayer) -> bool:
         did = [False] * len(did)
     if any(did) and not all(did):
         raise RuntimeError(PARTLY)
-    if not any(did) and is_recomputed_blindly() and not open_regions() and layer.a_is_within:  # the last time
+    inside = bool(open_regions())
+    if not any(did) and is_recomputed_blindly() and not inside and layer.a_is_within:  # the last time
         raise RuntimeError(REENTRANT)
-    return as_at_first(layer, all(did))
+    if inside:  # what runs this again may run the sum alone
+        return as_at_first(layer, all(did)), None
+    return all(did), layer.within[0].shared() if all(did) and not torch.compiler.is_compiling() else None
 
 
 @dataclass(frozen=True)
@@ -143,14 +149,27 @@ class Scaled:
         called, mark.called = mark.called, False
         return called
 
+    def shared(self) -> Weights | None:
+        """(a, b) of this thread's last call, once; None where the sum is to make its own."""
+        mark = self._marks.mine
+        both, mark.both = mark.both, None
+        return both
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
         traced = any(isinstance(one, Proxy) for one in (*args, *kwargs.values()))  # a graph of fx would set no mark
         if not self.active or traced or not as_at_first(self, stands(self.layer)):
             return type(self.module).forward(self.module, *args, **kwargs)
-        if not is_recomputed():  # of a sum that is recomputed too it is known, and no other is to hear of it
+        regions, reader = open_regions(), self.layer.reader
+        both = None if reader is None or regions or torch.compiler.is_compiling() else reader.weights()
+        a, b = self.layer.residual_weights() if both is None else both
+        if all(region.recomputation is None for region in regions):
+            # Of a sum that is recomputed too it is known, and no other is to hear of it.
             self._marks.mine.called = True
-        a, _ = self.layer.residual_weights()
+        if not torch.compiler.is_compiling():
+            # A checkpoint runs the branch without gradients, or again, where the sum is not within it.
+            alike = not regions and torch.is_grad_enabled() and not is_recomputed_blindly()
+            self._marks.mine.both = (a, b) if alike else None
         alone = len(args) == 1 and not kwargs
         if alone and scaled_map.fits(self.module, args[0], a) and self._is_whole():
             return scaled_map.scaled(self.module, args[0], a)
@@ -182,6 +201,7 @@ OURS = (type(None), Scaled)  # what a module's own `forward` may be; whatever el
 
 class _Called:
     called = False
+    both: Weights | None = None
 
 
 class _CalledHere(threading.local):
