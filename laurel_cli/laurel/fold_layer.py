@@ -161,6 +161,12 @@ class FoldedSum(LearnedSum):
                 "Reset the model that it was made of.",
             )
 
+    def without_maps(self) -> None:
+        """Let it be f + x: x is b x + B A x already."""
+        del self.A, self.B
+        self.alpha.fill_(1)
+        self._read_numbers()
+
     @property
     def is_plain(self) -> bool:
         """Whether it is the ordinary sum."""

@@ -1,17 +1,18 @@
-"""Low-rank maps as more channels of a branch's own maps, for inference: B A x costs no pass of its own over x and f.
+"""Low-rank maps within a model's own maps, for inference: B A x costs no pass of its own over x and f.
 
-Where the branch's last map makes the branch's result, B is r more inputs of it. Where a map of the branch reads the
-skip itself, as in a ResNet's bottleneck or in the feed-forward part of a post-norm transformer, A is r more outputs of
-it; where a projection makes the skip, A times the projection is. What stands between never sees these channels. Which
-maps they are is seen in a forward pass. That nothing else reads what they make is then tried: with other numbers in A
-and B, the model must compute what it did.
+Where a projection P makes the skip and nothing else reads it, b x + B A x = ((b I + B A) P) y is made by one map of the
+projection's size, and costs nothing. Elsewhere A and B are more channels of the branch's maps: where the branch's last
+map makes the branch's result, B is r more inputs of it; where a map of the branch reads the skip itself, as in a
+ResNet's bottleneck or in the feed-forward part of a post-norm transformer, A is r more outputs of it. What stands
+between never sees these channels. Which maps they are is seen in a forward pass. That nothing else reads what they make
+is then tried: with other numbers in A and B, the model must compute what it did.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from laurel_cli.laurel.fold_check import ModuleCall, calls_of, merged_agrees, tr
 from laurel_cli.laurel.fold_layer import FoldedSum
 from laurel_cli.models.inputs import Inputs
 
+PRECISE = (torch.float32, torch.float64)
 ALONE = "The last map of a branch ran without its first one, which makes a part of its input."
 
 
@@ -33,15 +35,21 @@ class BranchEnds:
     """Paths of maps.
 
     Attributes:
-        total: of a learned sum; `last` of the map that makes its branch's result.
-        first: of the one that A goes into: it reads the skip, or what makes the skip reads, or makes it.
-        projection: of what makes the skip; "" where `first` reads the skip.
+        total: of a learned sum.
+        first: of the map that reads its skip, `last` of the one that makes its branch's result.
     """
 
     total: str
     first: str
     last: str
-    projection: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Paths of a learned sum, `total`, and of the map that makes its skip."""
+
+    total: str
+    map: str
 
 
 class _InHand(threading.local):
@@ -83,24 +91,16 @@ class First(nn.Module):
 
     Args:
         own: the map as it was; `down` A. Neither is changed.
-        projection: makes x of what `own` reads; None where `own` reads x.
         hand: where A x is left.
     """
 
-    def __init__(self, own: Any, down: Any, projection: Any, hand: Hand) -> None:
+    def __init__(self, own: Any, down: Any, hand: Hand) -> None:
         super().__init__()
         width, rank = own.weight.shape[0], down.weight.shape[0]
         self.hand, self.own, self.further = hand, (0, width), (width, rank)
         self.dim = _channels(own)
-        further, offset, bias = down.weight, None, own.bias
-        if projection is not None:
-            maps, weight = down.weight.flatten(1).double(), projection.weight
-            further = (maps @ weight.flatten(1).double()).view(rank, *weight.shape[1:]).to(weight.dtype)
-            offset = None if projection.bias is None else (maps @ projection.bias.double()).to(weight.dtype)
-        if bias is not None or offset is not None:
-            bias = own.weight.new_zeros(width) if bias is None else bias
-            bias = torch.cat((bias, bias.new_zeros(rank) if offset is None else offset))
-        self.map = _map(own, torch.cat((own.weight, further)), bias)
+        bias = None if own.bias is None else torch.cat((own.bias, own.bias.new_zeros(rank)))
+        self.map = _map(own, torch.cat((own.weight, down.weight)), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the map made of x."""
@@ -130,7 +130,7 @@ class Last(nn.Module):
 
 
 def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
-    """Make A and B channels of the branch's maps where that can be, in place; the model is for inference from here on.
+    """Make A and B part of the model's own maps where that can be, in place; it is for inference from here on.
 
     Args:
         model: folded, with real weights, in eval mode.
@@ -139,72 +139,88 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     Returns:
         Paths of the sums, whose A and B are elsewhere now.
     """
-
-    def agrees(branches: Sequence[BranchEnds]) -> bool:
-        return merged_agrees(model, inputs, partial(_unsettle, branches=branches), partial(_merge, branches=branches))
-
-    found = trusted(_branches(model, inputs), agrees)
-    _merge(model, found)
-    return [branch.total for branch in found]
+    done = _tried(model, inputs, _projections, _project)
+    return done + _tried(model, inputs, _branches, _merge)
 
 
-def _branches(model: nn.Module, inputs: Inputs) -> list[BranchEnds]:
-    """Sums with maps whose branch begins with a map of the very skip and ends with one; each is called once."""
-    sums = {name: module for name, module in model.named_modules() if _has_maps(module)}
-    within = tuple(f"{name}." for name in sums)
-    maps = {name: one for name, one in model.named_modules() if _is_map(one) and not name.startswith(within)}
-    shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    calls = calls_of({**sums, **maps}, model, inputs)
-    count = Counter(call.name for call in calls)
+def _tried(
+    model: nn.Module, inputs: Inputs, find: Callable[[_Seen], list[Any]], merge: Callable[..., None]
+) -> list[str]:
+    """Merge in place what `find` finds, but where a copy is seen to compute something else; the sums' paths."""
+
+    def agrees(places: Sequence[Any]) -> bool:
+        return merged_agrees(model, inputs, partial(_unsettle, places=places), partial(merge, places=places))
+
+    found = trusted(find(_Seen(model, inputs)), agrees)
+    merge(model, found)
+    return [place.total for place in found]
+
+
+class _Seen:
+    """What a forward pass shows of a model's sums with low-rank maps and of its own maps."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        self.sums: dict[str, Any] = {name: one for name, one in model.named_modules() if _has_maps(one)}
+        within = tuple(f"{name}." for name in self.sums)
+        self.maps: dict[str, Any] = {
+            name: one for name, one in model.named_modules() if _is_map(one) and not name.startswith(within)
+        }
+        self._shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+        self.calls = calls_of({**self.sums, **self.maps}, model, inputs)
+        self._count = Counter(call.name for call in self.calls)
+
+    def operands(self) -> Iterator[tuple[int, str, Any, Any]]:
+        """Of each call of a sum that adds: its place among all calls, the sum's name, the skip and the branch."""
+        for place, call in enumerate(self.calls):
+            if call.name in self.sums:
+                given: list[Any] = [*call.args, *(None, None, 1, False)[len(call.args) :]]
+                left, right, sign, flip = given[:4]
+                first = (self.sums[call.name].skip == 0) != flip
+                if sign > 0:
+                    yield place, call.name, *((left, right) if first else (right, left))
+
+    def ran(self, before: int | None = None) -> list[ModuleCall]:
+        """The calls of maps, up to a place among all calls."""
+        return [one for one in self.calls[:before] if one.name in self.maps]
+
+    def is_usual(self, total: str, *names: str) -> bool:
+        """Whether a sum and maps are of one kind, called once each, and share no weights with anybody."""
+        modules = [self.sums[total], *(self.maps[name] for name in names)]
+        alone = all(self._shared[id(parameter)] == 1 for module in modules for parameter in module.parameters())
+        alike = all(type(self.maps[name]) is type(self.sums[total].B) for name in names)
+        return alike and alone and all(self._count[name] == 1 for name in (total, *names))
+
+
+def _projections(seen: _Seen) -> list[Projection]:
+    """Sums whose skip one map makes, of weights in which what is learned would not be rounded away."""
     found = []
-    for i, call in enumerate(calls):
-        if call.name not in sums:
+    for place, total, x, _ in seen.operands():
+        makers = [one.name for one in seen.ran(place) if one.output is x]
+        precise = all(seen.maps[name].weight.dtype in PRECISE for name in makers)
+        if len(makers) == 1 and precise and seen.is_usual(total, *makers):
+            found.append(Projection(total, makers[0]))
+    return found
+
+
+def _branches(seen: _Seen) -> list[BranchEnds]:
+    """Sums with maps whose branch begins with a map of the very skip and ends with one."""
+    found = []
+    for place, total, x, f in seen.operands():
+        ran = seen.ran(place)
+        lasts = [(j, one.name) for j, one in enumerate(ran) if one.output is f and _is_pointwise(seen.maps[one.name])]
+        if len(lasts) != 1:
             continue
-        name, total = call.name, sums[call.name]
-        given: list[Any] = [*call.args, *(None, None, 1, False)[len(call.args) :]]
-        left, right, sign, flip = given[:4]
-        x, f = (left, right) if (total.skip == 0) != flip else (right, left)
-        ran = [one for one in calls[:i] if one.name in maps]
-        lasts = [(j, one.name) for j, one in enumerate(ran) if one.output is f and _is_pointwise(maps[one.name])]
-        if sign < 0 or len(lasts) != 1:
-            continue
-        ((place, last),) = lasts
-        first = _first(maps, [one for one in calls if one.name in maps], place, x)
-        if first is None or last in first:
-            continue
-        branch = BranchEnds(name, first[0], last, first[1])
-        own = [model.get_submodule(one) for one in (branch.first, branch.last)]
-        alike = type(own[0]) is type(own[1]) is type(total.A[0])
-        alone = all(shared[id(parameter)] == 1 for module in (*own, total) for parameter in module.parameters())
-        if alike and alone and all(count[one] == 1 for one in (name, branch.first, last)):
-            found.append(branch)
+        ((end, last),) = lasts
+        firsts = [one.name for one in ran[:end] if one.args and one.args[0] is x and _is_pointwise(seen.maps[one.name])]
+        if firsts and seen.is_usual(total, firsts[0], last):
+            found.append(BranchEnds(total, firsts[0], last))
     used = Counter(one for branch in found for one in (branch.first, branch.last))
     return [branch for branch in found if used[branch.first] == used[branch.last] == 1]
-
-
-def _first(maps: Mapping[str, Any], ran: Sequence[ModuleCall], place: int, x: Any) -> tuple[str, str] | None:
-    """Where A can go, among what ran before `place`, and the projection that it is multiplied with, "" for none."""
-    earlier = [one for one in ran[:place] if one.args]
-    for one in earlier:
-        if one.args[0] is x and _is_pointwise(maps[one.name]):
-            return one.name, ""
-    for made in ran:
-        for one in earlier if made.output is x and made.args else ():
-            if one.args[0] is made.args[0] and _geometry(maps[one.name]) == _geometry(maps[made.name]):
-                return one.name, made.name
-    return None
 
 
 def _channels(module: Any) -> int:
     """The dimension of the channels, from the end: images may come without a batch."""
     return -1 - len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else -1
-
-
-def _geometry(module: Any) -> tuple[Any, ...]:
-    """Equal for maps that read the same places."""
-    if isinstance(module, nn.Linear):
-        return (nn.Linear,)
-    return type(module), module.kernel_size, module.stride, module.padding, module.dilation
 
 
 def _has_maps(module: nn.Module) -> bool:
@@ -230,22 +246,34 @@ def _is_pointwise(module: Any) -> bool:
 
 
 @torch.no_grad()
-def _unsettle(model: nn.Module, branches: Sequence[BranchEnds]) -> None:
+def _unsettle(model: nn.Module, places: Sequence[BranchEnds | Projection]) -> None:
     """Maps that are not zero: a B that is would hide what becomes of A x."""
     generator = torch.Generator().manual_seed(0)
-    for branch in branches:
-        for parameter in model.get_submodule(branch.total).parameters():
+    for place in places:
+        for parameter in model.get_submodule(place.total).parameters():
             noise = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
             parameter.add_(0.3 * noise.to(parameter))
 
 
 @torch.no_grad()
-def _merge(model: nn.Module, branches: Sequence[BranchEnds]) -> None:
-    for branch in branches:
+def _project(model: nn.Module, places: Sequence[Projection]) -> None:
+    for place in places:
+        total: Any = model.get_submodule(place.total)
+        own: Any = model.get_submodule(place.map)
+        b = total.alpha.double().expand(total.width)
+        whole = torch.diag(b) + total.B.weight.flatten(1).double() @ total.A[0].weight.flatten(1).double()
+        own.weight.copy_((whole @ own.weight.flatten(1).double()).view(own.weight.shape))
+        if own.bias is not None:
+            own.bias.copy_(whole @ own.bias.double())
+        total.without_maps()
+
+
+@torch.no_grad()
+def _merge(model: nn.Module, places: Sequence[BranchEnds]) -> None:
+    for branch in places:
         total: Any = model.get_submodule(branch.total)
         hand = Hand()
-        projection = model.get_submodule(branch.projection) if branch.projection else None
-        first = First(model.get_submodule(branch.first), total.A[0], projection, hand)
+        first = First(model.get_submodule(branch.first), total.A[0], hand)
         last = Last(model.get_submodule(branch.last), total.B, hand)
         for path, made in ((branch.first, first), (branch.last, last)):
             parent, _, name = path.rpartition(".")

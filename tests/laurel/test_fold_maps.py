@@ -85,7 +85,7 @@ def test_a_bottleneck_takes_them(project: str, memory: torch.memory_format, batc
     model, done = folded(Bottleneck(project, bias), x)
     expected = model(x)
     one, three = done.one.weight.clone(), done.three.weight.clone()
-    projection = done.aside.weight.clone() if project else None  # b is in it
+    projection = copy.deepcopy(done.aside)  # b is in it
     (total,) = (module for module in done.modules() if isinstance(module, FoldedSum))
     down, up, b = total.A[0].weight.clone(), total.B.weight.clone(), float(total.alpha)
     assert merge_maps(done, as_inputs(x, done)) == ["laurel0"]
@@ -93,13 +93,74 @@ def test_a_bottleneck_takes_them(project: str, memory: torch.memory_format, batc
     torch.testing.assert_close(done(x.flip(0)), model(x.flip(0)), rtol=1e-12, atol=1e-12)
     tall = torch.randn(D, 40, 6, dtype=torch.float64)  # without a batch: its rows are no channels
     torch.testing.assert_close(done(tall), model(tall), rtol=1e-12, atol=1e-12)
+    if project:  # written out: what the projection makes, and B A times it, by one map of its size
+        whole = torch.eye(D, dtype=torch.float64) + up.flatten(1) @ down.flatten(1)
+        assert (b, total.form, total.within, total.is_plain) == (1, "f + x", False, True)
+        torch.testing.assert_close(done.aside.weight[..., 0, 0], whole @ projection.weight[..., 0, 0])
+        torch.testing.assert_close(done.aside.bias, whole @ projection.bias)
+        assert torch.equal(done.one.weight, one)
+        assert torch.equal(done.three.weight, three)
+        return
     assert (total.form, total.within) == (f"f + {'b ' if b != 1 else ''}x (B A x in f)", True)
-    # Written out: A, or A times the projection, below the first map's weights; B beside the last one's.
-    holder = done.aside if project == "before" else done.one
-    own = projection if project == "before" else one
-    below = down if not project else torch.einsum("rdhw,dc->rc", down, projection[..., 0, 0])[..., None, None]
-    torch.testing.assert_close(holder.map.weight, torch.cat((own, below)))
+    # Written out: A below the first map's weights; B beside the last one's.
+    torch.testing.assert_close(done.one.map.weight, torch.cat((one, down)))
     torch.testing.assert_close(done.three.map.weight, torch.cat((three, up), 1))
+
+
+class Projected(nn.Module):
+    """A skip that a convolution of another size makes; `spoil` lets something else read it, or be it."""
+
+    def __init__(self, spoil: str = "") -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(D, 4, 1), nn.Conv2d(4, D, 3, padding=1, stride=2)
+        self.aside, self.spoil = nn.Conv2d(D, D, 3, padding=1, stride=2, groups=2 if spoil == "groups" else 1), spoil
+        self.last = nn.Conv2d(D, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, y = self.two(torch.relu(self.one(x))), self.aside(x)
+        if self.spoil == "behind":
+            y = 2 * y
+        total = y + f
+        if self.spoil == "read":
+            total = total * y.sigmoid()
+        return self.last(total)
+
+
+def test_a_projection_of_any_kernel_and_stride_takes_them() -> None:
+    x = images()
+    model, done = folded(Projected(), x)
+    assert merge_maps(done, as_inputs(x, done)) == ["laurel0"]
+    plain = laurel.remove(copy.deepcopy(model))
+    assert sum(p.numel() for p in done.parameters()) == sum(p.numel() for p in plain.parameters())
+    torch.testing.assert_close(done(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_vectors_and_b_that_could_not_be_folded_go_with_them() -> None:
+    x = images()
+    _, done = folded(Projected(), x, laurel.Spec(rw=True, lr=True, rank=2, vector_weights=True))
+    (total,) = (module for module in done.modules() if isinstance(module, FoldedSum))
+    total.alpha = torch.rand(D, dtype=torch.float64)
+    total._read_numbers()
+    expected = done(x)
+    assert merge_maps(done, as_inputs(x, done)) == ["laurel0"]
+    torch.testing.assert_close(done(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spoil", ["read", "groups", "behind", "bfloat16", "shared", "twice"])
+def test_a_projection_with_more_to_it_stays(spoil: str) -> None:
+    x = images()
+    _, done = folded(Projected(spoil), x)
+    if spoil == "bfloat16":  # what is learned would be rounded away beside what the projection makes
+        x, done = x.bfloat16(), done.bfloat16()
+    if spoil == "shared":
+        done.other = nn.Conv2d(D, D, 3)
+        done.other.weight = done.aside.weight
+    if spoil == "twice":
+        inner = type(done).forward
+        done.forward = lambda x: inner(done, x) + done.aside(x).mean()
+    expected = done(x)
+    assert merge_maps(done, as_inputs(x, done)) == []
+    assert torch.equal(done(x), expected)
 
 
 def test_a_post_norm_feed_forward_part_takes_them() -> None:
@@ -132,7 +193,7 @@ def test_a_history_keeps_its_maps() -> None:
     assert merge_maps(done, as_inputs(x, done)) == []
 
 
-def test_a_resnet_has_no_map_of_its_own_left_but_where_the_size_changes() -> None:
+def test_a_resnet_has_no_map_of_its_own_left() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     plain = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [2, 1, 1, 2], num_classes=10)
@@ -143,7 +204,9 @@ def test_a_resnet_has_no_map_of_its_own_left_but_where_the_size_changes() -> Non
                 module.running_var.uniform_(0.5, 2)
     model, done = folded(plain, x, "rw+lr@4")
     merge_norms(done, as_inputs(x, done))
-    assert len(merge_maps(done, as_inputs(x, done))) == 3  # of 6: a projection of another stride comes too late
+    assert len(merge_maps(done, as_inputs(x, done))) == 6
+    totals = [module for module in done.modules() if isinstance(module, FoldedSum)]
+    assert sum(total.is_plain and not total.within for total in totals) == 4  # in the projections of its stages
     assert laurel_error(done(x), model(x)) < 1e-10
 
 
