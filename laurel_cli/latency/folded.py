@@ -1,5 +1,6 @@
 """Arms as they would be deployed: LAuReL folded into the weights, batch norms merged into the convolutions before them,
-low-rank maps into those of the branches. Arms that train: RW's a in the weights of its branch, and nothing else.
+low-rank maps into projections or into the maps of the branches. Arms that train: RW's a in the weights of its branch,
+and b where the branch begins, see `fold_training`.
 
 The baseline is folded alike, and a folded arm is compared with it alone: merging norms makes any model faster, and that
 is nobody's merit.
@@ -16,10 +17,10 @@ from torch import nn
 from laurel_cli.errors import ModelError
 from laurel_cli.latency.plan import BASELINE, COPY
 from laurel_cli.laurel.build import laurel_layers
-from laurel_cli.laurel.fold import FoldReport, fold, unsettle
+from laurel_cli.laurel.deploy import merge
+from laurel_cli.laurel.fold import fold, unsettle
 from laurel_cli.laurel.fold_check import agreements, comparable, expectations
-from laurel_cli.laurel.fold_maps import merge_maps
-from laurel_cli.laurel.fold_norms import merge_norms, norms
+from laurel_cli.laurel.fold_norms import norms
 from laurel_cli.laurel.fold_training import fold_training
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
@@ -90,14 +91,8 @@ def folded(model: nn.Module, inputs: Inputs, name: str = BASELINE, *, trains: bo
 def _deployed(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, int, int, Counter[str]]:
     """The model folded for inference; its batch norms, how many are merged, the forms of its sums."""
     done = fold(model, inputs) if laurel_layers(model) else model
-    report = vars(done).get("laurel_folded")
     before = norms(done)
-    merged = merge_norms(done, inputs)
-    if not isinstance(report, FoldReport):
-        return done, before, merged, Counter()
-    within = merge_maps(done, inputs)
-    sums = {path: done.get_submodule(path).form for path in within}
-    return done, before, merged, Counter(str(sums.get(one.layer, one.form)) for one in report.connections)
+    return done, before, *merge(done, inputs)
 
 
 def _within(model: nn.Module, inputs: Inputs, name: str) -> Counter[str]:

@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_map_only
 from laurel_cli.errors import ModelError
 from laurel_cli.laurel.fold import AS_IT_WAS, FoldReport, fold
 from laurel_cli.laurel.fold_check import distance, outputs
+from laurel_cli.laurel.fold_maps import merge_maps
+from laurel_cli.laurel.fold_norms import merge_norms
 from laurel_cli.models.guard import said
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.tensors import tensors_in
@@ -32,6 +34,7 @@ class Deployed:
         connections: that are learned, and `folded` of how many a or b, where they have these, is in the weights now.
         plain: how many are the ordinary sum again.
         sums: what is added now, "f + b x" and the like, and at how many connections.
+        norms: batch norms that are part of a convolution now.
         left: those that stayed as they were, each with the reason.
         dtype: of the weights.
         difference: largest difference of an output over its largest value, of the file as PyTorch opens it from the
@@ -43,6 +46,7 @@ class Deployed:
     folded: int
     plain: int
     sums: dict[str, int]
+    norms: int
     left: tuple[str, ...]
     dtype: str
     difference: float
@@ -69,11 +73,30 @@ class _Tensors(nn.Module):
         self.forward = forward
 
 
+def merge(model: nn.Module, inputs: Inputs) -> tuple[int, Counter[str]]:
+    """Merge batch norms into convolutions, and low-rank maps into a model's own maps, in place.
+
+    Args:
+        model: as `fold` made it, or without LAuReL, in eval mode; it is for inference from here on.
+        inputs: what it is called with.
+
+    Returns:
+        How many norms are gone, and at how many connections what is added then.
+    """
+    report = vars(model).get("laurel_folded")
+    norms = merge_norms(model, inputs)
+    if not isinstance(report, FoldReport):
+        return norms, Counter()
+    forms = {path: model.get_submodule(path).form for path in merge_maps(model, inputs)}
+    return norms, Counter(str(forms.get(one.layer, one.form)) for one in report.connections)
+
+
 def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
     """Fold a model's LAuReL into its weights and write it as an exported program, `model.pt2`.
 
-    `torch.export.load(folder / "model.pt2").module()` opens it, called as the model is; it returns the model's
-    tensors, one or a tuple.
+    Batch norms and low-rank maps are merged into the model's own maps, unless rounding then moves the outputs further
+    than folding alone may. `torch.export.load(folder / "model.pt2").module()` opens it, called as the model is; it
+    returns the model's tensors, one or a tuple.
 
     Args:
         model: with LAuReL or a rival, on the CPU; left as it was.
@@ -84,16 +107,21 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
         ModelError: it has no LAuReL, cannot be folded or exported, or what was written computes something else.
         ResourceError: the file cannot be written.
     """
-    folded = fold(model, inputs)
-    report: FoldReport = folded.laurel_folded  # type: ignore[assignment]
-    expected = outputs(model, inputs)
-    program = _exported(_Tensors(folded, inputs).eval(), inputs)
-    path, written = folder / PROGRAM, io.BytesIO()
-    torch.export.save(program, written)
-    opened = torch.export.load(io.BytesIO(written.getbuffer())).module()
-    difference = distance(expected, _called(opened, inputs))
-    allowed = max(check.allowed for check in report.checks)
-    if difference > allowed:
+    path, expected = folder / PROGRAM, outputs(model, inputs)
+    for merging in (True, False):
+        folded = fold(model, inputs)
+        report: FoldReport = folded.laurel_folded  # type: ignore[assignment]
+        sums, norms = Counter(one.form for one in report.connections), 0
+        if merging:
+            norms, sums = merge(folded, inputs)
+        written = io.BytesIO()
+        torch.export.save(_exported(_Tensors(folded, inputs).eval(), inputs), written)
+        opened = torch.export.load(io.BytesIO(written.getbuffer())).module()
+        difference = distance(expected, _called(opened, inputs))
+        allowed = max(check.allowed for check in report.checks)
+        if difference <= allowed:
+            break
+    else:
         raise ModelError(
             f"{path} would not compute what the model computes.",
             f"Its outputs are {difference:.2g} apart, relative to the largest.",
@@ -105,8 +133,9 @@ def deploy(model: nn.Module, inputs: Inputs, folder: Path) -> Deployed:
     return Deployed(
         connections=len(report.connections),
         folded=sum(bool(one.branch or one.skip) for one in report.connections),
-        plain=sum(one.form == "f + x" for one in report.connections),
-        sums=dict(Counter(one.form for one in report.connections)),
+        plain=sums["f + x"],
+        sums=dict(sums),
+        norms=norms,
         left=tuple(f"{one.name}: {one.reason}" for one in left),
         dtype=next(str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()),
         difference=difference,

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import laurel_cli
+from laurel_cli.laurel import deploy as deployed
 from laurel_cli.laurel.deploy import deploy
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.render import render
@@ -72,6 +73,7 @@ def test_a_folded_resnet_is_one_file_for_any_number_of_images(arm, laurel, pytho
     said = json.loads(done.stdout)
     assert (said["schema"], said["batch"], said["left"]) == ("laurel.deploy/1", 0, [])
     assert said["difference"] < 1e-4
+    assert said["norms"] == 20  # all of a ResNet-18's
     given = [torch.randn(n, 3, 64, 64) for n in (1, 2, 5)]
     with torch.no_grad():
         wanted = [trained.eval()(x) for x in given]
@@ -156,6 +158,49 @@ def test_only_what_went_into_weights_is_called_folded(arm, folded, tmp_path):
     table = render(said | {"warnings": []}, "table")
     assert f"{folded} of 1 connections" in table
     assert next(iter(made.sums)) in table
+
+
+def bottlenecks():
+    torch.manual_seed(3)
+    model = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [2, 1, 1, 1], num_classes=5).eval()
+    x = torch.randn(2, 3, 64, 64)
+    laurel_cli.apply(model, "rw+lr@4", x)
+    stir(model)
+    return model, x
+
+
+def test_the_file_is_what_profile_times(tmp_path):
+    """No norm is left, and no low-rank map: of five, four are in projections, one is more channels of a branch."""
+    model, x = bottlenecks()
+    made = deploy(model, Inputs((x,)), tmp_path)
+    assert made.norms == sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert made.sums == {"f + x": 4, "f + b x (B A x in f)": 1}
+    graph = torch.export.load(tmp_path / "model.pt2").graph
+    called = [str(node.target) for node in graph.nodes if node.op == "call_function"]
+    assert not any("norm" in name for name in called)
+    assert sum("conv" in name for name in called) == sum(
+        isinstance(module, nn.Conv2d) for module in laurel_cli.remove(model).modules()
+    )
+
+
+def test_what_moves_the_outputs_too_far_is_not_merged(tmp_path, monkeypatch):
+    model, x = bottlenecks()
+    own = deployed.merge
+
+    def spoiled(folded, inputs):
+        found = own(folded, inputs)
+        with torch.no_grad():
+            folded.conv1.weight.mul_(1.01)
+        return found
+
+    monkeypatch.setattr(deployed, "merge", spoiled)
+    made = deploy(model, Inputs((x,)), tmp_path)
+    assert (made.norms, made.connections) == (0, 5)
+    assert not any("in f" in form for form in made.sums)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    with torch.no_grad():
+        wanted = model(x)
+    torch.testing.assert_close(program(x), wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
 @pytest.mark.slow

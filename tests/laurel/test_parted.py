@@ -421,3 +421,16 @@ def test_a_learned_sum_overwrites_its_branch_where_the_sum_that_stood_there_did(
         layer.register_forward_hook(lambda _, __, out, totals=totals: totals.append(out.data_ptr()))
         one(images())
         assert (totals == [norm.address]) == overwritten
+
+
+def test_many_gradients_at_once_and_two_backward_passes(taken: list[bool]) -> None:
+    model, folded = both(Net(), given())
+    rows = torch.eye(3, dtype=torch.float64)
+    found = []
+    for one in (model, folded):
+        out, own = one.eval()(given())[0, 0], list(one.parameters())
+        at_once = torch.autograd.grad(out, own, rows, is_grads_batched=True, retain_graph=True)
+        each = [torch.autograd.grad(out, own, row, retain_graph=True) for row in rows]
+        found.append([*at_once, *(torch.stack(several) for several in zip(*each, strict=True))])
+    assert True in taken
+    torch.testing.assert_close(found[1], found[0], rtol=1e-11, atol=1e-12)

@@ -14,10 +14,12 @@ def page(document: Mapping[str, Any]) -> Page:
     moved = "no output differs" if far == 0 else f"outputs differ by {far:.2g} of the largest one"
     folded = f"factors of {document['arm']} at {document['folded']} of {document['connections']} connections"
     sums = ", ".join(f"{count} {form}" for form, count in document.get("sums", {}).items())
+    norms = document.get("norms", 0)
     facts = [
         ("model", document["model"]),
         ("folded", folded),
         ("sums", sums or f"{document['plain']} f + x"),
+        *([("norms", f"{norms} merged into the convolutions before them")] if norms else []),
         *(("left", reason) for reason in document["left"]),
         ("function", f"as the file computes it, in {dtype}, on the example inputs, {moved}"),
         ("samples", "any number" if document["batch"] == 0 else f"{document['batch']} at a time"),
