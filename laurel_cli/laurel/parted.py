@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,13 +43,13 @@ class Part:
     """What a sum takes for its skip.
 
     Attributes:
-        x: the skip; `version` and `node` what it was when it was parted.
-        v: stands for b x in the graph; its numbers are those of x.
+        x: the skip, as long as somebody else holds it; `version` and `node` what it was when it was parted.
+        v: stands for b x in the graph; its numbers are those of x, of which it is no view, since that would hold x.
         both: (a, b) of Eq. 5, of which the sum reads b without its gradient: that goes through v.
         of: the version of what they are made of.
     """
 
-    x: Tensor
+    x: weakref.ref[Tensor]
     version: int
     node: Any
     v: Tensor
@@ -56,10 +57,26 @@ class Part:
     of: int
 
 
+class _Last:
+    """What was parted last, for as long as its skip lives: of a pass that broke off nothing is held."""
+
+    part: Part | None = None
+
+    def keep(self, x: Tensor, v: Tensor, both: tuple[Tensor, Tensor], of: int) -> None:
+        """Remember it; see `Part`."""
+
+        def forget(gone: weakref.ref[Tensor]) -> None:
+            if self.part is not None and self.part.x is gone:
+                self.part = None
+
+        self.part = Part(weakref.ref(x, forget), x._version, x.grad_fn, v, both, of)
+
+
 class _Here(threading.local):
     """One for every thread: a server runs one model in several."""
 
-    part: Part | None = None
+    def __init__(self) -> None:
+        self.last = _Last()
 
     def __reduce__(self) -> tuple[type[_Here], tuple[()]]:  # a copy begins with none; threads are no part of it
         return _Here, ()
@@ -79,7 +96,7 @@ class Reader:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
         if not torch.compiler.is_compiling():
-            self._here.part = None
+            self._here.last.part = None
             if len(args) == 1 and not kwargs and _fits(args[0]):
                 args = (self._parted(args[0]),)
         return type(self.module).forward(self.module, *args, **kwargs)
@@ -90,18 +107,19 @@ class Reader:
         if type(b) is not Tensor or b.device != x.device:
             return x
         of_branch, v = _Parted.apply(x, b.to(x.dtype))
-        self._here.part = Part(x, x._version, x.grad_fn, v, (a, b), self.layer.weights._version)
+        self._here.last.keep(x, v, (a, b), self.layer.weights._version)
         return of_branch
 
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """(a, b) of the skip that this thread parted last, for the branch that it is the beginning of."""
-        part = self._here.part
+        part = self._here.last.part
         return part.both if part is not None and part.of == self.layer.weights._version else None
 
     def part(self, x: Tensor) -> Part | None:
         """What this thread parted last, if that is x as it is now; it is given once."""
-        part, self._here.part = self._here.part, None
-        if part is None or part.x is not x or part.version != x._version or part.node is not x.grad_fn:
+        last = self._here.last
+        part, last.part = last.part, None
+        if part is None or part.x() is not x or part.version != x._version or part.node is not x.grad_fn:
             return None
         return None if open_regions() else part
 
@@ -171,7 +189,7 @@ def _fits(x: Any) -> bool:
     """Whether x can be parted here: in eager mode, where it learns, and no checkpoint is open or runs this again, since
     it may hold only the module, or only the sum.
     """
-    if type(x) is not Tensor or not x.requires_grad or torch._C._len_torch_dispatch_stack() > 0:
+    if type(x) is not Tensor or not x.requires_grad or x.is_neg() or torch._C._len_torch_dispatch_stack() > 0:
         return False
     usual = worth.pays(x, worth.NUMBERS) and fast_training.fits(x)
     return usual and not open_regions() and not is_recomputed_blindly()
@@ -180,9 +198,12 @@ def _fits(x: Any) -> bool:
 class _Parted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, b)
+        of_branch = x.view_as(x)
+        v = x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+        # Kept is what is made here: it knows of a change of x as x does, and does not hold x.
+        ctx.save_for_backward(of_branch if ctx.needs_input_grad[1] else None, b)
         ctx.set_materialize_grads(False)
-        return x.view_as(x), x.view_as(x)
+        return of_branch, v
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, dv: Tensor | None) -> Any:

@@ -350,6 +350,40 @@ def test_nothing_is_held_once_the_sum_is_made() -> None:
     assert seen[0]() is None
 
 
+class Broken(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(("make", "inner"), [((Net, given), "up"), ((Images, images), "conv2")])
+def test_nothing_is_held_of_a_pass_that_broke_off(make: Any, inner: str) -> None:
+    """Whoever tries again with fewer samples, once memory ran out, needs that of the first pass."""
+    net, inputs = make
+    model, folded = both(net(), inputs())
+    seen: list[Any] = []
+
+    def stop(*_: Any) -> None:
+        raise Broken
+
+    for block in folded.blocks[:2]:  # what the first one read lives as long as the graph
+        block.register_forward_pre_hook(lambda _, given: seen.append(weakref.ref(given[0])))
+    broken = getattr(folded.blocks[1], inner).register_forward_pre_hook(stop)
+    with pytest.raises(Broken):
+        folded(inputs())
+    assert [one() for one in seen] == [None, None]
+    broken.remove()
+    alike(folded, model, inputs())
+
+
+def test_a_skip_whose_memory_holds_it_negated() -> None:
+    model, folded = both(Images(depth=1), images())
+    found = []
+    for one in (model, folded):
+        x = torch.randn(2, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = one.eval().blocks[0]((1j * x).conj().imag)
+        found.append(torch.autograd.grad(y.square().sum(), x)[0])
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-12)
+
+
 class Frozen(Block):
     """Writes to the skip behind the branch's frozen first map, which does not keep it."""
 
