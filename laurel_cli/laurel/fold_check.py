@@ -23,6 +23,7 @@ T = TypeVar("T")
 SEED = 0
 LEAST = 64  # units of rounding that always pass
 TIMES = 32  # as large as what one unit of rounding in every parameter changes
+TURNED = 0.01  # of a mask's or an index's elements
 MOST = 0.1  # of the largest value: no difference beyond it is put down to rounding
 LARGEST = 1 << 30  # parameters that a copy in float64 may have, 8 GiB
 
@@ -52,9 +53,26 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 
     It is given a copy of the inputs, since it may write into them.
     """
+    return [tensor for tensor in _returned(model, inputs) if tensor.is_floating_point()]
+
+
+def _discrete(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """What else it returns: masks, indices."""
+    return [tensor for tensor in _returned(model, inputs) if not tensor.is_floating_point()]
+
+
+def _returned(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with random_states(), running(model, fresh(inputs), real=True) as given:
         torch.manual_seed(SEED)
-        return [tensor.detach().clone() for tensor in tensors_in(given.call(model)) if tensor.is_floating_point()]
+        return [tensor.detach().clone() for tensor in tensors_in(given.call(model))]
+
+
+def _mostly_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Whether no more of each tensor differs than rounding explains, which turns a mask where a number is near zero."""
+    if [tensor.shape for tensor in first] != [tensor.shape for tensor in second]:
+        return False
+    pairs = zip(first, second, strict=True)
+    return all(int((one != other).sum()) <= TURNED * one.numel() for one, other in pairs)
 
 
 def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
@@ -150,12 +168,15 @@ def merged_agrees(
         given = in_dtype(inputs, trial.dtype)
         try:
             expected = expectations(scratch.to(dtype=trial.dtype), [given])
+            others = [(one, _discrete(scratch, one)) for one, _ in expected]
         except Exception:
             if trial.is_last:
                 raise
             continue
         try:
             merge(scratch)
+            if not all(_mostly_equal(wanted, _discrete(scratch, one)) for one, wanted in others if wanted):
+                return False
             return all(one.holds for one in agreements(expected, scratch))
         except Exception:  # noqa: BLE001 - its code looks into what is merged, in whatever way
             return False

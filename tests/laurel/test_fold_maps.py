@@ -123,7 +123,10 @@ class Projected(nn.Module):
         total = y + f
         if self.spoil == "read":
             total = total * y.sigmoid()
-        return self.last(total)
+        total = self.last(total)
+        if self.spoil == "mask":
+            return total, y > 0
+        return (total, y.argmax(1)) if self.spoil == "index" else total
 
 
 def test_a_projection_of_any_kernel_and_stride_takes_them() -> None:
@@ -146,7 +149,7 @@ def test_vectors_and_b_that_could_not_be_folded_go_with_them() -> None:
     torch.testing.assert_close(done(x), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("spoil", ["read", "groups", "behind", "bfloat16", "shared", "twice"])
+@pytest.mark.parametrize("spoil", ["read", "groups", "behind", "bfloat16", "shared", "twice", "mask", "index"])
 def test_a_projection_with_more_to_it_stays(spoil: str) -> None:
     x = images()
     _, done = folded(Projected(spoil), x)
@@ -160,7 +163,7 @@ def test_a_projection_with_more_to_it_stays(spoil: str) -> None:
         done.forward = lambda x: inner(done, x) + done.aside(x).mean()
     expected = done(x)
     assert merge_maps(done, as_inputs(x, done)) == []
-    assert torch.equal(done(x), expected)
+    torch.testing.assert_close(done(x), expected, rtol=0, atol=0)
 
 
 def test_a_post_norm_feed_forward_part_takes_them() -> None:

@@ -350,7 +350,7 @@ def test_nothing_is_held_once_the_sum_is_made() -> None:
     assert seen[0]() is None
 
 
-class Broken(RuntimeError):
+class BrokenError(RuntimeError):
     pass
 
 
@@ -362,12 +362,12 @@ def test_nothing_is_held_of_a_pass_that_broke_off(make: Any, inner: str) -> None
     seen: list[Any] = []
 
     def stop(*_: Any) -> None:
-        raise Broken
+        raise BrokenError
 
     for block in folded.blocks[:2]:  # what the first one read lives as long as the graph
         block.register_forward_pre_hook(lambda _, given: seen.append(weakref.ref(given[0])))
     broken = getattr(folded.blocks[1], inner).register_forward_pre_hook(stop)
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         folded(inputs())
     assert [one() for one in seen] == [None, None]
     broken.remove()
