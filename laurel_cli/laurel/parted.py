@@ -148,7 +148,7 @@ def part(model: nn.Module, passes: Iterable[Inputs]) -> None:
 def _readers(model: nn.Module, passes: Iterable[Inputs]) -> dict[str, str]:
     """For a layer's path, that of the first module that reads its skip, each module for one layer.
 
-    One that reads other tensors too is left: what it parted last would be held until it is called again.
+    One that reads other tensors too is left: it would part them for nobody.
     """
     scratch = copied(model)
     read: list[tuple[str, Any]] = []  # in the order of the calls; their inputs live, so that none takes another's place
