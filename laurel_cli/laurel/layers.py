@@ -128,7 +128,7 @@ class LaurelLayer(LearnedSum):
             own = own and fast.is_apart(f, x, *past)
             return self._at_once(x, f, (1, sign) if first else (sign, 1), past, entries, first=first, own=own)
         if sign > 0 and fast_training.fits(x, f, *past[1:]) and self._trains_at_once(x):
-            own = own and fast.is_apart(f, x, *past)
+            own = own and type(f) is Tensor and fast.is_apart(f, x, *past)  # a fake tensor lies nowhere
             return self._learning(x, f, past, entries, part, both, first=first, own=own)
         return self._plainly(x, f, sign, past, first=first)
 

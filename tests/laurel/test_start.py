@@ -169,7 +169,7 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_start_the_parts_of_one_parameter(tmp_path: Path) -> None:
-    root = Path(laurel_cli.__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-W", "ignore", "-c", TWO]
     both = [
         subprocess.Popen([*command, rank, str(tmp_path / "store")], cwd=root, stderr=subprocess.PIPE, text=True)
