@@ -144,19 +144,19 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
 
 
 def _tried(
-    model: nn.Module, inputs: Inputs, find: Callable[[_Seen], list[Any]], merge: Callable[..., None]
+    model: nn.Module, inputs: Inputs, find: Callable[[_SeenMaps], list[Any]], merge: Callable[..., None]
 ) -> list[str]:
     """Merge in place what `find` finds, but where a copy is seen to compute something else; the sums' paths."""
 
     def agrees(places: Sequence[Any]) -> bool:
         return merged_agrees(model, inputs, partial(_unsettle, places=places), partial(merge, places=places))
 
-    found = trusted(find(_Seen(model, inputs)), agrees)
+    found = trusted(find(_SeenMaps(model, inputs)), agrees)
     merge(model, found)
     return [place.total for place in found]
 
 
-class _Seen:
+class _SeenMaps:
     """What a forward pass shows of a model's sums with low-rank maps and of its own maps."""
 
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
@@ -191,7 +191,7 @@ class _Seen:
         return alike and alone and all(self._count[name] == 1 for name in (total, *names))
 
 
-def _projections(seen: _Seen) -> list[Projection]:
+def _projections(seen: _SeenMaps) -> list[Projection]:
     """Sums whose skip one map makes, of weights in which what is learned would not be rounded away."""
     found = []
     for place, total, x, _ in seen.operands():
@@ -202,7 +202,7 @@ def _projections(seen: _Seen) -> list[Projection]:
     return found
 
 
-def _branches(seen: _Seen) -> list[BranchEnds]:
+def _branches(seen: _SeenMaps) -> list[BranchEnds]:
     """Sums with maps whose branch begins with a map of the very skip and ends with one."""
     found = []
     for place, total, x, f in seen.operands():
