@@ -173,8 +173,10 @@ class PartialSum(nn.Module):
 
 def start_of(module: nn.Module) -> Callable[[], None] | None:
     """What starts a learned sum, or a module within one; None of any other module."""
+    if isinstance(module, LearnedSum):
+        return module.reset_parameters
     own = vars(module).get("reset_parameters")
-    return module.reset_parameters if isinstance(module, LearnedSum) else own if isinstance(own, MapStart) else None
+    return own if isinstance(own, MapStart) else None
 
 
 def fill(value: Tensor, begin: Callable[[Tensor], object]) -> None:

@@ -125,8 +125,9 @@ def _build(model: nn.Module, layout: Layout, histories: list[History], seed: int
             dtype=getattr(torch, member.dtype),
         )
         layer.reset_parameters(generator)
-        for part in layer.modules() if not any(one.is_meta for one in layer.parameters()) else ():
-            vars(part)["_is_hf_initialized"] = True  # what transformers' `init_weights` asks, of its own modules too
+        if not any(one.is_meta for one in layer.parameters()):
+            for part in layer.modules():
+                vars(part)["_is_hf_initialized"] = True  # what transformers' `init_weights` asks, of its modules too
         layer.train(model.training)
         if member.calls:
             calls = tuple(None if call is None else (histories[call[0]], call[1]) for call in member.calls)

@@ -139,19 +139,21 @@ def merge_maps(model: nn.Module, inputs: Inputs) -> list[str]:
     Returns:
         Paths of the sums, whose A and B are elsewhere now.
     """
-    done = _tried(model, inputs, _projections, _project)
-    return done + _tried(model, inputs, _branches, _merge)
+    seen = _SeenMaps(model, inputs)
+    projections, branches = _projections(seen), _branches(seen)
+    del seen  # which holds what every map returned
+    done = _tried(model, inputs, projections, _project)
+    left = [branch for branch in branches if branch.total not in done]
+    return done + _tried(model, inputs, _apart(left), _merge)
 
 
-def _tried(
-    model: nn.Module, inputs: Inputs, find: Callable[[_SeenMaps], list[Any]], merge: Callable[..., None]
-) -> list[str]:
-    """Merge in place what `find` finds, but where a copy is seen to compute something else; the sums' paths."""
+def _tried(model: nn.Module, inputs: Inputs, places: Sequence[Any], merge: Callable[..., None]) -> list[str]:
+    """Merge in place, but where a copy is seen to compute something else; the sums' paths."""
 
     def agrees(places: Sequence[Any]) -> bool:
         return merged_agrees(model, inputs, partial(_unsettle, places=places), partial(merge, places=places))
 
-    found = trusted(find(_SeenMaps(model, inputs)), agrees)
+    found = trusted(places, agrees)
     merge(model, found)
     return [place.total for place in found]
 
@@ -179,7 +181,7 @@ class _SeenMaps:
                 if sign > 0:
                     yield place, call.name, *((left, right) if first else (right, left))
 
-    def ran(self, before: int | None = None) -> list[ModuleCall]:
+    def ran(self, before: int) -> list[ModuleCall]:
         """The calls of maps, up to a place among all calls."""
         return [one for one in self.calls[:before] if one.name in self.maps]
 
@@ -214,8 +216,13 @@ def _branches(seen: _SeenMaps) -> list[BranchEnds]:
         firsts = [one.name for one in ran[:end] if one.args and one.args[0] is x and _is_pointwise(seen.maps[one.name])]
         if firsts and seen.is_usual(total, firsts[0], last):
             found.append(BranchEnds(total, firsts[0], last))
-    used = Counter(one for branch in found for one in (branch.first, branch.last))
-    return [branch for branch in found if used[branch.first] == used[branch.last] == 1]
+    return found
+
+
+def _apart(branches: Sequence[BranchEnds]) -> list[BranchEnds]:
+    """Those whose maps are the ends of no other branch."""
+    used = Counter(one for branch in branches for one in (branch.first, branch.last))
+    return [branch for branch in branches if used[branch.first] == used[branch.last] == 1]
 
 
 def _channels(module: Any) -> int:

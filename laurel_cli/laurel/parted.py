@@ -150,6 +150,8 @@ def _readers(model: nn.Module, passes: Iterable[Inputs]) -> dict[str, str]:
 
     One that reads other tensors too is left: it would part them for nobody.
     """
+    if not any(map(parts, laurel_layers(model).values())):
+        return {}
     scratch = copied(model)
     read: list[tuple[str, Any]] = []  # in the order of the calls; their inputs live, so that none takes another's place
     found: dict[str, str] = {}
