@@ -14,7 +14,6 @@ it was called with is that very object, unchanged since. Whatever else happens b
 from __future__ import annotations
 
 import copy
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from laurel_cli.laurel.build import laurel_layers
 from laurel_cli.laurel.fold_check import fresh
 from laurel_cli.laurel.history import is_copied_alone
 from laurel_cli.laurel.regions import is_recomputed_blindly, open_regions
+from laurel_cli.laurel.within import Here
 from laurel_cli.models.copies import copied
 from laurel_cli.models.inputs import Inputs
 from laurel_cli.models.preserve import random_states
@@ -72,16 +72,6 @@ class _Last:
         self.part = Part(weakref.ref(x, forget), x._version, x.grad_fn, v, both, of)
 
 
-class _Here(threading.local):
-    """One for every thread: a server runs one model in several."""
-
-    def __init__(self) -> None:
-        self.last = _Last()
-
-    def __reduce__(self) -> tuple[type[_Here], tuple[()]]:  # a copy begins with none; threads are no part of it
-        return _Here, ()
-
-
 class Reader:
     """Stands for the `forward` of the module with which a branch begins: the same, of an x that is parted.
 
@@ -91,12 +81,12 @@ class Reader:
     """
 
     def __init__(self, module: nn.Module, layer: Any) -> None:
-        self.module, self.layer, self._here = module, layer, _Here()
+        self.module, self.layer, self._here = module, layer, Here(_Last)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of its arguments."""
         if not torch.compiler.is_compiling():
-            self._here.last.part = None
+            self._here.mine.part = None
             if len(args) == 1 and not kwargs and _fits(args[0]):
                 args = (self._parted(args[0]),)
         return type(self.module).forward(self.module, *args, **kwargs)
@@ -107,17 +97,17 @@ class Reader:
         if type(b) is not Tensor or b.device != x.device:
             return x
         of_branch, v = _Parted.apply(x, b.to(x.dtype))
-        self._here.last.keep(x, v, (a, b), self.layer.weights._version)
+        self._here.mine.keep(x, v, (a, b), self.layer.weights._version)
         return of_branch
 
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """(a, b) of the skip that this thread parted last, for the branch that it is the beginning of."""
-        part = self._here.last.part
+        part = self._here.mine.part
         return part.both if part is not None and part.of == self.layer.weights._version else None
 
     def part(self, x: Tensor) -> Part | None:
         """What this thread parted last, if that is x as it is now; it is given once."""
-        last = self._here.last
+        last = self._here.mine
         part, last.part = last.part, None
         if part is None or part.x() is not x or part.version != x._version or part.node is not x.grad_fn:
             return None

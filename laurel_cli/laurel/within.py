@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ class Scaled:
         places: Sequence[Occupant] = (),
     ) -> None:
         self.module, self.layer, self.axes, self.places = module, layer, dict(axes), tuple(places)
-        self.active, self._marks = True, _CalledHere()
+        self.active, self._marks = True, Here(_Called)
 
     def did(self) -> bool:
         """Whether this thread called it since it asked last."""
@@ -204,16 +204,14 @@ class _Called:
     both: Weights | None = None
 
 
-class _CalledHere(threading.local):
-    """One for every thread: a server runs one model in several."""
+class Here(threading.local):
+    """What `make` makes, one for every thread: a server runs one model in several."""
 
-    def __init__(self) -> None:
-        self.mine = _Called()
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self.mine = make, make()
 
-    def __reduce__(
-        self,
-    ) -> tuple[type[_CalledHere], tuple[()]]:  # a copy begins with none; the threads are no part of it
-        return _CalledHere, ()
+    def __reduce__(self) -> tuple[type[Here], tuple[Any]]:  # a copy begins anew; the threads are no part of it
+        return Here, (self._make,)
 
 
 class _With:
